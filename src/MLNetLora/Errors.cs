@@ -1,0 +1,36 @@
+namespace MLNetLora;
+
+/// <summary>Base of every error that this library raises about its input: the message names what was wrong, where, and what to do.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public class MLNetLoraException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>A checkpoint folder cannot be used: a file is missing, truncated or lies about its contents, the architecture is unknown, a tensor has the wrong shape or type.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class CheckpointException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>An adapter cannot be used: a target matches nothing, a tensor is missing or has the wrong shape, the file kind is refused.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class AdapterException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>Training data cannot be used: the message names file, line or row, and column.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class DatasetException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>A tokenizer's files cannot be used.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class TokenizerException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>A chat template cannot be parsed or rendered within its limits.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class TemplateException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>An option has a value that makes no sense; the message names the option, its value and the allowed ones.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class OptionException(string message, Exception? inner = null) : MLNetLoraException(message, inner);

@@ -1,0 +1,13 @@
+namespace MLNetLora.Text;
+
+/// <summary>One tokenised row, ready for batching.</summary>
+/// <param name="InputIds">Token ids, [length].</param>
+/// <param name="Labels">The same ids where the loss counts, <see cref="Ignore"/> elsewhere, [length]; not shifted: position i is learned from position i−1.</param>
+public sealed record TrainingRow(int[] InputIds, int[] Labels)
+{
+    /// <summary>The label of a position without loss, −100 as in PyTorch.</summary>
+    public const int Ignore = -100;
+
+    /// <summary>Number of positions whose label counts; the first position has nothing before it to be predicted from and never does.</summary>
+    public int LabelTokens => Labels.Skip(1).Count(label => label != Ignore);
+}

@@ -1,0 +1,100 @@
+namespace MLNetLora.Training;
+
+/// <summary>How the learning rate moves over the run. Formulas as in transformers' get_scheduler; k counts optimizer steps from 0, T is their total, w the warm-up steps.</summary>
+public enum LearningRateSchedule
+{
+    /// <summary>Linear warm-up, then linear decay to zero: lr·(T−k)/(T−w).</summary>
+    Linear,
+
+    /// <summary>Linear warm-up, then half a cosine to zero: lr·½(1+cos(π·(k−w)/(T−w))).</summary>
+    Cosine,
+
+    /// <summary>Linear warm-up, then constant.</summary>
+    Constant,
+}
+
+/// <summary>What the training loop does; which tensors it trains is said elsewhere. Defaults are the recipe of the README.</summary>
+public sealed class TrainingOptions
+{
+    /// <summary>Rows per micro-batch. Default 1. The peers' name: per_device_train_batch_size.</summary>
+    public int BatchSize { get; set; } = 1;
+
+    /// <summary>Micro-batches per optimizer step. Default 8. The short last window of an epoch still makes a step.</summary>
+    public int GradientAccumulationSteps { get; set; } = 8;
+
+    /// <summary>Peak learning rate. Default 2e-4.</summary>
+    public double LearningRate { get; set; } = 2e-4;
+
+    /// <summary>Passes over the rows. Default 3.</summary>
+    public int NumberOfEpochs { get; set; } = 3;
+
+    /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>.</summary>
+    public int? MaximumSteps { get; set; }
+
+    /// <summary>Shape of the learning rate over the run. Default linear.</summary>
+    public LearningRateSchedule Schedule { get; set; } = LearningRateSchedule.Linear;
+
+    /// <summary>Optimizer steps during which the learning rate rises from 0. Default 0; wins over <see cref="WarmupRatio"/> when positive.</summary>
+    public int WarmupSteps { get; set; }
+
+    /// <summary>Warm-up as a share of all steps, rounded up. Default 0.</summary>
+    public double WarmupRatio { get; set; }
+
+    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers).</summary>
+    public double WeightDecay { get; set; }
+
+    /// <summary>AdamW's decay of the first moment. Default 0.9.</summary>
+    public double AdamBeta1 { get; set; } = 0.9;
+
+    /// <summary>AdamW's decay of the second moment. Default 0.999.</summary>
+    public double AdamBeta2 { get; set; } = 0.999;
+
+    /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8.</summary>
+    public double AdamEpsilon { get; set; } = 1e-8;
+
+    /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off.</summary>
+    public double MaximumGradientNorm { get; set; } = 1.0;
+
+    /// <summary>Seed of the shuffling, the dropout masks and the initial LoRA factors. Default 42.</summary>
+    public int Seed { get; set; } = 42;
+
+    /// <summary>Whether the rows are shuffled anew each epoch (by <see cref="Seed"/>). Default true.</summary>
+    public bool Shuffle { get; set; } = true;
+
+    /// <summary>Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name: gradient_checkpointing.</summary>
+    public bool ActivationCheckpointing { get; set; }
+
+    /// <summary>Threads of the sessions; 0 (default) takes all cores.</summary>
+    public int Threads { get; set; }
+
+    /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch.</summary>
+    public int EvaluationSteps { get; set; }
+
+    /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
+    public void Validate()
+    {
+        Require(BatchSize >= 1, nameof(BatchSize), BatchSize, "at least 1");
+        Require(GradientAccumulationSteps >= 1, nameof(GradientAccumulationSteps), GradientAccumulationSteps, "at least 1");
+        Require(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "a positive number, such as 2e-4");
+        Require(NumberOfEpochs >= 1, nameof(NumberOfEpochs), NumberOfEpochs, "at least 1");
+        Require(MaximumSteps is null or >= 1, nameof(MaximumSteps), MaximumSteps ?? 0, "at least 1, or null");
+        Require(Enum.IsDefined(Schedule), nameof(Schedule), Schedule, "Linear, Cosine or Constant");
+        Require(WarmupSteps >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
+        Require(WarmupRatio is >= 0 and <= 1, nameof(WarmupRatio), WarmupRatio, "between 0 and 1");
+        Require(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
+        Require(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
+        Require(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
+        Require(AdamEpsilon > 0, nameof(AdamEpsilon), AdamEpsilon, "a positive number");
+        Require(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
+        Require(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
+        Require(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
+    }
+
+    private static void Require(bool holds, string option, object value, string allowed)
+    {
+        if (!holds)
+        {
+            throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+namespace MLNetLora.Training;
+
+/// <summary>One optimizer step as it was made; handed to the progress callback right after it.</summary>
+/// <param name="Step">Optimizer step, from 1.</param>
+/// <param name="TotalSteps">Optimizer steps of the whole run.</param>
+/// <param name="Epoch">Epochs done after this step, fractional: 0.375 after 3 of 8 rows.</param>
+/// <param name="Loss">Sum of the window's token losses over its label tokens, in nats.</param>
+/// <param name="GradientNorm">Global L2 norm of the gradients before clipping.</param>
+/// <param name="LearningRate">The rate used in this step.</param>
+/// <param name="LabelTokens">Label tokens in the window.</param>
+/// <param name="Tokens">Non-padding tokens in the window.</param>
+/// <param name="TokensPerSecond">Non-padding tokens over the time of this step.</param>
+/// <param name="Elapsed">Time since the run began.</param>
+/// <param name="Remaining">Estimate of the time that is left, from the average so far.</param>
+/// <param name="ValidationLoss">Loss over the validation rows when they were evaluated after this step; null otherwise.</param>
+public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, double Loss, double GradientNorm, double LearningRate,
+    long LabelTokens, long Tokens, double TokensPerSecond, TimeSpan Elapsed, TimeSpan Remaining, double? ValidationLoss = null);
+
+/// <summary>What a finished (or cancelled) run leaves behind, besides the trained tensors.</summary>
+/// <param name="Steps">Every optimizer step, in order.</param>
+/// <param name="WasCancelled">True when the cancellation token stopped the run early; the tensors are those of the last whole step.</param>
+/// <param name="Duration">Wall-clock time of the run.</param>
+public sealed record TrainingSummary(IReadOnlyList<TrainingProgress> Steps, bool WasCancelled, TimeSpan Duration);
