@@ -1,0 +1,33 @@
+namespace MLNetLora.Onnx.Differentiable;
+
+/// <summary>
+/// Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467): y = w∘x·r with r = 1/√(mean(x²) + ε).
+/// With u = dy∘w:  dx = r·u − x·r³·mean(u∘x),  dw = Σ over rows of dy∘x·r.
+/// </summary>
+public static class RmsNorm
+{
+    /// <summary>Emits the norm over the last axis.</summary>
+    /// <param name="tape">Tape.</param>
+    /// <param name="x">[…, n].</param>
+    /// <param name="weight">[n].</param>
+    /// <param name="epsilon">ε, added to the mean square.</param>
+    /// <returns>[…, n].</returns>
+    public static Value Apply(Tape tape, Value x, Weight weight, float epsilon)
+    {
+        GraphBuilder g = tape.Graph;
+        (Value y, Value r) = g.RmsNormalization(x, weight.Read(g), epsilon); // […, n], […, 1]
+        return tape.Record(y, [x, weight.Source], dy =>
+        {
+            tape.AddGradient(x, sum =>
+            {
+                Value u = g.Mul(dy, weight.Read(g)); // […, n]
+                Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
+                Value cube = g.Mul(g.Mul(g.Mul(r, r), r), mean); // […, 1]
+                Value dx = g.Sub(g.Mul(u, r), g.Mul(x, cube)); // […, n]
+                return sum is null ? dx : g.Add(sum, dx);
+            });
+            long[] rows = [.. Enumerable.Range(0, x.Shape.Count - 1).Select(axis => (long)axis)];
+            tape.AddParameterGradient(weight.Source, () => g.ReduceSum(g.Mul(g.Mul(dy, x), r), rows, keepAxes: false)); // [n]
+        });
+    }
+}

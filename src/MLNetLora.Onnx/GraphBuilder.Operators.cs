@@ -1,0 +1,170 @@
+namespace MLNetLora.Onnx;
+
+/// <content>One method per operator used; each computes the output's shape.</content>
+public sealed partial class GraphBuilder
+{
+    private const string Microsoft = "com.microsoft";
+
+    /// <summary>a + b with broadcasting, under a name of its own where one is given.</summary>
+    public Value Add(Value a, Value b, string? name = null) => Elementwise("Add", a, b, name);
+
+    /// <summary>a − b with broadcasting, under a name of its own where one is given.</summary>
+    public Value Sub(Value a, Value b, string? name = null) => Elementwise("Sub", a, b, name);
+
+    /// <summary>a ∘ b with broadcasting.</summary>
+    public Value Mul(Value a, Value b) => Elementwise("Mul", a, b);
+
+    /// <summary>a / b with broadcasting.</summary>
+    public Value Div(Value a, Value b) => Elementwise("Div", a, b);
+
+    /// <summary>The smaller of a and b with broadcasting.</summary>
+    public Value Min(Value a, Value b) => Elementwise("Min", a, b);
+
+    /// <summary>−x.</summary>
+    public Value Neg(Value x) => Unary("Neg", x);
+
+    /// <summary>√x.</summary>
+    public Value Sqrt(Value x) => Unary("Sqrt", x);
+
+    /// <summary>eˣ.</summary>
+    public Value Exp(Value x) => Unary("Exp", x);
+
+    /// <summary>1 / (1 + e⁻ˣ).</summary>
+    public Value Sigmoid(Value x) => Unary("Sigmoid", x);
+
+    /// <summary>x·sigmoid(x); QuickGelu with alpha 1 is the native kernel for it.</summary>
+    public Value Silu(Value x) => Node("QuickGelu", [x], x.Type, x.Shape, Microsoft, ("alpha", 1f));
+
+    /// <summary>Softmax over the last axis.</summary>
+    public Value Softmax(Value x) => Node("Softmax", [x], x.Type, x.Shape, "", ("axis", -1L));
+
+    /// <summary>Logarithm of the softmax over the last axis.</summary>
+    public Value LogSoftmax(Value x) => Node("LogSoftmax", [x], x.Type, x.Shape, "", ("axis", -1L));
+
+    /// <summary>The same numbers in another element type.</summary>
+    public Value Cast(Value x, ElementType type) => x.Type == type ? x : Node("Cast", [x], type, x.Shape, "", ("to", (long)type));
+
+    /// <summary>alpha · op(a) op(b) + c for matrices, op being a transpose where asked; c broadcasts and may be null.</summary>
+    /// <param name="a">[M, K], or [K, M] with <paramref name="transA"/>.</param>
+    /// <param name="b">[K, N], or [N, K] with <paramref name="transB"/>.</param>
+    /// <param name="c">[M, N], [N] or null.</param>
+    /// <param name="transA">Transposes a.</param>
+    /// <param name="transB">Transposes b.</param>
+    /// <param name="alpha">Factor of the product; c is not scaled.</param>
+    public Value Gemm(Value a, Value b, Value? c = null, bool transA = false, bool transB = false, float alpha = 1f) =>
+        Node("Gemm", c is null ? [a, b] : [a, b, c], a.Type, [a.Shape[transA ? 1 : 0], b.Shape[transB ? 0 : 1]], "",
+            ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+
+    /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches.</summary>
+    public Value MatMul(Value a, Value b, bool transA = false, bool transB = false, float alpha = 1f)
+    {
+        Dimension m = a.Shape[transA ? ^1 : ^2];
+        Dimension n = b.Shape[transB ? ^2 : ^1];
+        return Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+    }
+
+    /// <summary>Sum over the given axes.</summary>
+    /// <param name="x">Any shape.</param>
+    /// <param name="axes">Axes, counted from the end when negative.</param>
+    /// <param name="keepAxes">Keeps summed axes with size 1.</param>
+    public Value ReduceSum(Value x, long[] axes, bool keepAxes) => Reduce("ReduceSum", x, axes, keepAxes);
+
+    /// <summary>Mean over the given axes.</summary>
+    public Value ReduceMean(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMean", x, axes, keepAxes);
+
+    /// <summary>Sum of squares over all axes, no axes left.</summary>
+    public Value SumOfSquares(Value x) => Node("ReduceSumSquare", [x], x.Type, [], "", ("keepdims", 0L));
+
+    /// <summary>Rows of x chosen by indices along axis 0.</summary>
+    /// <param name="x">[N, …].</param>
+    /// <param name="indices">Any shape.</param>
+    public Value Gather(Value x, Value indices) => Node("Gather", [x, indices], x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
+
+    /// <summary>One element per row: x[i, indices[i, 0]].</summary>
+    /// <param name="x">[M, N].</param>
+    /// <param name="indices">[M, 1].</param>
+    public Value GatherLast(Value x, Value indices) => Node("GatherElements", [x, indices], x.Type, indices.Shape, "", ("axis", 1L));
+
+    /// <summary>data with updates added to the rows that indices name; rows named twice receive both.</summary>
+    /// <param name="data">[N, …].</param>
+    /// <param name="indices">[M, 1].</param>
+    /// <param name="updates">[M, …].</param>
+    public Value ScatterAdd(Value data, Value indices, Value updates) =>
+        Node("ScatterND", [data, indices, updates], data.Type, data.Shape, "", ("reduction", "add"));
+
+    /// <summary>The same data in another shape; 0 keeps an axis and −1 is worked out.</summary>
+    /// <param name="x">Any shape.</param>
+    /// <param name="sizes">The constant shape.</param>
+    /// <param name="shape">What it is called symbolically.</param>
+    public Value Reshape(Value x, long[] sizes, IReadOnlyList<Dimension> shape) => Node("Reshape", [x, Int64s(sizes)], x.Type, shape);
+
+    /// <summary>The same data in a shape computed at run time.</summary>
+    public Value Reshape(Value x, Value sizes, IReadOnlyList<Dimension> shape) => Node("Reshape", [x, sizes], x.Type, shape);
+
+    /// <summary>x with an axis of size 1 at the end.</summary>
+    public Value UnsqueezeLast(Value x) => Node("Unsqueeze", [x, Int64s(-1)], x.Type, [.. x.Shape, 1]);
+
+    /// <summary>Axes of x in another order.</summary>
+    public Value Transpose(Value x, params long[] order) => Node("Transpose", [x], x.Type, [.. order.Select(axis => x.Shape[(int)axis])], "", ("perm", order));
+
+    /// <summary>Sizes of x as a vector.</summary>
+    public Value Shape(Value x) => Node("Shape", [x], ElementType.Int64, [x.Shape.Count]);
+
+    /// <summary>Tensors joined along an axis.</summary>
+    public Value Concat(IReadOnlyList<Value> parts, int axis, Dimension joined)
+    {
+        Dimension[] shape = [.. parts[0].Shape];
+        shape[axis] = joined;
+        return Node("Concat", [.. parts], parts[0].Type, shape, "", ("axis", (long)axis));
+    }
+
+    /// <summary>x cut along axis 0 into equal parts (the last may be shorter).</summary>
+    public Value[] Split(Value x, int parts, Dimension part) =>
+        Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[part, .. x.Shape.Skip(1)], (string?)null), parts)], "", ("axis", 0L), ("num_outputs", (long)parts));
+
+    /// <summary>A tensor of zeros with a shape computed at run time.</summary>
+    public Value Zeros(Value sizes, IReadOnlyList<Dimension> shape) => Node("ConstantOfShape", [sizes], ElementType.Float32, shape);
+
+    /// <summary>Root mean square normalisation over the last axis: x / √(mean(x²) + epsilon) · weight.</summary>
+    /// <returns>The result and 1/√(mean(x²) + epsilon), the last axis of which has size 1.</returns>
+    public (Value Output, Value InverseStd) RmsNormalization(Value x, Value weight, float epsilon)
+    {
+        Value[] outputs = Nodes("SimplifiedLayerNormalization", [x, weight], [(x.Type, x.Shape, null), (ElementType.Float32, [.. x.Shape.SkipLast(1), 1], null)], "",
+            ("axis", -1L), ("epsilon", epsilon), ("stash_type", 1L));
+        return (outputs[0], outputs[1]);
+    }
+
+    /// <summary>Rotary position embedding, half-split (NeoX) layout.</summary>
+    /// <param name="x">[batch, heads, sequence, headSize].</param>
+    /// <param name="positions">[batch, sequence], rows of the tables.</param>
+    /// <param name="cos">[positions, headSize / 2].</param>
+    /// <param name="sin">[positions, headSize / 2].</param>
+    public Value RotaryEmbedding(Value x, Value positions, Value cos, Value sin) =>
+        Node("RotaryEmbedding", [x, positions, cos, sin], x.Type, x.Shape, Microsoft, ("interleaved", 0L));
+
+    private Value Unary(string op, Value x) => Node(op, [x], x.Type, x.Shape);
+
+    private Value Elementwise(string op, Value a, Value b, string? name = null) =>
+        Emit(op, [a, b], name is null ? Unique(op) : Claim(name), a.Type, Broadcast(a.Shape, b.Shape));
+
+    private Value Reduce(string op, Value x, long[] axes, bool keepAxes)
+    {
+        HashSet<int> reduced = [.. axes.Select(axis => (int)(axis < 0 ? axis + x.Shape.Count : axis))];
+        Dimension[] shape = [.. x.Shape.Select((dimension, i) => (dimension, i)).Where(d => keepAxes || !reduced.Contains(d.i)).Select(d => reduced.Contains(d.i) ? 1 : d.dimension)];
+
+        return Node(op, [x, Int64s(axes)], x.Type, shape, "", ("keepdims", keepAxes ? 1L : 0L));
+    }
+
+    private static Dimension[] Broadcast(IReadOnlyList<Dimension> a, IReadOnlyList<Dimension> b)
+    {
+        Dimension[] shape = new Dimension[Math.Max(a.Count, b.Count)];
+        for (int i = 1; i <= shape.Length; i++)
+        {
+            Dimension left = i <= a.Count ? a[^i] : 1;
+            Dimension right = i <= b.Count ? b[^i] : 1;
+            shape[^i] = left == 1 ? right : left;
+        }
+
+        return shape;
+    }
+}

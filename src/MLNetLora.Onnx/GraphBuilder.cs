@@ -1,0 +1,234 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Google.Protobuf;
+using MLNetLora.Onnx.Proto;
+
+namespace MLNetLora.Onnx;
+
+/// <summary>
+/// Collects the nodes of one ONNX graph (opset 18 and com.microsoft 1) and writes it as a model.
+/// The operators themselves are in the other parts of this class: one method per operator.
+/// </summary>
+/// <remarks>
+/// ONNX Runtime runs nodes in reversed depth-first order from the outputs, the output whose node stands last in the file first.
+/// Nodes made inside <see cref="AtEnd"/> are therefore written after all others, the group made first standing last:
+/// in a backward pass the last layer's gradients, made first, are then computed first and its activations are freed.
+/// </remarks>
+public sealed partial class GraphBuilder
+{
+    /// <summary>Opset of the default domain: the last one whose kernels all have CUDA registrations.</summary>
+    public const int Opset = 18;
+
+    private readonly GraphProto _graph = new();
+    private readonly List<NodeProto> _body = [];
+    private readonly List<List<NodeProto>> _endGroups = [];
+    private readonly List<NodeProto> _tail = [];
+    private readonly Dictionary<string, int> _names = [];
+    private readonly Dictionary<string, Value> _constants = [];
+    private List<NodeProto>? _group;
+    private string _scope = "";
+
+    /// <summary>Starts an empty graph.</summary>
+    /// <param name="name">Name written into the file.</param>
+    public GraphBuilder(string name) => _graph.Name = name;
+
+    /// <summary>Nodes so far.</summary>
+    public int NodeCount => _body.Count + _endGroups.Sum(group => group.Count) + _tail.Count;
+
+    /// <summary>Declares a graph input.</summary>
+    public Value Input(string name, ElementType type, params Dimension[] shape)
+    {
+        Claim(name);
+        _graph.Input.Add(Describe(name, type, shape));
+        return new Value(name, type, shape);
+    }
+
+    /// <summary>Declares a graph output with a name of its own; the value must not be an input or initializer itself.</summary>
+    public void Output(string name, Value value)
+    {
+        Claim(name);
+        Emit("Identity", [value], name, value.Type, value.Shape);
+        _graph.Output.Add(Describe(name, value.Type, value.Shape));
+    }
+
+    /// <summary>Declares the output of the node that computes it, under the name that the value already has.</summary>
+    public void Output(Value value) => _graph.Output.Add(Describe(value.Name, value.Type, value.Shape));
+
+    /// <summary>An initializer whose bytes lie in a file beside the model: nothing is copied, the runtime maps them.</summary>
+    /// <param name="name">Name of the initializer.</param>
+    /// <param name="type">Element type of the bytes.</param>
+    /// <param name="shape">Shape of the tensor.</param>
+    /// <param name="location">File, relative to the folder that the session is given.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Number of bytes.</param>
+    public Value External(string name, ElementType type, IReadOnlyList<long> shape, string location, long offset, long length)
+    {
+        Claim(name);
+        TensorProto tensor = new() { Name = name, DataType = (int)type, DataLocation = TensorProto.Types.DataLocation.External };
+        tensor.Dims.AddRange(shape);
+        tensor.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = location });
+        tensor.ExternalData.Add(new StringStringEntryProto { Key = "offset", Value = offset.ToString(CultureInfo.InvariantCulture) });
+        tensor.ExternalData.Add(new StringStringEntryProto { Key = "length", Value = length.ToString(CultureInfo.InvariantCulture) });
+        _graph.Initializer.Add(tensor);
+        return new Value(name, type, [.. shape.Select(size => (Dimension)size)]);
+    }
+
+    /// <summary>A constant vector of 64-bit integers; equal ones are shared.</summary>
+    public Value Int64s(params long[] values) =>
+        Constant("i64:" + string.Join(',', values), ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
+
+    /// <summary>A constant 64-bit integer without axes.</summary>
+    public Value Int64(long value) => Constant("i64s:" + value, ElementType.Int64, [], MemoryMarshal.AsBytes<long>(new[] { value }));
+
+    /// <summary>A constant float without axes; equal ones are shared.</summary>
+    public Value Float(float value) =>
+        Constant("f32:" + value.ToString("R", CultureInfo.InvariantCulture), ElementType.Float32, [], MemoryMarshal.AsBytes<float>(new[] { value }));
+
+    /// <summary>Names made until the result is disposed start with this prefix, so that people find their way in a viewer.</summary>
+    public IDisposable Scope(string prefix)
+    {
+        string before = _scope;
+        _scope = before + prefix + "/";
+        return new Undo(() => _scope = before);
+    }
+
+    /// <summary>Nodes made until the result is disposed are written at the end of the file, groups in reversed order of their making.</summary>
+    public IDisposable AtEnd()
+    {
+        List<NodeProto>? before = _group;
+        _group = [];
+        _endGroups.Add(_group);
+        return new Undo(() => _group = before);
+    }
+
+    /// <summary>Nodes made until the result is disposed are written right after the node that computes a value, in its group.</summary>
+    public IDisposable AtEndOf(Value value)
+    {
+        List<NodeProto>? before = _group;
+        _group = _endGroups.Append(_tail).FirstOrDefault(group => group.Any(node => node.Output.Contains(value.Name)));
+        return new Undo(() => _group = before);
+    }
+
+    /// <summary>Nodes made until the result is disposed are written after those of <see cref="AtEnd"/>, in the order of their making.</summary>
+    public IDisposable AtVeryEnd()
+    {
+        List<NodeProto>? before = _group;
+        _group = _tail;
+        return new Undo(() => _group = before);
+    }
+
+    /// <summary>Adds a node with one output.</summary>
+    /// <param name="op">Operator name.</param>
+    /// <param name="inputs">Inputs; null stands for an optional input left out.</param>
+    /// <param name="type">Element type of the output.</param>
+    /// <param name="shape">Shape of the output.</param>
+    /// <param name="domain">Operator domain; empty for ONNX's own.</param>
+    /// <param name="attributes">Attributes: long, float, string or long[].</param>
+    public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "", params (string Name, object Value)[] attributes) =>
+        Emit(op, inputs, Unique(op), type, shape, domain, attributes);
+
+    /// <summary>Adds a node with several outputs; an output with a name of its own keeps it.</summary>
+    public Value[] Nodes(string op, IReadOnlyList<Value?> inputs, IReadOnlyList<(ElementType Type, IReadOnlyList<Dimension> Shape, string? Name)> outputs, string domain = "", params (string Name, object Value)[] attributes)
+    {
+        NodeProto node = MakeNode(op, inputs, domain, attributes);
+        Value[] values = [.. outputs.Select((output, i) => new Value(output.Name is null ? Unique(op + i) : Claim(output.Name), output.Type, [.. output.Shape]))];
+        node.Output.AddRange(values.Select(value => value.Name));
+        (_group ?? _body).Add(node);
+        return values;
+    }
+
+    /// <summary>The whole model as the bytes of an .onnx file.</summary>
+    public byte[] ToBytes()
+    {
+        GraphProto graph = _graph.Clone();
+        graph.Node.AddRange(_body);
+        for (int i = _endGroups.Count - 1; i >= 0; i--)
+        {
+            graph.Node.AddRange(_endGroups[i]);
+        }
+
+        graph.Node.AddRange(_tail);
+
+        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
+        return model.ToByteArray();
+    }
+
+    private Value Constant(string key, ElementType type, long[] dims, ReadOnlySpan<byte> bytes)
+    {
+        if (_constants.TryGetValue(key, out Value? known))
+        {
+            return known;
+        }
+
+        TensorProto tensor = new() { Name = Claim("const/" + key), DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
+        tensor.Dims.AddRange(dims);
+        _graph.Initializer.Add(tensor);
+        return _constants[key] = new Value(tensor.Name, type, [.. dims.Select(size => (Dimension)size)]);
+    }
+
+    private Value Emit(string op, IReadOnlyList<Value?> inputs, string output, ElementType type, IReadOnlyList<Dimension> shape, string domain = "", params (string Name, object Value)[] attributes)
+    {
+        NodeProto node = MakeNode(op, inputs, domain, attributes);
+        node.Output.Add(output);
+        (_group ?? _body).Add(node);
+        return new Value(output, type, [.. shape]);
+    }
+
+    private NodeProto MakeNode(string op, IReadOnlyList<Value?> inputs, string domain, (string Name, object Value)[] attributes)
+    {
+        NodeProto node = new() { OpType = op, Domain = domain, Name = Unique(op + "_node") };
+        node.Input.AddRange(inputs.Select(input => input?.Name ?? ""));
+        foreach ((string name, object value) in attributes)
+        {
+            AttributeProto attribute = new() { Name = name };
+            switch (value)
+            {
+                case long i: attribute.Type = AttributeProto.Types.AttributeType.Int; attribute.I = i; break;
+                case float f: attribute.Type = AttributeProto.Types.AttributeType.Float; attribute.F = f; break;
+                case string s: attribute.Type = AttributeProto.Types.AttributeType.String; attribute.S = ByteString.CopyFromUtf8(s); break;
+                case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
+                default: throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].", nameof(attributes));
+            }
+
+            node.Attribute.Add(attribute);
+        }
+
+        return node;
+    }
+
+    private string Claim(string name) =>
+        _names.TryAdd(name, 0) ? name : throw new ArgumentException($"The graph already has a value named '{name}'.", nameof(name));
+
+    private string Unique(string op)
+    {
+        string name = _scope + op;
+        ref int count = ref CollectionsMarshal.GetValueRefOrAddDefault(_names, name, out bool exists);
+        if (!exists)
+        {
+            return name;
+        }
+
+        count++;
+        return Unique($"{op}_{count}");
+    }
+
+    private static ValueInfoProto Describe(string name, ElementType type, IReadOnlyList<Dimension> shape)
+    {
+        TensorShapeProto dims = new();
+        foreach (Dimension dimension in shape)
+        {
+            dims.Dim.Add(dimension.Symbol is null
+                ? new TensorShapeProto.Types.Dimension { DimValue = dimension.Size }
+                : new TensorShapeProto.Types.Dimension { DimParam = dimension.Symbol });
+        }
+
+        return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = dims } } };
+    }
+
+    private sealed class Undo(Action action) : IDisposable
+    {
+        public void Dispose() => action();
+    }
+}

@@ -1,0 +1,182 @@
+namespace MLNetLora.Onnx;
+
+/// <summary>A weight of a linear layer, norm or embedding: frozen bytes in a file, or a trainable graph input.</summary>
+/// <param name="Source">The tensor as it is stored.</param>
+/// <param name="IsTrainable">True when its gradient is wanted.</param>
+public sealed record Weight(Value Source, bool IsTrainable = false)
+{
+    /// <summary>The weight in float32. A 16-bit weight is cast anew at every use, so that no float32 copy lives between forward and backward.</summary>
+    public Value Read(GraphBuilder graph) => graph.Cast(Source, ElementType.Float32);
+}
+
+/// <summary>
+/// Reverse-mode differentiation of a graph while it is being built. Operators in Differentiable/ emit their forward nodes and
+/// <see cref="Record"/> how to emit their backward nodes; <see cref="Backward(Value)"/> then walks the records in reverse.
+/// Values below the lowest trainable tensor need no gradient and get no backward nodes.
+/// </summary>
+public sealed class Tape
+{
+    private readonly Tape _root;
+    private readonly List<(Value Output, Action<Value> Backward)> _records = [];
+    private readonly Dictionary<Value, Value> _gradients = [];
+    private readonly HashSet<Value> _needed = [];
+    private readonly Dictionary<Value, List<Value>> _parameterGradients = [];
+
+    /// <summary>Starts a tape on a graph.</summary>
+    /// <param name="graph">Graph that forward and backward nodes go to.</param>
+    public Tape(GraphBuilder graph)
+        : this(graph, null)
+    {
+    }
+
+    private Tape(GraphBuilder graph, Tape? root)
+    {
+        Graph = graph;
+        _root = root ?? this;
+    }
+
+    /// <summary>The graph under construction.</summary>
+    public GraphBuilder Graph { get; }
+
+    /// <summary>Whether the gradient of a value is wanted: it is trainable, or computed from something trainable.</summary>
+    public bool Needs(Value value) => _needed.Contains(value) || _root._parameterGradients.ContainsKey(value);
+
+    /// <summary>Declares a trainable tensor.</summary>
+    public Weight Parameter(Value value)
+    {
+        _root._parameterGradients.TryAdd(value, []);
+        return new Weight(value, IsTrainable: true);
+    }
+
+    /// <summary>Records an operator that has been emitted.</summary>
+    /// <param name="output">What it computed.</param>
+    /// <param name="inputs">What its gradient may flow to; parameters included.</param>
+    /// <param name="backward">Given the gradient of <paramref name="output"/>, emits the gradients of the inputs through AddGradient and <see cref="AddParameterGradient"/>.</param>
+    /// <returns><paramref name="output"/>.</returns>
+    public Value Record(Value output, IEnumerable<Value> inputs, Action<Value> backward)
+    {
+        if (inputs.Any(Needs))
+        {
+            _needed.Add(output);
+            _records.Add((output, backward));
+        }
+
+        return output;
+    }
+
+    /// <summary>Adds to the gradient of a value where one is wanted.</summary>
+    /// <param name="value">The value.</param>
+    /// <param name="emit">Given the gradient so far (null at first), emits the new total; a matrix product can take the sum so far as its C.</param>
+    public void AddGradient(Value value, Func<Value?, Value> emit)
+    {
+        if (_needed.Contains(value))
+        {
+            _gradients[value] = emit(_gradients.GetValueOrDefault(value));
+        }
+        else if (_root._parameterGradients.ContainsKey(value))
+        {
+            AddParameterGradient(value, () => emit(null));
+        }
+    }
+
+    /// <summary>Adds to the gradient of a value where one is wanted; nothing is emitted where none is.</summary>
+    public void AddGradient(Value value, Func<Value> emit) => AddGradient(value, sum => sum is null ? emit() : Graph.Add(sum, emit()));
+
+    /// <summary>Adds to the gradient of a trainable tensor; its nodes are written at the end of the file (see <see cref="GraphBuilder.AtEnd"/>).</summary>
+    public void AddParameterGradient(Value parameter, Func<Value> emit)
+    {
+        if (_root._parameterGradients.TryGetValue(parameter, out List<Value>? parts))
+        {
+            using (Graph.AtEnd())
+            {
+                parts.Add(emit());
+            }
+        }
+    }
+
+    /// <summary>
+    /// Runs a segment of the graph without keeping its intermediate values; the backward pass emits the segment a second time
+    /// (activation checkpointing, Chen et al. 2016, arXiv:1604.06174).
+    /// </summary>
+    /// <param name="input">The only value that flows into the segment and needs a gradient, parameters aside.</param>
+    /// <param name="segment">Emits the segment; called twice.</param>
+    /// <remarks>
+    /// The second copy starts from Reshape(input, Shape(gradient of the output)), which moves no data but cannot run before the
+    /// gradient is there: without it ONNX Runtime would run the copy together with the forward pass and save nothing.
+    /// </remarks>
+    public Value Checkpoint(Value input, Func<Tape, Value, Value> segment)
+    {
+        Tape probe = new(Graph, _root);
+        if (Needs(input))
+        {
+            probe._needed.Add(input);
+        }
+
+        Value output = segment(probe, input);
+        if (!probe.Needs(output))
+        {
+            return output;
+        }
+
+        _needed.Add(output);
+        _records.Add((output, gradient =>
+        {
+            Tape again = new(Graph, _root);
+            using IDisposable scope = Graph.Scope("again");
+            Value restored = Graph.Reshape(input, Graph.Shape(gradient), input.Shape);
+            if (Needs(input))
+            {
+                again._needed.Add(restored);
+            }
+
+            again.Backward(segment(again, restored), gradient);
+            if (again._gradients.TryGetValue(restored, out Value? inner))
+            {
+                AddGradient(input, () => inner);
+            }
+        }));
+        return output;
+    }
+
+    /// <summary>Emits the backward pass of a scalar loss; the operator that made it takes the gradient of the loss to be one.</summary>
+    /// <returns>Each trainable tensor with its gradient, in order of declaration; a tensor that the loss does not depend on is missing.</returns>
+    public IReadOnlyList<(Value Parameter, Value Gradient)> Backward(Value loss)
+    {
+        Backward(loss, Graph.Float(1f));
+        List<(Value, Value)> result = [];
+        foreach ((Value parameter, List<Value> parts) in _parameterGradients.Where(entry => entry.Value.Count > 0))
+        {
+            if (parts.Count == 1)
+            {
+                result.Add((parameter, parts[0]));
+                continue;
+            }
+
+            // A tied weight: its parts come from both ends of the backward pass, so the sum must stand after all of them.
+            using (Graph.AtVeryEnd())
+            {
+                result.Add((parameter, parts.Aggregate((sum, part) => Graph.Add(sum, part))));
+            }
+        }
+
+        return result;
+    }
+
+    private void Backward(Value output, Value gradient)
+    {
+        if (!_needed.Contains(output))
+        {
+            return;
+        }
+
+        _gradients[output] = gradient;
+        for (int i = _records.Count - 1; i >= 0; i--)
+        {
+            (Value value, Action<Value> backward) = _records[i];
+            if (_gradients.TryGetValue(value, out Value? arrived))
+            {
+                backward(arrived);
+            }
+        }
+    }
+}

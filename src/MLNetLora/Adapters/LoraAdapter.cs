@@ -1,0 +1,141 @@
+using System.Text;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+
+namespace MLNetLora.Adapters;
+
+/// <summary>The two factors of one adapted layer.</summary>
+/// <param name="Module">The layer, its rank and its scaling.</param>
+/// <param name="A">[rank, in], row by row.</param>
+/// <param name="B">[out, rank], row by row.</param>
+public sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
+
+/// <summary>A LoRA adapter for one base model: its options and its factors in float32. Immutable.</summary>
+public sealed class LoraAdapter
+{
+    private const string ConfigName = "adapter_config.json";
+    private const string WeightsName = "adapter_model.safetensors";
+
+    internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors)
+    {
+        Options = options;
+        BaseModel = baseModel;
+        Factors = factors;
+    }
+
+    /// <summary>Rank, alpha, targets and the rest.</summary>
+    public LoraOptions Options { get; }
+
+    /// <summary>What base_model_name_or_path says: where the base was when the adapter was made.</summary>
+    public string BaseModel { get; }
+
+    /// <summary>The adapted layers in order of the forward pass.</summary>
+    public IReadOnlyList<LoraFactors> Factors { get; }
+
+    /// <summary>Numbers in all factors.</summary>
+    public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount);
+
+    /// <summary>A fresh adapter, as PEFT initialises it: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that it changes nothing yet.</summary>
+    /// <param name="options">Its shape.</param>
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="seed">Seed of A.</param>
+    public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
+    {
+        Random random = new(seed);
+        return new LoraAdapter(options, checkpoint.Folder, [.. LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config).Select(module =>
+        {
+            float[] a = new float[module.Rank * module.Module.In];
+            float bound = 1 / MathF.Sqrt(module.Module.In);
+            for (int i = 0; i < a.Length; i++)
+            {
+                a[i] = ((random.NextSingle() * 2) - 1) * bound;
+            }
+
+            return new LoraFactors(module, a, new float[module.Module.Out * module.Rank]);
+        })]);
+    }
+
+    /// <summary>The line that PEFT prints of a model: trainable params: … || all params: … || trainable%: ….</summary>
+    /// <param name="checkpoint">The base.</param>
+    public string DescribeParameters(Checkpoint checkpoint)
+    {
+        long all = checkpoint.ParameterCount + ParameterCount;
+        return FormattableString.Invariant($"trainable params: {ParameterCount:N0} || all params: {all:N0} || trainable%: {100.0 * ParameterCount / all:F4}");
+    }
+
+    /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32), each whole or not at all.</summary>
+    public void SaveAsPeft(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        AtomicFile.Write(Path.Combine(folder, WeightsName), stream => stream.Write(ToSafetensors()));
+        AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());
+    }
+
+    /// <summary>The text of adapter_config.json.</summary>
+    public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel);
+
+    /// <summary>The bytes of adapter_model.safetensors.</summary>
+    public byte[] ToSafetensors()
+    {
+        using MemoryStream stream = new();
+        SafetensorsWriter.Write(stream, [.. Factors.SelectMany(f => new[]
+        {
+            SafetensorsWriter.Item.From(f.Module.KeyA, TensorType.Float32, [f.Module.Rank, f.Module.Module.In], f.A),
+            SafetensorsWriter.Item.From(f.Module.KeyB, TensorType.Float32, [f.Module.Module.Out, f.Module.Rank], f.B),
+        }).OrderBy(item => item.Name, StringComparer.Ordinal)]);
+        return stream.ToArray();
+    }
+
+    /// <summary>Loads a PEFT folder for a base checkpoint; float32, fp16 and bf16 factors are taken.</summary>
+    /// <exception cref="AdapterException">A file is missing or refused, a tensor is missing, unexpected or of the wrong shape.</exception>
+    public static LoraAdapter LoadPeft(string folder, Checkpoint checkpoint)
+    {
+        string config = Path.Combine(folder, ConfigName);
+        string weights = Path.Combine(folder, WeightsName);
+        if (!File.Exists(config))
+        {
+            throw new AdapterException($"{config} is missing; give the folder of a PEFT adapter.");
+        }
+
+        if (!File.Exists(weights))
+        {
+            throw new AdapterException(File.Exists(Path.Combine(folder, "adapter_model.bin"))
+                ? $"{folder} holds adapter_model.bin, a Python pickle: opening one can run any code, so it is refused. Save the adapter again with safe_serialization=True, which makes adapter_model.safetensors."
+                : $"{weights} is missing.");
+        }
+
+        return FromPeft(File.ReadAllBytes(weights), File.ReadAllText(config, Encoding.UTF8), folder, checkpoint);
+    }
+
+    /// <summary>Makes an adapter from the contents of the two PEFT files.</summary>
+    /// <param name="safetensors">adapter_model.safetensors.</param>
+    /// <param name="configJson">adapter_config.json.</param>
+    /// <param name="source">What error messages call them.</param>
+    /// <param name="checkpoint">The base.</param>
+    public static LoraAdapter FromPeft(ReadOnlyMemory<byte> safetensors, string configJson, string source, Checkpoint checkpoint)
+    {
+        (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
+        using MemoryStream stream = new(safetensors.ToArray(), writable: false);
+        SafetensorsFile file = SafetensorsFile.Read(stream, $"{source}/{WeightsName}");
+        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        HashSet<string> unused = [.. file.Tensors.Keys];
+        LoraFactors[] factors = [.. modules.Select(module => new LoraFactors(module,
+            Tensor(module.KeyA, [module.Rank, module.Module.In]), Tensor(module.KeyB, [module.Module.Out, module.Rank])))];
+        return unused.Count == 0
+            ? new LoraAdapter(options, baseModel, factors)
+            : throw new AdapterException($"{file.Source} holds '{unused.First()}' ({unused.Count} in all), which {ConfigName} does not account for; the adapter may be for another model or use a feature that is not supported.");
+
+        float[] Tensor(string key, long[] shape)
+        {
+            if (!file.Tensors.TryGetValue(key, out TensorEntry? entry))
+            {
+                throw new AdapterException($"{file.Source} has no tensor '{key}', which {ConfigName} asks for.");
+            }
+
+            unused.Remove(key);
+            return entry.Shape.SequenceEqual(shape)
+                ? file.ReadFloat32(stream, entry)
+                : throw new AdapterException($"{file.Source}: '{key}' has the shape [{string.Join(", ", entry.Shape)}], but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
+        }
+    }
+}

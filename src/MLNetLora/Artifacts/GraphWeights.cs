@@ -1,0 +1,83 @@
+using MLNetLora.Checkpoints;
+using MLNetLora.Onnx;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>
+/// Gives a graph its weights by name: frozen ones as initializers that point into the checkpoint's own files, trainable ones as graph inputs.
+/// Links are resolved first (a hub cache is made of links), since ONNX Runtime refuses files that lead out of the model's folder.
+/// </summary>
+internal sealed class GraphWeights
+{
+    private readonly GraphBuilder _graph;
+    private readonly Dictionary<string, Weight> _weights = [];
+    private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
+    private readonly Dictionary<SafetensorsFile, string> _real;
+
+    /// <summary>Prepares the weights of a graph.</summary>
+    public GraphWeights(GraphBuilder graph, Checkpoint? checkpoint)
+    {
+        _graph = graph;
+        _tensors = checkpoint?.Tensors ?? new Dictionary<string, CheckpointTensor>();
+        _real = (checkpoint?.Files ?? []).ToDictionary(file => file, file => RealPath(file.Source));
+        Folder = _real.Count == 0 ? null : CommonFolder(_real.Values);
+    }
+
+    /// <summary>The folder that all weight files lie under; null without a checkpoint.</summary>
+    public string? Folder { get; }
+
+    /// <summary>Puts a trainable tensor in the place of the checkpoint's.</summary>
+    public void Set(string name, Weight weight) => _weights[name] = weight;
+
+    /// <summary>The weight of a name; null where the model has none (a layer without bias).</summary>
+    public Weight? Get(string name)
+    {
+        if (_weights.TryGetValue(name, out Weight? weight))
+        {
+            return weight;
+        }
+
+        if (!_tensors.TryGetValue(name, out CheckpointTensor? tensor))
+        {
+            return null;
+        }
+
+        ElementType type = tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
+        string location = Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
+        return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, location, tensor.Entry.Offset, tensor.Entry.Length));
+    }
+
+    private static string RealPath(string path)
+    {
+        string full = Path.GetFullPath(path);
+        string file = File.ResolveLinkTarget(full, returnFinalTarget: true)?.FullName ?? full;
+
+        // A link may also be one of the folders above.
+        DirectoryInfo? folder = Directory.GetParent(file);
+        List<string> tail = [Path.GetFileName(file)];
+        while (folder is not null)
+        {
+            if (folder.ResolveLinkTarget(returnFinalTarget: true) is FileSystemInfo target)
+            {
+                return RealPath(Path.Combine([target.FullName, .. Enumerable.Reverse(tail)]));
+            }
+
+            tail.Add(folder.Name);
+            folder = folder.Parent;
+        }
+
+        return file;
+    }
+
+    private static string CommonFolder(IEnumerable<string> files)
+    {
+        string[] folders = [.. files.Select(file => Path.GetDirectoryName(file)!).Distinct()];
+        string common = folders[0];
+        while (!folders.All(folder => (folder + Path.DirectorySeparatorChar).StartsWith(common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
+        {
+            common = Path.GetDirectoryName(common) ?? throw new CheckpointException($"The shards of the checkpoint lie on different drives ({string.Join(", ", folders)}); put them in one folder.");
+        }
+
+        return common;
+    }
+}

@@ -1,0 +1,48 @@
+using MLNetLora.Onnx;
+using MLNetLora.Training;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>
+/// Builds optimizer_model.onnx: AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101) after clipping by the global norm,
+/// in PyTorch's order of operations. All tensors of a group are one flat vector, so the graph has some twenty nodes whatever the model.
+/// </summary>
+/// <remarks>
+/// Inputs, with i the group: parameters.i, gradients.i, first_moment.i, second_moment.i [n]; decay.i [] = 1 − lr·weight_decay;
+/// step_size [] = lr / (1 − beta1ᵗ); second_correction [] = √(1 − beta2ᵗ); maximum_norm [].
+/// Outputs: gradient_norm [] before clipping; new_parameters.i, new_first_moment.i, new_second_moment.i. Each input that has a new value is read by
+/// one node, which the node of the new value depends on: the two can therefore share memory.
+/// </remarks>
+internal static class OptimizerModel
+{
+    /// <summary>The graph for a number of groups.</summary>
+    public static ModelArtifact Build(int groups, TrainingOptions options)
+    {
+        GraphBuilder g = new("optimizer");
+        Value one = g.Float(1f);
+        Value stepSize = g.Input("step_size", ElementType.Float32);
+        Value correction = g.Input("second_correction", ElementType.Float32);
+        Value maximum = g.Input("maximum_norm", ElementType.Float32);
+        Value[] gradients = [.. Enumerable.Range(0, groups).Select(i => g.Input($"gradients.{i}", ElementType.Float32, $"n{i}"))];
+        Value norm = g.Sqrt(gradients.Select(g.SumOfSquares).Aggregate((sum, part) => g.Add(sum, part))); // []
+        Value clip = g.Min(one, g.Div(maximum, g.Add(norm, g.Float(1e-6f)))); // []
+        for (int i = 0; i < groups; i++)
+        {
+            Value decay = g.Input($"decay.{i}", ElementType.Float32);
+            Value p = g.Input($"parameters.{i}", ElementType.Float32, $"n{i}"); // [n]
+            Value m = g.Input($"first_moment.{i}", ElementType.Float32, $"n{i}"); // [n]
+            Value v = g.Input($"second_moment.{i}", ElementType.Float32, $"n{i}"); // [n]
+            Value clipped = g.Mul(gradients[i], clip); // [n]
+            Value newM = g.Add(g.Mul(m, g.Float((float)options.AdamBeta1)), g.Mul(clipped, g.Float((float)(1 - options.AdamBeta1))), $"new_first_moment.{i}"); // [n]
+            Value newV = g.Add(g.Mul(v, g.Float((float)options.AdamBeta2)), g.Mul(g.Mul(clipped, clipped), g.Float((float)(1 - options.AdamBeta2))), $"new_second_moment.{i}"); // [n]
+            Value denominator = g.Add(g.Div(g.Sqrt(newV), correction), g.Float((float)options.AdamEpsilon)); // [n]
+            Value newP = g.Sub(g.Mul(p, decay), g.Mul(g.Div(newM, denominator), stepSize), $"new_parameters.{i}"); // [n]
+            g.Output(newM);
+            g.Output(newV);
+            g.Output(newP);
+        }
+
+        g.Output("gradient_norm", norm);
+        return new ModelArtifact("optimizer_model.onnx", g.ToBytes(), null);
+    }
+}

@@ -1,0 +1,41 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>A tensor that training changes. Which tensors those are is data: LoRA factors, or every parameter of the model.</summary>
+/// <param name="Name">PEFT key of a factor, or the checkpoint's name of a parameter.</param>
+/// <param name="Shape">Sizes of the axes.</param>
+/// <param name="Decays">Whether weight decay applies.</param>
+internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, bool Decays)
+{
+    public long Count => Shape.Aggregate(1L, (product, size) => product * size);
+
+    /// <summary>The factors of an adapter.</summary>
+    public static IReadOnlyList<TrainableTensor> Of(IEnumerable<LoraModule> modules) =>
+        [.. modules.SelectMany(m => new TrainableTensor[] { new(m.KeyA, [m.Rank, m.Module.In], true), new(m.KeyB, [m.Module.Out, m.Rank], true) })];
+
+    /// <summary>Every parameter of a model.</summary>
+    public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
+        [.. architecture.AllTensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
+}
+
+/// <summary>What a training or evaluation graph is built for.</summary>
+/// <param name="Config">The model.</param>
+/// <param name="Architecture">Its family.</param>
+/// <param name="Checkpoint">Where frozen weights lie; null when every parameter is trainable.</param>
+/// <param name="Loras">Adapted layers; empty when every parameter is trainable.</param>
+/// <param name="Dropout">Dropout on the adapters' inputs.</param>
+internal sealed record TrainingTarget(QwenConfig Config, Architecture Architecture, Checkpoint? Checkpoint, IReadOnlyList<LoraModule> Loras, double Dropout)
+{
+    /// <summary>An adapter on a frozen base.</summary>
+    public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options) =>
+        new(checkpoint.Config, checkpoint.Architecture, checkpoint, LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config), options.Dropout);
+
+    /// <summary>Every parameter of a model.</summary>
+    public static TrainingTarget Full(QwenConfig config) => new(config, Architecture.Find(config.ModelType, "config.json"), null, [], 0);
+
+    /// <summary>The tensors that training changes.</summary>
+    public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null ? TrainableTensor.Of(Architecture, Config) : TrainableTensor.Of(Loras);
+}

@@ -1,0 +1,293 @@
+using System.Buffers.Binary;
+using System.Text;
+using System.Text.Json;
+
+namespace MLNetLora.Checkpoints;
+
+/// <summary>Element types that the safetensors format names and this library reads.</summary>
+public enum TensorType
+{
+    /// <summary>32-bit float, "F32".</summary>
+    Float32,
+
+    /// <summary>IEEE 16-bit float, "F16".</summary>
+    Float16,
+
+    /// <summary>Brain float, "BF16".</summary>
+    BFloat16,
+
+    /// <summary>Any other type of the format; listed, not read.</summary>
+    Other,
+}
+
+/// <summary>One tensor of a safetensors file: where its bytes lie.</summary>
+/// <param name="Name">Name of the tensor.</param>
+/// <param name="Type">Element type.</param>
+/// <param name="TypeName">Element type as the file names it.</param>
+/// <param name="Shape">Sizes of its axes.</param>
+/// <param name="Offset">First byte, counted from the start of the file.</param>
+/// <param name="Length">Number of bytes.</param>
+public sealed record TensorEntry(string Name, TensorType Type, string TypeName, IReadOnlyList<long> Shape, long Offset, long Length)
+{
+    /// <summary>Number of elements.</summary>
+    public long Count => Shape.Aggregate(1L, (product, size) => product * size);
+}
+
+/// <summary>
+/// The header of a .safetensors file, checked before anything is believed: header size, JSON, types, shapes, offsets, and that the tensors
+/// fill the file without gaps or overlaps. Format: github.com/huggingface/safetensors, "Format". Tensor bytes stay where they are.
+/// </summary>
+public sealed class SafetensorsFile
+{
+    private const long MaximumHeader = 100_000_000; // the limit of the reference implementation
+
+    private readonly Dictionary<string, TensorEntry> _tensors;
+
+    private SafetensorsFile(string source, Dictionary<string, TensorEntry> tensors, IReadOnlyDictionary<string, string> metadata, byte[] header)
+    {
+        Source = source;
+        _tensors = tensors;
+        Metadata = metadata;
+        Header = header;
+    }
+
+    /// <summary>The file, or what the bytes were said to be.</summary>
+    public string Source { get; }
+
+    /// <summary>Tensors by name.</summary>
+    public IReadOnlyDictionary<string, TensorEntry> Tensors => _tensors;
+
+    /// <summary>The strings under __metadata__.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
+
+    /// <summary>The header as it stands in the file; two files with the same header hold the same tensors by name, type, shape and place.</summary>
+    public ReadOnlyMemory<byte> Header { get; }
+
+    /// <summary>Reads the header of a file.</summary>
+    /// <exception cref="CheckpointException">The file is missing, truncated, or its header is wrong.</exception>
+    public static SafetensorsFile Open(string path)
+    {
+        try
+        {
+            using FileStream stream = File.OpenRead(path);
+            return Read(stream, path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException($"{path} cannot be read: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Reads the header from a seekable stream that holds one whole file.</summary>
+    /// <param name="stream">The bytes.</param>
+    /// <param name="source">What error messages call it.</param>
+    /// <exception cref="CheckpointException">The bytes are truncated or the header is wrong.</exception>
+    public static SafetensorsFile Read(Stream stream, string source)
+    {
+        long fileLength = stream.Length;
+        Span<byte> prefix = stackalloc byte[8];
+        if (fileLength < 8 || stream.ReadAtLeast(prefix, 8, throwOnEndOfStream: false) < 8)
+        {
+            throw Bad(source, $"is only {fileLength} bytes long, less than a safetensors header; download or copy it again");
+        }
+
+        ulong announced = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        if (announced > MaximumHeader || (long)announced > fileLength - 8)
+        {
+            throw Bad(source, $"announces a header of {announced} bytes in a file of {fileLength} bytes; it is truncated or not a safetensors file");
+        }
+
+        byte[] header = new byte[(int)announced];
+        stream.ReadExactly(header);
+        try
+        {
+            using JsonDocument json = JsonDocument.Parse(header, new JsonDocumentOptions { MaxDepth = 16 });
+            return Parse(json.RootElement, source, fileLength, header);
+        }
+        catch (JsonException e)
+        {
+            throw Bad(source, $"has a header that is not JSON ({e.Message})", e);
+        }
+    }
+
+    /// <summary>Reads a tensor into memory as float32; 16-bit types are widened exactly.</summary>
+    /// <param name="entry">A tensor of this file.</param>
+    public float[] ReadFloat32(TensorEntry entry)
+    {
+        using FileStream stream = File.OpenRead(Source);
+        return ReadFloat32(stream, entry);
+    }
+
+    /// <summary>Reads a tensor as float32 from a stream that holds this file.</summary>
+    public float[] ReadFloat32(Stream stream, TensorEntry entry)
+    {
+        byte[] bytes = new byte[entry.Length];
+        stream.Position = entry.Offset;
+        stream.ReadExactly(bytes);
+        float[] values = new float[entry.Count];
+        FloatConversion.ToFloat32(bytes, entry.Type, values, $"{Source}: {entry.Name} ({entry.TypeName})");
+        return values;
+    }
+
+    private static SafetensorsFile Parse(JsonElement root, string source, long fileLength, byte[] header)
+    {
+        if (root.ValueKind != JsonValueKind.Object)
+        {
+            throw Bad(source, "has a header that is not a JSON object");
+        }
+
+        long start = 8 + header.Length;
+        Dictionary<string, TensorEntry> tensors = [];
+        Dictionary<string, string> metadata = [];
+        foreach (JsonProperty property in root.EnumerateObject())
+        {
+            if (property.Name == "__metadata__")
+            {
+                if (property.Value.ValueKind == JsonValueKind.Object)
+                {
+                    foreach (JsonProperty item in property.Value.EnumerateObject().Where(item => item.Value.ValueKind == JsonValueKind.String))
+                    {
+                        metadata[item.Name] = item.Value.GetString()!;
+                    }
+                }
+
+                continue;
+            }
+
+            if (!tensors.TryAdd(property.Name, Entry(property, source, start, fileLength)))
+            {
+                throw Bad(source, $"lists the tensor '{property.Name}' twice");
+            }
+        }
+
+        long expected = start;
+        foreach (TensorEntry entry in tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
+        {
+            if (entry.Offset != expected)
+            {
+                throw Bad(source, $"has a gap or an overlap before the tensor '{entry.Name}': it starts at byte {entry.Offset}, {expected} was expected");
+            }
+
+            expected += entry.Length;
+        }
+
+        return expected == fileLength
+            ? new SafetensorsFile(source, tensors, metadata, header)
+            : throw Bad(source, $"should be {expected} bytes long by its header, but is {fileLength}; download or copy it again");
+    }
+
+    private static TensorEntry Entry(JsonProperty property, string source, long start, long fileLength)
+    {
+        string name = property.Name;
+        if (property.Value.ValueKind != JsonValueKind.Object
+            || !property.Value.TryGetProperty("dtype", out JsonElement dtype) || dtype.ValueKind != JsonValueKind.String
+            || !property.Value.TryGetProperty("shape", out JsonElement shape) || shape.ValueKind != JsonValueKind.Array
+            || !property.Value.TryGetProperty("data_offsets", out JsonElement offsets) || offsets.ValueKind != JsonValueKind.Array || offsets.GetArrayLength() != 2
+            || !offsets[0].TryGetInt64(out long begin) || !offsets[1].TryGetInt64(out long end))
+        {
+            throw Bad(source, $"describes the tensor '{name}' without a proper dtype, shape and data_offsets");
+        }
+
+        string typeName = dtype.GetString()!;
+        int size = typeName switch
+        {
+            "F64" or "I64" or "U64" => 8,
+            "F32" or "I32" or "U32" => 4,
+            "F16" or "BF16" or "I16" or "U16" => 2,
+            "I8" or "U8" or "BOOL" or "F8_E4M3" or "F8_E5M2" => 1,
+            _ => throw Bad(source, $"gives the tensor '{name}' the type '{typeName}', which this library does not know"),
+        };
+        List<long> sizes = [];
+        long bytes = size;
+        foreach (JsonElement axis in shape.EnumerateArray())
+        {
+            if (!axis.TryGetInt64(out long length) || length < 0 || (length > 0 && bytes > long.MaxValue / length))
+            {
+                throw Bad(source, $"gives the tensor '{name}' an impossible shape");
+            }
+
+            sizes.Add(length);
+            bytes *= length;
+        }
+
+        if (begin < 0 || end < begin || end > fileLength - start)
+        {
+            throw Bad(source, $"places the tensor '{name}' at bytes {begin} to {end} of {Math.Max(0, fileLength - start)}; the file is truncated or its header is wrong");
+        }
+
+        if (end - begin != bytes)
+        {
+            throw Bad(source, $"gives the tensor '{name}' {end - begin} bytes, but [{string.Join(", ", sizes)}] of {typeName} needs {bytes}");
+        }
+
+        TensorType type = typeName switch { "F32" => TensorType.Float32, "F16" => TensorType.Float16, "BF16" => TensorType.BFloat16, _ => TensorType.Other };
+        return new TensorEntry(name, type, typeName, sizes, start + begin, bytes);
+    }
+
+    private static CheckpointException Bad(string source, string what, Exception? inner = null) => new($"{source} {what}.", inner);
+}
+
+/// <summary>Writes .safetensors files: to a temporary name first, renamed when whole.</summary>
+public static class SafetensorsWriter
+{
+    /// <summary>What to write under one name.</summary>
+    /// <param name="Name">Tensor name.</param>
+    /// <param name="Type">Element type.</param>
+    /// <param name="Shape">Sizes of the axes.</param>
+    /// <param name="Write">Writes exactly the tensor's bytes, little-endian, to the stream.</param>
+    public sealed record Item(string Name, TensorType Type, IReadOnlyList<long> Shape, Action<Stream> Write)
+    {
+        internal long Length => Shape.Aggregate(Type == TensorType.Float32 ? 4L : 2L, (product, size) => product * size);
+
+        /// <summary>An item from float32 values in memory, rounded to the type.</summary>
+        public static Item From(string name, TensorType type, IReadOnlyList<long> shape, ReadOnlyMemory<float> values) =>
+            new(name, type, shape, stream => stream.Write(FloatConversion.FromFloat32(values.Span, type)));
+    }
+
+    /// <summary>Writes a file with the metadata {"format": "pt"} that transformers and PEFT ask for.</summary>
+    public static void Write(string path, IReadOnlyList<Item> items) => AtomicFile.Write(path, stream => Write(stream, items));
+
+    /// <summary>Writes the bytes of a file to a stream.</summary>
+    public static void Write(Stream stream, IReadOnlyList<Item> items)
+    {
+        using MemoryStream json = new();
+        using (Utf8JsonWriter writer = new(json))
+        {
+            writer.WriteStartObject();
+            writer.WriteStartObject("__metadata__");
+            writer.WriteString("format", "pt");
+            writer.WriteEndObject();
+            long offset = 0;
+            foreach (Item item in items)
+            {
+                writer.WriteStartObject(item.Name);
+                writer.WriteString("dtype", item.Type switch { TensorType.Float32 => "F32", TensorType.Float16 => "F16", TensorType.BFloat16 => "BF16", _ => throw new ArgumentException($"{item.Name} has a type that cannot be written.", nameof(items)) });
+                writer.WriteStartArray("shape");
+                foreach (long size in item.Shape)
+                {
+                    writer.WriteNumberValue(size);
+                }
+
+                writer.WriteEndArray();
+                writer.WriteStartArray("data_offsets");
+                writer.WriteNumberValue(offset);
+                writer.WriteNumberValue(offset += item.Length);
+                writer.WriteEndArray();
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndObject();
+        }
+
+        // Spaces up to a multiple of 8, so that the tensors are aligned when the file is mapped.
+        byte[] header = [.. json.ToArray(), .. Enumerable.Repeat((byte)' ', (int)((8 - (json.Length % 8)) % 8))];
+        Span<byte> prefix = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
+        stream.Write(prefix);
+        stream.Write(header);
+        foreach (Item item in items)
+        {
+            item.Write(stream);
+        }
+    }
+}

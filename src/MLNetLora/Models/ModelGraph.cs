@@ -1,0 +1,98 @@
+using MLNetLora.Adapters;
+using MLNetLora.Onnx;
+using MLNetLora.Onnx.Differentiable;
+
+namespace MLNetLora.Models;
+
+/// <summary>How queries meet keys and values: over the whole sequence in training, through a cache in generation.</summary>
+/// <param name="tape">Tape.</param>
+/// <param name="layer">Number of the block.</param>
+/// <param name="q">[batch, heads, sequence, d], rotated.</param>
+/// <param name="k">[batch, kv, sequence, d], rotated.</param>
+/// <param name="v">[batch, kv, sequence, d].</param>
+/// <returns>[batch, heads, sequence, d].</returns>
+internal delegate Value AttentionCore(Tape tape, int layer, Value q, Value k, Value v);
+
+/// <summary>The adapter of one layer inside a graph.</summary>
+/// <param name="Module">Layer, rank, scaling.</param>
+/// <param name="A">[rank, in].</param>
+/// <param name="B">[out, rank].</param>
+/// <param name="Mask">[tokens, in], true where the input is kept; null without dropout.</param>
+/// <param name="KeptScale">1/(1−p).</param>
+internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, Value? Mask, float KeptScale);
+
+/// <summary>What a family's file builds a model from: weights by name, the inputs that all layers share, and the layers' common parts.</summary>
+internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Architecture, Func<string, Weight?> Weights, IReadOnlyDictionary<string, AttachedLora> Loras, AttentionCore Attention)
+{
+    private readonly Dictionary<int, Value> _headSizes = [];
+
+    public GraphBuilder Graph => Tape.Graph;
+
+    /// <summary>[batch, sequence], 64-bit.</summary>
+    public required Value InputIds { get; init; }
+
+    /// <summary>[batch, sequence], 64-bit, rows of the rotary tables.</summary>
+    public required Value PositionIds { get; init; }
+
+    /// <summary>[positions, d/2].</summary>
+    public required Value RopeCos { get; init; }
+
+    /// <summary>[positions, d/2].</summary>
+    public required Value RopeSin { get; init; }
+
+    /// <summary>Emits embedding and blocks: → [tokens, hidden], before the last norm.</summary>
+    /// <param name="checkpointing">Recomputes each block in the backward pass.</param>
+    public Value Body(bool checkpointing)
+    {
+        Value ids = Graph.Reshape(InputIds, [-1], ["tokens"]); // [tokens]
+        Value x = Embedding.Apply(Tape, Required("model.embed_tokens.weight"), ids); // [tokens, hidden]
+        for (int i = 0; i < Config.NumHiddenLayers; i++)
+        {
+            int layer = i;
+            using IDisposable scope = Graph.Scope($"layer.{layer}");
+            x = checkpointing
+                ? Tape.Checkpoint(x, (tape, input) => Architecture.Block(this with { Tape = tape }, layer, input))
+                : Architecture.Block(this, layer, x);
+        }
+
+        return x;
+    }
+
+    /// <summary>The output layer's weight: the embedding where the two are tied; [vocabulary, hidden].</summary>
+    public Weight Head => Required(Config.TieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+
+    /// <summary>A linear layer by module name, with its bias and its adapter where it has them: [tokens, in] → [tokens, out].</summary>
+    public Value Linear(string module, Value x)
+    {
+        Weight weight = Required(module + ".weight");
+        Weight? bias = Weights(module + ".bias");
+        return Loras.TryGetValue(module, out AttachedLora? lora)
+            ? Lora.Apply(Tape, x, weight, bias, lora.A, lora.B, (float)lora.Module.Scaling, lora.Mask, lora.KeptScale)
+            : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
+    }
+
+    /// <summary>A norm by module name, over the last axis.</summary>
+    public Value Norm(string module, Value x) => RmsNorm.Apply(Tape, x, Required(module + ".weight"), Config.RmsNormEps);
+
+    /// <summary>[tokens, heads·d] → [batch, heads, sequence, d].</summary>
+    public Value ToHeads(Value x, int heads)
+    {
+        if (!_headSizes.TryGetValue(heads, out Value? sizes))
+        {
+            sizes = _headSizes[heads] = Graph.Concat([Graph.Shape(InputIds), Graph.Int64s(heads, Config.HeadDim)], 0, 4); // (batch, sequence, heads, d)
+        }
+
+        return Heads.Swap(Tape, Heads.Split(Tape, x, sizes, [InputIds.Shape[0], InputIds.Shape[1], heads, Config.HeadDim]));
+    }
+
+    /// <summary>[batch, heads, sequence, d] → [tokens, heads·d].</summary>
+    public Value FromHeads(Value x) => Heads.Merge(Tape, Heads.Swap(Tape, x), "tokens");
+
+    /// <summary>Rotates heads by position.</summary>
+    public Value Rope(Value x) => Onnx.Differentiable.Rope.Apply(Tape, x, PositionIds, RopeCos, RopeSin);
+
+    /// <summary>Attention of one block.</summary>
+    public Value Attend(int layer, Value q, Value k, Value v) => Attention(Tape, layer, q, k, v);
+
+    private Weight Required(string name) => Weights(name) ?? throw new InvalidOperationException($"The graph asks for the tensor '{name}', which its architecture does not list.");
+}

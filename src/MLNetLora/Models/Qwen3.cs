@@ -1,0 +1,57 @@
+using MLNetLora.Onnx;
+using MLNetLora.Onnx.Differentiable;
+
+namespace MLNetLora.Models;
+
+/// <summary>Qwen3, dense (transformers: Qwen3ForCausalLM). A norm on every query and key head before the rotation, a head size of its own, no biases unless attention_bias says so.</summary>
+internal static class Qwen3
+{
+    public static Architecture Architecture { get; } = new("qwen3", DefaultRopeTheta: 10_000, AlwaysAttentionBias: false, Tensors, Block);
+
+    private static IEnumerable<TensorSpec> Tensors(QwenConfig c, int layer)
+    {
+        string p = $"model.layers.{layer}";
+        (long hidden, long q, long kv, long inner) = (c.HiddenSize, c.NumAttentionHeads * c.HeadDim, c.NumKeyValueHeads * c.HeadDim, c.IntermediateSize);
+        return
+        [
+            new($"{p}.input_layernorm.weight", [hidden], Decays: false),
+            .. Projection("q_proj", q, hidden), .. Projection("k_proj", kv, hidden), .. Projection("v_proj", kv, hidden), .. Projection("o_proj", hidden, q),
+            new($"{p}.self_attn.q_norm.weight", [c.HeadDim], Decays: false),
+            new($"{p}.self_attn.k_norm.weight", [c.HeadDim], Decays: false),
+            new($"{p}.post_attention_layernorm.weight", [hidden], Decays: false),
+            new($"{p}.mlp.gate_proj.weight", [inner, hidden]),
+            new($"{p}.mlp.up_proj.weight", [inner, hidden]),
+            new($"{p}.mlp.down_proj.weight", [hidden, inner]),
+        ];
+
+        IEnumerable<TensorSpec> Projection(string name, long outputs, long inputs) => c.AttentionBias
+            ? [new($"{p}.self_attn.{name}.weight", [outputs, inputs]), new($"{p}.self_attn.{name}.bias", [outputs], Decays: false)]
+            : [new($"{p}.self_attn.{name}.weight", [outputs, inputs])];
+    }
+
+    private static Value Attention(ModelGraph m, int layer, Value x)
+    {
+        QwenConfig c = m.Config;
+        string p = $"model.layers.{layer}.self_attn";
+        Value q = m.Norm($"{p}.q_norm", m.ToHeads(m.Linear($"{p}.q_proj", x), c.NumAttentionHeads)); // [tokens, hidden] -> [batch, heads, sequence, d]
+        Value k = m.Norm($"{p}.k_norm", m.ToHeads(m.Linear($"{p}.k_proj", x), c.NumKeyValueHeads)); // [batch, kv, sequence, d]
+        Value v = m.ToHeads(m.Linear($"{p}.v_proj", x), c.NumKeyValueHeads); // [batch, kv, sequence, d]
+        Value y = m.Attend(layer, m.Rope(q), m.Rope(k), v); // [batch, heads, sequence, d]
+        return m.Linear($"{p}.o_proj", m.FromHeads(y)); // [tokens, hidden]
+    }
+
+    private static Value Mlp(ModelGraph m, int layer, Value x)
+    {
+        string p = $"model.layers.{layer}.mlp";
+        Value gate = m.Linear($"{p}.gate_proj", x); // [tokens, hidden] -> [tokens, intermediate]
+        Value up = m.Linear($"{p}.up_proj", x); // [tokens, intermediate]
+        return m.Linear($"{p}.down_proj", SwiGlu.Apply(m.Tape, gate, up)); // [tokens, hidden]
+    }
+
+    private static Value Block(ModelGraph m, int layer, Value x)
+    {
+        string p = $"model.layers.{layer}";
+        x = Residual.Apply(m.Tape, x, Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [tokens, hidden]
+        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [tokens, hidden]
+    }
+}

@@ -1,0 +1,85 @@
+using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Artifacts;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>What a session is tuned for.</summary>
+internal enum SessionUse
+{
+    /// <summary>Graphs that are written out as they shall run; 16-bit weights are widened at each use.</summary>
+    Training,
+
+    /// <summary>Weights are read for every token: 16-bit ones are widened once, at load.</summary>
+    Generation,
+}
+
+/// <summary>One ONNX Runtime session over a built model. Thread-safe as the runtime's sessions are: concurrent runs are allowed.</summary>
+internal sealed class OnnxSession : IDisposable
+{
+    private readonly InferenceSession _session;
+
+    /// <summary>Creates the session; external weights are mapped, not read.</summary>
+    /// <param name="artifact">The model.</param>
+    /// <param name="use">What it is for.</param>
+    /// <param name="threads">Threads; 0 takes all cores.</param>
+    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads)
+    {
+        using SessionOptions options = new();
+
+        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of 16-bit weights.
+        options.GraphOptimizationLevel = use == SessionUse.Training ? GraphOptimizationLevel.ORT_DISABLE_ALL : GraphOptimizationLevel.ORT_ENABLE_BASIC;
+        options.EnableMemoryPattern = false; // a plan per input shape; with varying lengths it doubles the peak
+        options.IntraOpNumThreads = threads;
+        options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR;
+        options.AddSessionConfigEntry("session.disable_prepacking", "1"); // prepacked weights are private copies
+        options.AddSessionConfigEntry("session.set_denormal_as_zero", "1");
+        options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        if (artifact.WeightsFolder is string folder)
+        {
+            options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
+        }
+
+        try
+        {
+            _session = new InferenceSession(artifact.Bytes, options);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new MLNetLoraException($"ONNX Runtime refused {artifact.Name}: {e.Message}", e);
+        }
+        catch (Exception e) when (e is DllNotFoundException or TypeInitializationException or EntryPointNotFoundException)
+        {
+            throw new MLNetLoraException("The native ONNX Runtime was not found. Add a package that brings it to the application: Microsoft.ML.OnnxRuntime (CPU) or Microsoft.ML.OnnxRuntime.Gpu.", e);
+        }
+    }
+
+    /// <summary>Names of the inputs.</summary>
+    public IReadOnlyList<string> InputNames => _session.InputNames;
+
+    /// <summary>Runs with outputs that are there already.</summary>
+    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<OrtValue> results)
+    {
+        using RunOptions run = new();
+        _session.Run(run, inputs, values, outputs, results);
+    }
+
+    /// <summary>Runs and returns new outputs.</summary>
+    public IDisposableReadOnlyCollection<OrtValue> Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs)
+    {
+        using RunOptions run = new();
+        return _session.Run(run, inputs, values, outputs);
+    }
+
+    /// <summary>Runs with bound inputs and outputs.</summary>
+    public void Run(OrtIoBinding binding)
+    {
+        using RunOptions run = new();
+        _session.RunWithBinding(run, binding);
+    }
+
+    /// <summary>A new binding for this session.</summary>
+    public OrtIoBinding CreateBinding() => _session.CreateIoBinding();
+
+    /// <inheritdoc/>
+    public void Dispose() => _session.Dispose();
+}

@@ -1,0 +1,75 @@
+using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Artifacts;
+using MLNetLora.Runtime;
+
+namespace MLNetLora.Training;
+
+/// <summary>
+/// The trainable tensors with their gradients and AdamW moments: four flat vectors. Tensors that decay come first, so that the optimizer sees at most two
+/// groups; the training graph sees slices of the same memory under the tensors' names.
+/// </summary>
+internal sealed class ParameterSet : IDisposable
+{
+    private readonly Dictionary<string, (TrainableTensor Tensor, long Offset)> _slots = [];
+
+    /// <summary>Allocates zeros for the tensors.</summary>
+    public ParameterSet(IReadOnlyList<TrainableTensor> tensors)
+    {
+        long offset = 0;
+        List<(long, long, bool)> groups = [];
+        foreach (bool decays in (bool[])[true, false])
+        {
+            long start = offset;
+            foreach (TrainableTensor tensor in tensors.Where(tensor => tensor.Decays == decays))
+            {
+                _slots[tensor.Name] = (tensor, offset);
+                offset += tensor.Count;
+            }
+
+            if (offset > start)
+            {
+                groups.Add((start, offset - start, decays));
+            }
+        }
+
+        Tensors = tensors;
+        Groups = groups;
+        Values = new FloatBuffer(offset);
+        Gradients = new FloatBuffer(offset);
+        FirstMoment = new FloatBuffer(offset);
+        SecondMoment = new FloatBuffer(offset);
+    }
+
+    /// <summary>The tensors in order of declaration.</summary>
+    public IReadOnlyList<TrainableTensor> Tensors { get; }
+
+    /// <summary>The optimizer's groups: where each starts, how long it is, whether it decays.</summary>
+    public IReadOnlyList<(long Start, long Length, bool Decays)> Groups { get; }
+
+    /// <summary>Parameters.</summary>
+    public FloatBuffer Values { get; }
+
+    /// <summary>Accumulated gradients.</summary>
+    public FloatBuffer Gradients { get; }
+
+    /// <summary>AdamW's first moment.</summary>
+    public FloatBuffer FirstMoment { get; }
+
+    /// <summary>AdamW's second moment.</summary>
+    public FloatBuffer SecondMoment { get; }
+
+    /// <summary>A tensor's slice of one of the four vectors.</summary>
+    public Span<float> Slice(FloatBuffer buffer, string name) => buffer.Span(_slots[name].Offset, checked((int)_slots[name].Tensor.Count));
+
+    /// <summary>A tensor's slice as the runtime sees it.</summary>
+    public OrtValue View(FloatBuffer buffer, string name) => buffer.View(_slots[name].Offset, _slots[name].Tensor.Shape);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Values.Dispose();
+        Gradients.Dispose();
+        FirstMoment.Dispose();
+        SecondMoment.Dispose();
+    }
+}

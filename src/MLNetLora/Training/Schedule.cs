@@ -1,0 +1,40 @@
+namespace MLNetLora.Training;
+
+/// <summary>The learning rate of every step, in transformers' formulas (get_scheduler).</summary>
+internal static class Schedule
+{
+    /// <summary>Optimizer steps of a run over a number of rows.</summary>
+    public static int TotalSteps(int rows, TrainingOptions options) =>
+        options.MaximumSteps ?? options.NumberOfEpochs * StepsPerEpoch(rows, options);
+
+    /// <summary>Optimizer steps of an epoch; the short last window counts.</summary>
+    public static int StepsPerEpoch(int rows, TrainingOptions options)
+    {
+        int batches = (rows + options.BatchSize - 1) / options.BatchSize;
+        return (batches + options.GradientAccumulationSteps - 1) / options.GradientAccumulationSteps;
+    }
+
+    /// <summary>Warm-up steps of a run.</summary>
+    public static int WarmupSteps(int total, TrainingOptions options) => options.WarmupSteps > 0 ? options.WarmupSteps : (int)Math.Ceiling(total * options.WarmupRatio);
+
+    /// <summary>The learning rate of a step.</summary>
+    /// <param name="step">Optimizer step, from 0.</param>
+    /// <param name="total">Optimizer steps of the run.</param>
+    /// <param name="options">Peak rate, shape, warm-up.</param>
+    public static double LearningRate(int step, int total, TrainingOptions options)
+    {
+        int warmup = WarmupSteps(total, options);
+        if (step < warmup)
+        {
+            return options.LearningRate * step / Math.Max(1, warmup);
+        }
+
+        double progress = (double)(step - warmup) / Math.Max(1, total - warmup);
+        return options.LearningRate * options.Schedule switch
+        {
+            LearningRateSchedule.Constant => 1,
+            LearningRateSchedule.Cosine => Math.Max(0, 0.5 * (1 + Math.Cos(Math.PI * progress))),
+            _ => Math.Max(0, (double)(total - step) / Math.Max(1, total - warmup)),
+        };
+    }
+}

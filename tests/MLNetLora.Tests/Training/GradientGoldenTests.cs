@@ -1,0 +1,62 @@
+using System.Text.Json;
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>Every LoRA gradient of every supported golden case against PyTorch's autograd through PEFT.</summary>
+[Trait("Category", "Golden")]
+public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper output)
+{
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Gradients_equal_PEFT(bool checkpointing)
+    {
+        GoldenReport report = new(checkpointing ? "gradients (recomputed)" : "gradients", output);
+        foreach (string modelFolder in Golden.Folders("gradients"))
+        {
+            foreach (string folder in Directory.EnumerateDirectories(modelFolder).Order(StringComparer.Ordinal))
+            {
+                string name = $"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)}";
+                JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
+                string model = Path.Combine(Golden.Root!, description.GetProperty("model").GetString()!);
+                JsonElement lora = description.GetProperty("lora");
+                string? reason = GoldenFile.Unsupported(model)
+                    ?? (lora.TryGetProperty("use_dora", out JsonElement dora) && dora.GetBoolean() ? "DoRA" : null)
+                    ?? (lora.TryGetProperty("bias", out JsonElement bias) && bias.GetString() != "none" ? "bias" : null);
+                if (reason is not null)
+                {
+                    report.Skip(name, reason);
+                    continue;
+                }
+
+                Checkpoint checkpoint = Checkpoint.Open(model);
+                LoraAdapter adapter = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter"), checkpoint);
+                report.Equal($"{name} parameter counts", [adapter.ParameterCount, adapter.ParameterCount + checkpoint.ParameterCount],
+                    [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
+
+                TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options with { Dropout = 0 });
+                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing });
+                LoraParameters.Load(session.Parameters, adapter);
+                GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));
+                GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
+                Batch batch = Batch.Of(input.Rows());
+                float loss = session.Accumulate(batch, batch.LabelIds.Length);
+                float wantLoss = expected.Floats("loss")[0];
+                report.Compare($"{name} loss", Math.Abs(loss - wantLoss) / wantLoss, 1e-5);
+
+                string[] keys = [.. expected.Names.Where(key => key.StartsWith("grad.", StringComparison.Ordinal))];
+                Assert.Equal(session.Parameters.Tensors.Count, keys.Length);
+                foreach (string key in keys)
+                {
+                    report.Compare($"{name} {key}", GoldenFile.RelativeError(session.Parameters.Slice(session.Parameters.Gradients, key["grad.".Length..]), expected.Floats(key)), 5e-5);
+                }
+            }
+        }
+
+        report.Finish();
+    }
+}
