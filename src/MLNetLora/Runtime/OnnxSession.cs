@@ -70,16 +70,6 @@ internal sealed class OnnxSession : IDisposable
         return _session.Run(run, inputs, values, outputs);
     }
 
-    /// <summary>Runs with bound inputs and outputs.</summary>
-    public void Run(OrtIoBinding binding)
-    {
-        using RunOptions run = new();
-        _session.RunWithBinding(run, binding);
-    }
-
-    /// <summary>A new binding for this session.</summary>
-    public OrtIoBinding CreateBinding() => _session.CreateIoBinding();
-
     /// <inheritdoc/>
     public void Dispose() => _session.Dispose();
 }

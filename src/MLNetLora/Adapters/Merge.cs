@@ -1,0 +1,91 @@
+using System.Numerics.Tensors;
+using MLNetLora.Checkpoints;
+
+namespace MLNetLora.Adapters;
+
+/// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging Face checkpoint comes out.</summary>
+public static class Merge
+{
+    /// <summary>Writes the merged checkpoint: the same shards with the same names, configuration and tokenizer files copied.</summary>
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="folder">Folder to write; made if it is not there. Each file is whole or not there.</param>
+    /// <exception cref="OptionException">The folder is the base's own.</exception>
+    public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder)
+    {
+        string target = Path.GetFullPath(folder);
+        if (string.Equals(target.TrimEnd(Path.DirectorySeparatorChar), checkpoint.Folder.TrimEnd(Path.DirectorySeparatorChar), StringComparison.Ordinal))
+        {
+            throw new OptionException($"The merged checkpoint would overwrite its own base in {target}; give another folder.");
+        }
+
+        Directory.CreateDirectory(target);
+        Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
+        foreach (SafetensorsFile file in checkpoint.Files)
+        {
+            using FileStream source = File.OpenRead(file.Source);
+            AtomicFile.Write(Path.Combine(target, Path.GetFileName(file.Source)), stream => Write(file, source, stream, factors));
+        }
+
+        foreach (string path in Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion))
+        {
+            AtomicFile.Copy(path, Path.Combine(target, Path.GetFileName(path)));
+        }
+    }
+
+    /// <summary>A merged weight in float32.</summary>
+    /// <param name="weight">[out, in], row by row; changed in place.</param>
+    /// <param name="factors">The adapter of this layer.</param>
+    internal static void AddTo(float[] weight, LoraFactors factors)
+    {
+        (int inputs, int outputs, int rank) = (factors.Module.Module.In, factors.Module.Module.Out, factors.Module.Rank);
+        Parallel.For(0, outputs, row =>
+        {
+            // The delta is summed up first and added once, as PEFT does.
+            float[] delta = new float[inputs];
+            for (int r = 0; r < rank; r++)
+            {
+                TensorPrimitives.MultiplyAdd(factors.A.AsSpan(r * inputs, inputs), factors.B[(row * rank) + r], delta, delta);
+            }
+
+            Span<float> target = weight.AsSpan(row * inputs, inputs);
+            TensorPrimitives.MultiplyAdd(delta, (float)factors.Module.Scaling, target, target);
+        });
+    }
+
+    private static void Write(SafetensorsFile file, FileStream source, Stream target, Dictionary<string, LoraFactors> factors)
+    {
+        // The merged file has the base file's header to the byte: same tensors, types, shapes and places.
+        Span<byte> prefix = stackalloc byte[8];
+        System.Buffers.Binary.BinaryPrimitives.WriteInt64LittleEndian(prefix, file.Header.Length);
+        target.Write(prefix);
+        target.Write(file.Header.Span);
+        byte[] block = new byte[1 << 20];
+        foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
+        {
+            if (factors.TryGetValue(entry.Name, out LoraFactors? adapter))
+            {
+                float[] weight = file.ReadFloat32(source, entry);
+                AddTo(weight, adapter);
+                target.Write(FloatConversion.FromFloat32(weight, entry.Type));
+                continue;
+            }
+
+            source.Position = entry.Offset;
+            for (long left = entry.Length; left > 0;)
+            {
+                int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
+                if (read == 0)
+                {
+                    throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
+                }
+
+                target.Write(block, 0, read);
+                left -= read;
+            }
+        }
+    }
+
+    // Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence.
+    private static bool IsCompanion(string path) => Path.GetExtension(path) is ".json" or ".txt" or ".jinja" or ".tiktoken" or ".model" || Path.GetFileName(path) is "LICENSE" or "NOTICE" or "merges.txt";
+}

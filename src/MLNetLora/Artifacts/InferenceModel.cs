@@ -1,0 +1,66 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Onnx;
+using MLNetLora.Onnx.Differentiable;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>Builds inference_model.onnx: prefill and decode with a key-value cache, one graph for both.</summary>
+/// <remarks>
+/// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
+/// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; rope_cos, rope_sin [positions, d/2];
+/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's factors under their PEFT keys.
+/// Outputs: logits [batch, vocabulary] of each row's last token; present.LAYER.key, present.LAYER.value, which are meant to be the same memory as the past.
+/// </remarks>
+internal static class InferenceModel
+{
+    /// <summary>The graph for a checkpoint and the layers that an adapter is put on.</summary>
+    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras)
+    {
+        QwenConfig config = checkpoint.Config;
+        GraphBuilder graph = new("inference");
+        Tape tape = new(graph);
+        GraphWeights weights = new(graph, checkpoint);
+        Value ids = graph.Input("input_ids", ElementType.Int64, "batch", "sequence");
+        Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
+        Value last = graph.Input("last_positions", ElementType.Int64, "batch");
+        Value lengths = graph.Input("past_lengths", ElementType.Int32, "batch");
+        Value total = graph.Input("total_length", ElementType.Int32);
+        Value cos = graph.Input("rope_cos", ElementType.Float32, "positions", config.HeadDim / 2);
+        Value sin = graph.Input("rope_sin", ElementType.Float32, "positions", config.HeadDim / 2);
+        Dictionary<string, AttachedLora> attached = loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora,
+            new Weight(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In)),
+            new Weight(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank)), null, 1f));
+        ModelGraph model = new(tape, config, checkpoint.Architecture, weights.Get, attached, Cached)
+        {
+            InputIds = ids,
+            PositionIds = positions,
+            RopeCos = cos,
+            RopeSin = sin,
+        };
+        Value x = Rows.Apply(tape, model.Body(checkpointing: false), last); // [batch, hidden]
+        Value logits = graph.Gemm(model.Norm("model.norm", x), model.Head.Read(graph), transB: true); // [batch, vocabulary]
+        graph.Output("logits", logits);
+        return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
+
+        Value Cached(Tape layerTape, int layer, Value q, Value k, Value v)
+        {
+            (Dimension kv, Dimension d) = (config.NumKeyValueHeads, config.HeadDim);
+            Dimension[] cache = ["batch", kv, "capacity", d];
+            Value pastKey = graph.Input($"past.{layer}.key", ElementType.Float32, cache);
+            Value pastValue = graph.Input($"past.{layer}.value", ElementType.Float32, cache);
+            Value[] outputs = graph.Nodes("GroupQueryAttention", [Flat(q), Flat(k), Flat(v), pastKey, pastValue, lengths, total],
+                [(ElementType.Float32, ["batch", "sequence", config.NumAttentionHeads * config.HeadDim], null),
+                    (ElementType.Float32, cache, $"present.{layer}.key"), (ElementType.Float32, cache, $"present.{layer}.value")],
+                "com.microsoft", ("num_heads", (long)config.NumAttentionHeads), ("kv_num_heads", (long)config.NumKeyValueHeads),
+                ("local_window_size", (long)(config.SlidingWindows[layer] ?? -1)), ("do_rotary", 0L));
+            graph.Output(outputs[1]);
+            graph.Output(outputs[2]);
+            return graph.Transpose(graph.Reshape(outputs[0], [0, 0, config.NumAttentionHeads, config.HeadDim], ["batch", "sequence", config.NumAttentionHeads, d]), 0, 2, 1, 3);
+        }
+
+        // [batch, heads, sequence, d] -> [batch, sequence, heads·d]
+        Value Flat(Value x) => graph.Reshape(graph.Transpose(x, 0, 2, 1, 3), [0, 0, -1], ["batch", "sequence", x.Shape[1].Size * config.HeadDim]);
+    }
+}

@@ -1,0 +1,61 @@
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Text;
+
+namespace MLNetLora.Training;
+
+/// <summary>Trains every parameter of a model, from random numbers or from a checkpoint, with the same graphs and the same loop as LoRA.</summary>
+public static class FullTraining
+{
+    /// <summary>Trains a model and writes it as a checkpoint folder: config.json as given, model.safetensors in the type asked for.</summary>
+    /// <param name="configFolder">Folder with config.json (and generation_config.json).</param>
+    /// <param name="rows">Tokenised rows.</param>
+    /// <param name="options">The loop's options; the seed also draws the initial weights.</param>
+    /// <param name="output">File that receives the weights: …/model.safetensors.</param>
+    /// <param name="type">Type of the written weights.</param>
+    /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0.</param>
+    /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
+    /// <param name="progress">Called after every optimizer step.</param>
+    /// <param name="cancellation">Ends the run early; what was learned so far is written.</param>
+    public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType type,
+        Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        options.Validate();
+        QwenConfig config = QwenConfig.Read(configFolder);
+        RowChecks.Check(rows, config.VocabSize, "training");
+        using TrainingSession session = new(TrainingTarget.Full(config), options);
+        Initialize(session.Parameters, options.Seed, initial);
+        TrainingSummary summary = TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
+        SafetensorsWriter.Write(output, [.. session.Parameters.Tensors.Select(tensor =>
+            SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, session.Parameters.Slice(session.Parameters.Values, tensor.Name).ToArray()))]);
+        return summary;
+    }
+
+    private static void Initialize(ParameterSet parameters, int seed, Checkpoint? initial)
+    {
+        Random random = new(seed);
+        foreach (TrainableTensor tensor in parameters.Tensors)
+        {
+            Span<float> values = parameters.Slice(parameters.Values, tensor.Name);
+            if (initial is not null)
+            {
+                initial.Tensors[tensor.Name].ReadFloat32().CopyTo(values);
+            }
+            else if (tensor.Shape.Count == 1)
+            {
+                values.Fill(tensor.Name.EndsWith(".bias", StringComparison.Ordinal) ? 0f : 1f);
+            }
+            else
+            {
+                for (int i = 0; i < values.Length; i++)
+                {
+                    values[i] = 0.02f * Normal(random);
+                }
+            }
+        }
+    }
+
+    /// <summary>Box–Muller.</summary>
+    private static float Normal(Random random) => MathF.Sqrt(-2 * MathF.Log(1 - random.NextSingle())) * MathF.Cos(2 * MathF.PI * random.NextSingle());
+}

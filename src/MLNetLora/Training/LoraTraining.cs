@@ -1,0 +1,48 @@
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Text;
+
+namespace MLNetLora.Training;
+
+/// <summary>Trains a LoRA adapter on a frozen checkpoint.</summary>
+public static class LoraTraining
+{
+    /// <summary>Trains and returns the adapter with a record of every step.</summary>
+    /// <param name="checkpoint">The base; its files are mapped, never copied or changed.</param>
+    /// <param name="lora">Shape of the adapter; taken from <paramref name="initial"/> where that is given, but for the dropout.</param>
+    /// <param name="rows">Tokenised rows.</param>
+    /// <param name="options">The loop's options.</param>
+    /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
+    /// <param name="progress">Called after every optimizer step, on the calling thread.</param>
+    /// <param name="initial">An adapter to go on from; null starts a fresh one.</param>
+    /// <param name="cancellation">Ends the run after the current micro-batch; the adapter of the last whole step is returned.</param>
+    /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <exception cref="DatasetException">There is no row, a row has no label or an id outside the vocabulary.</exception>
+    /// <exception cref="AdapterException">A target matches no layer.</exception>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the exception carries the last good adapter.</exception>
+    public static (LoraAdapter Adapter, TrainingSummary Summary) Train(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options,
+        IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null, CancellationToken cancellation = default)
+    {
+        options.Validate();
+        lora.Validate();
+        RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
+        RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
+        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
+        using TrainingSession session = new(target, options);
+        LoraParameters.Load(session.Parameters, start);
+        try
+        {
+            TrainingSummary summary = TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
+            return (Snapshot(), summary);
+        }
+        catch (TrainingDivergedException e)
+        {
+            e.LastGoodAdapter = Snapshot();
+            throw;
+        }
+
+        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options with { Dropout = lora.Dropout }, start.BaseModel, target.Loras);
+    }
+}

@@ -1,0 +1,41 @@
+using MLNetLora.Text;
+
+namespace MLNetLora.Training;
+
+/// <summary>What can be wrong with tokenised rows, found before the first step.</summary>
+internal static class RowChecks
+{
+    /// <summary>Throws where rows cannot be trained on.</summary>
+    public static void Check(IReadOnlyList<TrainingRow> rows, int vocabulary, string what, bool mayBeEmpty = false)
+    {
+        if (rows.Count == 0 && !mayBeEmpty)
+        {
+            throw new DatasetException($"There are no {what} rows.");
+        }
+
+        // A single row without a label does no harm (its tokens count for nothing); who makes rows from text says which one it is.
+        if (rows.Count > 0 && rows.All(row => row.LabelTokens == 0))
+        {
+            throw new DatasetException($"None of the {rows.Count} {what} rows has a label: nothing could be learned. The answers may be empty or cut off by the maximum length.");
+        }
+
+        for (int i = 0; i < rows.Count; i++)
+        {
+            TrainingRow row = rows[i];
+            if (row.InputIds.Length != row.Labels.Length)
+            {
+                throw new DatasetException($"Row {i + 1} of the {what} rows has {row.InputIds.Length} ids but {row.Labels.Length} labels.");
+            }
+
+            if (row.InputIds.FirstOrDefault(id => id < 0 || id >= vocabulary) is int bad && (bad != 0 || vocabulary == 0))
+            {
+                throw new DatasetException($"Row {i + 1} of the {what} rows has the token id {bad}, but the model's vocabulary ends at {vocabulary - 1}; the tokenizer belongs to another model.");
+            }
+
+            if (row.Labels.FirstOrDefault(label => label != TrainingRow.Ignore && (label < 0 || label >= vocabulary)) is int label && label != 0)
+            {
+                throw new DatasetException($"Row {i + 1} of the {what} rows has the label {label}, but the model's vocabulary ends at {vocabulary - 1}.");
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using MLNetLora.Text;
+
+namespace MLNetLora.Training;
+
+/// <summary>The training loop, whatever is trained: epochs of accumulation windows of micro-batches, one optimizer step per window.</summary>
+internal static class TrainingLoop
+{
+    /// <summary>Runs until all steps are made or the token is cancelled; the parameters are then those of the last whole step.</summary>
+    /// <exception cref="TrainingDivergedException">The loss or a gradient is not a finite number; the parameters are still those of the step before.</exception>
+    public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow> rows, IReadOnlyList<TrainingRow> validation,
+        TrainingOptions options, Action<TrainingProgress>? progress, CancellationToken cancellation)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        int total = Schedule.TotalSteps(rows.Count, options);
+        int perEpoch = Schedule.StepsPerEpoch(rows.Count, options);
+        List<TrainingProgress> steps = [];
+        for (int epoch = 0; steps.Count < total; epoch++)
+        {
+            int seen = 0;
+            foreach (TrainingRow[] window in Order(rows, options, epoch).Chunk(options.BatchSize * options.GradientAccumulationSteps))
+            {
+                TimeSpan begun = watch.Elapsed;
+                Batch[] batches = [.. window.Chunk(options.BatchSize).Select(Batch.Of)];
+                long labels = batches.Sum(batch => (long)batch.LabelIds.Length);
+                double loss = 0;
+                foreach (Batch batch in batches)
+                {
+                    if (cancellation.IsCancellationRequested)
+                    {
+                        return new TrainingSummary(steps, WasCancelled: true, watch.Elapsed);
+                    }
+
+                    loss += session.Accumulate(batch, labels);
+                }
+
+                int step = steps.Count;
+                Check(step + 1, loss, session.Parameters);
+                double rate = Schedule.LearningRate(step, total, options);
+                float norm = session.Step(rate);
+                seen += window.Length;
+                bool evaluate = validation.Count > 0 && (options.EvaluationSteps > 0 ? (step + 1) % options.EvaluationSteps == 0 || step + 1 == total : (step + 1) % perEpoch == 0 || step + 1 == total);
+                long tokens = batches.Sum(batch => (long)batch.Tokens);
+                double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
+                double? validationLoss = evaluate ? Evaluate(session, validation, options) : null;
+                TimeSpan remaining = watch.Elapsed / (step + 1) * (total - step - 1);
+                steps.Add(new TrainingProgress(step + 1, total, epoch + ((double)seen / rows.Count), loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss));
+                progress?.Invoke(steps[^1]);
+                if (steps.Count == total)
+                {
+                    break;
+                }
+            }
+        }
+
+        return new TrainingSummary(steps, WasCancelled: false, watch.Elapsed);
+    }
+
+    /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>
+    public static double Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options)
+    {
+        (double sum, long labels) = (0, 0);
+        foreach (TrainingRow[] chunk in rows.Chunk(options.BatchSize))
+        {
+            Batch batch = Batch.Of(chunk);
+            sum += session.Evaluate(batch);
+            labels += batch.LabelIds.Length;
+        }
+
+        return sum / Math.Max(1, labels);
+    }
+
+    private static IEnumerable<TrainingRow> Order(IReadOnlyList<TrainingRow> rows, TrainingOptions options, int epoch)
+    {
+        if (!options.Shuffle)
+        {
+            return rows;
+        }
+
+        TrainingRow[] order = [.. rows];
+        new Random(unchecked((options.Seed * 31) + epoch)).Shuffle(order);
+        return order;
+    }
+
+    private static void Check(int step, double loss, ParameterSet parameters)
+    {
+        if (!double.IsFinite(loss))
+        {
+            throw new TrainingDivergedException($"The loss of step {step} is {loss}: training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.", step);
+        }
+
+        for (long at = 0; at < parameters.Gradients.Length; at += 1 << 26)
+        {
+            if (!float.IsFinite(TensorPrimitives.SumOfSquares<float>(parameters.Gradients.Span(at, (int)Math.Min(1 << 26, parameters.Gradients.Length - at)))))
+            {
+                throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.", step);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using System.Text.Json;
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>Whole training runs of transformers' Trainer on PEFT, step by step; then the merge, the merged model's logits and greedy answers from PEFT's final adapter.</summary>
+[Trait("Category", "Golden")]
+public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper output)
+{
+    [Fact]
+    public void Runs_equal_the_Trainer()
+    {
+        GoldenReport report = new("training", output);
+        foreach (string folder in Golden.Folders("training"))
+        {
+            string name = Path.GetFileName(folder);
+            JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
+            string model = Path.Combine(Golden.Root!, description.GetProperty("model").GetString()!);
+            string? reason = GoldenFile.Unsupported(model) ?? (description.GetProperty("lora").TryGetProperty("use_dora", out JsonElement dora) && dora.GetBoolean() ? "DoRA" : null);
+            if (reason is not null)
+            {
+                report.Skip(name, reason);
+                continue;
+            }
+
+            Checkpoint checkpoint = Checkpoint.Open(model);
+            Steps(report, name, folder, description, checkpoint);
+            Generation(report, name, folder, checkpoint);
+            Merged(report, name, folder, checkpoint);
+        }
+
+        report.Finish();
+    }
+
+    private static void Steps(GoldenReport report, string name, string folder, JsonElement description, Checkpoint checkpoint)
+    {
+        LoraAdapter initial = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_initial"), checkpoint);
+        TrainingRow[] rows = [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
+        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, rows, Options(description.GetProperty("training")), initial: initial);
+        JsonElement[] steps = [.. description.GetProperty("steps").EnumerateArray()];
+        report.Equal($"{name} number of steps", [summary.Steps.Count], [steps.Length]);
+        foreach ((TrainingProgress actual, JsonElement expected) in summary.Steps.Zip(steps))
+        {
+            report.Compare($"{name} step {actual.Step} learning rate", Math.Abs(actual.LearningRate - expected.GetProperty("learning_rate").GetDouble()), 1e-9);
+            report.Compare($"{name} step {actual.Step} loss", Relative(actual.Loss, expected.GetProperty("loss").GetDouble()), 2e-5);
+            report.Compare($"{name} step {actual.Step} gradient norm", Relative(actual.GradientNorm, expected.GetProperty("grad_norm").GetDouble()), 2e-4);
+            report.Compare($"{name} step {actual.Step} epoch", Math.Abs(actual.Epoch - expected.GetProperty("epoch").GetDouble()), 1e-9);
+        }
+    }
+
+    private static void Generation(GoldenReport report, string name, string folder, Checkpoint checkpoint)
+    {
+        LoraAdapter final = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_final"), checkpoint);
+        using CausalLanguageModel lm = new(checkpoint, final, threads: 1);
+        foreach (JsonElement item in GoldenFile.Json(Path.Combine(folder, "generate.json")).EnumerateArray())
+        {
+            int[] expected = Ids(item, "greedy_ids");
+            report.Equal($"{name} answer to {item.GetProperty("instruction").GetString()}",
+                lm.Generate([Ids(item, "prompt_ids")], new GenerationOptions { MaximumNewTokens = expected.Length })[0].Ids, expected);
+        }
+    }
+
+    private static void Merged(GoldenReport report, string name, string folder, Checkpoint checkpoint)
+    {
+        string expectedFolder = Path.Combine(folder, "merged");
+        if (!Directory.Exists(expectedFolder))
+        {
+            return;
+        }
+
+        using TemporaryFolder temporary = new();
+        Merge.Save(checkpoint, LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_final"), checkpoint), temporary.Path);
+        Checkpoint merged = Checkpoint.Open(temporary.Path);
+        Checkpoint expected = Checkpoint.Open(expectedFolder);
+        foreach ((string tensor, CheckpointTensor want) in expected.Tensors)
+        {
+            float[] actual = merged.Tensors[tensor].ReadFloat32();
+            float[] wanted = want.ReadFloat32();
+            report.Compare($"{name} merged {tensor}", actual.Zip(wanted, (a, b) => Math.Abs((double)a - b)).Max(), 1e-6);
+        }
+    }
+
+    private static TrainingOptions Options(JsonElement json) => new()
+    {
+        BatchSize = json.GetProperty("per_device_train_batch_size").GetInt32(),
+        GradientAccumulationSteps = json.GetProperty("gradient_accumulation_steps").GetInt32(),
+        LearningRate = json.GetProperty("learning_rate").GetDouble(),
+        NumberOfEpochs = json.GetProperty("num_train_epochs").GetInt32(),
+        Schedule = Text(json, "lr_scheduler_type", "linear") switch
+        {
+            "linear" => LearningRateSchedule.Linear,
+            "cosine" => LearningRateSchedule.Cosine,
+            "constant" or "constant_with_warmup" => LearningRateSchedule.Constant,
+            string other => throw new NotSupportedException(other),
+        },
+        WarmupSteps = (int)Number(json, "warmup_steps", 0),
+        WarmupRatio = Number(json, "warmup_ratio", 0),
+        WeightDecay = Number(json, "weight_decay", 0),
+        AdamBeta1 = Number(json, "adam_beta1", 0.9),
+        AdamBeta2 = Number(json, "adam_beta2", 0.999),
+        AdamEpsilon = Number(json, "adam_epsilon", 1e-8),
+        MaximumGradientNorm = Number(json, "max_grad_norm", 1),
+        Shuffle = false,
+        Threads = 1,
+    };
+
+    private static double Number(JsonElement json, string key, double otherwise) => json.TryGetProperty(key, out JsonElement value) ? value.GetDouble() : otherwise;
+
+    private static string Text(JsonElement json, string key, string otherwise) => json.TryGetProperty(key, out JsonElement value) ? value.GetString()! : otherwise;
+
+    private static double Relative(double actual, double expected) => Math.Abs(actual - expected) / Math.Abs(expected);
+
+    private static int[] Ids(JsonElement item, string name) => [.. item.GetProperty(name).EnumerateArray().Select(id => id.GetInt32())];
+}
