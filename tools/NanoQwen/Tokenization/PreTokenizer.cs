@@ -4,6 +4,7 @@ using System.Text.RegularExpressions;
 namespace MLNetLora.Tools.NanoQwen.Tokenization;
 
 /// <summary>NFC and the split of Qwen2 and later: no merge reaches across the pieces.</summary>
+/// <remarks>.NET's regex sees letters beyond U+FFFF as two surrogates and takes them for symbols. The training text has six such letters; encoding for real is the library's business.</remarks>
 internal static partial class PreTokenizer
 {
     /// <summary>The pattern as tokenizer.json carries it.</summary>
