@@ -1,0 +1,13 @@
+namespace MLNetLora.Tools.Tests;
+
+/// <summary>A folder that goes away with the test.</summary>
+internal sealed class TemporaryFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("mlnetlora-tools-").FullName;
+
+    public string At(string name) => System.IO.Path.Combine(Path, name);
+
+    public void Write(string name, string text) => File.WriteAllText(At(name), text);
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

@@ -1,0 +1,70 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace MLNetLora.Tools.SyntheticCheckpoint;
+
+/// <summary>Writes config.json and generation_config.json as the published checkpoints of the family have them.</summary>
+internal static class ConfigFiles
+{
+    private static readonly JsonSerializerOptions s_indented = new() { WriteIndented = true, NewLine = "\n" };
+
+    public static void Write(ModelSize size, ElementType type, string folder)
+    {
+        bool qwen3 = size.Family == Family.Qwen3;
+        // <|endoftext|>, <|im_start|>, <|im_end|> stand at 151643 to 151645; a smaller vocabulary has them at its end.
+        int endOfText = Math.Min(151643, size.VocabularySize - 3);
+        int messageEnd = endOfText + 2;
+        JsonObject config = new()
+        {
+            ["architectures"] = new JsonArray(qwen3 ? "Qwen3ForCausalLM" : "Qwen2ForCausalLM"),
+            ["attention_dropout"] = 0.0,
+            ["bos_token_id"] = endOfText,
+            ["eos_token_id"] = messageEnd,
+            ["hidden_act"] = "silu",
+            ["hidden_size"] = size.HiddenSize,
+            ["initializer_range"] = 0.02,
+            ["intermediate_size"] = size.IntermediateSize,
+            ["max_position_embeddings"] = qwen3 ? 40960 : 32768,
+            ["max_window_layers"] = size.Layers,
+            ["model_type"] = qwen3 ? "qwen3" : "qwen2",
+            ["num_attention_heads"] = size.Heads,
+            ["num_hidden_layers"] = size.Layers,
+            ["num_key_value_heads"] = size.KeyValueHeads,
+            ["rms_norm_eps"] = 1e-6,
+            ["rope_theta"] = 1000000.0,
+            ["sliding_window"] = qwen3 ? null : 32768,
+            ["tie_word_embeddings"] = size.TiedEmbeddings,
+            ["torch_dtype"] = type.Torch,
+            ["transformers_version"] = qwen3 ? "4.51.0" : "4.43.1",
+            ["use_cache"] = true,
+            ["use_sliding_window"] = false,
+            ["vocab_size"] = size.VocabularySize,
+        };
+        if (qwen3)
+        {
+            config["attention_bias"] = false;
+            config["head_dim"] = size.HeadDimension;
+            config["rope_scaling"] = null;
+        }
+        Save(folder, "config.json", config);
+        Save(folder, "generation_config.json", new JsonObject
+        {
+            ["bos_token_id"] = endOfText,
+            ["do_sample"] = false,
+            ["eos_token_id"] = new JsonArray(messageEnd, endOfText),
+            ["pad_token_id"] = endOfText,
+        });
+    }
+
+    /// <summary>The index that names the file of every tensor of a sharded checkpoint.</summary>
+    public static void WriteIndex(ShardPlan plan, ElementType type, string folder)
+    {
+        JsonObject map = [];
+        foreach ((string file, IReadOnlyList<TensorSpec> tensors) in plan.Shards)
+            foreach (TensorSpec tensor in tensors) map[tensor.Name] = file;
+        long total = plan.Shards.Sum(shard => shard.Tensors.Sum(tensor => tensor.Elements * type.Size));
+        Save(folder, "model.safetensors.index.json", new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = total }, ["weight_map"] = map });
+    }
+
+    private static void Save(string folder, string name, JsonObject content) => File.WriteAllText(Path.Combine(folder, name), content.ToJsonString(s_indented) + "\n");
+}
