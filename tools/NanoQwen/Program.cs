@@ -14,6 +14,9 @@ internal static class Program
     private static readonly Option<int> s_vocabularySize = new("--vocab-size") { Description = "Tokens, control tokens included", DefaultValueFactory = _ => new NanoShape().VocabularySize };
     private static readonly Option<int> s_seed = new("--seed") { Description = "Decides order and held-out rows", DefaultValueFactory = _ => new CorpusOptions().Seed };
 
+    private static readonly Option<int> s_epochs = new("--epochs") { Description = "Passes over the corpus", DefaultValueFactory = _ => 5 };
+    private static readonly Option<double> s_learningRate = new("--learning-rate") { Description = "Peak learning rate", DefaultValueFactory = _ => 2e-3 };
+
     private static int Main(string[] arguments)
     {
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
@@ -21,7 +24,9 @@ internal static class Program
         prepare.SetAction(parsed => Prepare(parsed, parsed.GetValue(s_out)));
         Command corpus = new("corpus", "Prints the figures of tokenizer, corpus and model; writes nothing") { s_data, s_vocabularySize, s_seed };
         corpus.SetAction(parsed => Prepare(parsed, folder: null));
-        RootCommand root = new("Makes the embedded nano checkpoint") { prepare, corpus };
+        Command train = new("train", "Writes the whole checkpoint: prepares, trains every parameter from random numbers, completes the model card") { s_data, s_out, s_vocabularySize, s_seed, s_epochs, s_learningRate };
+        train.SetAction(Train);
+        RootCommand root = new("Makes the embedded nano checkpoint") { prepare, corpus, train };
         try
         {
             return root.Parse(arguments).Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
@@ -31,6 +36,19 @@ internal static class Program
             Console.Error.WriteLine($"error: {error.Message}");
             return 1;
         }
+    }
+
+    private static void Train(ParseResult parsed)
+    {
+        using CancellationTokenSource cancellation = new();
+        Console.CancelKeyPress += (_, pressed) =>
+        {
+            pressed.Cancel = true; // what was learned so far is written
+            cancellation.Cancel();
+        };
+        Preparation preparation = Preparation.Make(parsed.GetValue(s_data)!, new NanoShape { VocabularySize = parsed.GetValue(s_vocabularySize) }, new CorpusOptions { Seed = parsed.GetValue(s_seed) });
+        string command = FormattableString.Invariant($"dotnet run -c Release --project tools/NanoQwen -- train --data DATA --out samples/models/qwen3-nano --epochs {parsed.GetValue(s_epochs)} --learning-rate {parsed.GetValue(s_learningRate)}");
+        NanoTraining.Run(preparation, parsed.GetValue(s_out)!, parsed.GetValue(s_epochs), parsed.GetValue(s_learningRate), command, cancellation.Token);
     }
 
     private static void Prepare(ParseResult parsed, string? folder)

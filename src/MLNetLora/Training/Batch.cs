@@ -2,43 +2,54 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>Some rows as the graphs take them: right-padded ids, and the labelled positions alone.</summary>
-/// <param name="Rows">Number of rows.</param>
+/// <summary>Some sequences as the graphs take them: right-padded ids, and the labelled positions alone. A sequence is one row, or several packed one after another.</summary>
+/// <param name="Rows">Number of sequences.</param>
 /// <param name="Length">Padded length.</param>
 /// <param name="InputIds">[rows·length].</param>
-/// <param name="PositionIds">[rows·length], from 0 in each row.</param>
+/// <param name="PositionIds">[rows·length], from 0 at the start of each packed row.</param>
 /// <param name="LabelPositions">[labels], row·length + the position before the label, whose logits predict it.</param>
 /// <param name="LabelIds">[labels].</param>
+/// <param name="Segments">[rows·length], which packed row a token belongs to; null where no sequence holds more than one row.</param>
 /// <param name="Tokens">Tokens that are not padding.</param>
-internal sealed record Batch(int Rows, int Length, long[] InputIds, long[] PositionIds, long[] LabelPositions, long[] LabelIds, int Tokens)
+internal sealed record Batch(int Rows, int Length, long[] InputIds, long[] PositionIds, long[] LabelPositions, long[] LabelIds, int[]? Segments, int Tokens)
 {
-    /// <summary>Pads rows to the longest of them. Under a causal mask padding on the right is never seen by a token, so any id will do.</summary>
-    public static Batch Of(IReadOnlyList<TrainingRow> rows)
+    /// <summary>A batch of single rows.</summary>
+    public static Batch Of(IEnumerable<TrainingRow> rows) => Of([.. rows.Select(row => new[] { row })]);
+
+    /// <summary>Pads sequences to the longest of them. Under a causal mask padding on the right is never seen by a token, so any id will do.</summary>
+    /// <param name="sequences">Each with the rows packed into it; no loss crosses a border, since the first token of a row has no label.</param>
+    public static Batch Of(IReadOnlyList<TrainingRow[]> sequences)
     {
-        int length = rows.Max(row => row.InputIds.Length);
-        long[] ids = new long[rows.Count * length];
-        long[] positions = new long[rows.Count * length];
+        int length = sequences.Max(rows => rows.Sum(row => row.InputIds.Length));
+        long[] ids = new long[sequences.Count * length];
+        long[] positions = new long[sequences.Count * length];
+        int[]? segments = sequences.Any(rows => rows.Length > 1) ? new int[sequences.Count * length] : null;
         List<long> labelPositions = [];
         List<long> labelIds = [];
-        for (int r = 0; r < rows.Count; r++)
+        for (int s = 0; s < sequences.Count; s++)
         {
-            for (int i = 0; i < length; i++)
+            int at = s * length;
+            for (int r = 0; r < sequences[s].Length; r++)
             {
-                positions[(r * length) + i] = i;
-            }
-
-            TrainingRow row = rows[r];
-            for (int i = 0; i < row.InputIds.Length; i++)
-            {
-                ids[(r * length) + i] = row.InputIds[i];
-                if (i > 0 && row.Labels[i] != TrainingRow.Ignore)
+                TrainingRow row = sequences[s][r];
+                for (int i = 0; i < row.InputIds.Length; i++, at++)
                 {
-                    labelPositions.Add((r * length) + i - 1);
-                    labelIds.Add(row.Labels[i]);
+                    ids[at] = row.InputIds[i];
+                    positions[at] = i;
+                    if (segments is not null)
+                    {
+                        segments[at] = r + 1;
+                    }
+
+                    if (i > 0 && row.Labels[i] != TrainingRow.Ignore)
+                    {
+                        labelPositions.Add(at - 1);
+                        labelIds.Add(row.Labels[i]);
+                    }
                 }
             }
         }
 
-        return new Batch(rows.Count, length, ids, positions, [.. labelPositions], [.. labelIds], rows.Sum(row => row.InputIds.Length));
+        return new Batch(sequences.Count, length, ids, positions, [.. labelPositions], [.. labelIds], segments, sequences.Sum(rows => rows.Sum(row => row.InputIds.Length)));
     }
 }

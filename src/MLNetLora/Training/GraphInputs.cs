@@ -14,6 +14,9 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     private int _tableLength;
     private int _biasLength;
 
+    /// <summary>The windows that the layers have; int.MaxValue for full attention.</summary>
+    private IEnumerable<int> Windows => config.SlidingWindows.Select(window => window ?? int.MaxValue).Distinct();
+
     /// <summary>Adds the inputs of a batch; the caller disposes what is in <paramref name="owned"/>.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="weight">What each label counts.</param>
@@ -35,7 +38,16 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
         Own("label_ids", Tensors.Of(ids, labels));
         Own("label_weights", Tensors.Of(weights, labels));
         RopeTables(batch.Length, inputs);
-        Biases(batch.Length, inputs);
+        if (batch.Segments is null)
+        {
+            Biases(batch.Length, inputs);
+            return;
+        }
+
+        foreach (int window in Windows)
+        {
+            Own(BiasName(window), Tensors.Of(BlockDiagonal(batch, window), batch.Rows, 1, batch.Length, batch.Length));
+        }
 
         void Own(string name, OrtValue value)
         {
@@ -53,6 +65,8 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
             bias.Dispose();
         }
     }
+
+    private static string BiasName(int window) => window == int.MaxValue ? "attention_bias" : "sliding_attention_bias";
 
     private void RopeTables(int length, Dictionary<string, OrtValue> inputs)
     {
@@ -81,18 +95,19 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
 
             _biases.Clear();
             _biasLength = length;
-            foreach (int window in config.SlidingWindows.Select(window => window ?? 0).Distinct())
+            foreach (int window in Windows)
             {
-                _biases[window] = Tensors.Of(Causal(length, window == 0 ? int.MaxValue : window), 1, 1, length, length);
+                _biases[window] = Tensors.Of(Causal(length, window), 1, 1, length, length);
             }
         }
 
         foreach ((int window, OrtValue bias) in _biases)
         {
-            inputs[window == 0 ? "attention_bias" : "sliding_attention_bias"] = bias;
+            inputs[BiasName(window)] = bias;
         }
     }
 
+    /// <summary>A query sees itself and what came before it, as far back as the window reaches (int.MaxValue: all).</summary>
     private static float[] Causal(int length, int window)
     {
         float[] bias = new float[length * length];
@@ -101,6 +116,26 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
             Span<float> row = bias.AsSpan(i * length, length);
             row[(i + 1)..].Fill(Masked);
             row[..Math.Max(0, i + 1 - window)].Fill(Masked);
+        }
+
+        return bias;
+    }
+
+    /// <summary>As <see cref="Causal"/>, but nothing is seen across the border of a packed row.</summary>
+    private static float[] BlockDiagonal(Batch batch, int window)
+    {
+        int length = batch.Length;
+        float[] bias = new float[batch.Rows * length * length];
+        for (int r = 0; r < batch.Rows; r++)
+        {
+            ReadOnlySpan<int> segments = batch.Segments.AsSpan(r * length, length);
+            for (int i = 0, start = 0; i < length; i++)
+            {
+                start = i > 0 && segments[i] != segments[i - 1] ? i : start;
+                Span<float> row = bias.AsSpan(((r * length) + i) * length, length);
+                row[(i + 1)..].Fill(Masked);
+                row[..Math.Max(start, i + 1 - window)].Fill(Masked);
+            }
         }
 
         return bias;

@@ -13,13 +13,15 @@ internal static class TrainingLoop
         TrainingOptions options, Action<TrainingProgress>? progress, CancellationToken cancellation)
     {
         Stopwatch watch = Stopwatch.StartNew();
-        int total = Schedule.TotalSteps(rows.Count, options);
-        int perEpoch = Schedule.StepsPerEpoch(rows.Count, options);
+        IReadOnlyList<TrainingRow[]> sequences = options.PackingLength > 0 ? Packing.BestFitDecreasing(rows, options.PackingLength) : [.. rows.Select(row => new[] { row })];
+        int total = Schedule.TotalSteps(sequences.Count, options);
+        int perEpoch = Schedule.StepsPerEpoch(sequences.Count, options);
+        int batchesPerEpoch = (sequences.Count + options.BatchSize - 1) / options.BatchSize;
         List<TrainingProgress> steps = [];
         for (int epoch = 0; steps.Count < total; epoch++)
         {
             int seen = 0;
-            foreach (TrainingRow[] window in Order(rows, options, epoch).Chunk(options.BatchSize * options.GradientAccumulationSteps))
+            foreach (TrainingRow[][] window in Order(sequences, options, epoch).Chunk(options.BatchSize * options.GradientAccumulationSteps))
             {
                 TimeSpan begun = watch.Elapsed;
                 Batch[] batches = [.. window.Chunk(options.BatchSize).Select(Batch.Of)];
@@ -39,13 +41,13 @@ internal static class TrainingLoop
                 Check(step + 1, loss, session.Parameters);
                 double rate = Schedule.LearningRate(step, total, options);
                 float norm = session.Step(rate);
-                seen += window.Length;
+                seen += batches.Length;
                 bool evaluate = validation.Count > 0 && (options.EvaluationSteps > 0 ? (step + 1) % options.EvaluationSteps == 0 || step + 1 == total : (step + 1) % perEpoch == 0 || step + 1 == total);
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
                 double? validationLoss = evaluate ? Evaluate(session, validation, options) : null;
                 TimeSpan remaining = watch.Elapsed / (step + 1) * (total - step - 1);
-                steps.Add(new TrainingProgress(step + 1, total, epoch + ((double)seen / rows.Count), loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss));
+                steps.Add(new TrainingProgress(step + 1, total, epoch + ((double)seen / batchesPerEpoch), loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss));
                 progress?.Invoke(steps[^1]);
                 if (steps.Count == total)
                 {
@@ -71,14 +73,14 @@ internal static class TrainingLoop
         return sum / Math.Max(1, labels);
     }
 
-    private static IEnumerable<TrainingRow> Order(IReadOnlyList<TrainingRow> rows, TrainingOptions options, int epoch)
+    private static IEnumerable<TrainingRow[]> Order(IReadOnlyList<TrainingRow[]> sequences, TrainingOptions options, int epoch)
     {
         if (!options.Shuffle)
         {
-            return rows;
+            return sequences;
         }
 
-        TrainingRow[] order = [.. rows];
+        TrainingRow[][] order = [.. sequences];
         new Random(unchecked((options.Seed * 31) + epoch)).Shuffle(order);
         return order;
     }
