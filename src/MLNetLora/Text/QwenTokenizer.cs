@@ -132,7 +132,8 @@ public sealed class QwenTokenizer
         return ids;
     }
 
-    private void Encode(string text, Recognition recognition, ref IdBuffer output)
+    /// <summary>Appends the ids of a text.</summary>
+    internal void Encode(string text, Recognition recognition, ref IdBuffer output)
     {
         text = UnicodeText.ReplaceUnpairedSurrogates(text, out _);
         if (_normalize && _normalizeFirst)

@@ -58,7 +58,8 @@ internal static class TokenizerConfigFile
     private static string NotEmpty(string? content, string path) =>
         string.IsNullOrEmpty(content) ? throw new TokenizerException($"{path}: an added token is empty. Restore the original file.") : content;
 
-    private static T Parse<T>(string path, Func<JsonElement, T> read)
+    /// <summary>Reads a JSON file; every failure becomes a typed one that names it.</summary>
+    public static T Parse<T>(string path, Func<JsonElement, T> read)
     {
         try
         {
