@@ -1,0 +1,77 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using System.Text.Unicode;
+
+namespace MLNetLora.Text;
+
+/// <summary>Reads the JSON of a data set's row with messages that name file, line and row.</summary>
+internal static class JsonText
+{
+    /// <summary>Parses one row.</summary>
+    /// <param name="path">The file, for messages.</param>
+    /// <param name="row">The row.</param>
+    /// <exception cref="DatasetException">The row is not valid UTF-8 or not valid JSON.</exception>
+    public static JsonDocument Parse(string path, JsonRow row)
+    {
+        ReadOnlySpan<byte> bytes = row.Json.Span;
+        if (!Utf8.IsValid(bytes))
+        {
+            Utf8.ToUtf16(bytes, new char[bytes.Length], out int valid, out _, replaceInvalidSequences: false);
+            throw new DatasetException(
+                $"{path}, line {row.Line + bytes[..valid].Count((byte)'\n')}, row {row.Row}: the byte 0x{bytes[valid]:X2} is not valid UTF-8. Save the file as UTF-8 (it may be in GBK or Latin-1).");
+        }
+        try
+        {
+            return JsonDocument.Parse(row.Json);
+        }
+        catch (JsonException error)
+        {
+            long line = row.Line + (error.LineNumber ?? 0);
+            throw new DatasetException($"{path}, line {line}, row {row.Row}: not valid JSON at byte {(error.BytePositionInLine ?? 0) + 1} of the line. {Reason(error)}", error);
+        }
+    }
+
+    /// <summary>The text of a JSON string; an escaped surrogate without its partner becomes U+FFFD.</summary>
+    public static string String(JsonElement value)
+    {
+        try
+        {
+            return value.GetString()!;
+        }
+        catch (InvalidOperationException)
+        {
+            // System.Text.Json refuses "\ud83d" alone, which Python writes without complaint.
+            return UnicodeText.ReplaceUnpairedSurrogates(Unescape(value.GetRawText().AsSpan()[1..^1]), out _);
+        }
+    }
+
+    private static string Unescape(ReadOnlySpan<char> raw)
+    {
+        StringBuilder text = new(raw.Length);
+        for (int i = 0; i < raw.Length; i++)
+        {
+            if (raw[i] != '\\')
+            {
+                text.Append(raw[i]);
+                continue;
+            }
+            char escape = raw[++i];
+            if (escape == 'u')
+            {
+                text.Append((char)ushort.Parse(raw.Slice(i + 1, 4), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture));
+                i += 4;
+                continue;
+            }
+            text.Append(escape switch { 'n' => '\n', 'r' => '\r', 't' => '\t', 'b' => '\b', 'f' => '\f', char other => other });
+        }
+        return text.ToString();
+    }
+
+    /// <summary>The parser's reason without its own line and position, which count from the row's start.</summary>
+    private static string Reason(JsonException error)
+    {
+        int position = error.Message.IndexOf(" LineNumber:", StringComparison.Ordinal);
+        return position < 0 ? error.Message : error.Message[..position];
+    }
+}

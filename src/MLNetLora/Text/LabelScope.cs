@@ -1,0 +1,11 @@
+namespace MLNetLora.Text;
+
+/// <summary>Which tokens of a row are learned.</summary>
+public enum LabelScope
+{
+    /// <summary>The row's answer and the &lt;|im_end|&gt; that ends it: the model learns to answer, and to stop.</summary>
+    Answer,
+
+    /// <summary>Every token, the prompt included.</summary>
+    Everything,
+}

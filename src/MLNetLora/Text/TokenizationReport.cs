@@ -1,0 +1,15 @@
+namespace MLNetLora.Text;
+
+/// <summary>What became of one row when it was tokenised.</summary>
+/// <param name="Tokens">Tokens that the whole row has.</param>
+/// <param name="KeptTokens">Tokens that are left after truncation.</param>
+/// <param name="AnswerTokens">Tokens that the whole answer has, its &lt;|im_end|&gt; included.</param>
+/// <param name="KeptAnswerTokens">Those of them that are left after truncation.</param>
+public readonly record struct TokenizationReport(int Tokens, int KeptTokens, int AnswerTokens, int KeptAnswerTokens)
+{
+    /// <summary>Whether tokens were cut off at the end.</summary>
+    public bool IsTruncated => KeptTokens < Tokens;
+
+    /// <summary>Whether nothing of the answer is left: the row teaches nothing, and the caller should say which row it was.</summary>
+    public bool IsAnswerCutOff => KeptAnswerTokens == 0 && AnswerTokens > 0;
+}

@@ -1,0 +1,64 @@
+using System.Text.Json;
+using MLNetLora.Text;
+using Xunit.Abstractions;
+
+namespace MLNetLora.Tests.Text;
+
+[Trait("Category", "Golden")]
+public sealed class InstructionFormatterGoldenTests(ITestOutputHelper output)
+{
+    [Fact]
+    public void Rows_become_the_ids_and_labels_of_the_training_cases()
+    {
+        int compared = 0;
+        foreach (string folder in Golden.Folders("training"))
+        {
+            InstructionFormatter formatter = Formatter(Json.Root(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!);
+            InstructionRow[] rows = [.. InstructionFile.Read(Path.Combine(folder, "rows.json"))];
+            JsonElement[] expected = [.. Json.Array(Path.Combine(folder, "tokens.json"))];
+            Assert.Equal(expected.Length, rows.Length);
+            // The cases cut rows at a maximum that they do not name; the longest row shows it.
+            int maximum = expected.Max(row => row.GetProperty("input_ids").GetArrayLength());
+            for (int i = 0; i < rows.Length; i++)
+            {
+                TrainingRow row = formatter.Tokenize(rows[i], LabelScope.Answer, maximum, out TokenizationReport report);
+                Assert.Equal(Json.Integers(expected[i].GetProperty("input_ids")), row.InputIds);
+                Assert.Equal(Json.Integers(expected[i].GetProperty("labels")), row.Labels);
+                Assert.Equal(row.InputIds.Length, report.KeptTokens);
+                Assert.Equal(row.Labels.Count(label => label != TrainingRow.Ignore), report.KeptAnswerTokens);
+                compared++;
+            }
+        }
+        Report.Golden(output, "training", " (tokens)", compared);
+    }
+
+    [Theory]
+    [InlineData("training")]
+    [InlineData("forward")]
+    public void Prompts_are_those_of_the_generation_cases(string kind)
+    {
+        int compared = 0;
+        foreach (string path in Golden.Folders(kind).Select(folder => Path.Combine(folder, "generate.json")).Where(File.Exists))
+        {
+            string model = kind == "forward"
+                ? $"models/{Path.GetFileName(Path.GetDirectoryName(path))}"
+                : Json.Root(Path.Combine(Path.GetDirectoryName(path)!, "case.json")).GetProperty("model").GetString()!;
+            InstructionFormatter formatter = Formatter(model);
+            foreach (JsonElement test in Json.Array(path))
+            {
+                InstructionRow row = test.TryGetProperty("prompt", out JsonElement prompt)
+                    ? new InstructionRow(prompt.GetString()!)
+                    : new InstructionRow(test.GetProperty("instruction").GetString()!, Input: test.GetProperty("input").GetString());
+                Assert.Equal(Json.Integers(test.GetProperty("prompt_ids")), formatter.Prompt(row));
+                compared++;
+            }
+        }
+        Report.Golden(output, kind, " (prompts)", compared);
+    }
+
+    private static InstructionFormatter Formatter(string model)
+    {
+        string folder = Path.Combine(Golden.Root!, model);
+        return new InstructionFormatter(QwenTokenizer.Load(folder), ChatFormat.Load(folder));
+    }
+}
