@@ -1,5 +1,6 @@
 using System.Text.Json;
 using MLNetLora.Checkpoints;
+using MLNetLora.Text;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests;
@@ -26,7 +27,7 @@ internal sealed class GoldenFile(string path)
     public IReadOnlyList<long> Shape(string name) => _file.Tensors[name].Shape;
 
     /// <summary>The rows of a padded batch, padding cut off by the attention mask.</summary>
-    public IReadOnlyList<Text.TrainingRow> Rows()
+    public IReadOnlyList<TrainingRow> Rows()
     {
         long[] ids = Longs("input_ids");
         long[] mask = Longs("attention_mask");
@@ -35,7 +36,7 @@ internal sealed class GoldenFile(string path)
         return [.. Enumerable.Range(0, rows).Select(r =>
         {
             int used = Enumerable.Range(0, length).Count(i => mask[(r * length) + i] != 0);
-            return new Text.TrainingRow([.. ids.AsSpan(r * length, used).ToArray().Select(id => (int)id)], [.. labels.AsSpan(r * length, used).ToArray().Select(id => (int)id)]);
+            return new TrainingRow([.. ids.AsSpan(r * length, used).ToArray().Select(id => (int)id)], [.. labels.AsSpan(r * length, used).ToArray().Select(id => (int)id)]);
         })];
     }
 

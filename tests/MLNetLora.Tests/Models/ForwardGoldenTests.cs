@@ -1,6 +1,7 @@
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Runtime;
+using MLNetLora.Text;
 using MLNetLora.Training;
 using Microsoft.ML.OnnxRuntime;
 
@@ -33,7 +34,7 @@ public sealed class ForwardGoldenTests(Xunit.Abstractions.ITestOutputHelper outp
             GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
             Checkpoint checkpoint = Checkpoint.Open(model);
             TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [], 0);
-            IReadOnlyList<Text.TrainingRow> rows = input.Rows();
+            IReadOnlyList<TrainingRow> rows = input.Rows();
 
             Batch batch = Batch.Of(rows);
             long vocabulary = checkpoint.Config.VocabSize;

@@ -1,0 +1,153 @@
+using System.Reflection;
+using MLNetLora.Onnx.Differentiable;
+
+namespace MLNetLora.Onnx.Tests;
+
+/// <summary>
+/// Every operator's backward pass against central differences of its forward pass: for random directions v, (L(x + εv) − L(x − εv)) / 2ε equals the gradient times v,
+/// where L is the operator's output weighted with random numbers.
+/// </summary>
+public sealed class FiniteDifferenceTests
+{
+    private const long B = 2, S = 5, H = 4, KV = 2, D = 8, N = 12, R = 3, V = 11;
+
+    // Per case: the operator's class, its inputs, which of them are differentiated, and how it is emitted.
+    private static readonly Case[] s_cases =
+    [
+        new("Residual", r => new() { ["a"] = Data.Random(r, S, N), ["b"] = Data.Random(r, S, N) }, (t, v) => Residual.Apply(t, v["a"], v["b"])),
+        new("Residual twice the same", r => new() { ["a"] = Data.Random(r, S, N) }, (t, v) => Residual.Apply(t, v["a"], v["a"])),
+        new("Linear", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, D, N), ["bias"] = Data.Random(r, D) },
+            (t, v) => Linear.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]))),
+        new("Lora", r => LoraInputs(r, mask: false), (t, v) => Lora.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f)),
+        new("Lora with dropout", r => LoraInputs(r, mask: true),
+            (t, v) => Lora.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, v["mask"], 1.25f)),
+        new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) }, (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
+        new("RmsNorm", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-6f)),
+        new("RmsNorm per head", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["w"] = Data.Random(r, D) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
+        new("Rope", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["positions"] = Positions(), ["cos"] = Table(MathF.Cos), ["sin"] = Table(MathF.Sin) },
+            (t, v) => Rope.Apply(t, v["x"], v["positions"], v["cos"], v["sin"]), Fixed: ["cos", "sin"]),
+        new("Heads split", r => new() { ["x"] = Data.Random(r, B * S, H * D), ["sizes"] = new([B, S, H, D], [4], ElementType.Int64) }, (t, v) => Heads.Split(t, v["x"], v["sizes"], [B, S, H, D])),
+        new("Heads swap and merge", r => new() { ["x"] = Data.Random(r, B, H, S, D) }, (t, v) => Heads.Merge(t, Heads.Swap(t, v["x"]), "rows")),
+        new("Attention, grouped", r => AttentionInputs(r, KV), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
+        new("Attention, a key head for each", r => AttentionInputs(r, H), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
+        new("SwiGlu", r => new() { ["gate"] = Data.Random(r, S, N), ["up"] = Data.Random(r, S, N) }, (t, v) => SwiGlu.Apply(t, v["gate"], v["up"])),
+        new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 3], [3], ElementType.Int64) }, (t, v) => Rows.Apply(t, v["x"], v["indices"])),
+        new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true, Fixed: ["weights"]),
+        new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2), IsLoss: true, Fixed: ["weights"]),
+        new("Linear, recomputed", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N, N) },
+            (t, v) => t.Checkpoint(v["x"], (tape, x) => SwiGlu.Apply(tape, Linear.Apply(tape, x, t.Parameter(v["w"])), x))),
+    ];
+
+    public static TheoryData<string> Names => [.. s_cases.Select(item => item.Name)];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Gradient_equals_the_central_difference(string name)
+    {
+        Case item = s_cases.Single(c => c.Name == name);
+        Random random = new(7);
+        Dictionary<string, Data> inputs = item.Inputs(random);
+        GraphBuilder graph = new(name);
+        Tape tape = new(graph);
+        Dictionary<string, Value> values = inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
+        string[] differentiated = [.. inputs.Where(i => i.Value.Type == ElementType.Float32 && !(item.Fixed ?? []).Contains(i.Key)).Select(i => i.Key)];
+        foreach (string input in differentiated)
+        {
+            tape.Parameter(values[input]);
+        }
+
+        Value y = item.Emit(tape, values);
+        Value loss = y;
+        if (!item.IsLoss)
+        {
+            Value weights = graph.Input("weights of y", ElementType.Float32, [.. y.Shape.Select((_, i) => (Dimension)$"y{i}")]);
+            long[] axes = [.. Enumerable.Range(0, y.Shape.Count).Select(axis => (long)axis)];
+            loss = graph.ReduceSum(graph.Mul(y, weights), axes, keepAxes: false);
+            tape.Record(loss, [y], _ => tape.AddGradient(y, () => weights));
+            long[] shape = Sizes(graph, y, inputs);
+            inputs["weights of y"] = Data.Random(random, shape);
+        }
+
+        IReadOnlyList<(Value Parameter, Value Gradient)> gradients = tape.Backward(loss);
+        Assert.Equal(differentiated.Order(), gradients.Select(g => g.Parameter.Name).Order());
+        graph.Output("loss", loss);
+        foreach ((Value parameter, Value gradient) in gradients)
+        {
+            graph.Output(parameter.Name + ".gradient", gradient);
+        }
+
+        using OnnxRun run = new(graph);
+        Dictionary<string, float[]> at = run.Run(inputs);
+        foreach (string input in differentiated)
+        {
+            float[] gradient = at[input + ".gradient"];
+            Assert.Equal(inputs[input].Values.Length, gradient.Length);
+            Assert.Contains(gradient, value => value != 0);
+            for (int repeat = 0; repeat < 5; repeat++)
+            {
+                float[] direction = Data.Random(random, gradient.Length).Values;
+                const float epsilon = 1e-2f;
+                double up = Loss(+epsilon);
+                double down = Loss(-epsilon);
+                double expected = gradient.Zip(direction, (g, d) => (double)g * d).Sum();
+                double scale = gradient.Zip(direction, (g, d) => Math.Abs((double)g * d)).Sum();
+                Assert.True(Math.Abs(((up - down) / (2 * epsilon)) - expected) <= 2e-3 * scale, $"{name}, d/d{input}: difference {(up - down) / (2 * epsilon)}, gradient {expected}");
+
+                double Loss(float step) =>
+                    run.Run(new Dictionary<string, Data>(inputs) { [input] = inputs[input] with { Values = [.. inputs[input].Values.Zip(direction, (x, d) => x + (step * d))] } })["loss"][0];
+            }
+        }
+    }
+
+    [Fact]
+    public void Every_differentiable_operator_has_a_case()
+    {
+        string[] operators = [.. typeof(Linear).Assembly.GetTypes().Where(type => type.Namespace == typeof(Linear).Namespace && type.IsPublic).Select(type => type.Name)];
+        Assert.NotEmpty(operators);
+        Assert.DoesNotContain(operators, name => !s_cases.Any(item => item.Name.StartsWith(name, StringComparison.Ordinal)));
+    }
+
+    private static long[] Sizes(GraphBuilder graph, Value y, Dictionary<string, Data> inputs)
+    {
+        GraphBuilder probe = graph;
+        probe.Output("shape probe", probe.Cast(probe.Shape(y), ElementType.Float32));
+        using OnnxRun run = new(probe);
+        Dictionary<string, Data> with = new(inputs) { ["weights of y"] = new Data([1f], [.. Enumerable.Repeat(1L, y.Shape.Count)]) };
+        return [.. run.Run(with)["shape probe"].Select(size => (long)size)];
+    }
+
+    private static Dictionary<string, Data> LoraInputs(Random r, bool mask)
+    {
+        Dictionary<string, Data> inputs = new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, D, N), ["bias"] = Data.Random(r, D), ["a"] = Data.Random(r, R, N), ["b"] = Data.Random(r, D, R) };
+        if (mask)
+        {
+            inputs["mask"] = new([.. Enumerable.Range(0, (int)(S * N)).Select(i => i % 5 == 0 ? 0f : 1f)], [S, N], ElementType.Bool);
+        }
+
+        return inputs;
+    }
+
+    private static Dictionary<string, Data> AttentionInputs(Random r, long kv) => new()
+    {
+        ["q"] = Data.Random(r, B, H, S, D),
+        ["k"] = Data.Random(r, B, kv, S, D),
+        ["v"] = Data.Random(r, B, kv, S, D),
+        ["bias"] = new([.. Enumerable.Range(0, (int)(S * S)).Select(i => i % S <= i / S ? 0f : -1e30f)], [1, 1, S, S]),
+    };
+
+    private static Dictionary<string, Data> CrossEntropyInputs(Random r) => new()
+    {
+        ["x"] = Data.Random(r, 4, N),
+        ["head"] = Data.Random(r, V, N),
+        ["labels"] = Ids(r, 4, V),
+        ["weights"] = new([0.25f, 0.5f, 0f, 0.25f], [4]),
+    };
+
+    private static Data Ids(Random r, long count, long below) => new([.. Enumerable.Range(0, (int)count).Select(_ => (float)r.Next((int)below))], [count], ElementType.Int64);
+
+    private static Data Positions() => new([.. Enumerable.Range(0, (int)(B * S)).Select(i => (float)(i % S))], [B, S], ElementType.Int64);
+
+    private static Data Table(Func<float, float> function) => new([.. Enumerable.Range(0, (int)(S * D / 2)).Select(i => function(i / (D / 2) * MathF.Pow(100, -(i % (D / 2)) / (float)(D / 2))))], [S, D / 2]);
+
+    private sealed record Case(string Name, Func<Random, Dictionary<string, Data>> Inputs, Func<Tape, Dictionary<string, Value>, Value> Emit, bool IsLoss = false, string[]? Fixed = null);
+}

@@ -1,0 +1,93 @@
+using MLNetLora.Onnx.Differentiable;
+
+namespace MLNetLora.Onnx.Tests;
+
+public sealed class TapeTests
+{
+    [Fact]
+    public void Nothing_below_the_lowest_trainable_tensor_gets_backward_nodes()
+    {
+        GraphBuilder graph = new("g");
+        Tape tape = new(graph);
+        Value x = graph.Input("x", ElementType.Float32, 2, 3);
+        Value y = Linear.Apply(tape, x, new Weight(graph.Input("frozen", ElementType.Float32, 3, 3)));
+        Assert.False(tape.Needs(y));
+        Value z = Linear.Apply(tape, y, tape.Parameter(graph.Input("trained", ElementType.Float32, 3, 3)));
+        Assert.True(tape.Needs(z));
+        Assert.Single(tape.Backward(Loss(graph, tape, z)));
+
+        // Two layers and the output layer forward; the output layer's dx and the trained layer's dW backward: no gradient of y, none of x.
+        Proto.ModelProto model = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes());
+        Assert.Equal(5, model.Graph.Node.Count(node => node.OpType == "Gemm"));
+    }
+
+    [Fact]
+    public void A_tensor_that_the_loss_does_not_depend_on_is_missing()
+    {
+        GraphBuilder graph = new("g");
+        Tape tape = new(graph);
+        tape.Parameter(graph.Input("unused", ElementType.Float32, 3));
+        Value x = graph.Input("x", ElementType.Float32, 2, 3);
+        Value y = Linear.Apply(tape, x, tape.Parameter(graph.Input("used", ElementType.Float32, 3, 3)));
+        Assert.Equal(["used"], tape.Backward(Loss(graph, tape, y)).Select(item => item.Parameter.Name));
+    }
+
+    [Theory]
+    [InlineData(Microsoft.ML.OnnxRuntime.GraphOptimizationLevel.ORT_DISABLE_ALL)]
+    [InlineData(Microsoft.ML.OnnxRuntime.GraphOptimizationLevel.ORT_ENABLE_ALL)]
+    public void Recomputing_changes_no_gradient(Microsoft.ML.OnnxRuntime.GraphOptimizationLevel level)
+    {
+        Random random = new(1);
+        Dictionary<string, Data> inputs = new()
+        {
+            ["x"] = Data.Random(random, 3, 4),
+            ["w1"] = Data.Random(random, 4, 4),
+            ["w2"] = Data.Random(random, 4, 4),
+            ["norm"] = Data.Random(random, 4),
+            ["head"] = Data.Random(random, 6, 4),
+            ["labels"] = new([1, 5, 2], [3], ElementType.Int64),
+            ["weights"] = new([0.5f, 0.25f, 0.25f], [3]),
+        };
+        Dictionary<string, float[]> plain = Gradients(checkpointing: false);
+        Dictionary<string, float[]> recomputed = Gradients(checkpointing: true);
+        Assert.Equal(plain.Keys.Order(), recomputed.Keys.Order());
+        Assert.All(plain, item => Assert.Equal(item.Value, recomputed[item.Key]));
+
+        Dictionary<string, float[]> Gradients(bool checkpointing)
+        {
+            GraphBuilder graph = new("g");
+            Tape tape = new(graph);
+            Weight w1 = tape.Parameter(graph.Input("w1", ElementType.Float32, 4, 4));
+            Weight w2 = tape.Parameter(graph.Input("w2", ElementType.Float32, 4, 4));
+            Weight norm = tape.Parameter(graph.Input("norm", ElementType.Float32, 4));
+            Value x = graph.Input("x", ElementType.Float32, "rows", 4);
+            foreach (Weight w in (Weight[])[w1, w2])
+            {
+                x = checkpointing ? tape.Checkpoint(x, Block) : Block(tape, x);
+
+                Value Block(Tape t, Value input) => Residual.Apply(t, input, Linear.Apply(t, RmsNorm.Apply(t, input, norm, 1e-6f), w));
+            }
+
+            Value loss = CrossEntropy.Apply(tape, x, new Weight(graph.Input("head", ElementType.Float32, 6, 4)), graph.Input("labels", ElementType.Int64, "rows"), graph.Input("weights", ElementType.Float32, "rows"));
+            foreach ((Value parameter, Value gradient) in tape.Backward(loss))
+            {
+                graph.Output(parameter.Name + ".gradient", gradient);
+            }
+
+            graph.Output("loss", loss);
+            using OnnxRun run = new(graph, level);
+            return run.Run(inputs);
+        }
+    }
+
+    [Fact]
+    public void A_name_is_given_once()
+    {
+        GraphBuilder graph = new("g");
+        graph.Input("x", ElementType.Float32, 1);
+        Assert.Contains("'x'", Assert.Throws<ArgumentException>(() => graph.Input("x", ElementType.Float32, 1)).Message, StringComparison.Ordinal);
+    }
+
+    private static Value Loss(GraphBuilder graph, Tape tape, Value x) => CrossEntropy.Apply(tape, x, new Weight(graph.Input("head", ElementType.Float32, 6, x.Shape[1])),
+        graph.Input("labels", ElementType.Int64, x.Shape[0]), graph.Input("weights", ElementType.Float32, x.Shape[0]));
+}
