@@ -1,0 +1,114 @@
+using System.Text;
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Text;
+
+namespace MLNetLora.Inference;
+
+/// <summary>An answer with what it cost.</summary>
+/// <param name="Text">The answer, control tokens and stop string left out.</param>
+/// <param name="Reason">Why it ended.</param>
+/// <param name="PromptTokens">Tokens of the prompt.</param>
+/// <param name="NewTokens">Tokens generated, an ending eos included.</param>
+public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens);
+
+/// <summary>Answers instruction rows in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
+public sealed class TextGenerator : IDisposable
+{
+    private readonly CausalLanguageModel _model;
+    private readonly QwenTokenizer _tokenizer;
+    private readonly InstructionFormatter _formatter;
+
+    /// <summary>Opens a checkpoint for answering.</summary>
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="adapter">An adapter for it; null for the base alone.</param>
+    /// <param name="systemPrompt">The system message of rows without their own; null for the checkpoint's default, empty for none.</param>
+    /// <param name="promptTemplate">What the user's message is made of; see <see cref="InstructionFormatter"/>.</param>
+    /// <param name="threads">Threads; 0 takes all cores.</param>
+    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0)
+    {
+        _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+        _formatter = new InstructionFormatter(_tokenizer, ChatFormat.Load(checkpoint.Folder), systemPrompt, promptTemplate);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads);
+    }
+
+    /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time.</summary>
+    /// <param name="rows">What is asked; outputs are not looked at.</param>
+    /// <param name="options">Sampling, length, stop strings.</param>
+    /// <param name="onText">Called with the row's number and new text as it comes; what could be the start of a stop string is held back.</param>
+    /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
+    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default)
+    {
+        options.Validate();
+        List<GeneratedText> answers = [];
+        foreach (InstructionRow[] chunk in rows.Chunk(options.BatchSize))
+        {
+            int first = answers.Count;
+            int[][] prompts = [.. chunk.Select(_formatter.Prompt)];
+            Answer[] texts = [.. chunk.Select((_, i) => new Answer(_tokenizer, options.StopStrings, text => onText?.Invoke(first + i, text)))];
+            IReadOnlyList<GeneratedIds> generated = _model.Generate(prompts, options, (row, token) => texts[row].Add(token), _tokenizer.VocabularySize, cancellation);
+            for (int i = 0; i < chunk.Length; i++)
+            {
+                answers.Add(new GeneratedText(texts[i].Finish(), generated[i].Reason, prompts[i].Length, generated[i].Ids.Count));
+            }
+        }
+
+        return answers;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _model.Dispose();
+
+    /// <summary>Text as it grows: whole characters only, cut at the first stop string.</summary>
+    private sealed class Answer(QwenTokenizer tokenizer, IReadOnlyList<string> stops, Action<string> emit)
+    {
+        private readonly StreamingDecoder _decoder = tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
+        private readonly StringBuilder _text = new();
+        private int _emitted;
+        private bool _stopped;
+
+        public bool Add(int token)
+        {
+            Append(_decoder.Add(token));
+            return _stopped;
+        }
+
+        public string Finish()
+        {
+            if (!_stopped)
+            {
+                Append(_decoder.Finish());
+                Emit(_text.Length);
+            }
+
+            return _text.ToString();
+        }
+
+        private void Append(string text)
+        {
+            _text.Append(text);
+            string all = stops.Count > 0 ? _text.ToString() : "";
+            int stop = stops.Select(s => all.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
+            if (stop >= 0)
+            {
+                _text.Length = stop;
+                _stopped = true;
+                Emit(stop);
+                return;
+            }
+
+            // The longest end of the text that a stop string begins with waits.
+            int held = stops.Select(s => Enumerable.Range(1, Math.Min(s.Length - 1, all.Length)).Where(n => all.EndsWith(s[..n], StringComparison.Ordinal)).DefaultIfEmpty(0).Max()).DefaultIfEmpty(0).Max();
+            Emit(_text.Length - held);
+        }
+
+        private void Emit(int upTo)
+        {
+            if (upTo > _emitted)
+            {
+                emit(_text.ToString(_emitted, upTo - _emitted));
+                _emitted = upTo;
+            }
+        }
+    }
+}

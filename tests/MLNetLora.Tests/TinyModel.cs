@@ -1,0 +1,69 @@
+using System.Text.Json;
+using MLNetLora.Artifacts;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests;
+
+/// <summary>Models of a few hundred numbers, for tests that need no golden case.</summary>
+internal static class TinyModel
+{
+    public const int Vocabulary = 24;
+
+    /// <summary>Writes config.json.</summary>
+    public static void WriteConfig(string folder, string modelType, bool tied, int? slidingWindow = null, int layers = 2)
+    {
+        Directory.CreateDirectory(folder);
+        File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
+        {
+            ["model_type"] = modelType,
+            ["hidden_size"] = 16,
+            ["intermediate_size"] = 24,
+            ["num_hidden_layers"] = layers,
+            ["num_attention_heads"] = 4,
+            ["num_key_value_heads"] = 2,
+            ["head_dim"] = 8,
+            ["vocab_size"] = Vocabulary,
+            ["rms_norm_eps"] = 1e-6,
+            ["rope_theta"] = 10000.0,
+            ["max_position_embeddings"] = 64,
+            ["tie_word_embeddings"] = tied,
+            ["use_sliding_window"] = slidingWindow is not null,
+            ["sliding_window"] = slidingWindow,
+            ["max_window_layers"] = 1,
+            ["eos_token_id"] = 1,
+        }));
+    }
+
+    /// <summary>Writes a whole checkpoint with random weights.</summary>
+    public static Checkpoints.Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, Checkpoints.TensorType type = Checkpoints.TensorType.Float32, int seed = 1)
+    {
+        WriteConfig(folder, modelType, tied);
+        TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder));
+        using ParameterSet parameters = new(target.Trainables);
+        Fill(parameters, new Random(seed));
+        Checkpoints.SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. target.Trainables.Select(tensor =>
+            Checkpoints.SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, parameters.Slice(parameters.Values, tensor.Name).ToArray()))]);
+        return Checkpoints.Checkpoint.Open(folder);
+    }
+
+    /// <summary>Random weights, large enough that every part matters.</summary>
+    public static void Fill(ParameterSet parameters, Random random)
+    {
+        foreach (TrainableTensor tensor in parameters.Tensors)
+        {
+            foreach (ref float value in parameters.Slice(parameters.Values, tensor.Name))
+            {
+                value = ((random.NextSingle() * 2) - 1) * 0.4f;
+                value += tensor.Shape.Count == 1 && !tensor.Name.EndsWith(".bias", StringComparison.Ordinal) ? 1 : 0;
+            }
+        }
+    }
+
+    /// <summary>A row of random ids; the first third has no labels.</summary>
+    public static TrainingRow Row(Random random, int length)
+    {
+        int[] ids = [.. Enumerable.Range(0, length).Select(_ => random.Next(Vocabulary))];
+        return new TrainingRow(ids, [.. ids.Select((id, i) => i < length / 3 ? TrainingRow.Ignore : id)]);
+    }
+}
