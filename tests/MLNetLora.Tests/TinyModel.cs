@@ -1,5 +1,6 @@
 using System.Text.Json;
 using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -36,15 +37,15 @@ internal static class TinyModel
     }
 
     /// <summary>Writes a whole checkpoint with random weights.</summary>
-    public static Checkpoints.Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, Checkpoints.TensorType type = Checkpoints.TensorType.Float32, int seed = 1)
+    public static Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, TensorType type = TensorType.Float32, int seed = 1)
     {
         WriteConfig(folder, modelType, tied);
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder));
         using ParameterSet parameters = new(target.Trainables);
         Fill(parameters, new Random(seed));
-        Checkpoints.SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. target.Trainables.Select(tensor =>
-            Checkpoints.SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, parameters.Slice(parameters.Values, tensor.Name).ToArray()))]);
-        return Checkpoints.Checkpoint.Open(folder);
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. target.Trainables.Select(tensor =>
+            SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, parameters.Slice(parameters.Values, tensor.Name).ToArray()))]);
+        return Checkpoint.Open(folder);
     }
 
     /// <summary>Random weights, large enough that every part matters.</summary>

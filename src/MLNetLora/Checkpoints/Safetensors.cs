@@ -104,8 +104,9 @@ public sealed class SafetensorsFile
             using JsonDocument json = JsonDocument.Parse(header, new JsonDocumentOptions { MaxDepth = 16 });
             return Parse(json.RootElement, source, fileLength, header);
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
+            // InvalidOperationException: a name or type that is not UTF-8.
             throw Bad(source, $"has a header that is not JSON ({e.Message})", e);
         }
     }

@@ -54,6 +54,18 @@ public sealed record QwenConfig
     /// <exception cref="CheckpointException">A file is missing or is not JSON, a field is missing or impossible, or the architecture is unknown.</exception>
     public static QwenConfig Read(string folder)
     {
+        try
+        {
+            return ReadFile(folder);
+        }
+        catch (Exception e) when (e is InvalidOperationException or FormatException or OverflowException)
+        {
+            throw new CheckpointException($"config.json or generation_config.json in {folder} has a value that cannot be read: {e.Message}", e);
+        }
+    }
+
+    private static QwenConfig ReadFile(string folder)
+    {
         string file = Path.Combine(folder, "config.json");
         using JsonDocument document = Parse(file);
         JsonElement root = document.RootElement;
@@ -67,6 +79,11 @@ public sealed record QwenConfig
         int hidden = Int("hidden_size");
         int heads = Int("num_attention_heads");
         int layers = Int("num_hidden_layers");
+        if (layers > 10_000)
+        {
+            throw new CheckpointException($"{file}: num_hidden_layers is {layers}; no model has that many.");
+        }
+
         int kv = OptionalInt("num_key_value_heads") ?? heads;
         int headDim = OptionalInt("head_dim") ?? hidden / heads;
         if (heads % kv != 0)

@@ -1,0 +1,195 @@
+using System.Text.Json.Nodes;
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+
+namespace MLNetLora.Tests.Adapters;
+
+/// <summary>Targets, PEFT folders in and out, and what is refused.</summary>
+public sealed class LoraAdapterTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly Checkpoint _base;
+
+    public LoraAdapterTests() => _base = TinyModel.WriteCheckpoint(_folder.File("base"));
+
+    [Fact]
+    public void A_list_matches_whole_name_parts()
+    {
+        Assert.Equal(["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"], Names(new() { TargetModules = ["q_proj"] }));
+        Assert.Equal(["model.layers.1.self_attn.q_proj"], Names(new() { TargetModules = ["layers.1.self_attn.q_proj"] }));
+        Assert.Contains("No layer of this qwen3 model is named 'proj'", Refused(new() { TargetModules = ["q_proj", "proj"] }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void All_linear_is_every_linear_layer_but_the_output()
+    {
+        string[] names = Names(new() { TargetModules = "all-linear" });
+        Assert.Equal(14, names.Length);
+        Assert.DoesNotContain("lm_head", names);
+    }
+
+    [Fact]
+    public void A_regular_expression_matches_the_whole_name()
+    {
+        Assert.Equal(["model.layers.1.self_attn.v_proj"], Names(new() { TargetModules = @".*\.1\.self_attn\.v_proj" }));
+        string message = Refused(new() { TargetModules = "v_pro" });
+        Assert.Contains("matches no layer", message, StringComparison.Ordinal);
+        Assert.Contains("q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj", message, StringComparison.Ordinal);
+        Assert.Contains("is not a regular expression", Refused(new() { TargetModules = "(" }), StringComparison.Ordinal);
+        Assert.Contains("takes too long", Refused(new() { TargetModules = @"(([a-z_.0-9]+)+)+\!" }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_target_of_another_family_says_which_names_exist()
+    {
+        string message = Refused(new() { TargetModules = ["c_attn"] });
+        Assert.Contains("'c_attn'", message, StringComparison.Ordinal);
+        Assert.Contains("q_proj, k_proj, v_proj, o_proj", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Layers_patterns_and_scaling()
+    {
+        LoraOptions options = new()
+        {
+            Rank = 8,
+            Alpha = 16,
+            TargetModules = ["q_proj", "v_proj"],
+            LayersToTransform = [1],
+            RankPattern = new Dictionary<string, int> { ["v_proj"] = 4, [".*"] = 2 },
+            AlphaPattern = new Dictionary<string, double> { ["layers.1.self_attn.q_proj"] = 3 },
+        };
+        LoraAdapter adapter = LoraAdapter.Create(options, _base, 1);
+        Assert.Equal([("model.layers.1.self_attn.q_proj", 2, 1.5), ("model.layers.1.self_attn.v_proj", 4, 4.0)], adapter.Factors.Select(f => (f.Module.Module.Name, f.Module.Rank, f.Module.Scaling)));
+        Assert.Equal(16 / Math.Sqrt(4), LoraAdapter.Create(options with { UseRsLora = true }, _base, 1).Factors[1].Module.Scaling);
+        Assert.Contains("the layer 2; this model has the layers 0 to 1", Refused(options with { LayersToTransform = [2] }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_fresh_adapter_is_PEFTs_A_uniform_and_B_zero()
+    {
+        LoraFactors factors = LoraAdapter.Create(new(), _base, 1).Factors[0];
+        float bound = 1 / MathF.Sqrt(16);
+        Assert.All(factors.A, a => Assert.InRange(a, -bound, bound));
+        Assert.InRange(factors.A.Max() - factors.A.Min(), 1.9f * bound, 2f * bound);
+        Assert.All(factors.B, b => Assert.Equal(0, b));
+        Assert.Equal(factors.A, LoraAdapter.Create(new(), _base, 1).Factors[0].A);
+        Assert.NotEqual(factors.A, LoraAdapter.Create(new(), _base, 2).Factors[0].A);
+    }
+
+    [Fact]
+    public void A_folder_is_read_as_it_was_written()
+    {
+        LoraOptions options = new() { Rank = 3, Alpha = 7.5, Dropout = 0.25, UseRsLora = true, TargetModules = ["o_proj", "up_proj"], LayersToTransform = [0], RankPattern = new Dictionary<string, int> { ["up_proj"] = 5 } };
+        LoraAdapter written = LoraAdapter.Create(options, _base, 1);
+        written.SaveAsPeft(_folder.File("adapter"));
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.Equal(written.Factors.Select(f => f.Module), read.Factors.Select(f => f.Module));
+        Assert.All(written.Factors.Zip(read.Factors), pair => Assert.Equal(pair.First.A.Concat(pair.First.B), pair.Second.A.Concat(pair.Second.B)));
+        Assert.Equal(0.25, read.Options.Dropout);
+        Assert.Equal(["adapter_config.json", "adapter_model.safetensors"], Directory.GetFiles(_folder.File("adapter")).Select(Path.GetFileName).Order());
+    }
+
+    [Theory]
+    [InlineData(TensorType.Float16)]
+    [InlineData(TensorType.BFloat16)]
+    public void Sixteen_bit_factors_are_read(TensorType type)
+    {
+        LoraAdapter written = Saved();
+        string file = _folder.File("adapter/adapter_model.safetensors");
+        SafetensorsFile source = SafetensorsFile.Open(file);
+        SafetensorsWriter.Item[] items = [.. source.Tensors.Values.Select(entry => SafetensorsWriter.Item.From(entry.Name, type, entry.Shape, source.ReadFloat32(entry)))];
+        SafetensorsWriter.Write(file, items);
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.All(written.Factors[0].A.Zip(read.Factors[0].A), pair => Assert.Equal(pair.First, pair.Second, type == TensorType.Float16 ? 3e-4f : 2e-3f));
+    }
+
+    [Fact]
+    public void A_pickled_adapter_is_refused_with_the_reason()
+    {
+        Saved();
+        File.Move(_folder.File("adapter/adapter_model.safetensors"), _folder.File("adapter/adapter_model.bin"));
+        string message = Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message;
+        Assert.Contains("a Python pickle: opening one can run any code", message, StringComparison.Ordinal);
+        Assert.Contains("safe_serialization=True", message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("use_dora", "true", "DoRA")]
+    [InlineData("bias", "\"all\"", "trained biases")]
+    [InlineData("modules_to_save", "[\"lm_head\"]", "whole modules")]
+    [InlineData("fan_in_fan_out", "true", "transposed")]
+    [InlineData("peft_type", "\"IA3\"", "only LORA is supported")]
+    [InlineData("r", "\"eight\"", "wrong type")]
+    [InlineData("r", "5", "has the shape [64, 16], but this base and adapter_config.json ask for [5, 16]")]
+    [InlineData("target_modules", "[\"q_proj\", \"k_proj\", \"v_proj\"]", "has no tensor 'base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight'")]
+    [InlineData("target_modules", "[\"q_proj\"]", "which adapter_config.json does not account for")]
+    [InlineData("target_modules", "[\"c_attn\"]", "No layer of this qwen3 model is named 'c_attn'")]
+    public void A_configuration_that_is_not_supported_or_does_not_fit(string key, string value, string message)
+    {
+        Saved();
+        string file = _folder.File("adapter/adapter_config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(file))!.AsObject();
+        config[key] = JsonNode.Parse(value);
+        File.WriteAllText(file, config.ToJsonString());
+        Assert.Contains(message, Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_parameter_line_is_PEFTs()
+    {
+        LoraAdapter adapter = LoraAdapter.Create(new() { Rank = 64 }, _base, 1);
+        long trainable = 2 * ((64 * (16 + 32)) + (64 * (16 + 16)));
+        long all = _base.ParameterCount + trainable;
+        Assert.Equal(FormattableString.Invariant($"trainable params: {trainable:N0} || all params: {all:N0} || trainable%: {100.0 * trainable / all:F4}"), adapter.DescribeParameters(_base));
+    }
+
+    [Fact]
+    public void Merging_onto_the_base_itself_is_refused() =>
+        Assert.Contains("would overwrite its own base", Assert.Throws<OptionException>(() => Merge.Save(_base, LoraAdapter.Create(new(), _base, 1), _base.Folder)).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData(TensorType.Float32)]
+    [InlineData(TensorType.BFloat16)]
+    public void Merging_adds_in_float32_and_rounds_once(TensorType type)
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("typed"), type: type);
+        LoraAdapter fresh = LoraAdapter.Create(new() { Rank = 2, Alpha = 3, TargetModules = ["up_proj"] }, checkpoint, 1);
+        Random random = new(2);
+        LoraAdapter adapter = new(fresh.Options, fresh.BaseModel, [.. fresh.Factors.Select(f => f with { B = [.. f.B.Select(_ => random.NextSingle())] })]);
+        Merge.Save(checkpoint, adapter, _folder.File("merged"));
+        Checkpoint merged = Checkpoint.Open(_folder.File("merged"));
+        foreach ((string name, CheckpointTensor tensor) in checkpoint.Tensors)
+        {
+            float[] expected = tensor.ReadFloat32();
+            if (adapter.Factors.SingleOrDefault(f => f.Module.Module.Name + ".weight" == name) is LoraFactors f)
+            {
+                for (int o = 0; o < 24; o++)
+                {
+                    for (int i = 0; i < 16; i++)
+                    {
+                        double sum = expected[(o * 16) + i] + (1.5 * Enumerable.Range(0, 2).Sum(r => (double)f.B[(o * 2) + r] * f.A[(r * 16) + i]));
+                        expected[(o * 16) + i] = (float)sum;
+                    }
+                }
+            }
+
+            float[] actual = merged.Tensors[name].ReadFloat32();
+            Assert.Equal(type, merged.Tensors[name].Entry.Type);
+            Assert.All(expected.Zip(actual), pair => Assert.Equal(pair.First, pair.Second, type == TensorType.Float32 ? 1e-6f : Math.Abs(pair.First) / 250));
+        }
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    private LoraAdapter Saved()
+    {
+        LoraAdapter adapter = LoraAdapter.Create(new(), _base, 1);
+        adapter.SaveAsPeft(_folder.File("adapter"));
+        return adapter;
+    }
+
+    private string[] Names(LoraOptions options) => [.. LoraAdapter.Create(options, _base, 1).Factors.Select(f => f.Module.Module.Name)];
+
+    private string Refused(LoraOptions options) => Assert.Throws<AdapterException>(() => LoraAdapter.Create(options, _base, 1)).Message;
+}
