@@ -60,7 +60,7 @@ internal static class ModelZip
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
         }
 
-        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base, baseFolder, record.Columns, record.Prompt, record.Generation), summary: null);
+        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base with { AbsolutePath = baseFolder }, baseFolder, record.Columns, record.Prompt, record.Generation), summary: null);
     }
 
     private static ModelRecord ReadRecord(byte[] json)

@@ -16,6 +16,8 @@ internal sealed class FakeBackend : ITextGenerationBackend
 
     public ConcurrentQueue<string> Opened { get; } = [];
 
+    public ConcurrentQueue<(PromptOptions Prompt, GenerationOptions Generation)> OpenedWith { get; } = [];
+
     public int Disposed;
 
     public int Steps { get; init; } = 3;
@@ -45,6 +47,7 @@ internal sealed class FakeBackend : ITextGenerationBackend
     public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation)
     {
         Opened.Enqueue(baseFolder);
+        OpenedWith.Enqueue((prompt, generation));
         return new Engine(this);
     }
 
