@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 
 namespace MLNetLora.TextGeneration;
@@ -44,17 +45,18 @@ internal static class ModelZip
         yield return (AdapterWeightsName, model.Adapter.ToSafetensors());
     }
 
-    /// <summary>Reads the parts, finds and verifies the base checkpoint; opens neither before the first answer is asked for.</summary>
+    /// <summary>Reads the parts, finds and verifies the base checkpoint; the sessions are opened when the first answer is asked for.</summary>
     /// <param name="environment">The host of the loading MLContext.</param>
     /// <param name="readPart">Returns a part of at most so many bytes, or throws.</param>
     public static QwenLoraTransformer Load(IHostEnvironment environment, Func<string, long, byte[]> readPart)
     {
         ModelRecord record = ReadRecord(readPart(RecordName, MaximumJsonBytes));
         byte[] weights = readPart(AdapterWeightsName, MaximumAdapterBytes);
-        LoraAdapter adapter = LoraAdapter.FromPeft(weights, Encoding.UTF8.GetString(readPart(AdapterConfigName, MaximumJsonBytes)), "the model zip");
+        string config = Encoding.UTF8.GetString(readPart(AdapterConfigName, MaximumJsonBytes));
 
         ContextSettings settings = ContextSettings.Of(environment);
         string baseFolder = BaseModelSearch.Find(record.Base, settings.BaseFolders);
+        LoraAdapter adapter = LoraAdapter.FromPeft(weights, config, "the model zip", Checkpoint.Open(baseFolder));
         using (IChannel channel = environment.Start("Load"))
         {
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");

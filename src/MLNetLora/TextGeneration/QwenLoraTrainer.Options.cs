@@ -15,29 +15,29 @@ public sealed partial class QwenLoraTrainer
         /// <summary>The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model.</summary>
         public string ModelPath { get; set; } = "";
 
-        /// <summary>Rank r of the LoRA factors. Default 64.</summary>
+        /// <inheritdoc cref="LoraOptions.Rank"/>
         public int Rank { get; set; } = 64;
 
-        /// <summary>The adapter's output is scaled by alpha / rank (see <see cref="UseRankStabilizedScaling"/>). Default 16.</summary>
-        public float Alpha { get; set; } = 16;
+        /// <inheritdoc cref="LoraOptions.Alpha"/>
+        public double Alpha { get; set; } = 16;
 
-        /// <summary>Share of the adapter's inputs zeroed in training, as in PEFT. Default 0.05.</summary>
-        public float Dropout { get; set; } = 0.05f;
+        /// <inheritdoc cref="LoraOptions.Dropout"/>
+        public double Dropout { get; set; } = 0.05;
 
-        /// <summary>Linear layers that get an adapter, by name as in PEFT; default q_proj and v_proj.</summary>
-        public IReadOnlyList<string> TargetModules { get; set; } = ["q_proj", "v_proj"];
+        /// <inheritdoc cref="LoraOptions.TargetModules"/>
+        public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
-        /// <summary>Scales by alpha / √rank instead of alpha / rank (rsLoRA). Default false.</summary>
-        public bool UseRankStabilizedScaling { get; set; }
+        /// <inheritdoc cref="LoraOptions.UseRsLora"/>
+        public bool UseRsLora { get; set; }
 
-        /// <summary>Transformer layers, from 0, that get an adapter; null (default) is all of them.</summary>
+        /// <inheritdoc cref="LoraOptions.LayersToTransform"/>
         public IReadOnlyList<int>? LayersToTransform { get; set; }
 
-        /// <summary>Other ranks for modules whose names match a key, as in PEFT; empty by default.</summary>
+        /// <inheritdoc cref="LoraOptions.RankPattern"/>
         public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
 
-        /// <summary>Other alphas for modules whose names match a key, as in PEFT; empty by default.</summary>
-        public IReadOnlyDictionary<string, float> AlphaPattern { get; set; } = new Dictionary<string, float>();
+        /// <inheritdoc cref="LoraOptions.AlphaPattern"/>
+        public IReadOnlyDictionary<string, double> AlphaPattern { get; set; } = new Dictionary<string, double>();
 
         /// <inheritdoc cref="TrainingOptions.BatchSize"/>
         public int BatchSize { get; set; } = 1;
@@ -116,7 +116,10 @@ public sealed partial class QwenLoraTrainer
         /// <summary>System message of every conversation, in training and in answering; null (default) leaves it to the chat template.</summary>
         public string? SystemPrompt { get; set; }
 
-        /// <summary>Chat template (Jinja) used instead of the checkpoint's own; null (default) takes the checkpoint's.</summary>
+        /// <summary>
+        /// What the user's message is made of, such as <c>根据公司内部知识回答：{instruction}</c>, in training and in answering; <c>{input}</c> stands for the input, which otherwise follows
+        /// the instruction on a new line. Null (default) is the instruction itself.
+        /// </summary>
         public string? PromptTemplate { get; set; }
 
         /// <summary>Which tokens the loss counts. Default: the answer and its end-of-turn token.</summary>
@@ -145,13 +148,16 @@ public sealed partial class QwenLoraTrainer
                 throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder of a Qwen checkpoint.");
             }
 
-            Require(Rank >= 1, nameof(Rank), Rank, "at least 1");
-            Require(Alpha > 0 && float.IsFinite(Alpha), nameof(Alpha), Alpha, "a positive number");
-            Require(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
             Require(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
-            Require(TargetModules is { Count: > 0 }, nameof(TargetModules), "empty", "one or more names, such as q_proj and v_proj");
+            Require(TargetModules is not null, nameof(TargetModules), "null", "one or more names, such as q_proj and v_proj");
             Require(Generation is not null, nameof(Generation), "null", "given");
+            if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
+            {
+                throw new OptionException($"{nameof(PromptTemplate)} is \"{PromptTemplate}\"; it must contain {{instruction}}, or every row would ask the same.");
+            }
+
             Columns.Validate();
+            ToLoraOptions().Validate();
             ToTrainingOptions(seed: 0).Validate();
             Generation!.Validate();
         }
@@ -163,10 +169,10 @@ public sealed partial class QwenLoraTrainer
         internal LoraOptions ToLoraOptions() => new()
         {
             Rank = Rank,
-            Alpha = Alpha,
-            Dropout = Dropout,
+            Alpha = AsWritten(Alpha),
+            Dropout = AsWritten(Dropout),
             TargetModules = TargetModules,
-            UseRankStabilizedScaling = UseRankStabilizedScaling,
+            UseRsLora = UseRsLora,
             LayersToTransform = LayersToTransform,
             RankPattern = RankPattern,
             AlphaPattern = AlphaPattern,
@@ -198,13 +204,15 @@ public sealed partial class QwenLoraTrainer
         internal Options Snapshot()
         {
             Options copy = (Options)MemberwiseClone();
-            copy.TargetModules = [.. TargetModules];
             copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
             copy.RankPattern = new Dictionary<string, int>(RankPattern);
-            copy.AlphaPattern = new Dictionary<string, float>(AlphaPattern);
+            copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
             copy.Generation = JsonSerializer.Deserialize<GenerationOptions>(JsonSerializer.SerializeToUtf8Bytes(Generation))!;
             return copy;
         }
+
+        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05.
+        private static double AsWritten(double value) => (float)value == value ? (double)(decimal)(float)value : value;
 
         private static void Require(bool holds, string option, object value, string allowed)
         {

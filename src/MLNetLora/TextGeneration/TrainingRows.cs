@@ -38,9 +38,9 @@ internal static class TrainingRows
 
             readOutput(ref text);
             string outputText = text.ToString();
-            Require(instructionText, columns.Instruction, "a question");
+            Require(instructionText + inputText, columns.Instruction, "a question");
             Require(outputText, columns.Output, "an answer");
-            rows.Add(new InstructionRow(instructionText, inputText, outputText));
+            rows.Add(new InstructionRow(instructionText, outputText, inputText));
         }
 
         return rows.Count > 0 ? rows : throw new DatasetException($"The {what} data has no rows.");

@@ -41,7 +41,7 @@ internal sealed class FakeBackend : ITextGenerationBackend
             progress(made);
         }
 
-        return (TinyCheckpoint.Adapter(), new TrainingSummary(steps, cancellationToken.IsCancellationRequested, TimeSpan.FromSeconds(3)));
+        return (TinyCheckpoint.Adapter(request.BaseFolder), new TrainingSummary(steps, cancellationToken.IsCancellationRequested, TimeSpan.FromSeconds(3)));
     }
 
     public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation)

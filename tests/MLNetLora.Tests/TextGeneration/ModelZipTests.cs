@@ -22,7 +22,7 @@ public sealed class ModelZipTests : IDisposable
         {
             options.Generation = generation;
             options.SystemPrompt = "简短回答。";
-            options.PromptTemplate = "{{ messages }}";
+            options.PromptTemplate = "问：{instruction}";
             options.MaximumSequenceLength = 99;
             options.AnswerColumnName = "Reply";
         });
@@ -37,7 +37,7 @@ public sealed class ModelZipTests : IDisposable
         Assert.Equal(saved.Adapter.ToSafetensors(), loaded.Adapter.ToSafetensors());
         Assert.Equal(saved.Adapter.ToPeftConfigJson(), loaded.Adapter.ToPeftConfigJson());
         (PromptOptions prompt, GenerationOptions back) = Assert.Single(_bench.Backend.OpenedWith);
-        Assert.Equal(new PromptOptions("简短回答。", "{{ messages }}", Text.LabelScope.Answer, 99), prompt);
+        Assert.Equal(new PromptOptions("简短回答。", "问：{instruction}", Text.LabelScope.Answer, 99), prompt);
         Assert.Equivalent(generation, back, strict: true);
     }
 

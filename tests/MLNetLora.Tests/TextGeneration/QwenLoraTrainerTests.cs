@@ -1,6 +1,8 @@
+using System.Reflection;
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using Microsoft.ML.Runtime;
+using MLNetLora.Adapters;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -121,15 +123,15 @@ public sealed class QwenLoraTrainerTests : IDisposable
     [Fact]
     public void Later_changes_of_the_options_have_no_effect()
     {
-        QwenLoraTrainer.Options options = new() { ModelPath = _bench.BaseFolder, TargetModules = new List<string> { "q_proj" } };
+        QwenLoraTrainer.Options options = new() { ModelPath = _bench.BaseFolder, LayersToTransform = new List<int> { 0 } };
         QwenLoraTrainer trainer = _bench.Context.TextGeneration.Trainers.QwenLora(options);
         options.Rank = 1;
         options.Generation.BatchSize = 1;
-        ((List<string>)options.TargetModules).Clear();
+        ((List<int>)options.LayersToTransform).Clear();
         using QwenLoraTransformer model = trainer.Fit(_bench.Rows);
 
         Assert.Equal(64, _bench.Backend.Requests[0].Lora.Rank);
-        Assert.Equal(["q_proj"], _bench.Backend.Requests[0].Lora.TargetModules);
+        Assert.Equal([0], _bench.Backend.Requests[0].Lora.LayersToTransform!);
         Assert.Equal(8, model.BatchSize);
     }
 
@@ -190,6 +192,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Refused("Rank is 0; it must be at least 1", options => options.Rank = 0);
         Refused("Dropout is 1; it must be at least 0 and below 1", options => options.Dropout = 1);
         Refused("TargetModules is empty", options => options.TargetModules = []);
+        Refused("PromptTemplate is \"Answer:\"; it must contain {instruction}", options => options.PromptTemplate = "Answer:");
         Refused("BatchSize is 0", options => options.BatchSize = 0);
         Refused("TopP is 0", options => options.Generation.TopP = 0);
         Refused("AnswerColumnName is empty", options => options.AnswerColumnName = "");
@@ -197,25 +200,42 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
-    public void Every_training_option_is_offered_flat_with_the_same_default_and_handed_on()
+    public void Every_option_of_training_and_of_LoRA_is_offered_flat_with_the_same_default_and_handed_on()
     {
-        TrainingOptions defaults = new();
-        foreach (System.Reflection.PropertyInfo property in typeof(TrainingOptions).GetProperties().Where(property => property.Name != nameof(TrainingOptions.Seed)))
-        {
-            System.Reflection.PropertyInfo flat = typeof(QwenLoraTrainer.Options).GetProperty(property.Name)!;
-            QwenLoraTrainer.Options options = new();
-            Assert.Equal(property.GetValue(defaults), flat.GetValue(options));
+        Flat(new TrainingOptions(), options => options.ToTrainingOptions(seed: 42));
+        Flat(new LoraOptions(), options => options.ToLoraOptions());
 
-            object other = property.PropertyType switch
+        static void Flat(object defaults, Func<QwenLoraTrainer.Options, object> handedOn)
+        {
+            foreach (PropertyInfo property in defaults.GetType().GetProperties().Where(property => property.Name != nameof(TrainingOptions.Seed)))
             {
-                Type type when type == typeof(bool) => !(bool)property.GetValue(defaults)!,
-                Type type when type == typeof(double) => 0.125,
-                Type type when type.IsEnum => Enum.ToObject(type, 1),
-                _ => 77,
-            };
-            flat.SetValue(options, other);
-            Assert.Equal(other, property.GetValue(options.ToTrainingOptions(seed: 0)));
+                PropertyInfo flat = typeof(QwenLoraTrainer.Options).GetProperty(property.Name)!;
+                QwenLoraTrainer.Options options = new();
+                Assert.Equal(property.GetValue(defaults), flat.GetValue(options));
+
+                object other = property.GetValue(defaults) switch
+                {
+                    bool value => !value,
+                    double => 0.125,
+                    Enum value => Enum.ToObject(value.GetType(), 1),
+                    TargetModules => TargetModules.FromString("all-linear"),
+                    IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
+                    IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
+                    null when property.PropertyType == typeof(IReadOnlyList<int>) => new List<int> { 1 },
+                    _ => 77,
+                };
+                flat.SetValue(options, other);
+                Assert.Equal(other, property.GetValue(handedOn(options)));
+            }
         }
+    }
+
+    [Fact]
+    public void A_float_literal_is_handed_on_as_it_was_written()
+    {
+        using QwenLoraTransformer model = _bench.Fit(options => options.Dropout = 0.05f);
+
+        Assert.Equal(0.05, _bench.Backend.Requests[0].Lora.Dropout);
     }
 
     [Fact]
@@ -238,6 +258,14 @@ public sealed class QwenLoraTrainerTests : IDisposable
 
         Assert.Equal(["Instruction", "Input", "Output"], rows.Schema.Select(column => column.Name));
         Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction, row.Input, row.Output)));
+    }
+
+    [Fact]
+    public void A_row_of_a_file_with_its_own_system_message_is_refused_not_cut()
+    {
+        File.WriteAllText(_bench.PathOf("rows.json"), """[{"instruction":"a","output":"1"},{"instruction":"b","output":"2","system":"s"}]""");
+
+        Assert.Contains("rows.json, row 2 has a system message or a history", Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("rows.json"))).Message);
     }
 
     private static IEnumerable<string> Answers(QwenLoraTransformer model, IDataView rows, string column = "Answer")

@@ -1,35 +1,56 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.Json;
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Tests.TextGeneration;
 
-/// <summary>The smallest files that look like a checkpoint folder and like an adapter.</summary>
+/// <summary>The smallest Qwen2 checkpoint folder, without a tokenizer, and an adapter for it.</summary>
 internal static class TinyCheckpoint
 {
-    /// <summary>Writes config.json and model.safetensors with 300,000 bytes of weights, and returns the folder.</summary>
-    public static string Write(string folder, byte weight = 1)
+    private const string Config = """
+        { "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+          "vocab_size": 8192, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "torch_dtype": "float32" }
+        """;
+
+    /// <summary>Writes config.json and model.safetensors with some 260,000 bytes of weights, all alike, and returns the folder.</summary>
+    public static string Write(string folder, float weight = 1)
     {
         Directory.CreateDirectory(folder);
-        File.WriteAllText(Path.Combine(folder, "config.json"), """{ "model_type": "qwen2", "hidden_size": 8 }""");
-        File.WriteAllBytes(Path.Combine(folder, "model.safetensors"),
-            Safetensors("""{"w":{"dtype":"F32","shape":[75000],"data_offsets":[0,300000]}}""", [.. Enumerable.Repeat(weight, 300_000)]));
+        File.WriteAllText(Path.Combine(folder, "config.json"), Config);
+        const string layer = "model.layers.0.";
+        File.WriteAllBytes(Path.Combine(folder, "model.safetensors"), Safetensors(weight,
+            ("model.embed_tokens.weight", [8192, 8]), ("model.norm.weight", [8]), ($"{layer}input_layernorm.weight", [8]), ($"{layer}post_attention_layernorm.weight", [8]),
+            ($"{layer}self_attn.q_proj.weight", [8, 8]), ($"{layer}self_attn.q_proj.bias", [8]), ($"{layer}self_attn.k_proj.weight", [4, 8]), ($"{layer}self_attn.k_proj.bias", [4]),
+            ($"{layer}self_attn.v_proj.weight", [4, 8]), ($"{layer}self_attn.v_proj.bias", [4]), ($"{layer}self_attn.o_proj.weight", [8, 8]),
+            ($"{layer}mlp.gate_proj.weight", [16, 8]), ($"{layer}mlp.up_proj.weight", [16, 8]), ($"{layer}mlp.down_proj.weight", [8, 16])));
         return folder;
     }
 
-    public static LoraAdapter Adapter()
+    /// <summary>A rank 2 adapter of q_proj for the checkpoint in the folder.</summary>
+    public static LoraAdapter Adapter(string baseFolder)
     {
         const string prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_";
-        byte[] factors = Safetensors(
-            $$$"""{"{{{prefix}}}A.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]},"{{{prefix}}}B.weight":{"dtype":"F32","shape":[8,2],"data_offsets":[64,128]}}""", new byte[128]);
         const string config = """{"peft_type":"LORA","task_type":"CAUSAL_LM","r":2,"lora_alpha":4,"lora_dropout":0.0,"target_modules":["q_proj"],"bias":"none"}""";
-        return LoraAdapter.FromPeft(factors, config, "test");
+        return LoraAdapter.FromPeft(Safetensors(0.5f, ($"{prefix}A.weight", [2, 8]), ($"{prefix}B.weight", [8, 2])), config, "test", Checkpoint.Open(baseFolder));
     }
 
-    private static byte[] Safetensors(string header, byte[] data)
+    private static byte[] Safetensors(float value, params (string Name, int[] Shape)[] tensors)
     {
+        int offset = 0;
+        Dictionary<string, object> entries = [];
+        foreach ((string name, int[] shape) in tensors)
+        {
+            int end = offset + (4 * shape.Aggregate(1, (left, right) => left * right));
+            entries[name] = new { dtype = "F32", shape, data_offsets = new[] { offset, end } };
+            offset = end;
+        }
+
+        byte[] header = Encoding.UTF8.GetBytes(JsonSerializer.Serialize(entries));
         byte[] length = new byte[8];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
-        return [.. length, .. Encoding.UTF8.GetBytes(header), .. data];
+        return [.. length, .. header, .. MemoryMarshal.AsBytes(Enumerable.Repeat(value, offset / 4).ToArray())];
     }
 }
