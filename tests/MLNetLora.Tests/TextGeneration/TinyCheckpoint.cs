@@ -15,18 +15,30 @@ internal static class TinyCheckpoint
           "vocab_size": 8192, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "torch_dtype": "float32" }
         """;
 
+    private const string Layer = "model.layers.0.";
+
+    private static readonly (string Name, int[] Shape)[] s_tensors =
+    [
+        ("model.embed_tokens.weight", [8192, 8]), ("model.norm.weight", [8]), ($"{Layer}input_layernorm.weight", [8]), ($"{Layer}post_attention_layernorm.weight", [8]),
+        ($"{Layer}self_attn.q_proj.weight", [8, 8]), ($"{Layer}self_attn.q_proj.bias", [8]), ($"{Layer}self_attn.k_proj.weight", [4, 8]), ($"{Layer}self_attn.k_proj.bias", [4]),
+        ($"{Layer}self_attn.v_proj.weight", [4, 8]), ($"{Layer}self_attn.v_proj.bias", [4]), ($"{Layer}self_attn.o_proj.weight", [8, 8]),
+        ($"{Layer}mlp.gate_proj.weight", [16, 8]), ($"{Layer}mlp.up_proj.weight", [16, 8]), ($"{Layer}mlp.down_proj.weight", [8, 16]),
+    ];
+
     /// <summary>Writes config.json and model.safetensors with some 260,000 bytes of weights, all alike, and returns the folder.</summary>
     public static string Write(string folder, float weight = 1)
     {
         Directory.CreateDirectory(folder);
         File.WriteAllText(Path.Combine(folder, "config.json"), Config);
-        const string layer = "model.layers.0.";
-        File.WriteAllBytes(Path.Combine(folder, "model.safetensors"), Safetensors(weight,
-            ("model.embed_tokens.weight", [8192, 8]), ("model.norm.weight", [8]), ($"{layer}input_layernorm.weight", [8]), ($"{layer}post_attention_layernorm.weight", [8]),
-            ($"{layer}self_attn.q_proj.weight", [8, 8]), ($"{layer}self_attn.q_proj.bias", [8]), ($"{layer}self_attn.k_proj.weight", [4, 8]), ($"{layer}self_attn.k_proj.bias", [4]),
-            ($"{layer}self_attn.v_proj.weight", [4, 8]), ($"{layer}self_attn.v_proj.bias", [4]), ($"{layer}self_attn.o_proj.weight", [8, 8]),
-            ($"{layer}mlp.gate_proj.weight", [16, 8]), ($"{layer}mlp.up_proj.weight", [16, 8]), ($"{layer}mlp.down_proj.weight", [8, 16])));
+        File.WriteAllBytes(Path.Combine(folder, "model.safetensors"), Safetensors(weight, s_tensors));
         return folder;
+    }
+
+    /// <summary>Renames the weights of such a folder to a shard and writes the index that names it.</summary>
+    public static void Shard(string folder, string name)
+    {
+        File.Move(Path.Combine(folder, "model.safetensors"), Path.Combine(folder, name));
+        File.WriteAllText(Path.Combine(folder, "model.safetensors.index.json"), JsonSerializer.Serialize(new { weight_map = s_tensors.ToDictionary(tensor => tensor.Name, _ => name) }));
     }
 
     /// <summary>A rank 2 adapter of q_proj for the checkpoint in the folder.</summary>
