@@ -1,0 +1,39 @@
+using MLNetLora.Adapters;
+using MLNetLora.Inference;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>What is asked: an instruction and, where there is one, its input.</summary>
+internal readonly record struct PromptRow(string Instruction, string? Input);
+
+/// <summary>How a row becomes a prompt; trained with and therefore saved with the model.</summary>
+internal sealed record PromptOptions(string? SystemPrompt, string? PromptTemplate, LabelScope LabelScope, int MaximumSequenceLength);
+
+/// <summary>Everything a training run needs; rows are already read from the data view and checked for empty fields. Notice receives messages for the log.</summary>
+internal sealed record TrainingRequest(string BaseFolder, IReadOnlyList<InstructionRow> Rows, IReadOnlyList<InstructionRow>? ValidationRows,
+    LoraOptions Lora, TrainingOptions Training, PromptOptions Prompt, Action<string> Notice);
+
+/// <summary>Generates answers with one base checkpoint and one adapter. Every member may be called from several threads at once; disposed only when idle.</summary>
+internal interface ITextGenerationEngine : IDisposable
+{
+    /// <summary>One answer per row, in order.</summary>
+    IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken);
+}
+
+/// <summary>The rooms below this one, as narrow as ML.NET's face needs them.</summary>
+internal interface ITextGenerationBackend
+{
+    /// <summary>The folder behind a model path; a <see cref="CheckpointException"/> says what is missing.</summary>
+    string ResolveBaseFolder(string modelPath);
+
+    /// <summary>Trains; on cancellation the summary says so and the adapter is that of the last whole step.</summary>
+    (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken);
+
+    /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
+    ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation);
+
+    /// <summary>Writes base plus adapter as a plain Hugging Face checkpoint.</summary>
+    void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder);
+}

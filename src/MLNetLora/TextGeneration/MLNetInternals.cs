@@ -1,0 +1,91 @@
+using System.IO.Compression;
+using System.Runtime.CompilerServices;
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using Microsoft.ML.Runtime;
+using MLNetLora.TextGeneration;
+
+[assembly: IgnoresAccessChecksTo("Microsoft.ML.Core")]
+[assembly: LoadableClass(typeof(QwenLoraTransformer), typeof(QwenLoraLoader), null, typeof(SignatureLoadModel), "Qwen LoRA text generation", QwenLoraLoader.Signature)]
+
+namespace MLNetLora.TextGeneration
+{
+    /// <summary>
+    /// The one file that uses ML.NET's internals, because ML.NET has no public way to write a transformer that its own <c>Model.Save</c> and <c>Model.Load</c> know
+    /// (dotnet/machinelearning issues 4911 and 6839). build/Publicize.targets lets it compile; the save and load tests guard it against a changed ML.NET.
+    /// </summary>
+    internal static class MLNetInternals
+    {
+        /// <summary>The seed given to <c>new MLContext(seed)</c>, or null when none was given.</summary>
+        public static int? Seed(MLContext context) => ((IHostEnvironmentInternal)context).Seed;
+
+        /// <summary>A text column of an estimator's output schema.</summary>
+        public static SchemaShape.Column TextColumn(string name) => new(name, SchemaShape.Column.VectorKind.Scalar, TextDataViewType.Instance, isKey: false);
+
+        /// <summary>Writes a model: its header, by which ML.NET finds the loader again, and its parts, each as an entry of its own in the zip.</summary>
+        public static void Save(ModelSaveContext context, IEnumerable<(string Name, byte[] Content)> parts)
+        {
+            context.CheckAtModel();
+            context.SetVersionInfo(QwenLoraLoader.Version());
+            foreach ((string name, byte[] content) in parts)
+            {
+                context.SaveBinaryStream(name, writer => writer.Write(content));
+            }
+        }
+
+        /// <summary>Reads one part, or throws an <see cref="AdapterException"/> when it is missing or larger than it may be.</summary>
+        /// <remarks>The size is checked before anything is unpacked: ML.NET unpacks an entry to disk as a whole, however large. .NET unpacks no more than that size.</remarks>
+        public static byte[] LoadPart(ModelLoadContext context, string name, long maximumBytes)
+        {
+            string path = Path.Combine(context.Directory ?? "", name);
+            ZipArchiveEntry entry = Archive(context.Repository).Entries.LastOrDefault(entry => SamePath(entry.FullName, path))
+                ?? throw new AdapterException($"The model zip has no entry {path}; it is damaged, save the model again.");
+            if (entry.Length > maximumBytes)
+            {
+                throw new AdapterException($"The model zip's entry {path} has {entry.Length} bytes, more than the {maximumBytes} that it may have; it is refused.");
+            }
+
+            byte[] content = [];
+            context.TryLoadBinaryStream(name, reader =>
+            {
+                content = new byte[reader.BaseStream.Length];
+                reader.BaseStream.ReadExactly(content);
+            });
+            return content;
+        }
+
+        // ML.NET writes the separator of the system that saves, and accepts both.
+        private static bool SamePath(string left, string right) => left.Replace('\\', '/') == right.Replace('\\', '/');
+
+        [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_archive")]
+        private static extern ref ZipArchive Archive(RepositoryReader reader);
+    }
+
+    /// <summary>What <c>Model.Load</c> calls, found by the signature in the saved header; the assembly itself is found by the name in that header.</summary>
+    internal static class QwenLoraLoader
+    {
+        /// <summary>At most 24 ASCII characters.</summary>
+        internal const string Signature = "QwenLoraText";
+
+        // The assembly is recorded without its version: a newer library loads older models, and the model's own version says what is readable.
+        internal static VersionInfo Version() => new("QWENLORA", verWrittenCur: 0x00010001, verReadableCur: 0x00010001, verWeCanReadBack: 0x00010001,
+            loaderAssemblyName: typeof(QwenLoraLoader).Assembly.GetName().Name, loaderSignature: Signature);
+
+        internal static QwenLoraTransformer Create(IHostEnvironment environment, ModelLoadContext context)
+        {
+            context.CheckAtModel(Version());
+            return ModelZip.Load(environment, (name, maximumBytes) => MLNetInternals.LoadPart(context, name, maximumBytes));
+        }
+    }
+}
+
+namespace System.Runtime.CompilerServices
+{
+    /// <summary>Known to the runtime by name: the assembly that carries it may use the internal members of the named one.</summary>
+    [AttributeUsage(AttributeTargets.Assembly, AllowMultiple = true)]
+    internal sealed class IgnoresAccessChecksToAttribute(string assemblyName) : Attribute
+    {
+        /// <summary>Simple name of the assembly whose internals are used.</summary>
+        public string AssemblyName { get; } = assemblyName;
+    }
+}

@@ -1,0 +1,90 @@
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Microsoft.ML.Runtime;
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>Everything that a transformer is made of.</summary>
+/// <param name="Adapter">The trained LoRA factors.</param>
+/// <param name="BaseModel">What is remembered of the base checkpoint.</param>
+/// <param name="BaseFolder">Where the base checkpoint is now.</param>
+/// <param name="Columns">Names of the columns.</param>
+/// <param name="Prompt">How rows become prompts.</param>
+/// <param name="Generation">How answers are generated.</param>
+internal sealed record QwenLoraModel(LoraAdapter Adapter, BaseModelRecord BaseModel, string BaseFolder, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation);
+
+/// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>
+internal static class ModelZip
+{
+    public const string RecordName = "mlnetlora.json";
+    public const string AdapterConfigName = "adapter_config.json";
+    public const string AdapterWeightsName = "adapter_model.safetensors";
+
+    private const int Format = 1;
+    private const long MaximumJsonBytes = 1 << 20;
+    private const long MaximumAdapterBytes = 2_000_000_000;
+
+    private static readonly JsonSerializerOptions s_json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+        MaxDepth = 16,
+        WriteIndented = true,
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
+    };
+
+    public static IEnumerable<(string Name, byte[] Content)> Parts(QwenLoraModel model)
+    {
+        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(new ModelRecord(Format, model.BaseModel, model.Columns, model.Prompt, model.Generation), s_json));
+        yield return (AdapterConfigName, Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson()));
+        yield return (AdapterWeightsName, model.Adapter.ToSafetensors());
+    }
+
+    /// <summary>Reads the parts, finds and verifies the base checkpoint; the sessions are opened when the first answer is asked for.</summary>
+    /// <param name="environment">The host of the loading MLContext.</param>
+    /// <param name="readPart">Returns a part of at most so many bytes, or throws.</param>
+    public static QwenLoraTransformer Load(IHostEnvironment environment, Func<string, long, byte[]> readPart)
+    {
+        ModelRecord record = ReadRecord(readPart(RecordName, MaximumJsonBytes));
+        byte[] weights = readPart(AdapterWeightsName, MaximumAdapterBytes);
+        string config = Encoding.UTF8.GetString(readPart(AdapterConfigName, MaximumJsonBytes));
+
+        ContextSettings settings = ContextSettings.Of(environment);
+        string baseFolder = BaseModelSearch.Find(record.Base, settings.BaseFolders);
+        LoraAdapter adapter = LoraAdapter.FromPeft(weights, config, "the model zip", Checkpoint.Open(baseFolder));
+        using (IChannel channel = environment.Start("Load"))
+        {
+            channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
+        }
+
+        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base with { AbsolutePath = baseFolder }, baseFolder, record.Columns, record.Prompt, record.Generation), summary: null);
+    }
+
+    private static ModelRecord ReadRecord(byte[] json)
+    {
+        try
+        {
+            ModelRecord record = JsonSerializer.Deserialize<ModelRecord>(json, s_json) ?? throw new JsonException("it is null");
+            if (record.Format > Format)
+            {
+                throw new AdapterException($"The model zip has format {record.Format}, this version of MLNetLora reads up to {Format}; update the package.");
+            }
+
+            record.Base.Validate();
+            record.Columns.Validate();
+            record.Generation.Validate();
+            return record;
+        }
+        catch (Exception exception) when (exception is JsonException or OptionException)
+        {
+            throw new AdapterException($"The model zip's {RecordName} cannot be used: {exception.Message}", exception);
+        }
+    }
+
+    private sealed record ModelRecord(int Format, BaseModelRecord Base, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation);
+}

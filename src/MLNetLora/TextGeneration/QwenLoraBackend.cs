@@ -1,0 +1,63 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>The rooms below, put together for ML.NET's face: rows become tokens, tokens train an adapter, the adapter answers.</summary>
+internal sealed class QwenLoraBackend : ITextGenerationBackend
+{
+    public string ResolveBaseFolder(string modelPath) => ModelFolder.Find(modelPath);
+
+    public (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken)
+    {
+        Checkpoint checkpoint = Checkpoint.Open(request.BaseFolder);
+        InstructionFormatter formatter = new(QwenTokenizer.Load(request.BaseFolder), ChatFormat.Load(request.BaseFolder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
+        List<TrainingRow> rows = Tokenize(formatter, request.Rows, "training", request);
+        List<TrainingRow> validation = Tokenize(formatter, request.ValidationRows ?? [], "validation", request);
+        LoraAdapter initial = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+        request.Notice(initial.DescribeParameters(checkpoint));
+        return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);
+    }
+
+    public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation) =>
+        new Engine(new TextGenerator(Checkpoint.Open(baseFolder), adapter, prompt.SystemPrompt, prompt.PromptTemplate), generation);
+
+    public void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder) => Merge.Save(Checkpoint.Open(baseFolder), adapter, folder);
+
+    private static List<TrainingRow> Tokenize(InstructionFormatter formatter, IReadOnlyList<InstructionRow> rows, string what, TrainingRequest request)
+    {
+        List<TrainingRow> tokenized = [];
+        List<int> truncated = [];
+        for (int i = 0; i < rows.Count; i++)
+        {
+            tokenized.Add(formatter.Tokenize(rows[i], request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report));
+            if (report.IsAnswerCutOff)
+            {
+                throw new DatasetException($"Row {i + 1} of the {what} data has {report.Tokens} tokens, and MaximumSequenceLength is {request.Prompt.MaximumSequenceLength}: nothing of its answer is left. Raise MaximumSequenceLength to {report.Tokens}, or shorten the question.");
+            }
+
+            if (report.IsTruncated)
+            {
+                truncated.Add(i + 1);
+            }
+        }
+
+        if (truncated.Count > 0)
+        {
+            request.Notice($"{truncated.Count} of {rows.Count} {what} rows are longer than MaximumSequenceLength ({request.Prompt.MaximumSequenceLength} tokens) and lose the end of their answer: rows {string.Join(", ", truncated.Take(20))}{(truncated.Count > 20 ? ", …" : "")}.");
+        }
+
+        return tokenized;
+    }
+
+    private sealed class Engine(TextGenerator generator, GenerationOptions options) : ITextGenerationEngine
+    {
+        public IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken) =>
+            [.. generator.Generate([.. rows.Select(row => new InstructionRow(row.Instruction, Input: row.Input))], options, cancellation: cancellationToken).Select(answer => answer.Text)];
+
+        public void Dispose() => generator.Dispose();
+    }
+}

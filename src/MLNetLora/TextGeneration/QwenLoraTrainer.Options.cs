@@ -1,0 +1,229 @@
+using System.Text.Json;
+using Microsoft.ML;
+using MLNetLora.Adapters;
+using MLNetLora.Inference;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.TextGeneration;
+
+public sealed partial class QwenLoraTrainer
+{
+    /// <summary>Everything that can be said about a fine-tuning run. Only <see cref="ModelPath"/> has no default.</summary>
+    public sealed class Options
+    {
+        /// <summary>The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model.</summary>
+        public string ModelPath { get; set; } = "";
+
+        /// <inheritdoc cref="LoraOptions.Rank"/>
+        public int Rank { get; set; } = 64;
+
+        /// <inheritdoc cref="LoraOptions.Alpha"/>
+        public double Alpha { get; set; } = 16;
+
+        /// <inheritdoc cref="LoraOptions.Dropout"/>
+        public double Dropout { get; set; } = 0.05;
+
+        /// <inheritdoc cref="LoraOptions.TargetModules"/>
+        public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
+
+        /// <inheritdoc cref="LoraOptions.UseRsLora"/>
+        public bool UseRsLora { get; set; }
+
+        /// <inheritdoc cref="LoraOptions.LayersToTransform"/>
+        public IReadOnlyList<int>? LayersToTransform { get; set; }
+
+        /// <inheritdoc cref="LoraOptions.RankPattern"/>
+        public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
+
+        /// <inheritdoc cref="LoraOptions.AlphaPattern"/>
+        public IReadOnlyDictionary<string, double> AlphaPattern { get; set; } = new Dictionary<string, double>();
+
+        /// <inheritdoc cref="TrainingOptions.BatchSize"/>
+        public int BatchSize { get; set; } = 1;
+
+        /// <inheritdoc cref="TrainingOptions.GradientAccumulationSteps"/>
+        public int GradientAccumulationSteps { get; set; } = 8;
+
+        /// <inheritdoc cref="TrainingOptions.LearningRate"/>
+        public double LearningRate { get; set; } = 2e-4;
+
+        /// <inheritdoc cref="TrainingOptions.NumberOfEpochs"/>
+        public int NumberOfEpochs { get; set; } = 3;
+
+        /// <inheritdoc cref="TrainingOptions.MaximumSteps"/>
+        public int? MaximumSteps { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.Schedule"/>
+        public LearningRateSchedule Schedule { get; set; } = LearningRateSchedule.Linear;
+
+        /// <inheritdoc cref="TrainingOptions.WarmupSteps"/>
+        public int WarmupSteps { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.WarmupRatio"/>
+        public double WarmupRatio { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.WeightDecay"/>
+        public double WeightDecay { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.AdamBeta1"/>
+        public double AdamBeta1 { get; set; } = 0.9;
+
+        /// <inheritdoc cref="TrainingOptions.AdamBeta2"/>
+        public double AdamBeta2 { get; set; } = 0.999;
+
+        /// <inheritdoc cref="TrainingOptions.AdamEpsilon"/>
+        public double AdamEpsilon { get; set; } = 1e-8;
+
+        /// <inheritdoc cref="TrainingOptions.MaximumGradientNorm"/>
+        public double MaximumGradientNorm { get; set; } = 1.0;
+
+        /// <summary>
+        /// Seed of the shuffling, the dropout masks and the initial LoRA factors. Null (default) takes the seed of the MLContext; where that has none either,
+        /// each trainer draws one and logs it.
+        /// </summary>
+        public int? Seed { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.Shuffle"/>
+        public bool Shuffle { get; set; } = true;
+
+        /// <inheritdoc cref="TrainingOptions.PackingLength"/>
+        public int PackingLength { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.ActivationCheckpointing"/>
+        public bool ActivationCheckpointing { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.Threads"/>
+        public int Threads { get; set; }
+
+        /// <inheritdoc cref="TrainingOptions.EvaluationSteps"/>
+        public int EvaluationSteps { get; set; }
+
+        /// <summary>Most tokens of a training row, prompt and answer together; longer rows are cut off at the end, and reported. Default 512.</summary>
+        public int MaximumSequenceLength { get; set; } = 512;
+
+        /// <summary>Text column with what is asked. Default "Instruction".</summary>
+        public string InstructionColumnName { get; set; } = ColumnNames.DefaultInstruction;
+
+        /// <summary>
+        /// Text column with what it is asked about. Default "Input", used where the data has it; a name set by hand must be in the training data. Null: rows have none.
+        /// </summary>
+        public string? InputColumnName { get; set; } = ColumnNames.DefaultInput;
+
+        /// <summary>Text column with the answer to learn, read in training only. Default "Output".</summary>
+        public string OutputColumnName { get; set; } = ColumnNames.DefaultOutput;
+
+        /// <summary>Text column that the transformer adds, with the generated answer. Default "Answer".</summary>
+        public string AnswerColumnName { get; set; } = ColumnNames.DefaultAnswer;
+
+        /// <summary>System message of every conversation, in training and in answering; null (default) leaves it to the chat template.</summary>
+        public string? SystemPrompt { get; set; }
+
+        /// <summary>
+        /// What the user's message is made of, such as <c>根据公司内部知识回答：{instruction}</c>, in training and in answering; <c>{input}</c> stands for the input, which otherwise follows
+        /// the instruction on a new line. Null (default) is the instruction itself.
+        /// </summary>
+        public string? PromptTemplate { get; set; }
+
+        /// <summary>Which tokens the loss counts. Default: the answer and its end-of-turn token.</summary>
+        public LabelScope LabelScope { get; set; } = LabelScope.Answer;
+
+        /// <summary>How the transformer generates; saved with the model. Greedy by default.</summary>
+        public GenerationOptions Generation { get; set; } = new();
+
+        /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
+        public IDataView? ValidationSet { get; set; }
+
+        /// <summary>Called after every optimizer step, on the thread that trains; an exception thrown here ends the training.</summary>
+        public Action<TrainingProgress>? ProgressCallback { get; set; }
+
+        /// <summary>
+        /// Ends the training early: <see cref="Fit"/> then returns the model as of the last whole step (its summary says that it was cancelled), and throws
+        /// an <see cref="OperationCanceledException"/> only when no step was made yet.
+        /// </summary>
+        public CancellationToken CancellationToken { get; set; }
+
+        /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
+        public void Validate()
+        {
+            if (string.IsNullOrWhiteSpace(ModelPath))
+            {
+                throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder of a Qwen checkpoint.");
+            }
+
+            Require(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
+            Require(TargetModules is not null, nameof(TargetModules), "null", "one or more names, such as q_proj and v_proj");
+            Require(Generation is not null, nameof(Generation), "null", "given");
+            if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
+            {
+                throw new OptionException($"{nameof(PromptTemplate)} is \"{PromptTemplate}\"; it must contain {{instruction}}, or every row would ask the same.");
+            }
+
+            Columns.Validate();
+            ToLoraOptions().Validate();
+            ToTrainingOptions(seed: 0).Validate();
+            Generation!.Validate();
+        }
+
+        internal ColumnNames Columns => new(InstructionColumnName, string.IsNullOrEmpty(InputColumnName) ? null : InputColumnName, OutputColumnName, AnswerColumnName);
+
+        internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength);
+
+        internal LoraOptions ToLoraOptions() => new()
+        {
+            Rank = Rank,
+            Alpha = AsWritten(Alpha),
+            Dropout = AsWritten(Dropout),
+            TargetModules = TargetModules,
+            UseRsLora = UseRsLora,
+            LayersToTransform = LayersToTransform,
+            RankPattern = RankPattern,
+            AlphaPattern = AlphaPattern,
+        };
+
+        internal TrainingOptions ToTrainingOptions(int seed) => new()
+        {
+            BatchSize = BatchSize,
+            GradientAccumulationSteps = GradientAccumulationSteps,
+            LearningRate = LearningRate,
+            NumberOfEpochs = NumberOfEpochs,
+            MaximumSteps = MaximumSteps,
+            Schedule = Schedule,
+            WarmupSteps = WarmupSteps,
+            WarmupRatio = WarmupRatio,
+            WeightDecay = WeightDecay,
+            AdamBeta1 = AdamBeta1,
+            AdamBeta2 = AdamBeta2,
+            AdamEpsilon = AdamEpsilon,
+            MaximumGradientNorm = MaximumGradientNorm,
+            Seed = seed,
+            Shuffle = Shuffle,
+            PackingLength = PackingLength,
+            ActivationCheckpointing = ActivationCheckpointing,
+            Threads = Threads,
+            EvaluationSteps = EvaluationSteps,
+        };
+
+        /// <summary>A copy that later changes of the caller's object do not reach.</summary>
+        internal Options Snapshot()
+        {
+            Options copy = (Options)MemberwiseClone();
+            copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
+            copy.RankPattern = new Dictionary<string, int>(RankPattern);
+            copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
+            copy.Generation = JsonSerializer.Deserialize<GenerationOptions>(JsonSerializer.SerializeToUtf8Bytes(Generation))!;
+            return copy;
+        }
+
+        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05.
+        private static double AsWritten(double value) => (float)value == value ? (double)(decimal)(float)value : value;
+
+        private static void Require(bool holds, string option, object value, string allowed)
+        {
+            if (!holds)
+            {
+                throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
+            }
+        }
+    }
+}

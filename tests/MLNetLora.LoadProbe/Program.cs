@@ -1,0 +1,54 @@
+using System.Runtime.CompilerServices;
+using Microsoft.ML;
+using MLNetLora.Tests.TextGeneration;
+using MLNetLora.TextGeneration;
+
+// Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before, "type" for each
+// transformer, "error" with the innermost message. Then asks it the second argument.
+return Probe.Run(args[0], args[1]);
+
+internal static class Probe
+{
+    public static int Run(string path, string instruction)
+    {
+        bool touched = AppDomain.CurrentDomain.GetAssemblies().Any(assembly => assembly.GetName().Name == "MLNetLora");
+        Console.WriteLine($"touched: {touched}");
+        try
+        {
+            ITransformer model = new MLContext().Model.Load(path, out DataViewSchema schema);
+            Console.WriteLine($"columns: {string.Join(",", schema.Select(column => column.Name))}");
+            foreach (ITransformer part in model as IEnumerable<ITransformer> ?? [model])
+            {
+                Console.WriteLine($"type: {part.GetType().FullName}");
+            }
+        }
+        catch (Exception exception)
+        {
+            Console.WriteLine($"error: {exception.GetType().Name}: {exception.GetBaseException().GetType().Name}: {exception.GetBaseException().Message}");
+            return 1;
+        }
+
+        Console.WriteLine($"answer: {Ask(path, instruction)}");
+        return 0;
+    }
+
+    // Not inlined: this method names the library's types, and they must not be loaded before it is called.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static string Ask(string path, string instruction)
+    {
+        MLContext context = new();
+        ContextSettings.Of(context).Backend = new FakeBackend();
+        using PredictionEngine<Question, Reply> engine = context.Model.CreatePredictionEngine<Question, Reply>(context.Model.Load(path, out _));
+        return engine.Predict(new Question { Instruction = instruction }).Answer;
+    }
+
+    internal sealed class Question
+    {
+        public string Instruction { get; set; } = "";
+    }
+
+    internal sealed class Reply
+    {
+        public string Answer { get; set; } = "";
+    }
+}

@@ -1,0 +1,27 @@
+using System.Diagnostics;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+/// <summary>Runs tests/MLNetLora.LoadProbe, which is copied beside the tests, in a process of its own.</summary>
+internal static class LoadProbe
+{
+    public static string[] Run(string zip, string instruction, string? baseModelVariable = null)
+    {
+        string host = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
+        ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), zip, instruction])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["MLNETLORA_BASE_MODEL"] = baseModelVariable ?? "";
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        if (!process.WaitForExit(TimeSpan.FromMinutes(2)))
+        {
+            process.Kill();
+        }
+
+        return (output + errors.Result).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+    }
+}

@@ -1,0 +1,277 @@
+using System.IO.Compression;
+using System.Reflection;
+using System.Text;
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using MLNetLora.Inference;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+public sealed class ModelZipTests : IDisposable
+{
+    private readonly Workbench _bench = new();
+
+    public void Dispose() => _bench.Dispose();
+
+    [Fact]
+    public void What_was_saved_comes_back()
+    {
+        GenerationOptions generation = new() { MaximumNewTokens = 17, Temperature = 0.5f, TopK = 3, TopP = 0.75f, RepetitionPenalty = 1.25f, Seed = 9, StopStrings = ["完", "\n\n"], BatchSize = 2 };
+        using QwenLoraTransformer saved = _bench.Fit(options =>
+        {
+            options.Generation = generation;
+            options.SystemPrompt = "简短回答。";
+            options.PromptTemplate = "问：{instruction}";
+            options.MaximumSequenceLength = 99;
+            options.AnswerColumnName = "Reply";
+        });
+        using QwenLoraTransformer loaded = Load(_bench.Save(saved), out DataViewSchema schema);
+        IDataView view = loaded.Transform(_bench.Rows);
+
+        Assert.Equal(["Instruction", "Input", "Output"], schema.Select(column => column.Name));
+        Assert.Equal(["WHAT|A", "WHY|", "WHO|C"], view.GetColumn<string>("Reply"));
+        Assert.Equal([2, 1], _bench.Backend.Batches);
+        Assert.Equal(_bench.BaseFolder, loaded.BaseFolder);
+        Assert.Null(loaded.TrainingSummary);
+        Assert.Equal(saved.Adapter.ToSafetensors(), loaded.Adapter.ToSafetensors());
+        Assert.Equal(saved.Adapter.ToPeftConfigJson(), loaded.Adapter.ToPeftConfigJson());
+        (PromptOptions prompt, GenerationOptions back) = Assert.Single(_bench.Backend.OpenedWith);
+        Assert.Equal(new PromptOptions("简短回答。", "问：{instruction}", MLNetLora.Text.LabelScope.Answer, 99), prompt);
+        Assert.Equivalent(generation, back, strict: true);
+    }
+
+    [Fact]
+    public void The_adapter_in_the_zip_is_a_peft_folder()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        using ZipArchive zip = ZipFile.OpenRead(_bench.Save(model));
+        model.Adapter.SaveAsPeft(_bench.PathOf("peft"));
+
+        foreach (string name in (string[])["adapter_config.json", "adapter_model.safetensors"])
+        {
+            using Stream entry = zip.Entries.Single(entry => entry.Name == name).Open();
+            using MemoryStream content = new();
+            entry.CopyTo(content);
+            Assert.Equal(File.ReadAllBytes(Path.Combine(_bench.PathOf("peft"), name)), content.ToArray());
+        }
+    }
+
+    [Fact]
+    public void A_loaded_model_can_be_saved_again_and_without_a_view_at_hand()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        using QwenLoraTransformer second = Load(_bench.Save(model), out _);
+        _bench.Context.Model.Save(second, second.InputSchema, _bench.PathOf("again.zip"));
+        using QwenLoraTransformer third = Load(_bench.PathOf("again.zip"), out DataViewSchema schema);
+
+        Assert.Equal(["Instruction", "Input"], schema.Select(column => column.Name));
+        Assert.Equal("WHAT|", third.Generate("what"));
+    }
+
+    [Fact]
+    public void A_process_that_never_touched_the_library_loads_the_real_type()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+
+        Assert.Equal(["touched: False", "columns: Instruction,Input,Output", "type: MLNetLora.TextGeneration.QwenLoraTransformer", "answer: WHAT|"], LoadProbe.Run(_bench.Save(model), "what"));
+    }
+
+    [Fact]
+    public void So_it_does_within_a_chain()
+    {
+        using TransformerChain<QwenLoraTransformer> chain = _bench.Context.Transforms.CopyColumns("Kept", "Instruction").Append(_bench.Trainer()).Fit(_bench.Rows);
+
+        Assert.Equal(["touched: False", "columns: Instruction,Input,Output", "type: Microsoft.ML.Transforms.ColumnCopyingTransformer",
+            "type: MLNetLora.TextGeneration.QwenLoraTransformer", "answer: WHAT|"], LoadProbe.Run(_bench.Save(chain), "what"));
+    }
+
+    [Fact]
+    public void A_moved_base_is_told_and_found_again_by_the_environment_variable()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        Directory.Move(_bench.BaseFolder, _bench.PathOf("moved"));
+
+        string error = string.Join('\n', LoadProbe.Run(zip, "what"));
+        Assert.Contains("error: TargetInvocationException: CheckpointException: The model's base checkpoint", error);
+        Assert.Contains($"{_bench.BaseFolder} (as given at training, from the working directory): there is no such folder.", error);
+        Assert.Contains("ml.TextGeneration.UseBaseModel(folder) before ml.Model.Load, or with the environment variable MLNETLORA_BASE_MODEL", error);
+
+        // One variable for several models: the folder that holds this model's base is taken.
+        string other = TinyCheckpoint.Write(_bench.PathOf("other"), weight: 2);
+        Assert.Contains("answer: WHAT|", LoadProbe.Run(zip, "what", other + Path.PathSeparator + _bench.PathOf("moved")));
+        error = string.Join('\n', LoadProbe.Run(zip, "what", other));
+        Assert.Contains($"{other} (MLNETLORA_BASE_MODEL): model.safetensors differs: the same tensors, but other weights", error);
+    }
+
+    [Fact]
+    public void A_moved_base_is_found_where_the_program_says()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        Directory.Move(_bench.BaseFolder, _bench.PathOf("moved"));
+
+        MLContext context = _bench.NewContext();
+        context.TextGeneration.UseBaseModel(_bench.PathOf("elsewhere"));
+        Assert.Contains($"{_bench.PathOf("elsewhere")} (ml.TextGeneration.UseBaseModel): there is no such folder.", Refusal<CheckpointException>(zip, context));
+        context.TextGeneration.UseBaseModel(_bench.PathOf("moved"));
+        using QwenLoraTransformer loaded = (QwenLoraTransformer)context.Model.Load(zip, out _);
+        Assert.Equal(_bench.PathOf("moved"), loaded.BaseFolder);
+
+        // Saved from here, the model is looked for here.
+        Assert.Equal(_bench.PathOf("moved"), Load(_bench.Save(loaded, "again.zip"), out _).BaseFolder);
+        Assert.Contains("there is no such folder", Refusal<CheckpointException>(zip, _bench.NewContext()));
+    }
+
+    [Fact]
+    public void A_relative_base_is_looked_for_from_the_working_directory()
+    {
+        string relative = Path.GetRelativePath(Environment.CurrentDirectory, _bench.BaseFolder);
+        using QwenLoraTransformer model = _bench.Fit(options => options.ModelPath = relative);
+        string zip = _bench.Save(model);
+        Directory.CreateDirectory(_bench.PathOf("a/b"));
+
+        Assert.Contains($"\"location\": \"{relative}\"", Record(zip));
+        Assert.Equal(_bench.BaseFolder, Load(zip, out _).BaseFolder);
+    }
+
+    [Theory]
+    [InlineData("config.json", 1, "config.json differs: SHA-256 ")]
+    [InlineData("model.safetensors", 30, "model.safetensors differs: a header with SHA-256 ")]
+    [InlineData("model.safetensors", 200_000, "model.safetensors differs: the same tensors, but other weights")]
+    [InlineData("model.safetensors", 7, "model.safetensors says that its header has")]
+    public void A_different_base_is_told_with_the_file_that_differs(string file, int position, string message)
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        byte[] bytes = File.ReadAllBytes(Path.Combine(_bench.BaseFolder, file));
+
+        // More than one byte: the sample is of blocks of 512 bytes, and any real training changes every row of a tensor.
+        bytes.AsSpan(position, Math.Min(2000, position < 100 ? 1 : 2000)).Fill((byte)'x');
+        File.WriteAllBytes(Path.Combine(_bench.BaseFolder, file), bytes);
+
+        Assert.Contains($"{_bench.BaseFolder} (as given at training, from the working directory): {message}", Refusal<CheckpointException>(zip));
+    }
+
+    [Fact]
+    public void A_base_of_another_size_or_with_missing_files_is_told()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        string weights = Path.Combine(_bench.BaseFolder, "model.safetensors");
+        long size = new FileInfo(weights).Length;
+        using (FileStream stream = new(weights, FileMode.Append))
+        {
+            stream.WriteByte(0);
+        }
+
+        Assert.Contains($"model.safetensors differs: {size} bytes were expected, it has {size + 1}.", Refusal<CheckpointException>(zip));
+        File.Delete(weights);
+        Assert.Contains("model.safetensors is missing.", Refusal<CheckpointException>(zip));
+        File.Delete(Path.Combine(_bench.BaseFolder, "config.json"));
+        Assert.Contains("config.json is missing.", Refusal<CheckpointException>(zip));
+    }
+
+    [Fact]
+    public void A_sharded_base_is_recorded_by_the_files_of_its_index()
+    {
+        TinyCheckpoint.Shard(_bench.BaseFolder, "model-00001-of-00001.safetensors");
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+
+        // A file that is not part of the checkpoint is nobody's business.
+        File.WriteAllText(Path.Combine(_bench.BaseFolder, "adapter_model.safetensors"), "");
+        Assert.Equal("WHAT|", Load(zip, out _).Generate("what"));
+        File.Delete(Path.Combine(_bench.BaseFolder, "model-00001-of-00001.safetensors"));
+        Assert.Contains("model-00001-of-00001.safetensors is missing.", Refusal<CheckpointException>(zip));
+    }
+
+    [Theory]
+    [InlineData("\"name\": \"model.safetensors\"", "\"name\": \"../../secret.safetensors\"", "only plain names of .safetensors files are accepted")]
+    [InlineData("\"name\": \"model.safetensors\"", "\"name\": \"..\\\\secret.safetensors\"", "only plain names of .safetensors files are accepted")]
+    [InlineData("\"name\": \"model.safetensors\"", "\"name\": \"passwd\"", "only plain names of .safetensors files are accepted")]
+    [InlineData("\"format\": 1", "\"format\": 2", "has format 2, this version of MLNetLora reads up to 1; update the package")]
+    [InlineData("\"instruction\": \"Instruction\"", "\"instruction\": null", "mlnetlora.json cannot be used")]
+    [InlineData("\"batch_size\": 8", "\"batch_size\": 0", "BatchSize is 0; it must be at least 1")]
+    [InlineData("\"total_size\": ", "\"total_size\": 1", "record of the base checkpoint contradicts itself")]
+    [InlineData("{", "", "mlnetlora.json cannot be used")]
+    public void A_record_that_was_tampered_with_is_refused(string old, string replacement, string message)
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        string record = Record(zip);
+        int at = record.IndexOf(old, StringComparison.Ordinal);
+        Assert.True(at >= 0, record);
+        Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(record[..at] + replacement + record[(at + old.Length)..]));
+
+        Assert.Contains(message, Refusal<AdapterException>(zip));
+    }
+
+    [Fact]
+    public void Network_paths_in_the_zip_are_not_followed()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        string json = Record(zip).Replace($"\"{_bench.BaseFolder}\"", "\"//server/share\"", StringComparison.Ordinal);
+        Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(json));
+
+        string message = Refusal<CheckpointException>(zip);
+        Assert.Contains("Looked in:\n", message.ReplaceLineEndings("\n"));
+        Assert.DoesNotContain("server/share (", message);
+    }
+
+    [Fact]
+    public void Entries_that_are_too_large_or_missing_are_refused()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        Replace(zip, "mlnetlora.json", new byte[(1 << 20) + 1]);
+        Assert.Contains($"has {(1 << 20) + 1} bytes, more than the {1 << 20} that it may have", Refusal<AdapterException>(zip));
+        Replace(zip, "mlnetlora.json", null);
+        Assert.Contains("mlnetlora.json; it is damaged, save the model again", Refusal<AdapterException>(zip));
+    }
+
+    [Fact]
+    public void Only_one_file_knows_the_internals_of_MLNet()
+    {
+        string[] words = ["ModelLoadContext", "VersionInfo", "LoadableClass", "RepositoryReader", "IHostEnvironmentInternal", "UnsafeAccessor", "IgnoresAccessChecksTo"];
+        string source = Path.Combine(SourceFolder(), "../../../src/MLNetLora");
+        string[] users = [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories).Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}"))
+            .Where(file => words.Any(File.ReadAllText(file).Contains)).Select(file => Path.GetFileName(file)!)];
+
+        Assert.Equal(["MLNetInternals.cs"], users);
+    }
+
+    private static string SourceFolder([System.Runtime.CompilerServices.CallerFilePath] string path = "") => Path.GetDirectoryName(path)!;
+
+    private QwenLoraTransformer Load(string zip, out DataViewSchema schema) => (QwenLoraTransformer)_bench.NewContext().Model.Load(zip, out schema);
+
+    /// <summary>ML.NET calls loaders by reflection, so their errors come wrapped.</summary>
+    private string Refusal<TException>(string zip, MLContext? context = null)
+        where TException : Exception
+    {
+        TargetInvocationException wrapped = Assert.Throws<TargetInvocationException>(() => (context ?? _bench.NewContext()).Model.Load(zip, out _));
+        return Assert.IsType<TException>(wrapped.InnerException).Message;
+    }
+
+    private static string Record(string path)
+    {
+        using ZipArchive zip = ZipFile.OpenRead(path);
+        using StreamReader reader = new(zip.Entries.Single(entry => entry.Name == "mlnetlora.json").Open());
+        return reader.ReadToEnd();
+    }
+
+    private static void Replace(string path, string name, byte[]? content)
+    {
+        using ZipArchive zip = ZipFile.Open(path, ZipArchiveMode.Update);
+        ZipArchiveEntry entry = zip.Entries.Single(entry => entry.Name == name);
+        string fullName = entry.FullName;
+        entry.Delete();
+        if (content is not null)
+        {
+            using Stream stream = zip.CreateEntry(fullName).Open();
+            stream.Write(content);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+using System.Reflection;
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using Microsoft.ML.Runtime;
+using MLNetLora.Adapters;
+using MLNetLora.TextGeneration;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+public sealed class QwenLoraTrainerTests : IDisposable
+{
+    private readonly Workbench _bench = new();
+
+    public void Dispose() => _bench.Dispose();
+
+    [Fact]
+    public void Rows_and_options_reach_the_engine()
+    {
+        using QwenLoraTransformer model = _bench.Fit(options =>
+        {
+            options.Rank = 4;
+            options.LearningRate = 1e-3;
+            options.SystemPrompt = "Be brief.";
+            options.MaximumSequenceLength = 64;
+            options.ValidationSet = _bench.Context.Data.LoadFromEnumerable<Row>([new("when", "d", "4")]);
+        });
+
+        TrainingRequest request = Assert.Single(_bench.Backend.Requests);
+        Assert.Equal([("what", "a", "1"), ("why", null, "2"), ("who", "c", "3")], request.Rows.Select(row => (row.Instruction, row.Input, row.Output)));
+        Assert.Equal(("when", "d", "4"), request.ValidationRows!.Select(row => (row.Instruction, row.Input, row.Output)).Single());
+        Assert.Equal((4, 1e-3, "Be brief.", 64), (request.Lora.Rank, request.Training.LearningRate, request.Prompt.SystemPrompt, request.Prompt.MaximumSequenceLength));
+        Assert.Equal(_bench.BaseFolder, request.BaseFolder);
+        Assert.Equal(3, model.TrainingSummary!.Steps.Count);
+    }
+
+    [Fact]
+    public void The_input_column_is_optional()
+    {
+        IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = "1" }]);
+        using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
+
+        Assert.Null(_bench.Backend.Requests[0].Rows[0].Input);
+        Assert.Equal("WHAT|", Answers(model, rows).Single());
+    }
+
+    [Fact]
+    public void Columns_can_have_other_names()
+    {
+        IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Frage = "what", Kontext = "a", Antwort = "1" }]);
+        QwenLoraTrainer trainer = _bench.Context.TextGeneration.Trainers.QwenLora(_bench.BaseFolder, instructionColumnName: "Frage", inputColumnName: "Kontext",
+            outputColumnName: "Antwort", answerColumnName: "Ergebnis");
+        using QwenLoraTransformer model = trainer.Fit(rows);
+
+        Assert.Equal(("what", "a", "1"), _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction, row.Input, row.Output)).Single());
+        Assert.Equal("WHAT|A", Answers(model, rows, "Ergebnis").Single());
+    }
+
+    [Theory]
+    [InlineData("Instruction", "The data has no column 'Question' (option InstructionColumnName). Its columns are: Instruction, Input, Output.")]
+    [InlineData("Output", "The data has no column 'Question' (option OutputColumnName). Its columns are: Instruction, Input, Output.")]
+    [InlineData("Input", "The data has no column 'Question' (option InputColumnName). Its columns are: Instruction, Input, Output.")]
+    public void A_missing_column_is_named_before_anything_is_trained(string column, string message)
+    {
+        QwenLoraTrainer trainer = _bench.Trainer(options =>
+        {
+            options.InstructionColumnName = column == "Instruction" ? "Question" : options.InstructionColumnName;
+            options.OutputColumnName = column == "Output" ? "Question" : options.OutputColumnName;
+            options.InputColumnName = column == "Input" ? "Question" : options.InputColumnName;
+        });
+
+        Assert.Contains(message, Assert.Throws<ArgumentOutOfRangeException>(() => trainer.Fit(_bench.Rows)).Message);
+        Assert.Contains(message, Assert.Throws<ArgumentOutOfRangeException>(() => trainer.Append(_bench.Trainer()).Fit(_bench.Rows)).Message);
+        Assert.Empty(_bench.Backend.Requests);
+    }
+
+    [Fact]
+    public void A_column_that_is_not_text_is_named()
+    {
+        IDataView numbers = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = 1f }]);
+        IDataView vectors = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Input = new[] { "a", "b" }, Output = "1" }]);
+
+        Assert.Contains("Column 'Output' (option OutputColumnName) is of type Single; it must be one text", Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(numbers)).Message);
+        Assert.Contains("Column 'Input' (option InputColumnName) is of type Vector<String>; it must be one text", Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(vectors)).Message);
+        Assert.Contains("Column 'Input' (option InputColumnName) is of type VariableVector of String",
+            Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Append(_bench.Trainer()).Fit(vectors)).Message);
+    }
+
+    [Theory]
+    [InlineData("", "1", "Row 2 of the training data: column 'Instruction' is empty")]
+    [InlineData("why", " ", "Row 2 of the training data: column 'Output' is empty")]
+    public void A_row_without_question_or_answer_is_named(string instruction, string output, string message)
+    {
+        IDataView rows = _bench.Context.Data.LoadFromEnumerable<Row>([new("what", "", "1"), new(instruction, "", output)]);
+
+        Assert.Contains(message, Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(rows)).Message);
+    }
+
+    [Fact]
+    public void Empty_data_is_refused()
+    {
+        IDataView empty = _bench.Context.Data.LoadFromEnumerable<Row>([]);
+
+        Assert.Equal("The training data has no rows.", Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(empty)).Message);
+        Assert.Equal("The validation data has no rows.", Assert.Throws<DatasetException>(() => _bench.Fit(options => options.ValidationSet = empty)).Message);
+    }
+
+    [Fact]
+    public void The_seed_comes_from_the_options_then_from_the_context_and_is_drawn_where_there_is_none()
+    {
+        int Seed(int? ofContext, int? ofOptions)
+        {
+            using Workbench bench = new(seed: ofContext);
+            using QwenLoraTransformer model = bench.Fit(options => options.Seed = ofOptions);
+            return bench.Backend.Requests[0].Training.Seed;
+        }
+
+        Assert.Equal(5, Seed(ofContext: 42, ofOptions: 5));
+        Assert.Equal(42, Seed(ofContext: 42, ofOptions: null));
+        Assert.NotEqual(Seed(ofContext: null, ofOptions: null), Seed(ofContext: null, ofOptions: null));
+    }
+
+    [Fact]
+    public void Later_changes_of_the_options_have_no_effect()
+    {
+        QwenLoraTrainer.Options options = new() { ModelPath = _bench.BaseFolder, LayersToTransform = new List<int> { 0 } };
+        QwenLoraTrainer trainer = _bench.Context.TextGeneration.Trainers.QwenLora(options);
+        options.Rank = 1;
+        options.Generation.BatchSize = 1;
+        ((List<int>)options.LayersToTransform).Clear();
+        using QwenLoraTransformer model = trainer.Fit(_bench.Rows);
+
+        Assert.Equal(64, _bench.Backend.Requests[0].Lora.Rank);
+        Assert.Equal([0], _bench.Backend.Requests[0].Lora.LayersToTransform!);
+        Assert.Equal(8, model.BatchSize);
+    }
+
+    [Fact]
+    public void Cancelling_returns_the_model_so_far_and_throws_only_before_the_first_step()
+    {
+        using CancellationTokenSource source = new();
+        using QwenLoraTransformer model = _bench.Fit(options =>
+        {
+            options.CancellationToken = source.Token;
+            options.ProgressCallback = progress =>
+            {
+                if (progress.Step == 2)
+                {
+                    source.Cancel();
+                }
+            };
+        });
+
+        Assert.True(model.TrainingSummary!.WasCancelled);
+        Assert.Equal(2, model.TrainingSummary.Steps.Count);
+        Assert.Throws<OperationCanceledException>(() => _bench.Fit(options => options.CancellationToken = source.Token));
+
+        // Cancelled by the engine's own doing, without a step: nothing to return.
+        using Workbench none = new(new FakeBackend { Steps = 0 });
+        using CancellationTokenSource late = new();
+        IDataView rows = none.Context.Data.LoadFromEnumerable(Enumerate());
+        Assert.Throws<OperationCanceledException>(() => none.Trainer(options => options.CancellationToken = late.Token).Fit(rows));
+
+        IEnumerable<Row> Enumerate()
+        {
+            yield return new Row("what", "", "1");
+            late.Cancel();
+        }
+    }
+
+    [Fact]
+    public void Messages_go_to_the_log_word_for_word()
+    {
+        using Workbench bench = new(new FakeBackend { ReportsValidation = true });
+        string braces = TinyCheckpoint.Write(bench.PathOf("{0} {not a format"));
+        List<(ChannelMessageKind Kind, string Message)> log = [];
+        bench.Context.Log += (_, e) => log.Add((e.Kind, e.RawMessage));
+        using QwenLoraTransformer model = bench.Fit(options => options.ModelPath = braces);
+
+        Assert.Contains((ChannelMessageKind.Info, $"Fine-tuning {braces} on 3 rows, 0 for validation; seed 7."), log);
+        Assert.Contains((ChannelMessageKind.Trace, "Step 2/3, epoch 2.00, loss 0.5000, gradient norm 0.500, learning rate 2.00E-004, 1000 tokens/s, 26:00:00 left."), log);
+        Assert.Contains((ChannelMessageKind.Info, "Step 3/3, validation loss 0.7500."), log);
+        Assert.Contains((ChannelMessageKind.Info, "Done in 00:00:03: 3 steps, last loss 0.3333."), log);
+    }
+
+    [Fact]
+    public void Options_that_make_no_sense_are_named_at_once()
+    {
+        void Refused(string message, Action<QwenLoraTrainer.Options> change) => Assert.Contains(message, Assert.Throws<OptionException>(() => _bench.Trainer(change)).Message);
+
+        Refused("ModelPath is empty", options => options.ModelPath = "");
+        Refused("Rank is 0; it must be at least 1", options => options.Rank = 0);
+        Refused("Dropout is 1; it must be at least 0 and below 1", options => options.Dropout = 1);
+        Refused("TargetModules is empty", options => options.TargetModules = []);
+        Refused("PromptTemplate is \"Answer:\"; it must contain {instruction}", options => options.PromptTemplate = "Answer:");
+        Refused("BatchSize is 0", options => options.BatchSize = 0);
+        Refused("TopP is 0", options => options.Generation.TopP = 0);
+        Refused("AnswerColumnName is empty", options => options.AnswerColumnName = "");
+        Refused("must be three columns", options => options.OutputColumnName = "Instruction");
+    }
+
+    [Fact]
+    public void Every_option_of_training_and_of_LoRA_is_offered_flat_with_the_same_default_and_handed_on()
+    {
+        Flat(new TrainingOptions(), options => options.ToTrainingOptions(seed: 42));
+        Flat(new LoraOptions(), options => options.ToLoraOptions());
+
+        static void Flat(object defaults, Func<QwenLoraTrainer.Options, object> handedOn)
+        {
+            foreach (PropertyInfo property in defaults.GetType().GetProperties().Where(property => property.Name != nameof(TrainingOptions.Seed)))
+            {
+                PropertyInfo flat = typeof(QwenLoraTrainer.Options).GetProperty(property.Name)!;
+                QwenLoraTrainer.Options options = new();
+                Assert.Equal(property.GetValue(defaults), flat.GetValue(options));
+
+                object other = property.GetValue(defaults) switch
+                {
+                    bool value => !value,
+                    double => 0.125,
+                    Enum value => Enum.ToObject(value.GetType(), 1),
+                    TargetModules => TargetModules.FromString("all-linear"),
+                    IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
+                    IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
+                    null when property.PropertyType == typeof(IReadOnlyList<int>) => new List<int> { 1 },
+                    _ => 77,
+                };
+                flat.SetValue(options, other);
+                Assert.Equal(other, property.GetValue(handedOn(options)));
+            }
+        }
+    }
+
+    [Fact]
+    public void A_float_literal_is_handed_on_as_it_was_written()
+    {
+        using QwenLoraTransformer model = _bench.Fit(options => options.Dropout = 0.05f);
+
+        Assert.Equal(0.05, _bench.Backend.Requests[0].Lora.Dropout);
+    }
+
+    [Fact]
+    public void The_short_overload_has_the_defaults_of_the_options()
+    {
+        using QwenLoraTransformer shortly = _bench.Context.TextGeneration.Trainers.QwenLora(_bench.BaseFolder).Fit(_bench.Rows);
+        using QwenLoraTransformer fully = _bench.Fit();
+        TrainingRequest[] requests = [.. _bench.Backend.Requests];
+
+        Assert.Equivalent(requests[1] with { Rows = [], Notice = Console.WriteLine }, requests[0] with { Rows = [], Notice = Console.WriteLine }, strict: true);
+        Assert.Equal(fully.Columns, shortly.Columns);
+    }
+
+    [Fact]
+    public void An_instruction_file_becomes_a_view()
+    {
+        File.WriteAllText(_bench.PathOf("rows.json"), """[{"instruction":"什么","input":"甲","output":"一"},{"instruction":"why","output":"2"}]""");
+        IDataView rows = _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("rows.json"));
+        using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
+
+        Assert.Equal(["Instruction", "Input", "Output"], rows.Schema.Select(column => column.Name));
+        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction, row.Input, row.Output)));
+    }
+
+    [Fact]
+    public void A_row_of_a_file_with_its_own_system_message_is_refused_not_cut()
+    {
+        File.WriteAllText(_bench.PathOf("rows.json"), """[{"instruction":"a","output":"1"},{"instruction":"b","output":"2","system":"s"}]""");
+
+        Assert.Contains("rows.json, row 2 has a system message or a history", Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("rows.json"))).Message);
+    }
+
+    private static IEnumerable<string> Answers(QwenLoraTransformer model, IDataView rows, string column = "Answer")
+    {
+        IDataView answers = model.Transform(rows);
+        return answers.GetColumn<string>(answers.Schema[column]);
+    }
+}
