@@ -134,7 +134,8 @@ public sealed class Tape
             {
                 AddGradient(input, () => inner);
             }
-        }));
+        }
+        ));
         return output;
     }
 

@@ -19,9 +19,11 @@ internal static class TrainingModel
     public static int LossChunks(QwenConfig config) => config.VocabSize > 32_768 ? 4 : 1;
 
     /// <summary>The training graph.</summary>
-    public static ModelArtifact Training(TrainingTarget target, bool checkpointing)
+    public static ModelArtifact Training(TrainingTarget target, bool checkpointing) => Training(target, checkpointing, new GraphBuilder("training"));
+
+    /// <summary>The training graph, built in a graph of the caller's.</summary>
+    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, GraphBuilder graph)
     {
-        GraphBuilder graph = new("training");
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint);
         ModelGraph model = Assemble(target, tape, weights, training: true);

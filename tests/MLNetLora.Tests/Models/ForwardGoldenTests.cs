@@ -1,9 +1,9 @@
+using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
-using Microsoft.ML.OnnxRuntime;
 
 namespace MLNetLora.Tests.Models;
 

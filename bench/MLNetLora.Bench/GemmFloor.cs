@@ -1,0 +1,79 @@
+using System.Diagnostics;
+using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Artifacts;
+using MLNetLora.Onnx;
+using MLNetLora.Runtime;
+
+namespace MLNetLora.Bench;
+
+/// <summary>The matrix products of a training step alone in ONNX Runtime, with the same shapes and the same mapped weights: no step can be faster.</summary>
+internal static class GemmFloor
+{
+    /// <summary>Seconds of the fastest of some runs, and the floating-point operations of one.</summary>
+    /// <param name="target">What is trained.</param>
+    /// <param name="checkpointing">Whether blocks are recomputed.</param>
+    /// <param name="sizes">Sizes of the symbolic dimensions: batch, sequence, tokens, labels, ….</param>
+    /// <param name="threads">Threads; 0 takes all cores.</param>
+    /// <param name="runs">Runs after one to warm up.</param>
+    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, IReadOnlyDictionary<string, long> sizes, int threads, int runs)
+    {
+        GraphBuilder step = new("training");
+        TrainingModel.Training(target, checkpointing, step);
+        GraphBuilder floor = new("floor");
+        GraphWeights weights = new(floor, target.Checkpoint);
+        Dictionary<string, Value> inputs = [];
+        Dictionary<string, OrtValue> values = [];
+        List<Value> results = [];
+        double flops = 0;
+        foreach (MatrixProduct product in step.Products)
+        {
+            long[] a = Sizes(product.A);
+            long[] b = Sizes(product.B);
+            Value left = Operand(product.A, a);
+            Value right = Operand(product.B, b);
+            Value y = a.Length == 2 ? floor.Gemm(left, right, transA: product.TransA, transB: product.TransB) : floor.MatMul(left, right, product.TransA, product.TransB);
+            results.Add(floor.ReduceSum(floor.Gather(floor.Reshape(y, [-1, 1], ["n", 1]), floor.Int64s(0)), [0, 1], keepAxes: true)); // one number of each, so that none can be left out
+            long m = a[^(product.TransA ? 1 : 2)];
+            long k = a[^(product.TransA ? 2 : 1)];
+            flops += 2.0 * a.SkipLast(2).Aggregate(1L, (x, s) => x * s) * m * k * b[^(product.TransB ? 2 : 1)];
+        }
+
+        floor.Output("sum", floor.Concat(results, 0, results.Count));
+        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), weights.Folder), SessionUse.Training, threads);
+        double best = double.MaxValue;
+        for (int i = 0; i <= runs; i++)
+        {
+            long begun = Stopwatch.GetTimestamp();
+            using IDisposableReadOnlyCollection<OrtValue> outputs = session.Run(values.Keys, values.Values, ["sum"]);
+            best = i == 0 ? best : Math.Min(best, Stopwatch.GetElapsedTime(begun).TotalSeconds);
+        }
+
+        foreach (OrtValue value in values.Values)
+        {
+            value.Dispose();
+        }
+
+        return (best, flops);
+
+        long[] Sizes(Value value) => [.. value.Shape.Select(d => d.Symbol is null ? d.Size : sizes[d.Symbol])];
+
+        Value Operand(Value value, long[] shape)
+        {
+            if (weights.Get(value.Name) is { } weight)
+            {
+                return weight.Read(floor);
+            }
+
+            string key = string.Join('x', shape);
+            if (!inputs.TryGetValue(key, out Value? input))
+            {
+                input = inputs[key] = floor.Input(key, ElementType.Float32, [.. shape.Select(size => (Dimension)size)]);
+                float[] data = new float[shape.Aggregate(1L, (x, s) => x * s)];
+                Array.Fill(data, 0.01f);
+                values[key] = Tensors.Of(data, shape);
+            }
+
+            return input;
+        }
+    }
+}
