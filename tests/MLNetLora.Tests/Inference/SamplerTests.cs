@@ -1,0 +1,85 @@
+using MLNetLora.Inference;
+
+namespace MLNetLora.Tests.Inference;
+
+public sealed class SamplerTests
+{
+    private static float[] Logits => [0f, 1f, 3f, 2f, 2.5f];
+
+    [Fact]
+    public void Greedy_takes_the_highest_even_in_a_wide_row()
+    {
+        Assert.Equal(2, new Sampler(new(), [], 5).Next(Logits));
+        Random random = new(1);
+        for (int width = 1; width < 200; width++)
+        {
+            float[] logits = [.. Enumerable.Range(0, width).Select(_ => random.NextSingle())];
+            Assert.Equal(Array.IndexOf(logits, logits.Max()), new Sampler(new(), [], width).Next(logits));
+        }
+    }
+
+    [Fact]
+    public void Ids_beyond_the_limit_are_never_chosen() => Assert.Equal(1, new Sampler(new(), [], 2).Next(Logits));
+
+    [Fact]
+    public void A_repetition_penalty_divides_positive_and_multiplies_negative_logits_of_seen_tokens()
+    {
+        Assert.Equal(4, new Sampler(new() { RepetitionPenalty = 1.5f }, [2], 5).Next(Logits));
+        Assert.Equal(1, new Sampler(new() { RepetitionPenalty = 2f }, [0], 2).Next([-1f, -1.5f]));
+        Sampler sampler = new(new() { RepetitionPenalty = 10f }, [], 5);
+        Assert.Equal([2, 4, 3], Enumerable.Range(0, 3).Select(_ => sampler.Next(Logits)));
+    }
+
+    [Theory]
+    [InlineData(1f)]
+    [InlineData(0.5f)]
+    public void Frequencies_follow_the_softmax_of_the_tempered_logits(float temperature)
+    {
+        double[] weights = [.. Logits.Select(logit => Math.Exp(logit / temperature))];
+        int[] counts = Draw(new() { Temperature = temperature, Seed = 1 });
+        for (int i = 0; i < 5; i++)
+        {
+            Assert.Equal(weights[i] / weights.Sum(), counts[i] / 20_000.0, 0.015);
+        }
+    }
+
+    [Fact]
+    public void Top_k_keeps_the_k_highest() => Assert.Equal([2, 4], Seen(new() { Temperature = 5, TopK = 2, Seed = 1 }));
+
+    [Fact]
+    public void Top_p_keeps_the_fewest_that_reach_p()
+    {
+        // Softmax: 0.024, 0.064, 0.474, 0.175, 0.287 (in order 2, 4, 3, 1, 0).
+        Assert.Equal([2], Seen(new() { Temperature = 1, TopP = 0.4f, Seed = 1 }));
+        Assert.Equal([2, 4], Seen(new() { Temperature = 1, TopP = 0.7f, Seed = 1 }));
+        Assert.Equal([2, 3, 4], Seen(new() { Temperature = 1, TopP = 0.9f, Seed = 1 }));
+    }
+
+    [Fact]
+    public void A_seed_repeats_and_the_prompt_takes_part()
+    {
+        int[] Row(int seed, int[] prompt)
+        {
+            Sampler sampler = new(new() { Temperature = 2, Seed = seed }, prompt, 5);
+            return [.. Enumerable.Range(0, 40).Select(_ => sampler.Next(Logits))];
+        }
+
+        Assert.Equal(Row(1, [1, 2]), Row(1, [1, 2]));
+        Assert.NotEqual(Row(1, [1, 2]), Row(2, [1, 2]));
+        Assert.NotEqual(Row(1, [1, 2]), Row(1, [2, 1]));
+    }
+
+    private static int[] Seen(GenerationOptions options) => [.. Draw(options).Select((count, id) => (count, id)).Where(item => item.count > 0).Select(item => item.id)];
+
+    private static int[] Draw(GenerationOptions options)
+    {
+        Sampler sampler = new(options, [], 5);
+        int[] counts = new int[5];
+        for (int i = 0; i < 20_000; i++)
+        {
+            counts[sampler.Next(Logits)]++;
+        }
+
+        return counts;
+    }
+}

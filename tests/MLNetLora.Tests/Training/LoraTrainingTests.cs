@@ -1,0 +1,231 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>What each option of a run does, on a model of a few thousand numbers.</summary>
+public sealed class LoraTrainingTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly Checkpoint _base;
+    private readonly TrainingRow[] _rows;
+
+    public LoraTrainingTests()
+    {
+        _base = TinyModel.WriteCheckpoint(_folder.File("base"));
+        Random random = new(4);
+        _rows = [.. Enumerable.Range(0, 6).Select(i => TinyModel.Row(random, 6 + i))];
+    }
+
+    private static LoraOptions Lora => new() { Rank = 4, Alpha = 8, Dropout = 0, TargetModules = "all-linear" };
+
+    private static TrainingOptions Options => new() { BatchSize = 1, GradientAccumulationSteps = 2, LearningRate = 5e-3, NumberOfEpochs = 2, Threads = 1 };
+
+    [Fact]
+    public void The_same_seed_gives_the_same_adapter_and_another_seed_another()
+    {
+        LoraOptions dropout = Lora with { Dropout = 0.3 };
+        float[] first = Numbers(Train(lora: dropout).Adapter);
+        Assert.Equal(first, Numbers(Train(lora: dropout).Adapter));
+        Assert.NotEqual(first, Numbers(Train(Change(o => o.Seed = 43), dropout).Adapter));
+    }
+
+    [Fact]
+    public void The_loss_falls() => Assert.True(Train(Change(o => o.NumberOfEpochs = 20)).Summary.Steps is [var first, .., var last] && last.Loss < first.Loss - 0.5);
+
+    [Fact]
+    public void Dropout_acts_in_training_and_not_in_evaluation()
+    {
+        TrainingRow[] validation = [_rows[0]];
+        TrainingOptions still = Change(o => (o.LearningRate, o.NumberOfEpochs) = (1e-12, 1));
+        LoraAdapter start = Trained();
+        (LoraAdapter _, TrainingSummary without) = LoraTraining.Train(_base, Lora, _rows, still, validation, initial: start);
+        (LoraAdapter _, TrainingSummary with) = LoraTraining.Train(_base, Lora with { Dropout = 0.5 }, _rows, still, validation, initial: start);
+        Assert.NotEqual(without.Steps[0].Loss, with.Steps[0].Loss, 1e-4);
+        Assert.Equal(without.Steps[^1].ValidationLoss!.Value, with.Steps[^1].ValidationLoss!.Value, 1e-5);
+    }
+
+    [Fact]
+    public void Masks_keep_their_share_and_differ_by_layer_micro_batch_and_seed()
+    {
+        LoraModule[] modules = [.. LoraAdapter.Create(Lora, _base, 1).Factors.Select(f => f.Module)];
+        DropoutMasks masks = new(modules, 0.05, seed: 1);
+        bool[] mask = [.. masks.Draw(0, 0, 20_000)];
+        Assert.Equal(0.95, mask.Count(kept => kept) / (double)mask.Length, 0.002);
+        Assert.Equal(mask, new DropoutMasks(modules, 0.05, seed: 1).Draw(0, 0, 20_000));
+        Assert.NotEqual(mask, masks.Draw(1, 0, 20_000));
+        Assert.NotEqual(mask, masks.Draw(0, 1, 20_000));
+        Assert.NotEqual(mask, new DropoutMasks(modules, 0.05, seed: 2).Draw(0, 0, 20_000));
+        Assert.Equal(mask[..160], masks.Draw(0, 0, 10));
+    }
+
+    [Fact]
+    public void Recomputing_activations_changes_nothing_even_with_dropout()
+    {
+        float[] plain = Numbers(Train(lora: Lora with { Dropout = 0.3 }).Adapter);
+        float[] recomputed = Numbers(Train(Change(o => o.ActivationCheckpointing = true), Lora with { Dropout = 0.3 }).Adapter);
+        Assert.True(GoldenFile.RelativeError(recomputed, plain) < 1e-5);
+    }
+
+    [Fact]
+    public void A_window_is_the_same_step_however_it_is_cut_into_batches()
+    {
+        float[] ones = Numbers(Train(Change(o => (o.BatchSize, o.GradientAccumulationSteps, o.Shuffle) = (1, 3, false))).Adapter);
+        float[] threes = Numbers(Train(Change(o => (o.BatchSize, o.GradientAccumulationSteps, o.Shuffle) = (3, 1, false))).Adapter);
+        float[] packed = Numbers(Train(Change(o => (o.BatchSize, o.GradientAccumulationSteps, o.Shuffle) = (6, 1, false))).Adapter);
+        Assert.True(GoldenFile.RelativeError(threes, ones) < 1e-4);
+        Assert.True(GoldenFile.RelativeError(packed, ones) > 1e-2); // six rows to a step: another run
+    }
+
+    [Fact]
+    public void Packing_makes_fewer_sequences_of_the_same_rows()
+    {
+        TrainingSummary apart = Train(Change(o => o.GradientAccumulationSteps = 1)).Summary;
+        TrainingSummary packed = Train(Change(o => (o.GradientAccumulationSteps, o.PackingLength) = (1, 32))).Summary;
+        Assert.Equal(12, apart.Steps.Count);
+        Assert.Equal(4, packed.Steps.Count);
+        Assert.Equal(apart.Steps.Sum(step => step.LabelTokens), packed.Steps.Sum(step => step.LabelTokens));
+    }
+
+    [Fact]
+    public void The_short_last_window_makes_a_step()
+    {
+        TrainingSummary summary = Train(Change(o => o.GradientAccumulationSteps = 4)).Summary;
+        Assert.Equal([4 / 6.0, 1.0, 1 + (4 / 6.0), 2.0], summary.Steps.Select(step => step.Epoch));
+    }
+
+    [Fact]
+    public void Shuffling_changes_the_order_of_every_epoch()
+    {
+        long[] Labels(bool shuffle) => [.. Train(Change(o => (o.Shuffle, o.GradientAccumulationSteps) = (shuffle, 1))).Summary.Steps.Select(step => step.LabelTokens)];
+        long[] still = Labels(false);
+        Assert.Equal(still[..6], still[6..]);
+        long[] shuffled = Labels(true);
+        Assert.NotEqual(shuffled[..6], shuffled[6..]);
+        Assert.Equal(still[..6].Order(), shuffled[..6].Order());
+    }
+
+    [Theory]
+    [InlineData(LearningRateSchedule.Linear, 2, new[] { 0, 0.5, 1, 0.75, 0.5, 0.25 })]
+    [InlineData(LearningRateSchedule.Constant, 0, new[] { 1.0, 1, 1, 1, 1, 1 })]
+    [InlineData(LearningRateSchedule.Cosine, 0, new[] { 1, 0.9330127018922194, 0.75, 0.5, 0.25, 0.0669872981077807 })]
+    public void Schedules(LearningRateSchedule schedule, int warmup, double[] expected)
+    {
+        TrainingSummary summary = Train(Change(o => (o.Schedule, o.WarmupSteps) = (schedule, warmup))).Summary;
+        Assert.All(expected.Zip(summary.Steps), pair => Assert.Equal(pair.First * 5e-3, pair.Second.LearningRate, 1e-12));
+    }
+
+    [Fact]
+    public void Warm_up_can_be_a_share_of_the_steps() =>
+        Assert.Equal([0, 0.5, 1], Train(Change(o => o.WarmupRatio = 0.2)).Summary.Steps.Take(3).Select(step => Math.Round(step.LearningRate / 5e-3, 9)));
+
+    [Fact]
+    public void A_maximum_of_steps_ends_the_run_and_the_schedule()
+    {
+        TrainingSummary summary = Train(Change(o => o.MaximumSteps = 8)).Summary;
+        Assert.Equal(8, summary.Steps.Count);
+        Assert.Equal(5e-3 / 8, summary.Steps[^1].LearningRate, 1e-12);
+    }
+
+    [Fact]
+    public void Validation_is_evaluated_after_each_epoch_or_every_so_many_steps()
+    {
+        static int[] At(TrainingSummary summary) => [.. summary.Steps.Where(step => step.ValidationLoss is not null).Select(step => step.Step)];
+        TrainingRow[] validation = [_rows[1], _rows[2]];
+        Assert.Equal([3, 6], At(Train(validation: validation).Summary));
+        Assert.Equal([2, 4, 6], At(Train(Change(o => o.EvaluationSteps = 2), validation: validation).Summary));
+        Assert.Empty(At(Train().Summary));
+    }
+
+    [Fact]
+    public void A_cancelled_run_returns_the_adapter_of_the_last_whole_step()
+    {
+        using CancellationTokenSource cancellation = new();
+        (LoraAdapter adapter, TrainingSummary summary) = LoraTraining.Train(_base, Lora, _rows, Options, cancellation: cancellation.Token,
+            progress: step =>
+            {
+                if (step.Step == 2)
+                {
+                    cancellation.Cancel();
+                }
+            });
+        Assert.True(summary.WasCancelled);
+        Assert.Equal(2, summary.Steps.Count);
+
+        // The same run again, its numbers taken after the second step: MaximumSteps would stretch the schedule, so the run is cancelled later instead.
+        using CancellationTokenSource later = new();
+        (LoraAdapter afterThree, _) = LoraTraining.Train(_base, Lora, _rows, Options, cancellation: later.Token, progress: step =>
+        {
+            if (step.Step == 3)
+            {
+                later.Cancel();
+            }
+        });
+        (LoraAdapter afterNone, TrainingSummary none) = LoraTraining.Train(_base, Lora, _rows, Options, cancellation: new CancellationToken(canceled: true));
+        Assert.Empty(none.Steps);
+        Assert.Equal(Numbers(LoraAdapter.Create(Lora, _base, Options.Seed)), Numbers(afterNone));
+        Assert.NotEqual(Numbers(afterNone), Numbers(adapter));
+        Assert.NotEqual(Numbers(afterThree), Numbers(adapter));
+    }
+
+    [Fact]
+    public void A_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_adapter()
+    {
+        List<int> made = [];
+        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() =>
+            LoraTraining.Train(_base, Lora, _rows, Change(o => (o.LearningRate, o.NumberOfEpochs, o.MaximumGradientNorm) = (1e18, 50, 0)), progress: step => made.Add(step.Step)));
+        Assert.Equal(made.Count + 1, error.Step);
+        Assert.Contains($"step {error.Step}", error.Message, StringComparison.Ordinal);
+        Assert.Contains("LearningRate", error.Message, StringComparison.Ordinal);
+        Assert.NotNull(error.LastGoodAdapter);
+        Assert.All(Numbers(error.LastGoodAdapter), value => Assert.True(float.IsFinite(value)));
+    }
+
+    [Fact]
+    public void Rows_that_cannot_be_learned_are_named()
+    {
+        Assert.Contains("There are no training rows", Refused([]), StringComparison.Ordinal);
+        Assert.Contains("None of the 1 training rows has a label", Refused([new([1, 2], [-100, -100])]), StringComparison.Ordinal);
+        Assert.Contains("Row 2 of the training rows has 2 ids but 1 labels", Refused([_rows[0], new([1, 2], [1])]), StringComparison.Ordinal);
+        Assert.Contains("Row 2 of the training rows has the token id 24", Refused([_rows[0], new([1, 24], [1, 24])]), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Options_that_make_no_sense_are_named()
+    {
+        foreach ((string name, Action<TrainingOptions> change) in new (string, Action<TrainingOptions>)[]
+        {
+            ("BatchSize", o => o.BatchSize = 0), ("GradientAccumulationSteps", o => o.GradientAccumulationSteps = 0), ("LearningRate", o => o.LearningRate = 0),
+            ("NumberOfEpochs", o => o.NumberOfEpochs = 0), ("MaximumSteps", o => o.MaximumSteps = 0), ("Schedule", o => o.Schedule = (LearningRateSchedule)9),
+            ("WarmupSteps", o => o.WarmupSteps = -1), ("WarmupRatio", o => o.WarmupRatio = 2), ("WeightDecay", o => o.WeightDecay = -1), ("AdamBeta1", o => o.AdamBeta1 = 1),
+            ("AdamBeta2", o => o.AdamBeta2 = 1), ("AdamEpsilon", o => o.AdamEpsilon = 0), ("MaximumGradientNorm", o => o.MaximumGradientNorm = -1),
+            ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("EvaluationSteps", o => o.EvaluationSteps = -1),
+        })
+        {
+            Assert.StartsWith(name + " is ", Assert.Throws<OptionException>(() => Train(Change(change))).Message, StringComparison.Ordinal);
+        }
+
+        Assert.StartsWith("Rank is 0", Assert.Throws<OptionException>(() => Train(lora: Lora with { Rank = 0 })).Message, StringComparison.Ordinal);
+        Assert.StartsWith("Dropout is 1", Assert.Throws<OptionException>(() => Train(lora: Lora with { Dropout = 1 })).Message, StringComparison.Ordinal);
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    private (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingOptions? options = null, LoraOptions? lora = null, TrainingRow[]? validation = null) =>
+        LoraTraining.Train(_base, lora ?? Lora, _rows, options ?? Options, validation);
+
+    private LoraAdapter Trained() => Train().Adapter;
+
+    private static TrainingOptions Change(Action<TrainingOptions> change)
+    {
+        TrainingOptions options = Options;
+        change(options);
+        return options;
+    }
+
+    private string Refused(TrainingRow[] rows) => Assert.Throws<DatasetException>(() => LoraTraining.Train(_base, Lora, rows, Options)).Message;
+
+    private static float[] Numbers(LoraAdapter adapter) => [.. adapter.Factors.SelectMany(f => f.A.Concat(f.B))];
+}
