@@ -1,0 +1,75 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using MLNetLora.Checkpoints;
+
+namespace MLNetLora.Tests;
+
+/// <summary>What the two READMEs say is so: their code compiles and runs, their commands name projects that exist, their test count is the count.</summary>
+public sealed partial class ReadmeTests
+{
+    public static TheoryData<string> Readmes => ["README.md", "README.zh-CN.md"];
+
+    [Theory]
+    [MemberData(nameof(Readmes))]
+    public void The_code_is_the_example_that_the_tests_compile(string name)
+    {
+        string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", "ReadmeExample.cs"));
+        string[] lines = source.Split("// README begin")[1].Split("// README end")[0].Split('\n');
+        string expected = string.Join('\n', lines[1..^1].Select(line => Wrapped().Replace(line.Length > 8 ? line[8..] : "", "$1")));
+        string code = CSharpBlock().Match(Read(name)).Groups[1].Value.TrimEnd();
+        Assert.Equal(WithoutComments(expected), WithoutComments(code));
+    }
+
+    [Fact]
+    public void The_code_runs()
+    {
+        using TemporaryFolder folder = new();
+        File.Copy(Path.Combine(Repository.Root, "samples", "CompanyQa", "company_data.json"), folder.File("company_data.json"));
+        ReadmeExample.Run(name => name.StartsWith("Qwen/", StringComparison.Ordinal) ? Repository.Nano : folder.File(name));
+        Assert.True(File.Exists(folder.File("qwen_company_lora/adapter_model.safetensors")));
+        Assert.Equal("qwen3", Checkpoint.Open(folder.File("qwen_company_merged")).Config.ModelType);
+    }
+
+    [Theory]
+    [MemberData(nameof(Readmes))]
+    public void The_commands_name_projects_that_exist(string name)
+    {
+        string[] projects = [.. Project().Matches(Read(name)).Select(match => match.Groups[1].Value)];
+        Assert.Contains("samples/CompanyQa", projects);
+        Assert.All(projects, project => Assert.True(Directory.Exists(Path.Combine(Repository.Root, project)), project));
+        Assert.Contains("\ndotnet test -c Release\n", Read(name), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [MemberData(nameof(Readmes))]
+    public void The_test_count_is_the_count(string name)
+    {
+        int count = Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests"), "*.cs", SearchOption.AllDirectories)
+            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
+            .Sum(file => TestAttribute().Count(File.ReadAllText(file)));
+        Assert.Equal(count.ToString(CultureInfo.InvariantCulture), TestCount().Match(Read(name)).Groups[1].Value);
+    }
+
+    private static string Read(string name) => File.ReadAllText(Path.Combine(Repository.Root, name)).ReplaceLineEndings("\n");
+
+    // The Chinese README has Chinese comments.
+    private static string WithoutComments(string code) => Comment().Replace(code.ReplaceLineEndings("\n"), "");
+
+    [GeneratedRegex(@"In\((""[^""]*"")\)")]
+    private static partial Regex Wrapped();
+
+    [GeneratedRegex(@"```csharp\n(.*?)```", RegexOptions.Singleline)]
+    private static partial Regex CSharpBlock();
+
+    [GeneratedRegex(@" // .*")]
+    private static partial Regex Comment();
+
+    [GeneratedRegex(@"--project (\S+)")]
+    private static partial Regex Project();
+
+    [GeneratedRegex(@"^ *\[(Fact|Theory)\b", RegexOptions.Multiline)]
+    private static partial Regex TestAttribute();
+
+    [GeneratedRegex(@"<!-- tests -->(\d+)<!-- /tests -->")]
+    private static partial Regex TestCount();
+}
