@@ -29,8 +29,10 @@ internal static class TrainingBench
         List<double> seconds = [];
         double first;
         float loss = 0;
+        double ready;
         using (TrainingSession session = new(target, options))
         {
+            ready = (DateTime.Now - started).TotalSeconds;
             LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, checkpoint, 1));
             Step();
             first = (DateTime.Now - started).TotalSeconds;
@@ -64,7 +66,7 @@ internal static class TrainingBench
         double median = seconds.Order().ElementAt(seconds.Count / 2);
         Print($"model                        {checkpoint.Folder}");
         Print($"batch x length               {batch} x {length}, {data.LabelIds.Length} labels, rank {rank} on {string.Join(", ", targets)}{(checkpointing ? ", recomputed" : "")}");
-        Print($"start to first step          {first:F1} s");
+        Print($"start to first step          {first:F1} s, of which {ready:F1} s until the sessions stand");
         Print($"step                         {best:F3} s best, {median:F3} s median of {seconds.Count}");
         Print($"training                     {batch * length / best:F1} tokens/s best, {batch * length / median:F1} median, {flops / best / 1e9:F0} GFLOP/s");
         Print($"floor (same GEMMs alone)     {floor:F3} s, {batch * length / floor:F1} tokens/s, {flops / floor / 1e9:F0} GFLOP/s");

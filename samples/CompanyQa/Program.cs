@@ -14,11 +14,17 @@ using MLNetLora.TextGeneration;
 Option<string> modelOption = new("--model") { Description = "Folder of a Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache", DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano") };
 Option<string> dataOption = new("--data") { Description = "JSON or JSONL file of instruction / input / output rows", DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "company_data.json") };
 Option<string> outOption = new("--out") { Description = "Folder for the adapter, the merged checkpoint and model.zip", DefaultValueFactory = _ => Path.Combine("out", "company-qa") };
-Option<int> epochsOption = new("--epochs") { Description = "Passes over the rows", DefaultValueFactory = _ => 60 };
+Option<int?> epochsOption = new("--epochs") { Description = "Passes over the rows (default: 60 for the nano checkpoint, 10 for yours)" };
 Option<int> rankOption = new("--rank") { Description = "LoRA rank", DefaultValueFactory = _ => 32 };
-Option<double> rateOption = new("--learning-rate") { Description = "Peak learning rate; 2e-4 suits a full-size Qwen", DefaultValueFactory = _ => 3e-3 };
+Option<double?> rateOption = new("--learning-rate") { Description = "Peak learning rate (default: 3e-3 for the nano checkpoint, 2e-4 for yours)" };
 RootCommand command = new("Teaches a Qwen the answers of a company, and asks it") { modelOption, dataOption, outOption, epochsOption, rankOption, rateOption };
-command.SetAction(parsed => Run(parsed.GetValue(modelOption)!, parsed.GetValue(dataOption)!, parsed.GetValue(outOption)!, parsed.GetValue(epochsOption), parsed.GetValue(rankOption), parsed.GetValue(rateOption)));
+command.SetAction(parsed =>
+{
+    // A model of a few million parameters needs and bears larger steps than a pretrained one.
+    bool nano = parsed.GetResult(modelOption) is not { Implicit: false };
+    return Run(parsed.GetValue(modelOption)!, parsed.GetValue(dataOption)!, parsed.GetValue(outOption)!,
+        parsed.GetValue(epochsOption) ?? (nano ? 60 : 10), parsed.GetValue(rankOption), parsed.GetValue(rateOption) ?? (nano ? 3e-3 : 2e-4));
+});
 Console.OutputEncoding = Encoding.UTF8;
 try
 {

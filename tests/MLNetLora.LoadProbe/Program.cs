@@ -4,12 +4,13 @@ using MLNetLora.Tests.TextGeneration;
 using MLNetLora.TextGeneration;
 
 // Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before, "type" for each
-// transformer, "error" with the innermost message. Then asks it the second argument.
-return Probe.Run(args[0], args[1]);
+// transformer, "error" with the innermost message. Then asks it the second argument; with a third one, "fake",
+// through the tests' fake engine, for models whose base is no real checkpoint.
+return Probe.Run(args[0], args[1], fake: args is [_, _, "fake"]);
 
 internal static class Probe
 {
-    public static int Run(string path, string instruction)
+    public static int Run(string path, string instruction, bool fake)
     {
         bool touched = AppDomain.CurrentDomain.GetAssemblies().Any(assembly => assembly.GetName().Name == "MLNetLora");
         Console.WriteLine($"touched: {touched}");
@@ -28,16 +29,20 @@ internal static class Probe
             return 1;
         }
 
-        Console.WriteLine($"answer: {Ask(path, instruction)}");
+        Console.WriteLine($"answer: {Ask(path, instruction, fake)}");
         return 0;
     }
 
     // Not inlined: this method names the library's types, and they must not be loaded before it is called.
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static string Ask(string path, string instruction)
+    private static string Ask(string path, string instruction, bool fake)
     {
         MLContext context = new();
-        ContextSettings.Of(context).Backend = new FakeBackend();
+        if (fake)
+        {
+            ContextSettings.Of(context).Backend = new FakeBackend();
+        }
+
         using PredictionEngine<Question, Reply> engine = context.Model.CreatePredictionEngine<Question, Reply>(context.Model.Load(path, out _));
         return engine.Predict(new Question { Instruction = instruction }).Answer;
     }
