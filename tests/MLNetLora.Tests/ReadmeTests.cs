@@ -64,7 +64,7 @@ public sealed partial class ReadmeTests
     [GeneratedRegex(@" // .*")]
     private static partial Regex Comment();
 
-    [GeneratedRegex(@"--project (\S+)")]
+    [GeneratedRegex(@"--project ([\w./-]+)")]
     private static partial Regex Project();
 
     [GeneratedRegex(@"^ *\[(Fact|Theory)\b", RegexOptions.Multiline)]
