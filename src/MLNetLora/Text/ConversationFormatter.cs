@@ -11,7 +11,7 @@ namespace MLNetLora.Text;
 /// What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt writes there (Qwen3.5 opens
 /// &lt;think&gt;; Qwen3 with enable_thinking=false writes an empty thinking block, which is then part of the prompt and not learned). It ends with &lt;|im_end|&gt;, which is learned; the
 /// line break behind it is not. {% generation %} marks in a template do not change this.
-/// Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells; <see cref="TokenizeRows"/> then makes
+/// Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells; <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes
 /// one row of every answer where all assistant turns are to be learned, in which it is the last turn, as it is when the model gives it.
 /// </remarks>
 public sealed class ConversationFormatter
@@ -77,9 +77,29 @@ public sealed class ConversationFormatter
         return [.. conversation.PerAnswer().Select(part => new TokenizedRow(Tokenize(part, LabelScope.Answer, maximumLength, out TokenizationReport report), report))];
     }
 
+    /// <summary>The rows of a data set's row: of its conversation, or of its document, which is learned whole.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="scope">Which tokens of a conversation are learned.</param>
+    /// <param name="maximumLength">A conversation's tokens beyond this many are cut off; a longer document becomes several rows. At least 2.</param>
+    /// <exception cref="DatasetException">The template refuses the conversation; the message names file, line and row.</exception>
+    public IReadOnlyList<TokenizedRow> TokenizeRows(DatasetRow row, LabelScope scope, int maximumLength)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        if (row.Conversation is null)
+            return [.. PlainText.Tokenize(_tokenizer, row.Document ?? "", maximumLength)];
+        try
+        {
+            return TokenizeRows(row.Conversation, scope, maximumLength);
+        }
+        catch (TemplateException error)
+        {
+            throw new DatasetException($"{row.Where}: {error.Message}", error);
+        }
+    }
+
     /// <summary>The tokens of a conversation with their labels, in one row as the template writes it.</summary>
     /// <param name="conversation">A conversation with an assistant's message in it. Messages behind the last one that may be learned are left out, except where everything is learned.</param>
-    /// <param name="scope">Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows"/>.</param>
+    /// <param name="scope">Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows(Conversation, LabelScope, int)"/>.</param>
     /// <param name="maximumLength">Tokens beyond this many are cut off at the end; at least 1.</param>
     /// <param name="report">What became of the conversation.</param>
     /// <returns>Ids and labels, [min(tokens, maximumLength)].</returns>
