@@ -25,6 +25,7 @@ internal static class DatasetFiles
     {
         ".csv" or ".tsv" => Kind.Table,
         ".txt" or ".text" or ".md" => Kind.Lines,
+        // Parquet.Net reads them, but in version 6.1 a few changed bytes of a file make it loop without end, which nothing that reads other people's files may do.
         ".parquet" or ".arrow" => throw new DatasetException($"{path} is in a columnar format, which is not read here. Convert it to JSONL: pandas.read_parquet(…).to_json(…, orient=\"records\", lines=True, force_ascii=False)."),
         ".zip" or ".xz" or ".zst" or ".bz2" or ".xlsx" => throw new DatasetException($"{path} is compressed in a way that is not read here. Unpack it, or compress it with gzip."),
         _ => Kind.Json,
