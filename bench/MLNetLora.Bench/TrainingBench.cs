@@ -11,12 +11,12 @@ namespace MLNetLora.Bench;
 /// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix products, peak private memory.</summary>
 internal static class TrainingBench
 {
-    public static void Run(string model, int batch, int length, double labelled, int rank, string[] targets, bool checkpointing, int steps, int threads)
+    public static void Run(string model, int batch, int length, double labelled, int rank, string[] targets, double dropout, bool checkpointing, int steps, int threads)
     {
         DateTime started = Process.GetCurrentProcess().StartTime;
         using PeakMemory memory = new();
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
-        LoraOptions lora = new() { Rank = rank, Alpha = 16, Dropout = 0, TargetModules = targets };
+        LoraOptions lora = new() { Rank = rank, Alpha = 16, Dropout = dropout, TargetModules = targets };
         TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
         TrainingOptions options = new() { ActivationCheckpointing = checkpointing, Threads = threads };
         Random random = new(0);
@@ -65,7 +65,7 @@ internal static class TrainingBench
         double best = seconds.Min();
         double median = seconds.Order().ElementAt(seconds.Count / 2);
         Print($"model                        {checkpoint.Folder}");
-        Print($"batch x length               {batch} x {length}, {data.LabelIds.Length} labels, rank {rank} on {string.Join(", ", targets)}{(checkpointing ? ", recomputed" : "")}");
+        Print($"batch x length               {batch} x {length}, {data.LabelIds.Length} labels, rank {rank} on {string.Join(", ", targets)}, dropout {dropout}{(checkpointing ? ", recomputed" : "")}");
         Print($"start to first step          {first:F1} s, of which {ready:F1} s until the sessions stand");
         Print($"step                         {best:F3} s best, {median:F3} s median of {seconds.Count}");
         Print($"training                     {batch * length / best:F1} tokens/s best, {batch * length / median:F1} median, {flops / best / 1e9:F0} GFLOP/s");

@@ -8,7 +8,7 @@ internal static class ProgressLine
     public static void Show(TrainingProgress step)
     {
         string line = FormattableString.Invariant(
-            $"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F4}  {step.TokensPerSecond:N0} tokens/s  {step.Remaining:mm\\:ss} left");
+            $"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F4}  {step.TokensPerSecond:N0} tokens/s  {(int)step.Remaining.TotalMinutes}:{step.Remaining.Seconds:D2} left");
         if (!Console.IsOutputRedirected)
         {
             Console.Write($"\r{line}   {(step.Step == step.TotalSteps ? Environment.NewLine : "")}");

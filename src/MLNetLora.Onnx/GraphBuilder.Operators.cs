@@ -95,11 +95,18 @@ public sealed partial class GraphBuilder
     public Value GatherLast(Value x, Value indices) => Node("GatherElements", [x, indices], x.Type, indices.Shape, "", ("axis", 1L));
 
     /// <summary>data with updates added to the rows that indices name; rows named twice receive both.</summary>
-    /// <param name="data">[N, …].</param>
+    /// <param name="data">[N, n].</param>
     /// <param name="indices">[M, 1].</param>
-    /// <param name="updates">[M, …].</param>
+    /// <param name="updates">[M, n].</param>
+    /// <remarks>ScatterElements, since the CPU kernel of ScatterND adds from several threads without a lock and loses updates where an index repeats.</remarks>
     public Value ScatterAdd(Value data, Value indices, Value updates) =>
-        Node("ScatterND", [data, indices, updates], data.Type, data.Shape, "", ("reduction", "add"));
+        Node("ScatterElements", [data, Node("Expand", [indices, Shape(updates)], indices.Type, updates.Shape), updates], data.Type, data.Shape, "", ("axis", 0L), ("reduction", "add"));
+
+    /// <summary>data with the rows that indices name replaced by updates; no row may be named twice with different updates.</summary>
+    /// <param name="data">[N, n].</param>
+    /// <param name="indices">[M, 1].</param>
+    /// <param name="updates">[M, n].</param>
+    public Value ScatterRows(Value data, Value indices, Value updates) => Node("ScatterND", [data, indices, updates], data.Type, data.Shape);
 
     /// <summary>The same data in another shape; 0 keeps an axis and −1 is worked out.</summary>
     /// <param name="x">Any shape.</param>

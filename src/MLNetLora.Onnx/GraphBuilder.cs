@@ -75,10 +75,10 @@ public sealed partial class GraphBuilder
 
     /// <summary>A constant vector of 64-bit integers; equal ones are shared.</summary>
     public Value Int64s(params long[] values) =>
-        Constant("i64:" + string.Join(',', values), ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
+        Constant("i64:" + string.Join(',', values.Select(value => value.ToString(CultureInfo.InvariantCulture))), ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
 
     /// <summary>A constant 64-bit integer without axes.</summary>
-    public Value Int64(long value) => Constant("i64s:" + value, ElementType.Int64, [], MemoryMarshal.AsBytes<long>(new[] { value }));
+    public Value Int64(long value) => Constant("i64s:" + value.ToString(CultureInfo.InvariantCulture), ElementType.Int64, [], MemoryMarshal.AsBytes<long>(new[] { value }));
 
     /// <summary>A constant float without axes; equal ones are shared.</summary>
     public Value Float(float value) =>

@@ -31,7 +31,7 @@ public sealed class FiniteDifferenceTests
         new("Attention, grouped", r => AttentionInputs(r, KV), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
         new("Attention, a key head for each", r => AttentionInputs(r, H), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
         new("SwiGlu", r => new() { ["gate"] = Data.Random(r, S, N), ["up"] = Data.Random(r, S, N) }, (t, v) => SwiGlu.Apply(t, v["gate"], v["up"])),
-        new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 3], [3], ElementType.Int64) }, (t, v) => Rows.Apply(t, v["x"], v["indices"])),
+        new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 4], [3], ElementType.Int64) }, (t, v) => Rows.Apply(t, v["x"], v["indices"])),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true, Fixed: ["weights"]),
         new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2), IsLoss: true, Fixed: ["weights"]),
         new("Linear, recomputed", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N, N) },

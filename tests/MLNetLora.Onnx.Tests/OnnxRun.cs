@@ -21,9 +21,9 @@ internal sealed class OnnxRun : IDisposable
 {
     private readonly InferenceSession _session;
 
-    public OnnxRun(GraphBuilder graph, GraphOptimizationLevel level = GraphOptimizationLevel.ORT_DISABLE_ALL)
+    public OnnxRun(GraphBuilder graph, GraphOptimizationLevel level = GraphOptimizationLevel.ORT_DISABLE_ALL, int threads = 1)
     {
-        using SessionOptions options = new() { IntraOpNumThreads = 1, GraphOptimizationLevel = level };
+        using SessionOptions options = new() { IntraOpNumThreads = threads, GraphOptimizationLevel = level };
         _session = new InferenceSession(graph.ToBytes(), options);
     }
 

@@ -25,9 +25,10 @@ public static class CrossEntropy
         Value[] ws = Parts(weightColumn);
         Value[] logps = new Value[chunks];
         Value[] losses = new Value[chunks];
+        Value forwardHead = head.Read(g); // [vocabulary, hidden]; a 16-bit one is cast once forward and once backward, not for each chunk
         for (int i = 0; i < chunks; i++)
         {
-            logps[i] = g.LogSoftmax(g.Gemm(xs[i], head.Read(g), transB: true)); // [chunk, vocabulary]
+            logps[i] = g.LogSoftmax(g.Gemm(xs[i], forwardHead, transB: true)); // [chunk, vocabulary]
             Value nll = g.Neg(g.GatherLast(logps[i], columns[i])); // [chunk, 1]
             losses[i] = g.ReduceSum(g.Mul(nll, ws[i]), [0, 1], keepAxes: false); // []
         }
@@ -36,13 +37,14 @@ public static class CrossEntropy
         return tape.Record(loss, [x, head.Source], _ =>
         {
             Value[] dxs = new Value[chunks];
+            Value backwardHead = head.Read(g);
             for (int i = 0; i < chunks; i++)
             {
                 // 0·loss: orders the chunk's loss before its gradient, so that its log-probabilities can be freed with it.
                 Value w = g.Add(ws[i], g.Mul(losses[i], g.Float(0f))); // [chunk, 1]
                 Value p = g.Exp(logps[i]); // [chunk, vocabulary]
                 Value labelled = g.Cast(g.Gather(head.Source, Squeeze(columns[i])), ElementType.Float32); // [chunk, hidden]
-                dxs[i] = g.Mul(g.Sub(g.Gemm(p, head.Read(g)), labelled), w); // [chunk, hidden]
+                dxs[i] = g.Mul(g.Sub(g.Gemm(p, backwardHead), labelled), w); // [chunk, hidden]
                 if (head.IsTrainable)
                 {
                     (Value part, Value column) = (xs[i], columns[i]);

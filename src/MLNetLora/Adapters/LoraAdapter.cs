@@ -67,22 +67,18 @@ public sealed class LoraAdapter
     public void SaveAsPeft(string folder)
     {
         Directory.CreateDirectory(folder);
-        AtomicFile.Write(Path.Combine(folder, WeightsName), stream => stream.Write(ToSafetensors()));
+        SafetensorsWriter.Write(Path.Combine(folder, WeightsName), Items());
         AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());
     }
 
     /// <summary>The text of adapter_config.json.</summary>
-    public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel);
+    public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel, Factors.Select(factor => factor.Module));
 
     /// <summary>The bytes of adapter_model.safetensors.</summary>
     public byte[] ToSafetensors()
     {
         using MemoryStream stream = new();
-        SafetensorsWriter.Write(stream, [.. Factors.SelectMany(f => new[]
-        {
-            SafetensorsWriter.Item.From(f.Module.KeyA, TensorType.Float32, [f.Module.Rank, f.Module.Module.In], f.A),
-            SafetensorsWriter.Item.From(f.Module.KeyB, TensorType.Float32, [f.Module.Module.Out, f.Module.Rank], f.B),
-        }).OrderBy(item => item.Name, StringComparer.Ordinal)]);
+        SafetensorsWriter.Write(stream, Items());
         return stream.ToArray();
     }
 
@@ -104,7 +100,8 @@ public sealed class LoraAdapter
                 : $"{weights} is missing.");
         }
 
-        return FromPeft(File.ReadAllBytes(weights), File.ReadAllText(config, Encoding.UTF8), folder, checkpoint);
+        using FileStream stream = File.OpenRead(weights);
+        return FromPeft(stream, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint);
     }
 
     /// <summary>Makes an adapter from the contents of the two PEFT files.</summary>
@@ -114,8 +111,13 @@ public sealed class LoraAdapter
     /// <param name="checkpoint">The base.</param>
     public static LoraAdapter FromPeft(ReadOnlyMemory<byte> safetensors, string configJson, string source, Checkpoint checkpoint)
     {
-        (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
         using MemoryStream stream = new(safetensors.ToArray(), writable: false);
+        return FromPeft(stream, configJson, source, checkpoint);
+    }
+
+    private static LoraAdapter FromPeft(Stream stream, string configJson, string source, Checkpoint checkpoint)
+    {
+        (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
         SafetensorsFile file = SafetensorsFile.Read(stream, $"{source}/{WeightsName}");
         IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
         HashSet<string> unused = [.. file.Tensors.Keys];
@@ -136,6 +138,24 @@ public sealed class LoraAdapter
             return entry.Shape.SequenceEqual(shape)
                 ? file.ReadFloat32(stream, entry)
                 : throw new AdapterException($"{file.Source}: '{key}' has the shape [{string.Join(", ", entry.Shape)}], but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
+        }
+    }
+
+    private SafetensorsWriter.Item[] Items() => [.. Factors.SelectMany(f => new[]
+    {
+        SafetensorsWriter.Item.From(f.Module.KeyA, TensorType.Float32, [f.Module.Rank, f.Module.Module.In], f.A),
+        SafetensorsWriter.Item.From(f.Module.KeyB, TensorType.Float32, [f.Module.Module.Out, f.Module.Rank], f.B),
+    }).OrderBy(item => item.Name, StringComparer.Ordinal)];
+
+    /// <summary>Throws where a layer of this adapter does not exist in a checkpoint or has another size there.</summary>
+    internal void RequireFit(Checkpoint checkpoint)
+    {
+        foreach (LoraModule module in Factors.Select(factor => factor.Module))
+        {
+            if (!checkpoint.Tensors.TryGetValue(module.Module.Name + ".weight", out CheckpointTensor? weight) || !weight.Entry.Shape.SequenceEqual([module.Module.Out, module.Module.In]))
+            {
+                throw new AdapterException($"The adapter was made for another base: {checkpoint.Folder} has no layer '{module.Module.Name}' of {module.Module.In} inputs and {module.Module.Out} outputs.");
+            }
         }
     }
 }

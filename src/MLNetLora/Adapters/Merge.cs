@@ -10,16 +10,28 @@ public static class Merge
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter.</param>
     /// <param name="folder">Folder to write; made if it is not there. Each file is whole or not there.</param>
-    /// <exception cref="OptionException">The folder is the base's own.</exception>
+    /// <exception cref="OptionException">The folder is the base's own, or holds other weights.</exception>
+    /// <exception cref="AdapterException">The adapter was made for another base.</exception>
     public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder)
     {
+        adapter.RequireFit(checkpoint);
         string target = Path.GetFullPath(folder);
-        if (string.Equals(target.TrimEnd(Path.DirectorySeparatorChar), checkpoint.Folder.TrimEnd(Path.DirectorySeparatorChar), StringComparison.Ordinal))
+        Directory.CreateDirectory(target);
+        HashSet<string> written = [.. checkpoint.Files.Select(file => Path.GetFileName(file.Source))];
+        foreach (string present in Directory.EnumerateFiles(target, "*.safetensors*").Select(Path.GetFileName).OfType<string>())
         {
-            throw new OptionException($"The merged checkpoint would overwrite its own base in {target}; give another folder.");
+            // A link or another spelling of the base's own folder is recognised by what lies in it, not by its name.
+            if (IsSameFile(Path.Combine(target, present), Path.Combine(checkpoint.Folder, present)))
+            {
+                throw new OptionException($"The merged checkpoint would overwrite its own base in {target}; give another folder.");
+            }
+
+            if (!written.Contains(present) && present.EndsWith(".safetensors", StringComparison.Ordinal))
+            {
+                throw new OptionException($"{target} already holds {present}, which would stand beside the merged weights and be read with them; give an empty folder.");
+            }
         }
 
-        Directory.CreateDirectory(target);
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
         foreach (SafetensorsFile file in checkpoint.Files)
         {
@@ -84,6 +96,18 @@ public static class Merge
                 left -= read;
             }
         }
+    }
+
+    /// <summary>Whether two paths lead to one file, links resolved.</summary>
+    private static bool IsSameFile(string a, string b)
+    {
+        if (!File.Exists(a) || !File.Exists(b))
+        {
+            return false;
+        }
+
+        static string Real(string path) => Artifacts.GraphWeights.RealPath(path);
+        return string.Equals(Real(a), Real(b), OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase);
     }
 
     // Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence.

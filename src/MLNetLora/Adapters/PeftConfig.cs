@@ -8,9 +8,12 @@ internal static class PeftConfig
 {
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, IndentSize = 2, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Writes the options as PEFT writes them: keys sorted, two spaces.</summary>
-    public static string Write(LoraOptions options, string baseModel)
+    /// <summary>Writes the options as PEFT writes them: keys sorted, two spaces, "all-linear" spelled out (a string there forbids layers_to_transform).</summary>
+    public static string Write(LoraOptions options, string baseModel, IEnumerable<LoraModule> modules)
     {
+        string[] names = options.TargetModules.IsAllLinear
+            ? [.. modules.Select(module => module.Module.Name[(module.Module.Name.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal)]
+            : [.. options.TargetModules];
         JsonObject json = new()
         {
             ["alpha_pattern"] = new JsonObject(options.AlphaPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)Number(item.Value)))),
@@ -27,7 +30,7 @@ internal static class PeftConfig
             ["peft_type"] = "LORA",
             ["r"] = options.Rank,
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
-            ["target_modules"] = options.TargetModules.Pattern is string pattern ? pattern : new JsonArray([.. options.TargetModules.Select(name => (JsonNode)name)]),
+            ["target_modules"] = options.TargetModules is { Pattern: string pattern, IsAllLinear: false } ? pattern : new JsonArray([.. names.Select(name => (JsonNode)name)]),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = false,
             ["use_rslora"] = options.UseRsLora,
@@ -61,6 +64,10 @@ internal static class PeftConfig
             Refuse(json, source, "lora_bias", node => node.GetValue<bool>(), "a bias on lora_B");
             Refuse(json, source, "fan_in_fan_out", node => node.GetValue<bool>(), "transposed base weights");
             Refuse(json, source, "modules_to_save", node => node is JsonArray { Count: > 0 }, "whole modules saved with the adapter");
+            Refuse(json, source, "init_lora_weights", node => node is JsonValue value && value.TryGetValue(out string? init) && init is not ("gaussian" or "eva" or "orthogonal"), $"the initialisation {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves it)");
+            Refuse(json, source, "exclude_modules", node => node is JsonArray { Count: > 0 } or JsonValue, "modules left out");
+            Refuse(json, source, "layers_pattern", node => node is JsonArray list ? list.Any(item => item?.GetValue<string>() != "layers") : node.GetValue<string>() is not ("layers" or ""), "another name for the layers");
+            Refuse(json, source, "use_bdlora", node => node is JsonObject or JsonValue, "block-diagonal LoRA");
             Refuse(json, source, "use_qalora", node => node.GetValue<bool>(), "QA-LoRA");
             Refuse(json, source, "layer_replication", node => node is JsonArray { Count: > 0 }, "replicated layers");
             Refuse(json, source, "target_parameters", node => node is JsonArray { Count: > 0 }, "adapters on bare parameters");
@@ -84,7 +91,7 @@ internal static class PeftConfig
             };
             return (options, Text(json, "base_model_name_or_path") ?? "");
         }
-        catch (Exception e) when (e is InvalidOperationException or FormatException or NullReferenceException)
+        catch (Exception e) when (e is InvalidOperationException or FormatException or NullReferenceException or ArgumentException)
         {
             throw new AdapterException($"{source} has a value of the wrong type: {e.Message}", e);
         }

@@ -47,7 +47,8 @@ internal sealed class GraphWeights
         return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, location, tensor.Entry.Offset, tensor.Entry.Length));
     }
 
-    private static string RealPath(string path)
+    /// <summary>The path with every link in it resolved.</summary>
+    internal static string RealPath(string path)
     {
         string full = Path.GetFullPath(path);
         string file = File.ResolveLinkTarget(full, returnFinalTarget: true)?.FullName ?? full;

@@ -22,8 +22,8 @@ public enum FinishReason
 public sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
 
 /// <summary>
-/// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged: the base stays shared and mapped).
-/// Thread-safe: every call has its own cache.
+/// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged).
+/// float32 weights stay mapped; 16-bit ones are widened once into private memory, twice the checkpoint's size. Thread-safe: every call has its own cache.
 /// </summary>
 public sealed class CausalLanguageModel : IDisposable
 {
@@ -37,6 +37,7 @@ public sealed class CausalLanguageModel : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0)
     {
+        adapter?.RequireFit(checkpoint);
         Checkpoint = checkpoint;
         Adapter = adapter;
         _session = new OnnxSession(InferenceModel.Build(checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)]), SessionUse.Generation, threads);
@@ -77,7 +78,7 @@ public sealed class CausalLanguageModel : IDisposable
         }
 
         int longest = prompts.Max(prompt => prompt.Length);
-        int capacity = Math.Min(context, longest + options.MaximumNewTokens);
+        int capacity = (int)Math.Min(context, (long)longest + options.MaximumNewTokens);
         using KeyValueCache cache = new(Checkpoint.Config, prompts.Count, capacity);
         Row[] rows = [.. prompts.Select(prompt => new Row(prompt, options, vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize)))];
         int[][] step = [.. prompts];

@@ -48,6 +48,8 @@ internal sealed class Sampler
 
     private int Sample(Span<float> scores)
     {
+        // The highest score is taken off first: a tiny temperature then makes no infinities.
+        TensorPrimitives.Subtract(scores, TensorPrimitives.Max<float>(scores), scores);
         TensorPrimitives.Divide(scores, _options.Temperature, scores);
         int[] ids = [.. Enumerable.Range(0, scores.Length)];
         float[] keys = scores.ToArray();

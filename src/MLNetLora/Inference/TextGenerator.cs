@@ -69,6 +69,12 @@ public sealed class TextGenerator : IDisposable
 
         public bool Add(int token)
         {
+            // Every answer is trained to end with im_end, and a base checkpoint's configuration does not name it.
+            if (token == tokenizer.ImEndId || token == tokenizer.EndOfTextId)
+            {
+                return true;
+            }
+
             Append(_decoder.Add(token));
             return _stopped;
         }

@@ -117,17 +117,17 @@ public sealed record QwenConfig
             MaxPositionEmbeddings = positions,
             TieWordEmbeddings = Flag("tie_word_embeddings"),
             AttentionBias = architecture.AlwaysAttentionBias || Flag("attention_bias"),
-            SlidingWindows = Windows(root, layers, Flag("use_sliding_window"), OptionalInt("sliding_window"), OptionalInt("max_window_layers") ?? layers),
+            SlidingWindows = Windows(root, layers, Flag("use_sliding_window"), root.TryGetProperty("sliding_window", out _) ? OptionalInt("sliding_window") : 4096, OptionalInt("max_window_layers", minimum: 0) ?? 28),
             EosTokenIds = Eos(root, Path.Combine(folder, "generation_config.json")),
         };
 
         int Int(string field) => OptionalInt(field) ?? throw new CheckpointException($"{file} has no {field}.");
         bool Flag(string field) => root.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.True;
-        int? OptionalInt(string field) => !root.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null
+        int? OptionalInt(string field, int minimum = 1) => !root.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null
             ? null
-            : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int number) && number > 0
+            : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int number) && number >= minimum
                 ? number
-                : throw new CheckpointException($"{file}: {field} is {value.GetRawText()}; it must be a positive whole number.");
+                : throw new CheckpointException($"{file}: {field} is {value.GetRawText()}; it must be a whole number of at least {minimum}.");
     }
 
     private static int?[] Windows(JsonElement root, int layers, bool used, int? window, int maxWindowLayers)
@@ -184,7 +184,7 @@ public sealed record QwenConfig
         {
             throw new CheckpointException($"{file} is not valid JSON: {e.Message}", e);
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new CheckpointException($"{file} cannot be read ({e.Message}); a checkpoint folder has config.json, *.safetensors and tokenizer files.", e);
         }

@@ -20,6 +20,17 @@ public sealed record RopeParameters(string Type, double Theta, double Factor = 1
         double theta = has && Number(scaling, "rope_theta") is double inner ? inner : Number(config, "rope_theta") ?? defaultTheta;
         string type = has ? Text(scaling, "rope_type") ?? Text(scaling, "type") ?? "default" : "default";
         double factor = has ? Number(scaling, "factor") ?? 1 : 1;
+
+        // Computed without these, the angles would be wrong without a word.
+        foreach (string key in (string[])["mscale", "mscale_all_dim", "partial_rotary_factor", "truncate"])
+        {
+            JsonElement value = default;
+            if (((has && scaling.TryGetProperty(key, out value)) || config.TryGetProperty(key, out value)) && value.ValueKind != JsonValueKind.Null && value.GetRawText() is not ("1" or "1.0" or "true"))
+            {
+                throw new CheckpointException($"{file} sets {key} to {value.GetRawText()}, which this version does not support.");
+            }
+        }
+
         switch (type)
         {
             case "default":

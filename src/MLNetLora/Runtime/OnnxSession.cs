@@ -17,6 +17,7 @@ internal enum SessionUse
 internal sealed class OnnxSession : IDisposable
 {
     private readonly InferenceSession _session;
+    private readonly string _name;
 
     /// <summary>Creates the session; external weights are mapped, not read.</summary>
     /// <param name="artifact">The model.</param>
@@ -24,6 +25,7 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     public OnnxSession(ModelArtifact artifact, SessionUse use, int threads)
     {
+        _name = artifact.Name;
         using SessionOptions options = new();
 
         // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of 16-bit weights.
@@ -57,17 +59,27 @@ internal sealed class OnnxSession : IDisposable
     public IReadOnlyList<string> InputNames => _session.InputNames;
 
     /// <summary>Runs with outputs that are there already.</summary>
-    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<OrtValue> results)
+    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<OrtValue> results) => Typed(run =>
     {
-        using RunOptions run = new();
         _session.Run(run, inputs, values, outputs, results);
-    }
+        return true;
+    });
 
     /// <summary>Runs and returns new outputs.</summary>
-    public IDisposableReadOnlyCollection<OrtValue> Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs)
+    public IDisposableReadOnlyCollection<OrtValue> Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs) =>
+        Typed(run => _session.Run(run, inputs, values, outputs));
+
+    private T Typed<T>(Func<RunOptions, T> action)
     {
         using RunOptions run = new();
-        return _session.Run(run, inputs, values, outputs);
+        try
+        {
+            return action(run);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new MLNetLoraException($"ONNX Runtime failed while running {_name}: {e.Message} If memory ran out, lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.", e);
+        }
     }
 
     /// <inheritdoc/>

@@ -15,5 +15,5 @@ internal static class Tensors
     public static OrtValue Of(int[] data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(data, shape);
 
     /// <summary>Truth values.</summary>
-    public static OrtValue Of(bool[] data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(data, shape);
+    public static OrtValue Of(Memory<bool> data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(OrtMemoryInfo.DefaultInstance, data, shape);
 }

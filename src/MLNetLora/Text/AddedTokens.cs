@@ -27,6 +27,7 @@ internal sealed class AddedTokens
         All = [.. _byContent.Values.OrderBy(token => token.Id)];
         Raw = new Matcher(All.Where(token => !token.Normalized));
         AfterNormalization = new Matcher(All.Where(token => token.Normalized));
+        Everything = new Matcher(All);
         RawText = new Matcher(All.Where(token => !token.Normalized && !token.Special));
         TextAfterNormalization = new Matcher(All.Where(token => token.Normalized && !token.Special));
     }
@@ -39,6 +40,9 @@ internal sealed class AddedTokens
 
     /// <summary>Those looked for in the normalised text.</summary>
     public Matcher AfterNormalization { get; }
+
+    /// <summary>All of them.</summary>
+    public Matcher Everything { get; }
 
     /// <summary>Those of <see cref="Raw"/> that are not control tokens.</summary>
     public Matcher RawText { get; }

@@ -25,24 +25,24 @@ public static class InstructionFile
     internal static InstructionRow ReadRow(JsonElement row, string where)
     {
         if (row.ValueKind != JsonValueKind.Object)
-            throw new DatasetException($"{where}: the row is {Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": \"…\"}}.");
-        string? instruction = Field(row, "instruction", where);
-        string? input = Field(row, "input", where);
-        string? output = Field(row, "output", where);
+            throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": \"…\"}}.");
+        string? instruction = JsonFields.Text(row, "instruction", where);
+        string? input = JsonFields.Text(row, "input", where);
+        string? output = JsonFields.Text(row, "output", where);
         if (instruction is null)
-            throw new DatasetException($"{where}: \"instruction\" is missing{Hint(row)}.");
+            throw new DatasetException($"{where}: \"instruction\" is missing{JsonFields.Hint(row)}.");
         if (string.IsNullOrWhiteSpace(instruction) && string.IsNullOrWhiteSpace(input))
             throw new DatasetException($"{where}: \"instruction\" and \"input\" are both empty. Write what is asked, or remove the row.");
         if (output is null)
-            throw new DatasetException($"{where}: \"output\" is missing{Hint(row)}. Write the answer to learn, or remove the row.");
+            throw new DatasetException($"{where}: \"output\" is missing{JsonFields.Hint(row)}. Write the answer to learn, or remove the row.");
         if (string.IsNullOrWhiteSpace(output))
             throw new DatasetException($"{where}: \"output\" is empty. Write the answer to learn, or remove the row.");
-        return new InstructionRow(instruction, output, string.IsNullOrEmpty(input) ? null : input, Field(row, "system", where) is { Length: > 0 } system ? system : null, History(row, where));
+        return new InstructionRow(instruction, output, string.IsNullOrEmpty(input) ? null : input, JsonFields.Text(row, "system", where) is { Length: > 0 } system ? system : null, History(row, where));
     }
 
     private static IEnumerable<InstructionRow> ReadRows(string path)
     {
-        using FileStream stream = Open(path);
+        using Stream stream = DatasetFiles.Open(path);
         bool any = false;
         foreach (JsonRow row in new JsonRows(path, stream).Read())
         {
@@ -68,32 +68,12 @@ public static class InstructionFile
         }
     }
 
-    private static FileStream Open(string path)
-    {
-        try
-        {
-            return new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0, FileOptions.SequentialScan);
-        }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
-        {
-            throw new DatasetException($"{path} cannot be read: {error.Message}", error);
-        }
-    }
-
-    /// <summary>A text field; null where it is missing or null.</summary>
-    private static string? Field(JsonElement row, string name, string where)
-    {
-        if (!row.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
-            return null;
-        return value.ValueKind == JsonValueKind.String ? JsonText.String(value) : throw new DatasetException($"{where}: \"{name}\" is {Name(value.ValueKind)}, not a text. Put it in quotation marks.");
-    }
-
     private static List<InstructionTurn>? History(JsonElement row, string where)
     {
         if (!row.TryGetProperty("history", out JsonElement history) || history.ValueKind == JsonValueKind.Null)
             return null;
         if (history.ValueKind != JsonValueKind.Array)
-            throw new DatasetException($"{where}: \"history\" is {Name(history.ValueKind)}, not an array of [question, answer] pairs.");
+            throw new DatasetException($"{where}: \"history\" is {JsonFields.Name(history.ValueKind)}, not an array of [question, answer] pairs.");
         List<InstructionTurn> turns = [];
         foreach (JsonElement turn in history.EnumerateArray())
         {
@@ -103,21 +83,4 @@ public static class InstructionFile
         }
         return turns.Count == 0 ? null : turns;
     }
-
-    /// <summary>What the row has instead: a misspelled or foreign field is the usual cause.</summary>
-    private static string Hint(JsonElement row)
-    {
-        string[] names = [.. row.EnumerateObject().Select(field => field.Name).Take(8)];
-        return names.Length == 0 ? "; the row is empty" : $"; the row has {string.Join(", ", names.Select(name => $"\"{name}\""))}";
-    }
-
-    private static string Name(JsonValueKind kind) => kind switch
-    {
-        JsonValueKind.Object => "an object",
-        JsonValueKind.Array => "an array",
-        JsonValueKind.String => "a text",
-        JsonValueKind.Number => "a number",
-        JsonValueKind.True or JsonValueKind.False => "true or false",
-        _ => "null",
-    };
 }

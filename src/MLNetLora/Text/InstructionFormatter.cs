@@ -48,7 +48,7 @@ public sealed class InstructionFormatter
     {
         ArgumentNullException.ThrowIfNull(row);
         IdBuffer ids = new(row.Instruction.Length + 64);
-        AddPrompt(row, ref ids);
+        AddPrompt(row, ref ids, learned: null);
         int[] prompt = ids.ToArray();
         ids.Dispose();
         return prompt;
@@ -69,19 +69,15 @@ public sealed class InstructionFormatter
         if (row.Output is null)
             throw new ArgumentException("The row has no output to learn.", nameof(row));
         IdBuffer ids = new(row.Instruction.Length + row.Output.Length + 64);
-        AddPrompt(row, ref ids);
+        List<LearnedTokens> learned = [];
+        AddPrompt(row, ref ids, scope == LabelScope.AllAssistantTurns ? learned : null);
         int answer = ids.Count;
         _tokenizer.Encode(row.Output, QwenTokenizer.Recognition.TextTokens, ref ids);
         ids.Add(_end);
+        learned.Add(new LearnedTokens(answer, ids.Count));
         int[] all = ids.ToArray();
         ids.Dispose();
-
-        int[] kept = all.Length <= maximumLength ? all : all[..maximumLength];
-        report = new TokenizationReport(all.Length, kept.Length, all.Length - answer, Math.Max(0, kept.Length - answer));
-        int[] labels = (int[])kept.Clone();
-        if (scope == LabelScope.Answer)
-            labels.AsSpan(0, Math.Min(answer, labels.Length)).Fill(TrainingRow.Ignore);
-        return new TrainingRow(kept, labels);
+        return LearnedTokens.Row(all, learned, scope, maximumLength, out report);
     }
 
     /// <summary>The user's message, in one pass: what a row brings is never searched for placeholders.</summary>
@@ -94,7 +90,7 @@ public sealed class InstructionFormatter
         return string.Join(instruction, template.Split("{instruction}").Select(piece => string.Join(row.Input ?? "", piece.Split("{input}"))));
     }
 
-    private void AddPrompt(InstructionRow row, ref IdBuffer ids)
+    private void AddPrompt(InstructionRow row, ref IdBuffer ids, List<LearnedTokens>? learned)
     {
         string? system = string.IsNullOrEmpty(row.System) ? _system : row.System;
         if (!string.IsNullOrEmpty(system))
@@ -102,11 +98,27 @@ public sealed class InstructionFormatter
         foreach (InstructionTurn turn in row.History ?? [])
         {
             AddMessage("user", turn.Instruction, ref ids);
-            AddMessage("assistant", turn.Output, ref ids);
+            if (learned is null)
+                AddMessage("assistant", turn.Output, ref ids);
+            else
+                learned.Add(AddLearnedTurn(turn.Output, ref ids));
         }
         AddMessage("user", UserMessage(row, _promptTemplate), ref ids);
         ids.Add(_start);
         _tokenizer.Encode("assistant\n", QwenTokenizer.Recognition.None, ref ids);
+    }
+
+    /// <summary>An earlier answer that is learned too: apart from what stands before it, as at the inference at which it would be given.</summary>
+    private LearnedTokens AddLearnedTurn(string text, ref IdBuffer ids)
+    {
+        ids.Add(_start);
+        _tokenizer.Encode("assistant\n", QwenTokenizer.Recognition.None, ref ids);
+        int begin = ids.Count;
+        _tokenizer.Encode(text, QwenTokenizer.Recognition.TextTokens, ref ids);
+        ids.Add(_end);
+        LearnedTokens learned = new(begin, ids.Count);
+        ids.Add(_lineBreak);
+        return learned;
     }
 
     private void AddMessage(string role, string text, ref IdBuffer ids)

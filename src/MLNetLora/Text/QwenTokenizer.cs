@@ -119,6 +119,9 @@ public sealed class QwenTokenizer
     internal ReadOnlySpan<byte> Bytes(int id, bool skipSpecialTokens) =>
         !_added.TryGet(id, out AddedToken token, out byte[] utf8) ? _tokens[id] : skipSpecialTokens && token.Special ? [] : utf8;
 
+    /// <summary>Finds the first added token in a text, whatever it is; null where the text has none.</summary>
+    internal AddedToken? NextAddedToken(ReadOnlySpan<char> text, out int start) => _added.Everything.Next(text, out start);
+
     /// <summary>Encodes text with a choice of the added tokens that are recognised in it.</summary>
     internal int[] Encode(string text, Recognition recognition)
     {

@@ -3,7 +3,7 @@ namespace MLNetLora.Text;
 /// <summary>What became of one row when it was tokenised.</summary>
 /// <param name="Tokens">Tokens that the whole row has.</param>
 /// <param name="KeptTokens">Tokens that are left after truncation.</param>
-/// <param name="AnswerTokens">Tokens that the whole answer has, its &lt;|im_end|&gt; included.</param>
+/// <param name="AnswerTokens">Tokens that the whole answer has, its &lt;|im_end|&gt; included; of all answers where all are learned.</param>
 /// <param name="KeptAnswerTokens">Those of them that are left after truncation.</param>
 public readonly record struct TokenizationReport(int Tokens, int KeptTokens, int AnswerTokens, int KeptAnswerTokens)
 {

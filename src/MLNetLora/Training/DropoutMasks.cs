@@ -16,18 +16,20 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
     /// <param name="microBatch">Number of the micro-batch since the run began.</param>
     /// <param name="tokens">Rows of the mask.</param>
     /// <returns>[tokens, in], reused by the next call for this module.</returns>
-    public bool[] Draw(int module, long microBatch, int tokens)
+    public Memory<bool> Draw(int module, long microBatch, int tokens)
     {
-        int count = tokens * modules[module].Module.In;
-        if (!_reuse.TryGetValue(module, out bool[]? mask) || mask.Length != count)
+        int count = checked(tokens * modules[module].Module.In);
+        if (!_reuse.TryGetValue(module, out bool[]? memory) || memory.Length < count)
         {
-            mask = _reuse[module] = new bool[count];
+            memory = _reuse[module] = new bool[count];
         }
+
+        Span<bool> mask = memory.AsSpan(0, count);
 
         // xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element.
         ulong state = (ulong)(uint)seed ^ ((ulong)microBatch << 32) ^ ((ulong)module * 0xD1342543DE82EF95);
         Span<ulong> s = [Split(ref state), Split(ref state), Split(ref state), Split(ref state)];
-        ushort threshold = (ushort)Math.Round(dropout * 65536);
+        int threshold = (int)Math.Round(dropout * 65536);
         Span<ulong> word = stackalloc ulong[1];
         ReadOnlySpan<ushort> parts = MemoryMarshal.Cast<ulong, ushort>(word);
         for (int i = 0; i < count; i += 4)
@@ -46,7 +48,7 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
             }
         }
 
-        return mask;
+        return memory.AsMemory(0, count);
     }
 
     private static ulong Split(ref ulong state)

@@ -8,7 +8,7 @@ namespace MLNetLora.Training;
 /// <summary>Trains every parameter of a model, from random numbers or from a checkpoint, with the same graphs and the same loop as LoRA.</summary>
 public static class FullTraining
 {
-    /// <summary>Trains a model and writes it as a checkpoint folder: config.json as given, model.safetensors in the type asked for.</summary>
+    /// <summary>Trains a model and writes its weights; with config.json and tokenizer files beside them they are a checkpoint folder.</summary>
     /// <param name="configFolder">Folder with config.json (and generation_config.json).</param>
     /// <param name="rows">Tokenised rows.</param>
     /// <param name="options">The loop's options; the seed also draws the initial weights.</param>
@@ -18,18 +18,27 @@ public static class FullTraining
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written.</param>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written.</exception>
     public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType type,
         Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validate();
         QwenConfig config = QwenConfig.Read(configFolder);
         RowChecks.Check(rows, config.VocabSize, "training");
+        RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
+        RowChecks.CheckSizes(rows, config, options);
         using TrainingSession session = new(TrainingTarget.Full(config), options);
         Initialize(session.Parameters, options.Seed, initial);
-        TrainingSummary summary = TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
-        SafetensorsWriter.Write(output, [.. session.Parameters.Tensors.Select(tensor =>
-            SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, session.Parameters.Slice(session.Parameters.Values, tensor.Name).ToArray()))]);
-        return summary;
+        try
+        {
+            return TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
+        }
+        finally
+        {
+            // Also after a divergence: the parameters are then those of the last good step.
+            SafetensorsWriter.Write(output, [.. session.Parameters.Tensors.Select(tensor =>
+                SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, session.Parameters.Slice(session.Parameters.Values, tensor.Name).ToArray()))]);
+        }
     }
 
     private static void Initialize(ParameterSet parameters, int seed, Checkpoint? initial)

@@ -32,6 +32,9 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
         long[] ids = batch.LabelIds;
         Array.Resize(ref positions, labels);
         Array.Resize(ref ids, labels);
+
+        // The last position of a batch predicts nothing, so no label shares its row with the padding.
+        positions.AsSpan(batch.LabelPositions.Length).Fill(((long)batch.Rows * batch.Length) - 1);
         Own("input_ids", Tensors.Of(batch.InputIds, batch.Rows, batch.Length));
         Own("position_ids", Tensors.Of(batch.PositionIds, batch.Rows, batch.Length));
         Own("label_positions", Tensors.Of(positions, labels));

@@ -28,6 +28,8 @@ public static class LoraTraining
         lora.Validate();
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
+        RowChecks.CheckSizes(rows, checkpoint.Config, options);
+        initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
         using TrainingSession session = new(target, options);

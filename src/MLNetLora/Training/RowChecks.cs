@@ -1,3 +1,4 @@
+using MLNetLora.Models;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -36,6 +37,18 @@ internal static class RowChecks
             {
                 throw new DatasetException($"Row {i + 1} of the {what} rows has the label {label}, but the model's vocabulary ends at {vocabulary - 1}.");
             }
+        }
+    }
+
+    /// <summary>Throws where a batch would be larger than an array can be.</summary>
+    public static void CheckSizes(IReadOnlyList<TrainingRow> rows, QwenConfig config, TrainingOptions options)
+    {
+        long length = Math.Max(rows.Max(row => row.InputIds.Length), options.PackingLength);
+        long biases = length * length * (options.PackingLength > 0 ? options.BatchSize : 1);
+        long widest = length * options.BatchSize * Math.Max(config.IntermediateSize, config.HiddenSize);
+        if (biases > Array.MaxLength || widest > Array.MaxLength)
+        {
+            throw new OptionException($"Batches of {options.BatchSize} x {length} tokens are too large; lower BatchSize, PackingLength or MaximumSequenceLength.");
         }
     }
 }

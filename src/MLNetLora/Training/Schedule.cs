@@ -5,13 +5,13 @@ internal static class Schedule
 {
     /// <summary>Optimizer steps of a run over a number of rows.</summary>
     public static int TotalSteps(int rows, TrainingOptions options) =>
-        options.MaximumSteps ?? options.NumberOfEpochs * StepsPerEpoch(rows, options);
+        options.MaximumSteps ?? (int)Math.Min(int.MaxValue, (long)options.NumberOfEpochs * StepsPerEpoch(rows, options));
 
     /// <summary>Optimizer steps of an epoch; the short last window counts.</summary>
     public static int StepsPerEpoch(int rows, TrainingOptions options)
     {
-        int batches = (rows + options.BatchSize - 1) / options.BatchSize;
-        return (batches + options.GradientAccumulationSteps - 1) / options.GradientAccumulationSteps;
+        long batches = ((long)rows + options.BatchSize - 1) / options.BatchSize;
+        return (int)((batches + options.GradientAccumulationSteps - 1) / options.GradientAccumulationSteps);
     }
 
     /// <summary>Warm-up steps of a run.</summary>

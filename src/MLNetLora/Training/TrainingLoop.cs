@@ -21,7 +21,7 @@ internal static class TrainingLoop
         for (int epoch = 0; steps.Count < total; epoch++)
         {
             int seen = 0;
-            foreach (TrainingRow[][] window in Order(sequences, options, epoch).Chunk(options.BatchSize * options.GradientAccumulationSteps))
+            foreach (TrainingRow[][] window in Order(sequences, options, epoch).Chunk((int)Math.Min(int.MaxValue, (long)options.BatchSize * options.GradientAccumulationSteps)))
             {
                 TimeSpan begun = watch.Elapsed;
                 Batch[] batches = [.. window.Chunk(options.BatchSize).Select(Batch.Of)];
@@ -45,7 +45,7 @@ internal static class TrainingLoop
                 bool evaluate = validation.Count > 0 && (options.EvaluationSteps > 0 ? (step + 1) % options.EvaluationSteps == 0 || step + 1 == total : (step + 1) % perEpoch == 0 || step + 1 == total);
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
-                double? validationLoss = evaluate ? Evaluate(session, validation, options) : null;
+                double? validationLoss = evaluate ? Evaluate(session, validation, options, cancellation) : null;
                 TimeSpan remaining = watch.Elapsed / (step + 1) * (total - step - 1);
                 steps.Add(new TrainingProgress(step + 1, total, epoch + ((double)seen / batchesPerEpoch), loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss));
                 progress?.Invoke(steps[^1]);
@@ -60,11 +60,17 @@ internal static class TrainingLoop
     }
 
     /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>
-    public static double Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options)
+    /// <returns>The loss in nats; null when the token was cancelled on the way.</returns>
+    public static double? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
     {
         (double sum, long labels) = (0, 0);
         foreach (TrainingRow[] chunk in rows.Chunk(options.BatchSize))
         {
+            if (cancellation.IsCancellationRequested)
+            {
+                return null;
+            }
+
             Batch batch = Batch.Of(chunk);
             sum += session.Evaluate(batch);
             labels += batch.LabelIds.Length;

@@ -119,6 +119,10 @@ public sealed class LoraAdapterTests : IDisposable
     [InlineData("bias", "\"all\"", "trained biases")]
     [InlineData("modules_to_save", "[\"lm_head\"]", "whole modules")]
     [InlineData("fan_in_fan_out", "true", "transposed")]
+    [InlineData("init_lora_weights", "\"pissa_niter_4\"", "the initialisation pissa_niter_4, which changes the base weights")]
+    [InlineData("exclude_modules", "[\"k_proj\"]", "modules left out")]
+    [InlineData("layers_pattern", "\"h\"", "another name for the layers")]
+    [InlineData("use_bdlora", "{}", "block-diagonal")]
     [InlineData("peft_type", "\"IA3\"", "only LORA is supported")]
     [InlineData("r", "\"eight\"", "wrong type")]
     [InlineData("r", "5", "has the shape [64, 16], but this base and adapter_config.json ask for [5, 16]")]
@@ -142,6 +146,36 @@ public sealed class LoraAdapterTests : IDisposable
         long trainable = 2 * ((64 * (16 + 32)) + (64 * (16 + 16)));
         long all = _base.ParameterCount + trainable;
         Assert.Equal(FormattableString.Invariant($"trainable params: {trainable:N0} || all params: {all:N0} || trainable%: {100.0 * trainable / all:F4}"), adapter.DescribeParameters(_base));
+    }
+
+    [Fact]
+    public void All_linear_is_spelled_out_in_the_file()
+    {
+        // PEFT takes no layers_to_transform beside a string.
+        LoraAdapter.Create(new() { TargetModules = "all-linear", LayersToTransform = [1] }, _base, 1).SaveAsPeft(_folder.File("adapter"));
+        JsonObject config = JsonNode.Parse(File.ReadAllText(_folder.File("adapter/adapter_config.json")))!.AsObject();
+        Assert.Equal(["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"], config["target_modules"]!.AsArray().Select(name => name!.GetValue<string>()));
+        Assert.Equal(7, LoraAdapter.LoadPeft(_folder.File("adapter"), _base).Factors.Count);
+    }
+
+    [Fact]
+    public void A_key_that_stands_twice_is_a_typed_error()
+    {
+        Saved();
+        string file = _folder.File("adapter/adapter_config.json");
+        File.WriteAllText(file, File.ReadAllText(file).Replace("\"r\": 64", "\"r\": 64, \"r\": 3", StringComparison.Ordinal));
+        Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base));
+    }
+
+    [Fact]
+    public void Merging_beside_other_weights_or_through_a_link_to_the_base_is_refused()
+    {
+        LoraAdapter adapter = LoraAdapter.Create(new(), _base, 1);
+        Directory.CreateSymbolicLink(_folder.File("link"), _base.Folder);
+        Assert.Contains("would overwrite its own base", Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("link"))).Message, StringComparison.Ordinal);
+        Directory.CreateDirectory(_folder.File("used"));
+        File.WriteAllText(_folder.File("used/model-00001-of-00002.safetensors"), "");
+        Assert.Contains("already holds model-00001-of-00002.safetensors", Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("used"))).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -36,11 +36,13 @@ public sealed class BadCheckpointTests : IDisposable
 
     [Theory]
     [InlineData("model_type", "\"llama\"", "model_type is 'llama'; this version knows qwen2 and qwen3")]
-    [InlineData("hidden_size", "-3", "hidden_size is -3; it must be a positive whole number")]
+    [InlineData("hidden_size", "-3", "hidden_size is -3; it must be a whole number of at least 1")]
     [InlineData("hidden_size", "null", "has no hidden_size")]
     [InlineData("num_key_value_heads", "3", "num_attention_heads (4) is not a multiple of num_key_value_heads (3)")]
     [InlineData("hidden_act", "\"gelu\"", "hidden_act is 'gelu'")]
     [InlineData("rope_scaling", "{\"rope_type\":\"longrope\"}", "the rotary scaling 'longrope'; this library knows default, linear and yarn")]
+    [InlineData("rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":0.7}", "sets mscale")]
+    [InlineData("rope_parameters", "{\"rope_type\":\"default\",\"partial_rotary_factor\":0.25}", "sets partial_rotary_factor")]
     [InlineData("quantization_config", "{\"quant_method\":\"gptq\"}", "describes a quantised checkpoint")]
     [InlineData("vocab_size", "25", "'model.embed_tokens.weight' has the shape [24, 16], but config.json asks for [25, 16]")]
     [InlineData("num_hidden_layers", "3", "has no tensor 'model.layers.2.input_layernorm.weight'")]
@@ -50,6 +52,30 @@ public sealed class BadCheckpointTests : IDisposable
         config[field] = JsonNode.Parse(value);
         File.WriteAllText(_folder.File("config.json"), config.ToJsonString());
         Fails(message);
+    }
+
+    [Theory]
+    [InlineData("""{"use_sliding_window":true,"sliding_window":7,"max_window_layers":0}""", new[] { 7, 7 })]
+    [InlineData("""{"use_sliding_window":true,"sliding_window":7,"max_window_layers":1}""", new[] { 0, 7 })]
+    [InlineData("""{"use_sliding_window":true,"sliding_window":7,"layer_types":["sliding_attention","full_attention"]}""", new[] { 7, 0 })]
+    [InlineData("""{"use_sliding_window":true,"max_window_layers":1}""", new[] { 0, 4096 })]
+    [InlineData("""{"use_sliding_window":true,"sliding_window":null,"max_window_layers":0}""", new[] { 0, 0 })]
+    [InlineData("""{"use_sliding_window":false,"sliding_window":7,"max_window_layers":0}""", new[] { 0, 0 })]
+    public void Sliding_windows_by_layer(string fields, int[] expected)
+    {
+        JsonObject config = JsonNode.Parse(File.ReadAllText(_folder.File("config.json")))!.AsObject();
+        foreach (string field in (string[])["use_sliding_window", "sliding_window", "max_window_layers"])
+        {
+            config.Remove(field);
+        }
+
+        foreach ((string key, JsonNode? value) in JsonNode.Parse(fields)!.AsObject())
+        {
+            config[key] = value?.DeepClone();
+        }
+
+        File.WriteAllText(_folder.File("config.json"), config.ToJsonString());
+        Assert.Equal(expected, Checkpoint.Open(_folder.Path).Config.SlidingWindows.Select(window => window ?? 0));
     }
 
     [Fact]

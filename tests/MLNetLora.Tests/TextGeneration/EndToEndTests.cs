@@ -88,6 +88,34 @@ public sealed class EndToEndTests
     }
 
     [Fact]
+    public void An_answer_ends_at_im_end_even_where_the_configuration_does_not_name_it()
+    {
+        using TemporaryFolder folder = new();
+        foreach (string file in Directory.EnumerateFiles(Repository.Nano).Where(file => Path.GetFileName(file) != "generation_config.json"))
+        {
+            string text = file.EndsWith("config.json", StringComparison.Ordinal) ? File.ReadAllText(file).Replace("\"eos_token_id\": 5631", "\"eos_token_id\": 5629", StringComparison.Ordinal) : "";
+            if (text.Length > 0)
+            {
+                File.WriteAllText(folder.File(Path.GetFileName(file)), text);
+            }
+            else
+            {
+                File.Copy(file, folder.File(Path.GetFileName(file)));
+            }
+        }
+
+        Checkpoint like = Checkpoint.Open(folder.Path);
+        Assert.DoesNotContain(5631, like.Config.EosTokenIds);
+        using TextGenerator generator = new(like, threads: 1);
+        using TextGenerator original = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        GenerationOptions options = new() { MaximumNewTokens = 120 };
+        InstructionRow question = new("Who are you?");
+        GeneratedText answer = generator.Generate([question], options)[0];
+        Assert.Equal(FinishReason.Stop, answer.Reason);
+        Assert.Equal(original.Generate([question], options)[0].Text, answer.Text);
+    }
+
+    [Fact]
     public void Concurrent_calls_give_what_they_give_alone()
     {
         using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);

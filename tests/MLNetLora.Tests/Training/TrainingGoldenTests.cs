@@ -31,6 +31,7 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
             Checkpoint checkpoint = Checkpoint.Open(model);
             Steps(report, name, folder, description, checkpoint);
             Generation(report, name, folder, checkpoint);
+            Logits(report, name, folder, checkpoint);
             Merged(report, name, folder, checkpoint);
         }
 
@@ -65,11 +66,32 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         }
     }
 
+    /// <summary>Logits of the first two rows with PEFT's final adapter attached, and after merging it ourselves.</summary>
+    private static void Logits(GoldenReport report, string name, string folder, Checkpoint checkpoint)
+    {
+        GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
+        TrainingRow[] rows = [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Take(2).Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
+        LoraAdapter final = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_final"), checkpoint);
+        report.Compare($"{name} logits with the adapter", LogitsRun.Worst(checkpoint, final, rows, expected, LogitsRun.Key(expected, "adapter")), 5e-5);
+        using TemporaryFolder temporary = new();
+        Merge.Save(checkpoint, final, temporary.Path);
+        Checkpoint merged = Checkpoint.Open(temporary.Path);
+        if (merged.Tensors.Values.All(tensor => tensor.Entry.Type == TensorType.Float32))
+        {
+            report.Compare($"{name} logits after merging", LogitsRun.Worst(merged, null, rows, expected, LogitsRun.Key(expected, "merged")), 5e-5);
+        }
+        else
+        {
+            report.Skip($"{name} logits after merging", "merged in 16 bits here, in 32 bits there");
+        }
+    }
+
     private static void Merged(GoldenReport report, string name, string folder, Checkpoint checkpoint)
     {
         string expectedFolder = Path.Combine(folder, "merged");
         if (!Directory.Exists(expectedFolder))
         {
+            report.Skip($"{name} merged tensors", "the case has none");
             return;
         }
 

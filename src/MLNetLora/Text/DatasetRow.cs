@@ -1,0 +1,13 @@
+namespace MLNetLora.Text;
+
+/// <summary>One row of a data set: a conversation with an answer to learn, or a document. One of the two is there.</summary>
+/// <param name="File">The file it stands in.</param>
+/// <param name="Line">Line on which it begins, from 1.</param>
+/// <param name="Number">Number of the row in its file, from 1.</param>
+/// <param name="Conversation">The conversation; null for a document.</param>
+/// <param name="Document">The document; null for a conversation.</param>
+public sealed record DatasetRow(string File, long Line, long Number, Conversation? Conversation, string? Document)
+{
+    /// <summary>Where the row stands, for messages.</summary>
+    public string Where => $"{File}, line {Line}, row {Number}";
+}
