@@ -9,15 +9,16 @@ namespace MLNetLora.TextGeneration;
 /// <summary>The rooms below, put together for ML.NET's face: rows become tokens, tokens train an adapter, the adapter answers.</summary>
 internal sealed class QwenLoraBackend : ITextGenerationBackend
 {
-    public string ResolveBaseFolder(string modelPath) => ModelFolder.Find(modelPath);
-
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken)
     {
-        Checkpoint checkpoint = Checkpoint.Open(request.BaseFolder);
-        InstructionFormatter formatter = new(QwenTokenizer.Load(request.BaseFolder), ChatFormat.Load(request.BaseFolder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
+        Checkpoint checkpoint = request.Base;
+        InstructionFormatter formatter = new(QwenTokenizer.Load(checkpoint.Folder), ChatFormat.Load(checkpoint.Folder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
         List<TrainingRow> rows = Tokenize(formatter, request.Rows, "training", request);
         List<TrainingRow> validation = Tokenize(formatter, request.ValidationRows ?? [], "validation", request);
-        LoraAdapter initial = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+
+        // As PEFT does, the adapter names its base the way the user does: a hub id means the same on every machine, the folder of its snapshot does not.
+        LoraAdapter fresh = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+        LoraAdapter initial = new(fresh.Options, request.BaseName, fresh.Factors);
         request.Notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);
     }
