@@ -90,6 +90,9 @@ public sealed partial class QwenLoraTrainer
         /// <inheritdoc cref="TrainingOptions.Shuffle"/>
         public bool Shuffle { get; set; } = true;
 
+        /// <inheritdoc cref="TrainingOptions.GroupByLength"/>
+        public bool GroupByLength { get; set; }
+
         /// <inheritdoc cref="TrainingOptions.PackingLength"/>
         public int PackingLength { get; set; }
 
@@ -204,6 +207,7 @@ public sealed partial class QwenLoraTrainer
             MaximumGradientNorm = MaximumGradientNorm,
             Seed = seed,
             Shuffle = Shuffle,
+            GroupByLength = GroupByLength,
             PackingLength = PackingLength,
             ActivationCheckpointing = ActivationCheckpointing,
             Threads = Threads,
