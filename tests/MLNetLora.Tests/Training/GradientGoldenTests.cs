@@ -23,10 +23,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                 string name = $"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)}";
                 JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
                 string model = Path.Combine(Golden.Root!, description.GetProperty("model").GetString()!);
-                JsonElement lora = description.GetProperty("lora");
-                string? reason = GoldenFile.Unsupported(model)
-                    ?? (lora.TryGetProperty("use_dora", out JsonElement dora) && dora.GetBoolean() ? "DoRA" : null)
-                    ?? (lora.TryGetProperty("bias", out JsonElement bias) && bias.GetString() != "none" ? "bias" : null);
+                string? reason = GoldenFile.Unsupported(model) ?? GoldenFile.UnsupportedAdapter(Path.Combine(folder, "adapter"));
                 if (reason is not null)
                 {
                     report.Skip(name, reason);
