@@ -49,7 +49,7 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
         NormalNoise noise = new(StandardDeviation, Type);
         ShardPlan plan = ShardPlan.Make(Size.Tensors(), Type, ShardBytes);
         foreach ((string file, IReadOnlyList<TensorSpec> tensors) in plan.Shards)
-            SafetensorsFile.Write(Path.Combine(folder, file), tensors, Type, (stretch, tensor, position) => Fill(noise, stretch.Span, tensor, position));
+            WeightFile.Write(Path.Combine(folder, file), tensors, Type, (stretch, tensor, position) => Fill(noise, stretch.Span, tensor, position));
         if (plan.Shards.Count > 1) ConfigFiles.WriteIndex(plan, Type, folder);
     }
 
