@@ -13,4 +13,21 @@ Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description =
 Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Description = "Threads; 0 takes all cores" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads };
 training.SetAction(p => TrainingBench.Run(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing), p.GetValue(steps), p.GetValue(threads)));
-return new RootCommand("Measures MLNetLora beside floors and peers") { training }.Parse(args).Invoke();
+
+Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
+Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };
+Option<int> rounds = new("--rounds") { DefaultValueFactory = _ => 5, Description = "Measurements of each kind; the median is shown" };
+Option<string?> peer = new("--peer") { Description = "Command that starts tokenizers_peer.py on the same tokenizer" };
+Command text = new("text", "Encoding speed on data files, beside Hugging Face tokenizers") { tokenizer, data, rounds, peer };
+text.SetAction(p => TextBench.Run(p.GetValue(tokenizer)!, p.GetValue(data)!, p.GetValue(rounds), p.GetValue(peer)));
+
+Option<int> capacity = new("--length") { DefaultValueFactory = _ => 2048, Description = "Tokens per packed sequence" };
+Option<int> padded = new("--batch") { DefaultValueFactory = _ => 4, Description = "Rows per padded batch, for comparison" };
+Command packing = new("packing", "How full packed sequences of data files are, beside padded batches") { tokenizer, data, capacity, padded };
+packing.SetAction(p => PackingBench.Run(p.GetValue(tokenizer)!, p.GetValue(data)!, p.GetValue(capacity), p.GetValue(padded)));
+
+Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, Description = "Size of the generated JSONL file" };
+Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
+dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
+
+return new RootCommand("Measures MLNetLora beside floors and peers") { training, text, packing, dataset }.Parse(args).Invoke();
