@@ -36,6 +36,15 @@ internal static class TextBench
             ["rows, one thread"] = () => Time(() => tokenized = rows.Sum(row => formatter.TokenizeRows(row, LabelScope.Answer, 2048).Count)),
             ["rows, all cores"] = () => Time(() => tokenized = formatter.TokenizeRows(rows, LabelScope.Answer, 2048).Count()),
         };
+        List<double> cores = [];
+        Func<double> everywhere = measured["all cores"];
+        measured["all cores"] = () =>
+        {
+            (long begun, TimeSpan used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
+            double seconds = everywhere();
+            cores.Add((Environment.CpuUsage.TotalTime - used) / Stopwatch.GetElapsedTime(begun));
+            return seconds;
+        };
         string? different = null;
         if (peer is not null)
         {
@@ -53,6 +62,7 @@ internal static class TextBench
         }
         foreach (Func<double> warm in measured.Values)
             warm();
+        cores.Clear();
         Dictionary<string, List<double>> seconds = measured.Keys.ToDictionary(name => name, _ => new List<double>());
         for (int round = 0; round < rounds; round++)
         {
@@ -60,7 +70,7 @@ internal static class TextBench
                 seconds[name].Add(run());
         }
         Print($"{Path.GetFileName(file),-30} {rows.Length} rows, {megabytes:F3} MB, {ids.Sum(part => (long)part.Length)} tokens");
-        Print($"  encoding                     {megabytes / Median(seconds["one thread"]):F1} MB/s on one thread, {megabytes / Median(seconds["all cores"]):F1} on all cores");
+        Print($"  encoding                     {megabytes / Median(seconds["one thread"]):F1} MB/s on one thread, {megabytes / Median(seconds["all cores"]):F1} on all cores, {Median([.. seconds["one thread"].Zip(seconds["all cores"], (one, all) => one / all)]):F2} times as fast on the {Median(cores):F2} cores that the process got");
         Print($"  rows with labels             {rows.Length / Median(seconds["rows, one thread"]):F0} rows/s on one thread, {rows.Length / Median(seconds["rows, all cores"]):F0} on all cores ({tokenized} training rows)");
         if (peer is null)
             return;
