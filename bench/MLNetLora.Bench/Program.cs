@@ -13,6 +13,11 @@ Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description =
 Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Description = "Threads; 0 takes all cores" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads };
 training.SetAction(p => TrainingBench.Run(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing), p.GetValue(steps), p.GetValue(threads)));
+Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
+Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
+Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
+Command generation = new("generation", "Prefill and decode") { model, prompt, tokens, together, threads };
+generation.SetAction(p => GenerationBench.Run(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
 Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };
@@ -30,4 +35,4 @@ Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, De
 Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
 dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
 
-return new RootCommand("Measures MLNetLora beside floors and peers") { training, text, packing, dataset }.Parse(args).Invoke();
+return new RootCommand("Measures MLNetLora beside floors and peers") { training, generation, text, packing, dataset }.Parse(args).Invoke();

@@ -1,26 +1,25 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
-using System.Text.Json;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.TextGeneration;
 
 /// <summary>What a saved model remembers of the checkpoint it was trained on: where it was, and by what to tell that a folder holds the same one.</summary>
-/// <param name="Location">The path as the user gave it, perhaps relative.</param>
-/// <param name="AbsolutePath">The same, in full.</param>
+/// <param name="Location">The path or hub id as the user gave it; a path may be relative.</param>
+/// <param name="AbsolutePath">The folder that it led to, in full.</param>
 /// <param name="TotalSize">Bytes of all weight files.</param>
 /// <param name="ConfigSha256">SHA-256 of config.json, in lower-case hexadecimal digits.</param>
 /// <param name="Files">The weight files.</param>
 internal sealed record BaseModelRecord(string Location, string AbsolutePath, long TotalSize, string ConfigSha256, IReadOnlyList<BaseModelFile> Files)
 {
     private const string ConfigName = "config.json";
-    private const string IndexName = "model.safetensors.index.json";
+    private const int MaximumPath = 16_384;
 
-    /// <summary>Looks at a checkpoint folder; reads the headers and a sample of the weights, some 128 KiB of each file.</summary>
-    public static BaseModelRecord Create(string location, string folder)
+    /// <summary>Records the files that the checkpoint was opened from; reads the headers and a sample of the weights, some 128 KiB of each file.</summary>
+    public static BaseModelRecord Create(string location, Checkpoint checkpoint)
     {
-        string[] names = WeightFileNames(folder);
-        BaseModelFile[] files = [.. names.Select(name => BaseModelFile.Create(folder, name))];
-        return new BaseModelRecord(location, Path.GetFullPath(folder), files.Sum(file => file.Size), Sha256OfConfig(folder), files);
+        BaseModelFile[] files = [.. checkpoint.Files.Select(file => BaseModelFile.Create(checkpoint.Folder, Path.GetFileName(file.Source)))];
+        return new BaseModelRecord(location, checkpoint.Folder, files.Sum(file => file.Size), Sha256OfConfig(checkpoint.Folder), files);
     }
 
     /// <summary>In what the folder differs from the recorded checkpoint: file, expected, found. Null when it is the same.</summary>
@@ -44,22 +43,27 @@ internal sealed record BaseModelRecord(string Location, string AbsolutePath, lon
         }
     }
 
-    /// <summary>Throws an <see cref="AdapterException"/> when the record, which comes from an untrusted zip, could lead out of a checkpoint folder.</summary>
+    /// <summary>Throws an <see cref="AdapterException"/> when the record, which comes from an untrusted zip, could lead out of a checkpoint folder or makes no sense.</summary>
     public void Validate()
     {
-        foreach (BaseModelFile file in Files)
+        if (!IsPath(Location) || !IsPath(AbsolutePath))
         {
-            if (file.Name != Path.GetFileName(file.Name) || file.Name.Contains('\\') || !file.Name.EndsWith(".safetensors", StringComparison.Ordinal))
-            {
-                throw new AdapterException($"The model zip names the base checkpoint's file '{file.Name}'; only plain names of .safetensors files are accepted.");
-            }
+            throw new AdapterException("The model zip's record of where the base checkpoint was is no path; the zip is damaged, save the model again.");
         }
 
-        if (Files.Count == 0 || Files.Sum(file => file.Size) != TotalSize)
+        // The nullable annotations that the reader respects say nothing of elements.
+        if (Files.FirstOrDefault(file => file is not null && !BaseModelFile.IsPlainName(file.Name)) is { } wrong)
+        {
+            throw new AdapterException($"The model zip names the base checkpoint's file '{wrong.Name}'; only plain names of .safetensors files are accepted.");
+        }
+
+        if (Files.Count == 0 || Files.Any(file => file is null || file.Size < 0) || Files.Aggregate(Int128.Zero, (sum, file) => sum + file.Size) != TotalSize)
         {
             throw new AdapterException("The model zip's record of the base checkpoint contradicts itself; the zip is damaged, save the model again.");
         }
     }
+
+    private static bool IsPath(string path) => path.Length is > 0 and <= MaximumPath && !path.Contains('\0');
 
     private static string Sha256OfConfig(string folder)
     {
@@ -71,25 +75,6 @@ internal sealed record BaseModelRecord(string Location, string AbsolutePath, lon
 
         using FileStream stream = File.OpenRead(path);
         return Convert.ToHexStringLower(SHA256.HashData(stream));
-    }
-
-    private static string[] WeightFileNames(string folder)
-    {
-        string index = Path.Combine(folder, IndexName);
-        if (!File.Exists(index))
-        {
-            return ["model.safetensors"];
-        }
-
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(index));
-            return [.. document.RootElement.GetProperty("weight_map").EnumerateObject().Select(entry => entry.Value.GetString()!).Distinct().Order(StringComparer.Ordinal)];
-        }
-        catch (Exception exception) when (exception is JsonException or KeyNotFoundException or InvalidOperationException)
-        {
-            throw new CheckpointException($"{index} has no weight_map of tensor names to file names: {exception.Message}", exception);
-        }
     }
 }
 
@@ -105,8 +90,16 @@ internal sealed record BaseModelFile(string Name, long Size, string HeaderSha256
     private const int BlockSize = 512;
     private const long MaximumHeader = 100_000_000;
 
+    /// <summary>Whether a name is one that a record may hold: that of a .safetensors file and no path on any system.</summary>
+    public static bool IsPlainName(string name) => name == Path.GetFileName(name) && !name.Contains('\\') && name.EndsWith(".safetensors", StringComparison.Ordinal);
+
     public static BaseModelFile Create(string folder, string name)
     {
+        if (!IsPlainName(name))
+        {
+            throw new CheckpointException($"{folder} keeps weights in '{name}'; a model can only be saved and loaded again when their files are plain names that end in .safetensors.");
+        }
+
         using FileStream stream = Open(folder, name);
         (string header, string sample) = Hash(stream, name);
         return new BaseModelFile(name, stream.Length, header, sample);
@@ -114,8 +107,14 @@ internal sealed record BaseModelFile(string Name, long Size, string HeaderSha256
 
     public string? SizeDifference(string folder)
     {
-        FileInfo info = new(Path.Combine(folder, Name));
-        return !info.Exists ? $"{Name} is missing" : info.Length == Size ? null : FormattableString.Invariant($"{Name} differs: {Size} bytes were expected, it has {info.Length}");
+        if (!File.Exists(Path.Combine(folder, Name)))
+        {
+            return $"{Name} is missing";
+        }
+
+        // The hub cache links to its blobs, and a FileInfo has the length of the link.
+        using FileStream stream = Open(folder, Name);
+        return stream.Length == Size ? null : FormattableString.Invariant($"{Name} differs: {Size} bytes were expected, it has {stream.Length}");
     }
 
     public string? ContentDifference(string folder)

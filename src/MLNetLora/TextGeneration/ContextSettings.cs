@@ -10,7 +10,7 @@ internal sealed class ContextSettings
 {
     private static readonly ConditionalWeakTable<ComponentCatalog, ContextSettings> s_settings = [];
 
-    /// <summary>Folders where base checkpoints of loaded models are looked for first; replaced as a whole, so that readers need no lock.</summary>
+    /// <summary>Folders and hub ids where base checkpoints of loaded models are looked for first; replaced as a whole, so that readers need no lock.</summary>
     public IReadOnlyList<string> BaseFolders { get; set; } = [];
 
     /// <summary>What trains and generates.</summary>

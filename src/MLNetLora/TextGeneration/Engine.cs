@@ -1,4 +1,5 @@
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Text;
 using MLNetLora.Training;
@@ -11,8 +12,11 @@ internal readonly record struct PromptRow(string Instruction, string? Input);
 /// <summary>How a row becomes a prompt; trained with and therefore saved with the model.</summary>
 internal sealed record PromptOptions(string? SystemPrompt, string? PromptTemplate, LabelScope LabelScope, int MaximumSequenceLength);
 
-/// <summary>Everything a training run needs; rows are already read from the data view and checked for empty fields. Notice receives messages for the log.</summary>
-internal sealed record TrainingRequest(string BaseFolder, IReadOnlyList<InstructionRow> Rows, IReadOnlyList<InstructionRow>? ValidationRows,
+/// <summary>
+/// Everything a training run needs; rows are already read from the data view and checked for empty fields. BaseName is the base as the user calls it, for the adapter
+/// to remember. Notice receives messages for the log.
+/// </summary>
+internal sealed record TrainingRequest(Checkpoint Base, string BaseName, IReadOnlyList<InstructionRow> Rows, IReadOnlyList<InstructionRow>? ValidationRows,
     LoraOptions Lora, TrainingOptions Training, PromptOptions Prompt, Action<string> Notice);
 
 /// <summary>Generates answers with one base checkpoint and one adapter. Every member may be called from several threads at once; disposed only when idle.</summary>
@@ -25,9 +29,6 @@ internal interface ITextGenerationEngine : IDisposable
 /// <summary>The rooms below this one, as narrow as ML.NET's face needs them.</summary>
 internal interface ITextGenerationBackend
 {
-    /// <summary>The folder behind a model path; a <see cref="CheckpointException"/> says what is missing.</summary>
-    string ResolveBaseFolder(string modelPath);
-
     /// <summary>Trains; on cancellation the summary says so and the adapter is that of the last whole step.</summary>
     (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken);
 

@@ -9,15 +9,19 @@ namespace MLNetLora.TextGeneration;
 /// <summary>The rooms below, put together for ML.NET's face: rows become tokens, tokens train an adapter, the adapter answers.</summary>
 internal sealed class QwenLoraBackend : ITextGenerationBackend
 {
-    public string ResolveBaseFolder(string modelPath) => ModelFolder.Find(modelPath);
-
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken)
     {
-        Checkpoint checkpoint = Checkpoint.Open(request.BaseFolder);
-        InstructionFormatter formatter = new(QwenTokenizer.Load(request.BaseFolder), ChatFormat.Load(request.BaseFolder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
-        List<TrainingRow> rows = Tokenize(formatter, request.Rows, "training", request);
-        List<TrainingRow> validation = Tokenize(formatter, request.ValidationRows ?? [], "validation", request);
-        LoraAdapter initial = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+        Checkpoint checkpoint = request.Base;
+        QwenTokenizer tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+        InstructionFormatter formatter = new(tokenizer, ChatFormat.Load(checkpoint.Folder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
+        Preflight preflight = new(tokenizer);
+        List<TrainingRow> rows = Tokenize(formatter, request.Rows, "training", request, preflight);
+        List<TrainingRow> validation = Tokenize(formatter, request.ValidationRows ?? [], "validation", request, new Preflight(tokenizer));
+        request.Notice(preflight.ToString());
+
+        // As PEFT does, the adapter names its base the way the user does: a hub id means the same on every machine, the folder of its snapshot does not.
+        LoraAdapter fresh = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+        LoraAdapter initial = new(fresh.Options, request.BaseName, fresh.Factors);
         request.Notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);
     }
@@ -27,30 +31,31 @@ internal sealed class QwenLoraBackend : ITextGenerationBackend
 
     public void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder) => Merge.Save(Checkpoint.Open(baseFolder), adapter, folder);
 
-    private static List<TrainingRow> Tokenize(InstructionFormatter formatter, IReadOnlyList<InstructionRow> rows, string what, TrainingRequest request)
+    private static List<TrainingRow> Tokenize(InstructionFormatter formatter, IReadOnlyList<InstructionRow> rows, string what, TrainingRequest request, Preflight preflight)
     {
-        List<TrainingRow> tokenized = [];
-        List<int> truncated = [];
-        for (int i = 0; i < rows.Count; i++)
+        TokenizedRow[] tokenized = new TokenizedRow[rows.Count];
+        Parallel.For(0, rows.Count, i =>
         {
-            tokenized.Add(formatter.Tokenize(rows[i], request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report));
-            if (report.IsAnswerCutOff)
+            TrainingRow row = formatter.Tokenize(rows[i], request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report);
+            tokenized[i] = new TokenizedRow(row, report);
+        });
+        for (int i = 0; i < tokenized.Length; i++)
+        {
+            if (tokenized[i].Report.IsAnswerCutOff)
             {
-                throw new DatasetException($"Row {i + 1} of the {what} data has {report.Tokens} tokens, and MaximumSequenceLength is {request.Prompt.MaximumSequenceLength}: nothing of its answer is left. Raise MaximumSequenceLength to {report.Tokens}, or shorten the question.");
+                int needed = tokenized[i].Report.Tokens;
+                throw new DatasetException($"Row {i + 1} of the {what} data has {needed} tokens, and MaximumSequenceLength is {request.Prompt.MaximumSequenceLength}: nothing of its answer is left. Raise MaximumSequenceLength to {needed}, or shorten the question.");
             }
 
-            if (report.IsTruncated)
-            {
-                truncated.Add(i + 1);
-            }
+            preflight.Add(tokenized[i], i + 1);
         }
 
-        if (truncated.Count > 0)
+        if (preflight.TruncatedCount > 0)
         {
-            request.Notice($"{truncated.Count} of {rows.Count} {what} rows are longer than MaximumSequenceLength ({request.Prompt.MaximumSequenceLength} tokens) and lose the end of their answer: rows {string.Join(", ", truncated.Take(20))}{(truncated.Count > 20 ? ", …" : "")}.");
+            request.Notice($"{preflight.TruncatedCount} of {rows.Count} {what} rows are longer than MaximumSequenceLength ({request.Prompt.MaximumSequenceLength} tokens) and lose the end of their answer: rows {string.Join(", ", preflight.TruncatedRows.Take(20))}{(preflight.TruncatedCount > 20 ? ", …" : "")}.");
         }
 
-        return tokenized;
+        return [.. tokenized.Select(row => row.Row)];
     }
 
     private sealed class Engine(TextGenerator generator, GenerationOptions options) : ITextGenerationEngine

@@ -12,7 +12,10 @@ public sealed partial class QwenLoraTrainer
     /// <summary>Everything that can be said about a fine-tuning run. Only <see cref="ModelPath"/> has no default.</summary>
     public sealed class Options
     {
-        /// <summary>The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model.</summary>
+        /// <summary>
+        /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
+        /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing is downloaded.
+        /// </summary>
         public string ModelPath { get; set; } = "";
 
         /// <inheritdoc cref="LoraOptions.Rank"/>
@@ -87,6 +90,9 @@ public sealed partial class QwenLoraTrainer
         /// <inheritdoc cref="TrainingOptions.Shuffle"/>
         public bool Shuffle { get; set; } = true;
 
+        /// <inheritdoc cref="TrainingOptions.GroupByLength"/>
+        public bool GroupByLength { get; set; }
+
         /// <inheritdoc cref="TrainingOptions.PackingLength"/>
         public int PackingLength { get; set; }
 
@@ -148,11 +154,14 @@ public sealed partial class QwenLoraTrainer
         {
             if (string.IsNullOrWhiteSpace(ModelPath))
             {
-                throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder of a Qwen checkpoint.");
+                throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder or the hub id of a Qwen checkpoint.");
             }
 
             Require(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require(TargetModules is not null, nameof(TargetModules), "null", "one or more names, such as q_proj and v_proj");
+            Require(RankPattern is not null, nameof(RankPattern), "null", "given; empty stands for no other ranks");
+            Require(AlphaPattern is not null, nameof(AlphaPattern), "null", "given; empty stands for no other alphas");
+            Require(Enum.IsDefined(LabelScope), nameof(LabelScope), LabelScope, string.Join(" or ", Enum.GetNames<LabelScope>()));
             Require(Generation is not null, nameof(Generation), "null", "given");
             if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
             {
@@ -198,6 +207,7 @@ public sealed partial class QwenLoraTrainer
             MaximumGradientNorm = MaximumGradientNorm,
             Seed = seed,
             Shuffle = Shuffle,
+            GroupByLength = GroupByLength,
             PackingLength = PackingLength,
             ActivationCheckpointing = ActivationCheckpointing,
             Threads = Threads,
@@ -215,8 +225,18 @@ public sealed partial class QwenLoraTrainer
             return copy;
         }
 
-        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05.
-        private static double AsWritten(double value) => (float)value == value ? (double)(decimal)(float)value : value;
+        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a float: where that is
+        // another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.
+        private static double AsWritten(double value)
+        {
+            if ((float)value != value || !(Math.Abs(value) < 1e28))
+            {
+                return value;
+            }
+
+            double written = (double)(decimal)(float)value;
+            return (float)written == value ? written : value;
+        }
 
         private static void Require(bool holds, string option, object value, string allowed)
         {

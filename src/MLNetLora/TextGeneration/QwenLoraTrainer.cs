@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -33,6 +34,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
     /// <exception cref="DatasetException">The data has no rows, or a row has no instruction or no answer.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good step.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before the first optimizer step.</exception>
     public QwenLoraTransformer Fit(IDataView input)
     {
@@ -44,14 +46,14 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         // Everything that can be wrong with the input is found before the first step.
         TrainingRows.Check(input.Schema, columns);
         ITextGenerationBackend backend = ContextSettings.Of(_context).Backend;
-        string baseFolder = backend.ResolveBaseFolder(_options.ModelPath);
-        BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, baseFolder);
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+        BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
         List<InstructionRow> rows = TrainingRows.Read(input, columns, "training", cancellationToken);
         List<InstructionRow>? validationRows = _options.ValidationSet is { } validation ? TrainingRows.Read(validation, columns, "validation", cancellationToken) : null;
 
         using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath} on {rows.Count} rows, {validationRows?.Count ?? 0} for validation; seed {_seed}.");
-        TrainingRequest request = new(baseFolder, rows, validationRows, _options.ToLoraOptions(), _options.ToTrainingOptions(_seed), _options.Prompt,
+        TrainingRequest request = new(checkpoint, _options.ModelPath, rows, validationRows, _options.ToLoraOptions(), _options.ToTrainingOptions(_seed), _options.Prompt,
             message => channel.Info(MessageSensitivity.UserData, message));
         (LoraAdapter adapter, TrainingSummary summary) = backend.Train(request, progress => Report(channel, progress), cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)
@@ -60,7 +62,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         ReportEnd(channel, summary);
-        QwenLoraTransformer transformer = new(backend, new QwenLoraModel(adapter, baseModel, baseFolder, columns, _options.Prompt, _options.Generation), summary);
+        QwenLoraTransformer transformer = new(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation), summary);
         transformer.GetOutputSchema(input.Schema);
         return transformer;
     }

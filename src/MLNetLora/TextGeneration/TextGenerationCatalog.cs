@@ -1,4 +1,5 @@
 using MLNetLora;
+using MLNetLora.Checkpoints;
 using MLNetLora.TextGeneration;
 
 namespace Microsoft.ML;
@@ -33,14 +34,14 @@ public sealed class TextGenerationCatalog
     /// Says where <c>ml.Model.Load</c> of this MLContext looks first for base checkpoints, before the environment variable MLNETLORA_BASE_MODEL and the recorded location.
     /// May be called several times, for models with several bases: a folder is taken only for models that were trained on exactly that checkpoint.
     /// </summary>
-    /// <param name="folder">A checkpoint folder.</param>
+    /// <param name="folder">A checkpoint folder, or a hub id that the Hugging Face cache of this machine holds.</param>
     public void UseBaseModel(string folder)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
         ContextSettings settings = ContextSettings.Of(_context);
         lock (settings)
         {
-            settings.BaseFolders = [.. settings.BaseFolders, Path.GetFullPath(folder)];
+            settings.BaseFolders = [.. settings.BaseFolders, ModelFolder.IsHubId(folder) && !Directory.Exists(folder) ? folder : Path.GetFullPath(folder)];
         }
     }
 }
@@ -53,7 +54,7 @@ public sealed class TextGenerationTrainers
     internal TextGenerationTrainers(MLContext context) => _context = context;
 
     /// <summary>Fine-tunes a Qwen checkpoint with LoRA; the other overload has every option.</summary>
-    /// <param name="modelPath">The base checkpoint: a Hugging Face folder.</param>
+    /// <param name="modelPath">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
     /// <param name="rank">Rank r of the LoRA factors.</param>
     /// <param name="alpha">The adapter's output is scaled by alpha / rank.</param>
     /// <param name="dropout">Share of the adapter's inputs zeroed in training.</param>

@@ -79,7 +79,7 @@ internal static class TrainingLoop
         return sum / Math.Max(1, labels);
     }
 
-    private static IEnumerable<TrainingRow[]> Order(IReadOnlyList<TrainingRow[]> sequences, TrainingOptions options, int epoch)
+    internal static IEnumerable<TrainingRow[]> Order(IReadOnlyList<TrainingRow[]> sequences, TrainingOptions options, int epoch)
     {
         if (!options.Shuffle)
         {
@@ -87,8 +87,20 @@ internal static class TrainingLoop
         }
 
         TrainingRow[][] order = [.. sequences];
-        new Random(unchecked((options.Seed * 31) + epoch)).Shuffle(order);
-        return order;
+        Random random = new(unchecked((options.Seed * 31) + epoch));
+        random.Shuffle(order);
+        if (!options.GroupByLength)
+        {
+            return order;
+        }
+
+        // Sorted within groups of 50 windows, cut into batches, the batches shuffled: like lengths meet, and long rows still come at any time.
+        int group = (int)Math.Min(int.MaxValue, 50L * options.BatchSize * options.GradientAccumulationSteps);
+        TrainingRow[][][] batches = [.. order.Chunk(group).SelectMany(part => part.OrderByDescending(rows => rows.Sum(row => row.InputIds.Length)).Chunk(options.BatchSize))];
+        TrainingRow[][]? rest = batches.FirstOrDefault(batch => batch.Length < options.BatchSize); // stays last: a short batch inside would shift all others
+        TrainingRow[][][] whole = [.. batches.Where(batch => batch != rest)];
+        random.Shuffle(whole);
+        return whole.Append(rest ?? []).SelectMany(batch => batch);
     }
 
     private static void Check(int step, double loss, ParameterSet parameters)
@@ -98,12 +110,20 @@ internal static class TrainingLoop
             throw new TrainingDivergedException($"The loss of step {step} is {loss}: training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.", step);
         }
 
+        double squares = 0;
         for (long at = 0; at < parameters.Gradients.Length; at += 1 << 26)
         {
-            if (!float.IsFinite(TensorPrimitives.SumOfSquares<float>(parameters.Gradients.Span(at, (int)Math.Min(1 << 26, parameters.Gradients.Length - at)))))
-            {
-                throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.", step);
-            }
+            squares += TensorPrimitives.SumOfSquares<float>(parameters.Gradients.Span(at, (int)Math.Min(1 << 26, parameters.Gradients.Length - at)));
+        }
+
+        if (!double.IsFinite(squares))
+        {
+            throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.", step);
+        }
+
+        if (squares == 0 && loss > 1e-3)
+        {
+            throw new TrainingDivergedException(FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: numbers inside have overflowed and training has diverged. Lower LearningRate."), step);
         }
     }
 }

@@ -61,6 +61,9 @@ public sealed class TrainingOptions
     /// <summary>Whether the rows are shuffled anew each epoch (by <see cref="Seed"/>). Default true.</summary>
     public bool Shuffle { get; set; } = true;
 
+    /// <summary>Puts rows of like length into the same batch, so that less of it is padding; still shuffled by <see cref="Seed"/> (in groups of 50 windows, as transformers' group_by_length). Default false. Needs <see cref="Shuffle"/>.</summary>
+    public bool GroupByLength { get; set; }
+
     /// <summary>Packs rows into sequences of up to this many tokens, longest first; a sequence then counts as one row of a batch. Packed rows do not see each other. Default 0: no packing.</summary>
     public int PackingLength { get; set; }
 
@@ -89,6 +92,7 @@ public sealed class TrainingOptions
         Require(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
         Require(AdamEpsilon > 0, nameof(AdamEpsilon), AdamEpsilon, "a positive number");
         Require(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
+        Require(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
         Require(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
         Require(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");

@@ -27,8 +27,6 @@ internal sealed class FakeBackend : ITextGenerationBackend
     /// <summary>Called within Generate, before it returns.</summary>
     public Action OnGenerate { get; set; } = () => { };
 
-    public string ResolveBaseFolder(string modelPath) => Directory.Exists(modelPath) ? Path.GetFullPath(modelPath) : throw new CheckpointException($"There is no checkpoint folder {modelPath}.");
-
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken)
     {
         Requests.Add(request);
@@ -41,7 +39,7 @@ internal sealed class FakeBackend : ITextGenerationBackend
             progress(made);
         }
 
-        return (TinyCheckpoint.Adapter(request.BaseFolder), new TrainingSummary(steps, cancellationToken.IsCancellationRequested, TimeSpan.FromSeconds(3)));
+        return (TinyCheckpoint.Adapter(request.Base.Folder), new TrainingSummary(steps, cancellationToken.IsCancellationRequested, TimeSpan.FromSeconds(3)));
     }
 
     public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation)

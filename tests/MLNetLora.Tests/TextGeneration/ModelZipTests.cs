@@ -96,7 +96,7 @@ public sealed class ModelZipTests : IDisposable
         string error = string.Join('\n', LoadProbe.Run(zip, "what"));
         Assert.Contains("error: TargetInvocationException: CheckpointException: The model's base checkpoint", error);
         Assert.Contains($"{_bench.BaseFolder} (as given at training, from the working directory): there is no such folder.", error);
-        Assert.Contains("ml.TextGeneration.UseBaseModel(folder) before ml.Model.Load, or with the environment variable MLNETLORA_BASE_MODEL", error);
+        Assert.Contains("ml.TextGeneration.UseBaseModel(folder or hub id) before ml.Model.Load, or with the environment variable MLNETLORA_BASE_MODEL", error);
 
         // One variable for several models: the folder that holds this model's base is taken.
         string other = TinyCheckpoint.Write(_bench.PathOf("other"), weight: 2);
@@ -195,6 +195,12 @@ public sealed class ModelZipTests : IDisposable
     [InlineData("\"instruction\": \"Instruction\"", "\"instruction\": null", "mlnetlora.json cannot be used")]
     [InlineData("\"batch_size\": 8", "\"batch_size\": 0", "BatchSize is 0; it must be at least 1")]
     [InlineData("\"total_size\": ", "\"total_size\": 1", "record of the base checkpoint contradicts itself")]
+    [InlineData("\"location\": \"", "\"location\": \"\", \"x\": \"", "is no path; the zip is damaged")]
+    [InlineData("\"location\": \"", "\"location\": \"\\u0000", "is no path; the zip is damaged")]
+    [InlineData("\"absolute_path\": \"", "\"absolute_path\": \"\\u0000", "is no path; the zip is damaged")]
+    [InlineData("\"size\": ", "\"size\": -1, \"x\": ", "record of the base checkpoint contradicts itself")]
+    [InlineData("\"files\": [", "\"files\": [ null, ", "record of the base checkpoint contradicts itself")]
+    [InlineData("\"files\": [", "\"files\": [ {\"name\":\"a.safetensors\",\"size\":9223372036854775807,\"header_sha256\":\"\",\"sample_sha256\":\"\"}, ", "record of the base checkpoint contradicts itself")]
     [InlineData("{", "", "mlnetlora.json cannot be used")]
     public void A_record_that_was_tampered_with_is_refused(string old, string replacement, string message)
     {
@@ -206,6 +212,28 @@ public sealed class ModelZipTests : IDisposable
         Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(record[..at] + replacement + record[(at + old.Length)..]));
 
         Assert.Contains(message, Refusal<AdapterException>(zip));
+    }
+
+    [Fact]
+    public void A_location_longer_than_any_path_is_refused()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(Record(zip).Replace("\"location\": \"", "\"location\": \"" + new string('x', 100_000), StringComparison.Ordinal)));
+
+        Assert.Contains("is no path; the zip is damaged", Refusal<AdapterException>(zip));
+    }
+
+    [Fact]
+    public void An_index_beside_a_whole_file_is_not_what_is_recorded()
+    {
+        // The engine reads model.safetensors where there is one; the index of shards that are gone must not count.
+        File.WriteAllText(Path.Combine(_bench.BaseFolder, "model.safetensors.index.json"), """{"weight_map":{"model.norm.weight":"model-00001-of-00002.safetensors"}}""");
+        using QwenLoraTransformer model = _bench.Fit();
+
+        string zip = _bench.Save(model);
+        Assert.Contains("\"name\": \"model.safetensors\"", Record(zip));
+        Assert.Equal(_bench.BaseFolder, Load(zip, out _).BaseFolder);
     }
 
     [Fact]

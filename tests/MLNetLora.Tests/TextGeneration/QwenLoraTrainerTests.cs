@@ -30,7 +30,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Assert.Equal([("what", "a", "1"), ("why", null, "2"), ("who", "c", "3")], request.Rows.Select(row => (row.Instruction, row.Input, row.Output)));
         Assert.Equal(("when", "d", "4"), request.ValidationRows!.Select(row => (row.Instruction, row.Input, row.Output)).Single());
         Assert.Equal((4, 1e-3, "Be brief.", 64), (request.Lora.Rank, request.Training.LearningRate, request.Prompt.SystemPrompt, request.Prompt.MaximumSequenceLength));
-        Assert.Equal(_bench.BaseFolder, request.BaseFolder);
+        Assert.Equal((_bench.BaseFolder, _bench.BaseFolder), (request.Base.Folder, request.BaseName));
         Assert.Equal(3, model.TrainingSummary!.Steps.Count);
     }
 
@@ -196,6 +196,13 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Refused("BatchSize is 0", options => options.BatchSize = 0);
         Refused("TopP is 0", options => options.Generation.TopP = 0);
         Refused("AnswerColumnName is empty", options => options.AnswerColumnName = "");
+        Refused("LabelScope is 7; it must be Answer or Everything", options => options.LabelScope = (MLNetLora.Text.LabelScope)7);
+        Refused("RankPattern is null", options => options.RankPattern = null!);
+        Refused("AlphaPattern is null", options => options.AlphaPattern = null!);
+        Refused("Alpha is Infinity; it must be a positive number", options => options.Alpha = double.PositiveInfinity);
+        Refused("Alpha is -Infinity; it must be a positive number", options => options.Alpha = float.NegativeInfinity);
+        Refused("Alpha is NaN; it must be a positive number", options => options.Alpha = double.NaN);
+        Refused("Dropout is Infinity", options => options.Dropout = double.PositiveInfinity);
         Refused("must be three columns", options => options.OutputColumnName = "Instruction");
     }
 
@@ -238,6 +245,49 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Assert.Equal(0.05, _bench.Backend.Requests[0].Lora.Dropout);
     }
 
+    [Theory]
+    [InlineData(0.1f, 0.1)]
+    [InlineData(0.1, 0.1)]
+    [InlineData(16, 16)]
+    [InlineData(1234567.5, 1234567.5)]
+    [InlineData(1073741824, 1073741824)]
+    [InlineData(1e30f, 1.0000000150474662e30)]
+    [InlineData(1e300, 1e300)]
+    [InlineData(1.1754943508222875e-38, 1.1754943508222875e-38)]
+    public void A_number_that_is_more_than_a_short_literal_stays_what_it_is(double given, double handedOn) =>
+        Assert.Equal(handedOn, new QwenLoraTrainer.Options { Alpha = given }.ToLoraOptions().Alpha);
+
+    [Fact]
+    public void A_checkpoint_that_cannot_be_used_is_told_before_anything_is_trained()
+    {
+        string Refusal() => Assert.Throws<CheckpointException>(() => _bench.Fit()).Message;
+        string weights = Path.Combine(_bench.BaseFolder, "model.safetensors");
+        string index = weights + ".index.json";
+
+        File.Move(weights, Path.Combine(_bench.BaseFolder, "pytorch_model.bin"));
+        Assert.Contains($"{_bench.BaseFolder} has neither model.safetensors nor model.safetensors.index.json. It holds .bin files, which are Python pickles", Refusal());
+        File.WriteAllText(index, "[]]");
+        Assert.Contains($"{index} is not valid JSON", Refusal());
+        File.WriteAllText(index, "{}");
+        Assert.Contains($"{index} has no weight_map", Refusal());
+        File.WriteAllText(index, """{"weight_map":{"model.norm.weight":"../model.safetensors"}}""");
+        Assert.Contains("only plain file names beside the index are allowed", Refusal());
+        File.Delete(Path.Combine(_bench.BaseFolder, "config.json"));
+        Assert.Contains($"{Path.Combine(_bench.BaseFolder, "config.json")} cannot be read", Refusal());
+        Directory.Delete(_bench.BaseFolder, recursive: true);
+        Assert.Contains($"There is no folder '{_bench.BaseFolder}'", Refusal());
+        Assert.Empty(_bench.Backend.Requests);
+    }
+
+    [Fact]
+    public void Weights_in_a_file_that_could_not_be_found_again_are_refused_before_anything_is_trained()
+    {
+        TinyCheckpoint.Shard(_bench.BaseFolder, "weights.bin");
+
+        Assert.Contains("keeps weights in 'weights.bin'", Assert.Throws<CheckpointException>(() => _bench.Fit()).Message);
+        Assert.Empty(_bench.Backend.Requests);
+    }
+
     [Fact]
     public void The_short_overload_has_the_defaults_of_the_options()
     {
@@ -245,7 +295,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         using QwenLoraTransformer fully = _bench.Fit();
         TrainingRequest[] requests = [.. _bench.Backend.Requests];
 
-        Assert.Equivalent(requests[1] with { Rows = [], Notice = Console.WriteLine }, requests[0] with { Rows = [], Notice = Console.WriteLine }, strict: true);
+        Assert.Equivalent(requests[1] with { Base = requests[0].Base, Rows = [], Notice = Console.WriteLine }, requests[0] with { Rows = [], Notice = Console.WriteLine }, strict: true);
         Assert.Equal(fully.Columns, shortly.Columns);
     }
 

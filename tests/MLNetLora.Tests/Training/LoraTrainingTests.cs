@@ -118,6 +118,32 @@ public sealed class LoraTrainingTests : IDisposable
     }
 
     [Fact]
+    public void Grouping_by_length_puts_like_lengths_together_and_loses_no_row()
+    {
+        Random random = new(9);
+        TrainingRow[] rows = [.. Enumerable.Range(0, 39).Select(i => TinyModel.Row(random, 4 + (i * 7 % 40)))];
+        long Padding(bool grouped)
+        {
+            TrainingOptions options = Change(o => (o.BatchSize, o.GradientAccumulationSteps, o.NumberOfEpochs, o.GroupByLength) = (4, 1, 2, grouped));
+            List<TrainingRow[]> seen = [.. TrainingLoop.Order([.. rows.Select(row => new[] { row })], options, epoch: 1)];
+            Assert.Equal(rows.OrderBy(row => row.GetHashCode()), seen.Select(sequence => sequence[0]).OrderBy(row => row.GetHashCode()));
+            return seen.Select(sequence => sequence[0].InputIds.Length).Chunk(4).Sum(batch => (batch.Max() * (long)batch.Length) - batch.Sum());
+        }
+
+        Assert.True(Padding(grouped: true) * 4 < Padding(grouped: false));
+        Assert.Contains("GroupByLength", Assert.Throws<OptionException>(() => Train(Change(o => (o.GroupByLength, o.Shuffle) = (true, false)))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_gradient_that_vanishes_by_overflow_is_a_divergence()
+    {
+        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() =>
+            Train(Change(o => (o.LearningRate, o.NumberOfEpochs, o.MaximumGradientNorm) = (1e18, 20, 0)), Lora with { TargetModules = ["q_proj", "v_proj"] }));
+        Assert.True(error.Step > 1);
+        Assert.NotNull(error.LastGoodAdapter);
+    }
+
+    [Fact]
     public void Warm_up_can_be_a_share_of_the_steps() =>
         Assert.Equal([0, 0.5, 1], Train(Change(o => o.WarmupRatio = 0.2)).Summary.Steps.Take(3).Select(step => Math.Round(step.LearningRate / 5e-3, 9)));
 
