@@ -18,4 +18,21 @@ Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Descriptio
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
 Command generation = new("generation", "Prefill and decode") { model, prompt, tokens, together, threads };
 generation.SetAction(p => GenerationBench.Run(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads)));
-return new RootCommand("Measures MLNetLora beside floors and peers") { training, generation }.Parse(args).Invoke();
+
+Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
+Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };
+Option<int> rounds = new("--rounds") { DefaultValueFactory = _ => 5, Description = "Measurements of each kind; the median is shown" };
+Option<string?> peer = new("--peer") { Description = "Command that starts tokenizers_peer.py on the same tokenizer" };
+Command text = new("text", "Encoding speed on data files, beside Hugging Face tokenizers") { tokenizer, data, rounds, peer };
+text.SetAction(p => TextBench.Run(p.GetValue(tokenizer)!, p.GetValue(data)!, p.GetValue(rounds), p.GetValue(peer)));
+
+Option<int> capacity = new("--length") { DefaultValueFactory = _ => 2048, Description = "Tokens per packed sequence" };
+Option<int> padded = new("--batch") { DefaultValueFactory = _ => 4, Description = "Rows per padded batch, for comparison" };
+Command packing = new("packing", "How full packed sequences of data files are, beside padded batches") { tokenizer, data, capacity, padded };
+packing.SetAction(p => PackingBench.Run(p.GetValue(tokenizer)!, p.GetValue(data)!, p.GetValue(capacity), p.GetValue(padded)));
+
+Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, Description = "Size of the generated JSONL file" };
+Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
+dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
+
+return new RootCommand("Measures MLNetLora beside floors and peers") { training, generation, text, packing, dataset }.Parse(args).Invoke();

@@ -97,6 +97,19 @@ public sealed class ConversationFormatter
         }
     }
 
+    /// <summary>The rows of a data set on several threads, in the order of the data set and read while they are enumerated; a few hundred are in memory at a time.</summary>
+    /// <param name="rows">The data set's rows; see <see cref="Dataset"/>.</param>
+    /// <param name="scope">Which tokens of a conversation are learned.</param>
+    /// <param name="maximumLength">See <see cref="TokenizeRows(DatasetRow, LabelScope, int)"/>.</param>
+    /// <param name="threads">How many threads; 0 takes all cores.</param>
+    /// <exception cref="DatasetException">A file is wrong, or the template refuses a conversation; raised when the enumeration comes to that row.</exception>
+    public IEnumerable<TokenizedRow> TokenizeRows(IEnumerable<DatasetRow> rows, LabelScope scope, int maximumLength, int threads = 0)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        return ParallelRows.Convert(rows, row => TokenizeRows(row, scope, maximumLength), threads).SelectMany(parts => parts);
+    }
+
     /// <summary>The tokens of a conversation with their labels, in one row as the template writes it.</summary>
     /// <param name="conversation">A conversation with an assistant's message in it. Messages behind the last one that may be learned are left out, except where everything is learned.</param>
     /// <param name="scope">Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows(Conversation, LabelScope, int)"/>.</param>

@@ -1,0 +1,34 @@
+using System.Diagnostics;
+using System.Globalization;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Bench;
+
+/// <summary>How much of a training step is useful tokens: packed sequences beside padded batches of the same rows.</summary>
+internal static class PackingBench
+{
+    public static void Run(string folder, string[] files, int capacity, int batch)
+    {
+        ConversationFormatter formatter = new(QwenTokenizer.Load(folder), ChatTemplate.Load(folder));
+        TrainingRow[] rows = [.. formatter.TokenizeRows(Dataset.Read(files), LabelScope.Answer, capacity).Select(row => row.Row)];
+        long tokens = rows.Sum(row => (long)row.InputIds.Length);
+        Packing.BestFitDecreasing(rows, capacity);
+        long begun = Stopwatch.GetTimestamp();
+        IReadOnlyList<TrainingRow[]> sequences = Packing.BestFitDecreasing(rows, capacity);
+        TimeSpan time = Stopwatch.GetElapsedTime(begun);
+        int fullest = sequences.Max(sequence => sequence.Sum(row => row.InputIds.Length));
+
+        TrainingRow[] shuffled = [.. rows];
+        new Random(1).Shuffle(shuffled);
+        Print($"rows                         {rows.Length}, {tokens} tokens, longest {rows.Max(row => row.InputIds.Length)}, {(double)tokens / rows.Length:F1} on average");
+        Print($"packed at {capacity,-19}{sequences.Count} sequences, {100.0 * tokens / ((long)sequences.Count * capacity):F2}% of the capacity filled, fullest {fullest}, {time.TotalMilliseconds:F1} ms");
+        Print($"fewest possible              {(tokens + capacity - 1) / capacity} sequences, {100.0 * tokens / ((tokens + capacity - 1) / capacity * capacity):F2}%");
+        Print($"padded, shuffled batches     {batch} rows: {100.0 * tokens / Padded(shuffled):F2}% of the positions are tokens");
+        Print($"padded, grouped by length    {batch} rows: {100.0 * tokens / Padded(shuffled.OrderBy(row => row.InputIds.Length)):F2}%");
+
+        long Padded(IEnumerable<TrainingRow> order) => order.Chunk(batch).Sum(part => (long)part.Length * part.Max(row => row.InputIds.Length));
+    }
+
+    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
+}
