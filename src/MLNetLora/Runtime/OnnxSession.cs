@@ -34,7 +34,7 @@ internal sealed class OnnxSession : IDisposable
         options.IntraOpNumThreads = threads;
         options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR;
         options.AddSessionConfigEntry("session.disable_prepacking", "1"); // prepacked weights are private copies
-        options.AddSessionConfigEntry("session.set_denormal_as_zero", "1");
+        // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.
         options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
         if (artifact.WeightsFolder is string folder)
         {

@@ -33,12 +33,11 @@ internal sealed class QwenLoraBackend : ITextGenerationBackend
 
     private static List<TrainingRow> Tokenize(InstructionFormatter formatter, IReadOnlyList<InstructionRow> rows, string what, TrainingRequest request, Preflight preflight)
     {
-        TokenizedRow[] tokenized = new TokenizedRow[rows.Count];
-        Parallel.For(0, rows.Count, i =>
+        TokenizedRow[] tokenized = [.. ParallelRows.Convert(rows, row =>
         {
-            TrainingRow row = formatter.Tokenize(rows[i], request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report);
-            tokenized[i] = new TokenizedRow(row, report);
-        });
+            TrainingRow ids = formatter.Tokenize(row, request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report);
+            return new TokenizedRow(ids, report);
+        }, request.Training.Threads)];
         for (int i = 0; i < tokenized.Length; i++)
         {
             if (tokenized[i].Report.IsAnswerCutOff)

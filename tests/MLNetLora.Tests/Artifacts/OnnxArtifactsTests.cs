@@ -53,5 +53,24 @@ public sealed class OnnxArtifactsTests
         Assert.All(trainable, name => Assert.Contains(model.Graph.Input, input => input.Name == name));
     }
 
+    [Fact]
+    public void Sessions_leave_the_floating_point_mode_of_their_caller_alone()
+    {
+        float smallest = 0;
+        Thread thread = new(() =>
+        {
+            using (MLNetLora.Inference.CausalLanguageModel model = new(Checkpoint.Open(Repository.Nano), threads: 1))
+            {
+                model.Generate([[1, 2, 3]], new MLNetLora.Inference.GenerationOptions { MaximumNewTokens = 2 });
+            }
+
+            // A denormal number: zero where the thread has been switched to flush them.
+            smallest = float.Epsilon * (smallest + 1);
+        });
+        thread.Start();
+        thread.Join();
+        Assert.NotEqual(0, smallest);
+    }
+
     private static TrainingTarget Target() => TrainingTarget.Lora(Checkpoint.Open(Repository.Nano), new LoraOptions { Rank = 8, TargetModules = ["q_proj", "v_proj"] });
 }
