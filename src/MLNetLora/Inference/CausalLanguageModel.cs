@@ -38,6 +38,7 @@ public sealed class CausalLanguageModel : IDisposable
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0)
     {
         adapter?.RequireFit(checkpoint);
+        _ = ReadAhead.Start(checkpoint);
         Checkpoint = checkpoint;
         Adapter = adapter;
         _session = new OnnxSession(InferenceModel.Build(checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)]), SessionUse.Generation, threads);

@@ -27,6 +27,11 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>Builds the graphs and creates the sessions; the parameters start at zero and are filled by the caller.</summary>
     public TrainingSession(TrainingTarget target, TrainingOptions options)
     {
+        if (target.Checkpoint is not null)
+        {
+            _ = ReadAhead.Start(target.Checkpoint);
+        }
+
         _target = target;
         _options = options;
         _chunks = TrainingModel.LossChunks(target.Config);

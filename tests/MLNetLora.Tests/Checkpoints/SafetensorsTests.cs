@@ -39,6 +39,16 @@ public sealed class SafetensorsTests
         Assert.Single(Directory.GetFiles(folder.Path));
     }
 
+    [Fact]
+    public async Task Reading_ahead_reads_every_file_and_fails_on_none()
+    {
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.File("base"));
+        Assert.Equal(new FileInfo(folder.File("base/model.safetensors")).Length, await MLNetLora.Runtime.ReadAhead.Start(checkpoint));
+        File.Delete(folder.File("base/model.safetensors"));
+        Assert.Equal(0, await MLNetLora.Runtime.ReadAhead.Start(checkpoint));
+    }
+
     private static float RoundToBFloat16(float value)
     {
         // The nearest of the two neighbours, found by distance in double.
