@@ -27,7 +27,13 @@ public sealed class HubModelTests
         IDataView rows = ml.Data.LoadFromEnumerable<Row>([new("What is the code word?", "", "The code word is heron.")]);
         using QwenLoraTransformer model = ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
         {
-            ModelPath = HubId, Rank = 4, Dropout = 0, GradientAccumulationSteps = 1, NumberOfEpochs = 3, LearningRate = 5e-3, Generation = new GenerationOptions { MaximumNewTokens = 8 },
+            ModelPath = HubId,
+            Rank = 4,
+            Dropout = 0,
+            GradientAccumulationSteps = 1,
+            NumberOfEpochs = 3,
+            LearningRate = 5e-3,
+            Generation = new GenerationOptions { MaximumNewTokens = 8 },
         }).Fit(rows);
         Assert.Equal(snapshot, model.BaseFolder);
         Assert.Equal(HubId, model.Adapter.BaseModel);
