@@ -12,13 +12,14 @@ internal static class GemmFloor
     /// <summary>Seconds of the fastest of some runs, and the floating-point operations of one.</summary>
     /// <param name="target">What is trained.</param>
     /// <param name="checkpointing">Whether blocks are recomputed.</param>
+    /// <param name="plan">How the graph is cut.</param>
     /// <param name="sizes">Sizes of the symbolic dimensions: batch, sequence, tokens, labels, ….</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="runs">Runs after one to warm up.</param>
-    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, IReadOnlyDictionary<string, long> sizes, int threads, int runs)
+    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes, int threads, int runs)
     {
         GraphBuilder step = new("training");
-        TrainingModel.Training(target, checkpointing, step);
+        TrainingModel.Training(target, checkpointing, plan, step);
         GraphBuilder floor = new("floor");
         GraphWeights weights = new(floor, target.Checkpoint);
         Dictionary<string, Value> inputs = [];

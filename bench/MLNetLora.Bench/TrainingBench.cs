@@ -25,12 +25,13 @@ internal static class TrainingBench
             int[] ids = [.. Enumerable.Range(0, length).Select(_ => random.Next(checkpoint.Config.VocabSize))];
             return new TrainingRow(ids, [.. ids.Select((id, i) => i < length * (1 - labelled) ? TrainingRow.Ignore : id)]);
         })];
-        Batch data = Batch.Of(rows);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, [.. rows.Select(row => new[] { row })], [], new TrainingOptions { BatchSize = batch });
+        Batch data = Batch.Of(rows, plan.Attention);
         List<double> seconds = [];
         double first;
         float loss = 0;
         double ready;
-        using (TrainingSession session = new(target, options))
+        using (TrainingSession session = new(target, options, plan))
         {
             ready = (DateTime.Now - started).TotalSeconds;
             LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, checkpoint, 1));
@@ -51,17 +52,24 @@ internal static class TrainingBench
         }
 
         long peak = memory.Peak;
-        int labels = (data.LabelIds.Length + TrainingModel.LossChunks(checkpoint.Config) - 1) / TrainingModel.LossChunks(checkpoint.Config);
+        int labels = (data.LabelIds.Length + plan.Loss - 1) / plan.Loss;
+        long queries = data.Length / plan.Attention;
         Dictionary<string, long> sizes = new()
         {
             ["batch"] = batch,
-            ["sequence"] = length,
-            ["tokens"] = batch * length,
-            ["labels"] = data.LabelIds.Length,
+            ["sequence"] = data.Length,
+            ["tokens"] = batch * data.Length,
+            ["labels"] = labels * plan.Loss,
             ["chunk"] = labels,
-            ["group_rows"] = (long)length * checkpoint.Config.NumAttentionHeads / checkpoint.Config.NumKeyValueHeads,
+            ["query_chunk"] = queries,
+            ["group_rows"] = queries * checkpoint.Config.NumAttentionHeads / checkpoint.Config.NumKeyValueHeads,
         };
-        (double floor, double flops) = GemmFloor.Measure(target, checkpointing, sizes, threads, steps);
+        for (int i = 0; i < plan.Attention; i++)
+        {
+            sizes[$"seen_{i}"] = (i + 1) * queries;
+        }
+
+        (double floor, double flops) = GemmFloor.Measure(target, checkpointing, plan, sizes, threads, steps);
         double best = seconds.Min();
         double median = seconds.Order().ElementAt(seconds.Count / 2);
         Print($"model                        {checkpoint.Folder}");

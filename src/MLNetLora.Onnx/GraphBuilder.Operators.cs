@@ -134,9 +134,29 @@ public sealed partial class GraphBuilder
         return Node("Concat", [.. parts], parts[0].Type, shape, "", ("axis", (long)axis));
     }
 
-    /// <summary>x cut along axis 0 into equal parts (the last may be shorter).</summary>
-    public Value[] Split(Value x, int parts, Dimension part) =>
-        Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[part, .. x.Shape.Skip(1)], (string?)null), parts)], "", ("axis", 0L), ("num_outputs", (long)parts));
+    /// <summary>Split into equal parts along an axis.</summary>
+    /// <param name="x">Tensor whose size on the axis is a multiple of <paramref name="parts"/>.</param>
+    /// <param name="parts">Number of parts.</param>
+    /// <param name="part">Size of a part.</param>
+    /// <param name="axis">The axis.</param>
+    public Value[] Split(Value x, int parts, Dimension part, int axis = 0) =>
+        Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null), parts)], "", ("axis", (long)axis), ("num_outputs", (long)parts));
+
+    /// <summary>The part of one axis from start (included) to end (excluded), both run-time vectors of one element.</summary>
+    public Value Slice(Value x, Value start, Value end, int axis, Dimension size) =>
+        Node("Slice", [x, start, end, Int64s(axis)], x.Type, [.. x.Shape.Take(axis), size, .. x.Shape.Skip(axis + 1)]);
+
+    /// <summary>0, 1, … up to a run-time size without axes: [size], 64-bit.</summary>
+    public Value Range(Value size, Dimension name) => Node("Range", [Int64(0), size, Int64(1)], ElementType.Int64, [name]);
+
+    /// <summary>a ≥ b, broadcast.</summary>
+    public Value GreaterOrEqual(Value a, Value b) => Node("GreaterOrEqual", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
+
+    /// <summary>Both true, broadcast.</summary>
+    public Value And(Value a, Value b) => Node("And", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
+
+    /// <summary>a where the condition holds, b elsewhere; a and b have no axes.</summary>
+    public Value Where(Value condition, Value a, Value b) => Node("Where", [condition, a, b], a.Type, condition.Shape);
 
     /// <summary>A tensor of zeros with a shape computed at run time.</summary>
     public Value Zeros(Value sizes, IReadOnlyList<Dimension> shape) => Node("ConstantOfShape", [sizes], ElementType.Float32, shape);

@@ -13,6 +13,8 @@ namespace MLNetLora.Onnx;
 /// ONNX Runtime runs nodes in reversed depth-first order from the outputs, the output whose node stands last in the file first.
 /// Nodes made inside <see cref="AtEnd"/> are therefore written after all others, the group made first standing last:
 /// in a backward pass the last layer's gradients, made first, are then computed first and its activations are freed.
+/// The shape of every value is written, with its symbols: the runtime gives the memory of a value that is done with to the next of the same shape, and looks for
+/// one at a cost that grows with the square of the number of nodes where shapes are unknown. A symbol must therefore stand for one size in the whole graph.
 /// </remarks>
 public sealed partial class GraphBuilder
 {
@@ -23,6 +25,7 @@ public sealed partial class GraphBuilder
     private readonly List<NodeProto> _body = [];
     private readonly List<List<NodeProto>> _endGroups = [];
     private readonly List<NodeProto> _tail = [];
+    private readonly List<ValueInfoProto> _infos = [];
     private readonly Dictionary<string, int> _names = [];
     private readonly Dictionary<string, Value> _constants = [];
     private List<NodeProto>? _group;
@@ -134,6 +137,7 @@ public sealed partial class GraphBuilder
         Value[] values = [.. outputs.Select((output, i) => new Value(output.Name is null ? Unique(op + i) : Claim(output.Name), output.Type, [.. output.Shape]))];
         node.Output.AddRange(values.Select(value => value.Name));
         (_group ?? _body).Add(node);
+        _infos.AddRange(values.Select(value => Describe(value.Name, value.Type, value.Shape)));
         return values;
     }
 
@@ -148,6 +152,8 @@ public sealed partial class GraphBuilder
         }
 
         graph.Node.AddRange(_tail);
+        HashSet<string> outputs = [.. graph.Output.Select(output => output.Name)];
+        graph.ValueInfo.AddRange(_infos.Where(info => !outputs.Contains(info.Name)));
 
         ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
@@ -173,6 +179,7 @@ public sealed partial class GraphBuilder
         NodeProto node = MakeNode(op, inputs, domain, attributes);
         node.Output.Add(output);
         (_group ?? _body).Add(node);
+        _infos.Add(Describe(output, type, shape));
         return new Value(output, type, [.. shape]);
     }
 

@@ -28,8 +28,12 @@ public sealed class FiniteDifferenceTests
             (t, v) => Rope.Apply(t, v["x"], v["positions"], v["cos"], v["sin"]), Fixed: ["cos", "sin"]),
         new("Heads split", r => new() { ["x"] = Data.Random(r, B * S, H * D), ["sizes"] = new([B, S, H, D], [4], ElementType.Int64) }, (t, v) => Heads.Split(t, v["x"], v["sizes"], [B, S, H, D])),
         new("Heads swap and merge", r => new() { ["x"] = Data.Random(r, B, H, S, D) }, (t, v) => Heads.Merge(t, Heads.Swap(t, v["x"]), "rows")),
-        new("Attention, grouped", r => AttentionInputs(r, KV), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
-        new("Attention, a key head for each", r => AttentionInputs(r, H), (t, v) => Attention.Apply(t, v["q"], v["k"], v["v"], v["bias"]), Fixed: ["bias"]),
+        new("Attention, grouped", r => AttentionInputs(r, KV, S), (t, v) => Attend(t, v, 1)),
+        new("Attention, a key head for each", r => AttentionInputs(r, H, S), (t, v) => Attend(t, v, 1)),
+        new("Attention in chunks", r => AttentionInputs(r, KV, 6), (t, v) => Attend(t, v, 3)),
+        new("Attention in chunks, a key head for each, recomputed", r => AttentionInputs(r, H, 6), (t, v) => Attend(t, v, 3, recompute: true)),
+        new("Attention, recomputed", r => AttentionInputs(r, KV, 6), (t, v) => Attend(t, v, 1, recompute: true)),
+        new("CausalMask", r => AttentionInputs(r, KV, 6), (t, v) => Attend(t, v, 2)),
         new("SwiGlu", r => new() { ["gate"] = Data.Random(r, S, N), ["up"] = Data.Random(r, S, N) }, (t, v) => SwiGlu.Apply(t, v["gate"], v["up"])),
         new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 4], [3], ElementType.Int64) }, (t, v) => Rows.Apply(t, v["x"], v["indices"])),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true, Fixed: ["weights"]),
@@ -127,13 +131,16 @@ public sealed class FiniteDifferenceTests
         return inputs;
     }
 
-    private static Dictionary<string, Data> AttentionInputs(Random r, long kv) => new()
+    private static Dictionary<string, Data> AttentionInputs(Random r, long kv, long length) => new()
     {
-        ["q"] = Data.Random(r, B, H, S, D),
-        ["k"] = Data.Random(r, B, kv, S, D),
-        ["v"] = Data.Random(r, B, kv, S, D),
-        ["bias"] = new([.. Enumerable.Range(0, (int)(S * S)).Select(i => i % S <= i / S ? 0f : -1e30f)], [1, 1, S, S]),
+        ["q"] = Data.Random(r, B, H, length, D),
+        ["k"] = Data.Random(r, B, kv, length, D),
+        ["v"] = Data.Random(r, B, kv, length, D),
+        ["first"] = new([.. Enumerable.Range(0, (int)(B * length)).Select(i => i % length >= 3 && i >= length ? 3f : 0f)], [B, length], ElementType.Int64), // the second row is packed from two
     };
+
+    private static Value Attend(Tape tape, Dictionary<string, Value> v, int chunks, bool recompute = false) =>
+        Attention.Apply(tape, v["q"], v["k"], v["v"], CausalMask.Build(tape.Graph, v["first"], chunks), recompute);
 
     private static Dictionary<string, Data> CrossEntropyInputs(Random r) => new()
     {

@@ -37,7 +37,7 @@ internal static class LogitsRun
     public static (double Loss, float[] Logits) Run(Checkpoint checkpoint, LoraAdapter? adapter, Batch batch)
     {
         TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0);
-        using OnnxSession session = new(TrainingModel.Evaluation(target, logits: true), SessionUse.Training, 1);
+        using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
         using GraphInputs shared = new(target.Config);
         Dictionary<string, OrtValue> inputs = [];
         List<OrtValue> owned = [];

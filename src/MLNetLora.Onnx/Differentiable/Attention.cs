@@ -2,9 +2,10 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): P = softmax(α q kᵀ + bias), y = P v, α = 1/√d.
-/// The g query heads that share a key head are laid out as one matrix of g·sequence rows, so keys are never repeated and
+/// The g query heads that share a key head are laid out as one matrix of g·chunk rows, so keys are never repeated and
 /// the sums over the group in dk and dv are part of the matrix products.
 /// dv = Pᵀ dy,  dP = dy vᵀ,  dS = P∘(dP − Σ dy∘y),  dq = α dS k,  dk = α dSᵀ q.
+/// Queries are worked off in the chunks of the mask, forward from the first and backward from the last, one chunk's matrices at a time.
 /// </summary>
 public static class Attention
 {
@@ -13,40 +14,107 @@ public static class Attention
     /// <param name="q">[batch, heads, sequence, d].</param>
     /// <param name="k">[batch, kv, sequence, d], kv dividing heads.</param>
     /// <param name="v">[batch, kv, sequence, d].</param>
-    /// <param name="bias">[batch or 1, 1, sequence, sequence], 0 where a query sees a key and very negative elsewhere.</param>
+    /// <param name="mask">What each query sees, and the chunks.</param>
+    /// <param name="recompute">Makes P a second time in the backward pass instead of keeping it: memory then grows with the sequence and not with its square.</param>
     /// <returns>[batch, heads, sequence, d].</returns>
-    public static Value Apply(Tape tape, Value q, Value k, Value v, Value bias)
+    public static Value Apply(Tape tape, Value q, Value k, Value v, CausalMask mask, bool recompute = false)
     {
         GraphBuilder g = tape.Graph;
+        int chunks = mask.Biases.Count;
         (Dimension batch, Dimension heads, Dimension sequence, Dimension d) = (q.Shape[0], q.Shape[1], q.Shape[2], q.Shape[3]);
-        Dimension kv = k.Shape[1];
-        Dimension rows = heads == kv ? sequence : "group_rows"; // g·sequence
+        (Dimension kv, Dimension chunk) = (k.Shape[1], chunks == 1 ? sequence : "query_chunk");
+        Dimension rows = heads == kv ? chunk : "group_rows"; // g·chunk
         float alpha = (float)(1 / Math.Sqrt(d.Size));
 
-        Value grouped = Group(q); // [batch, kv, g·sequence, d]
-        Value scores = g.MatMul(grouped, k, transB: true, alpha: alpha); // [batch, kv, g·sequence, sequence]
-        scores = g.Reshape(scores, [0, heads.Size, -1, 0], [batch, heads, sequence, sequence]); // the bias is the same for all heads
-        Value p = g.Softmax(g.Add(scores, bias)); // [batch, heads, sequence, sequence]
-        p = g.Reshape(p, [0, kv.Size, -1, 0], [batch, kv, rows, sequence]); // [batch, kv, g·sequence, sequence]
-        Value y = g.MatMul(p, v); // [batch, kv, g·sequence, d]
-        Value result = Ungroup(y); // [batch, heads, sequence, d]
+        Value[] kept = new Value[chunks];
+        Value[] ys = Chunks(q);
+        for (int i = 0; i < chunks; i++)
+        {
+            kept[i] = Probabilities(i, Group(ys[i])); // [batch, kv, g·chunk, seen]
+            ys[i] = Ungroup(g.MatMul(kept[i], Seen(i, v))); // [batch, heads, chunk, d]
+        }
+
+        Value result = chunks == 1 ? ys[0] : g.Concat(ys, 2, sequence); // [batch, heads, sequence, d]
         return tape.Record(result, [q, k, v], dresult =>
         {
-            Value dy = Group(dresult); // [batch, kv, g·sequence, d]
-            tape.AddGradient(v, () => g.MatMul(p, dy, transA: true)); // [batch, kv, sequence, d]
-            if (!tape.Needs(q) && !tape.Needs(k))
+            bool scores = tape.Needs(q) || tape.Needs(k);
+            Value[] dys = Chunks(dresult); // [batch, heads, chunk, d]
+            Value[] qs = recompute || tape.Needs(k) ? Chunks(q) : [];
+            Value[] outs = scores ? Chunks(result) : [];
+            Value[] dqs = new Value[chunks];
+            Running dk = new(g, mask, sequence);
+            Running dv = new(g, mask, sequence);
+            Value? sizes = recompute ? g.Shape(Group(dys[^1])) : null; // (batch, kv, g·chunk, d), known when the backward pass arrives here
+            for (int i = chunks - 1; i >= 0; i--)
             {
-                return;
+                // A chunk takes its sizes from what the one before it has computed, so that it starts when that one is done and its matrices are freed.
+                Value dy = Group(dys[i], sizes); // [batch, kv, g·chunk, d]
+                Value? query = qs.Length == 0 ? null : Group(qs[i], sizes); // [batch, kv, g·chunk, d]
+                Value p = recompute ? Probabilities(i, query!) : kept[i]; // [batch, kv, g·chunk, seen]
+                List<Value> done = [dy];
+                if (tape.Needs(v))
+                {
+                    done.Add(dv.Add(i, g.MatMul(p, dy, transA: true))); // [batch, kv, seen, d]
+                }
+
+                if (scores)
+                {
+                    Value dp = g.MatMul(dy, Seen(i, v), transB: true); // [batch, kv, g·chunk, seen]
+                    Value mean = g.ReduceSum(g.Mul(dy, Group(outs[i], sizes)), [-1], keepAxes: true); // [batch, kv, g·chunk, 1]
+                    Value ds = g.Mul(p, g.Sub(dp, mean)); // [batch, kv, g·chunk, seen]
+                    if (tape.Needs(q))
+                    {
+                        Value dquery = g.MatMul(ds, Seen(i, k), alpha: alpha); // [batch, kv, g·chunk, d]
+                        dqs[i] = Ungroup(dquery); // [batch, heads, chunk, d]
+                        done.Add(dquery);
+                    }
+
+                    if (tape.Needs(k))
+                    {
+                        done.Add(dk.Add(i, g.MatMul(ds, query!, transA: true, alpha: alpha))); // [batch, kv, seen, d]
+                    }
+                }
+
+                sizes = i > 0 ? g.Gather(g.Concat([.. done.Select(g.Shape)], 0, 4 * done.Count), g.Int64s(0, 1, 2, 3)) : null; // those of dy
             }
 
-            Value dp = g.MatMul(dy, v, transB: true); // [batch, kv, g·sequence, sequence]
-            Value mean = g.ReduceSum(g.Mul(dy, y), [-1], keepAxes: true); // [batch, kv, g·sequence, 1]
-            Value ds = g.Mul(p, g.Sub(dp, mean)); // [batch, kv, g·sequence, sequence]
-            tape.AddGradient(q, () => Ungroup(g.MatMul(ds, k, alpha: alpha))); // [batch, heads, sequence, d]
-            tape.AddGradient(k, () => g.MatMul(ds, grouped, transA: true, alpha: alpha)); // [batch, kv, sequence, d]
+            tape.AddGradient(q, () => chunks == 1 ? dqs[0] : g.Concat(dqs, 2, sequence)); // [batch, heads, sequence, d]
+            tape.AddGradient(k, dk.Whole); // [batch, kv, sequence, d]
+            tape.AddGradient(v, dv.Whole); // [batch, kv, sequence, d]
         });
 
-        Value Group(Value x) => heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
-        Value Ungroup(Value x) => heads == kv ? x : g.Reshape(x, [0, heads.Size, -1, d.Size], [batch, heads, sequence, d]);
+        Value Probabilities(int i, Value query)
+        {
+            Value s = g.MatMul(query, Seen(i, k), transB: true, alpha: alpha); // [batch, kv, g·chunk, seen]
+            Dimension seen = s.Shape[3];
+            s = g.Reshape(s, [0, heads.Size, -1, 0], [batch, heads, chunk, seen]); // the bias is the same for all heads
+            Value p = g.Softmax(g.Add(s, mask.Biases[i])); // [batch, heads, chunk, seen]
+            return g.Reshape(p, [0, kv.Size, -1, 0], [batch, kv, rows, seen]);
+        }
+
+        Value[] Chunks(Value x) => chunks == 1 ? [x] : g.Split(x, chunks, chunk, 2);
+        Value Seen(int i, Value x) => i == chunks - 1 ? x : g.Slice(x, mask.Ends[0], mask.Ends[i + 1], 2, $"seen_{i}"); // [batch, kv, seen, d]
+        Value Group(Value x, Value? sizes = null) => sizes is not null ? g.Reshape(x, sizes, [batch, kv, rows, d]) : heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
+        Value Ungroup(Value x) => heads == kv ? x : g.Reshape(x, [0, heads.Size, -1, d.Size], [batch, heads, chunk, d]);
+    }
+
+    /// <summary>The gradient of the keys or values: every chunk adds to those that it sees, the last chunk, which sees all, first.</summary>
+    private sealed class Running(GraphBuilder g, CausalMask mask, Dimension sequence)
+    {
+        private readonly List<Value> _parts = []; // of the keys that no further chunk sees, the last ones first
+        private Value? _sum;
+
+        public Value Add(int chunk, Value part)
+        {
+            if (_sum is not null)
+            {
+                _parts.Add(g.Slice(_sum, mask.Ends[chunk + 1], mask.Ends[chunk + 2], 2, "query_chunk")); // [batch, kv, chunk, d]
+                part = g.Add(g.Slice(_sum, mask.Ends[0], mask.Ends[chunk + 1], 2, part.Shape[2]), part); // [batch, kv, seen, d]
+            }
+
+            return _sum = part;
+        }
+
+        public Value Whole() => _parts.Count == 0 ? _sum! : g.Concat([_sum!, .. Enumerable.Reverse(_parts)], 2, sequence); // [batch, kv, sequence, d]
     }
 }

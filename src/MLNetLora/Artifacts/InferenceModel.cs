@@ -38,8 +38,9 @@ internal static class InferenceModel
             PositionIds = positions,
             RopeCos = cos,
             RopeSin = sin,
+            OutputRows = last,
         };
-        Value x = Rows.Apply(tape, model.Body(checkpointing: false), last); // [batch, hidden]
+        Value x = model.Body(checkpointing: false); // [batch, hidden]
         Value logits = graph.Gemm(model.Norm("model.norm", x), model.Head.Read(graph), transB: true); // [batch, vocabulary]
         graph.Output("logits", logits);
         return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);

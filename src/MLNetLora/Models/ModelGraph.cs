@@ -40,8 +40,11 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     /// <summary>[positions, d/2].</summary>
     public required Value RopeSin { get; init; }
 
-    /// <summary>Emits embedding and blocks: → [tokens, hidden], before the last norm.</summary>
-    /// <param name="checkpointing">Recomputes each block in the backward pass.</param>
+    /// <summary>[rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.</summary>
+    public required Value OutputRows { get; init; }
+
+    /// <summary>Emits embedding and blocks: → [rows, hidden], before the last norm.</summary>
+    /// <param name="checkpointing">Recomputes each block in the backward pass, but for the last, whose backward pass begins where its forward pass ends.</param>
     public Value Body(bool checkpointing)
     {
         Value ids = Graph.Reshape(InputIds, [-1], ["tokens"]); // [tokens]
@@ -50,7 +53,7 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
         {
             int layer = i;
             using IDisposable scope = Graph.Scope($"layer.{layer}");
-            x = checkpointing
+            x = checkpointing && layer < Config.NumHiddenLayers - 1
                 ? Tape.Checkpoint(x, (tape, input) => Architecture.Block(this with { Tape = tape }, layer, input))
                 : Architecture.Block(this, layer, x);
         }
@@ -66,10 +69,17 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     {
         Weight weight = Required(module + ".weight");
         Weight? bias = Weights(module + ".bias");
-        return Loras.TryGetValue(module, out AttachedLora? lora)
-            ? Lora.Apply(Tape, x, weight, bias, lora.A, lora.B, (float)lora.Module.Scaling, lora.Mask, lora.KeptScale)
-            : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
+        if (!Loras.TryGetValue(module, out AttachedLora? lora))
+        {
+            return Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
+        }
+
+        Value? mask = lora.Mask is not null && x.Shape[0] != lora.Mask.Shape[0] ? Graph.Gather(lora.Mask, OutputRows) : lora.Mask; // [rows, in] behind OutputOnly
+        return Lora.Apply(Tape, x, weight, bias, lora.A, lora.B, (float)lora.Module.Scaling, mask, lora.KeptScale);
     }
+
+    /// <summary>In the last block the rows whose output is asked for, in others all: [tokens, n] → [rows, n] or [tokens, n].</summary>
+    public Value OutputOnly(int layer, Value x) => layer == Config.NumHiddenLayers - 1 ? Rows.Apply(Tape, x, OutputRows) : x;
 
     /// <summary>A norm by module name, over the last axis.</summary>
     public Value Norm(string module, Value x) => RmsNorm.Apply(Tape, x, Required(module + ".weight"), Config.RmsNormEps);

@@ -37,21 +37,21 @@ internal static class Qwen3
         Value k = m.Norm($"{p}.k_norm", m.ToHeads(m.Linear($"{p}.k_proj", x), c.NumKeyValueHeads)); // [batch, kv, sequence, d]
         Value v = m.ToHeads(m.Linear($"{p}.v_proj", x), c.NumKeyValueHeads); // [batch, kv, sequence, d]
         Value y = m.Attend(layer, m.Rope(q), m.Rope(k), v); // [batch, heads, sequence, d]
-        return m.Linear($"{p}.o_proj", m.FromHeads(y)); // [tokens, hidden]
+        return m.Linear($"{p}.o_proj", m.OutputOnly(layer, m.FromHeads(y))); // [rows, hidden]
     }
 
     private static Value Mlp(ModelGraph m, int layer, Value x)
     {
         string p = $"model.layers.{layer}.mlp";
-        Value gate = m.Linear($"{p}.gate_proj", x); // [tokens, hidden] -> [tokens, intermediate]
-        Value up = m.Linear($"{p}.up_proj", x); // [tokens, intermediate]
-        return m.Linear($"{p}.down_proj", SwiGlu.Apply(m.Tape, gate, up)); // [tokens, hidden]
+        Value gate = m.Linear($"{p}.gate_proj", x); // [rows, hidden] -> [rows, intermediate]
+        Value up = m.Linear($"{p}.up_proj", x); // [rows, intermediate]
+        return m.Linear($"{p}.down_proj", SwiGlu.Apply(m.Tape, gate, up)); // [rows, hidden]
     }
 
     private static Value Block(ModelGraph m, int layer, Value x)
     {
         string p = $"model.layers.{layer}";
-        x = Residual.Apply(m.Tape, x, Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [tokens, hidden]
-        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [tokens, hidden]
+        x = Residual.Apply(m.Tape, m.OutputOnly(layer, x), Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [rows, hidden]
+        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [rows, hidden]
     }
 }

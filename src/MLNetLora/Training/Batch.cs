@@ -14,13 +14,15 @@ namespace MLNetLora.Training;
 internal sealed record Batch(int Rows, int Length, long[] InputIds, long[] PositionIds, long[] LabelPositions, long[] LabelIds, int[]? Segments, int Tokens)
 {
     /// <summary>A batch of single rows.</summary>
-    public static Batch Of(IEnumerable<TrainingRow> rows) => Of([.. rows.Select(row => new[] { row })]);
+    public static Batch Of(IEnumerable<TrainingRow> rows, int multiple = 1) => Of([.. rows.Select(row => new[] { row })], multiple);
 
     /// <summary>Pads sequences to the longest of them. Under a causal mask padding on the right is never seen by a token, so any id will do.</summary>
     /// <param name="sequences">Each with the rows packed into it; no loss crosses a border, since the first token of a row has no label.</param>
-    public static Batch Of(IReadOnlyList<TrainingRow[]> sequences)
+    /// <param name="multiple">The length becomes a multiple of this.</param>
+    public static Batch Of(IReadOnlyList<TrainingRow[]> sequences, int multiple = 1)
     {
-        int length = sequences.Max(rows => rows.Sum(row => row.InputIds.Length));
+        int longest = sequences.Max(rows => rows.Sum(row => row.InputIds.Length));
+        int length = (longest + multiple - 1) / multiple * multiple;
         long[] ids = new long[sequences.Count * length];
         long[] positions = new long[sequences.Count * length];
         int[]? segments = sequences.Any(rows => rows.Length > 1) ? new int[sequences.Count * length] : null;

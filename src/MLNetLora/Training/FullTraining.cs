@@ -27,11 +27,12 @@ public static class FullTraining
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);
-        using TrainingSession session = new(TrainingTarget.Full(config), options);
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
+        using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options));
         Initialize(session.Parameters, options.Seed, initial);
         try
         {
-            return TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
+            return TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
         }
         finally
         {

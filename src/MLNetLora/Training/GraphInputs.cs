@@ -4,15 +4,11 @@ using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
 
-/// <summary>Inputs that training and evaluation graphs share: rotary tables made once, attention biases remembered while the length stays.</summary>
+/// <summary>Inputs that training and evaluation graphs share; the rotary tables are made once.</summary>
 internal sealed class GraphInputs(QwenConfig config) : IDisposable
 {
-    private const float Masked = -1e30f; // far below any score, and no infinity that could turn into NaN
-
     private readonly List<OrtValue> _tables = [];
-    private readonly Dictionary<int, OrtValue> _biases = [];
     private int _tableLength;
-    private int _biasLength;
 
     /// <summary>The windows that the layers have; int.MaxValue for full attention.</summary>
     private IEnumerable<int> Windows => config.SlidingWindows.Select(window => window ?? int.MaxValue).Distinct();
@@ -41,15 +37,10 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
         Own("label_ids", Tensors.Of(ids, labels));
         Own("label_weights", Tensors.Of(weights, labels));
         RopeTables(batch.Length, inputs);
-        if (batch.Segments is null)
-        {
-            Biases(batch.Length, inputs);
-            return;
-        }
-
         foreach (int window in Windows)
         {
-            Own(BiasName(window), Tensors.Of(BlockDiagonal(batch, window), batch.Rows, 1, batch.Length, batch.Length));
+            int rows = batch.Segments is null ? 1 : batch.Rows; // without packing every row sees the same
+            Own(window == int.MaxValue ? "first_keys" : "sliding_first_keys", Tensors.Of(FirstKeys(batch, rows, window), rows, batch.Length));
         }
 
         void Own(string name, OrtValue value)
@@ -60,16 +51,7 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _tables.ForEach(table => table.Dispose());
-        foreach (OrtValue bias in _biases.Values)
-        {
-            bias.Dispose();
-        }
-    }
-
-    private static string BiasName(int window) => window == int.MaxValue ? "attention_bias" : "sliding_attention_bias";
+    public void Dispose() => _tables.ForEach(table => table.Dispose());
 
     private void RopeTables(int length, Dictionary<string, OrtValue> inputs)
     {
@@ -87,60 +69,21 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
         inputs["rope_sin"] = _tables[1];
     }
 
-    private void Biases(int length, Dictionary<string, OrtValue> inputs)
-    {
-        if (length != _biasLength)
-        {
-            foreach (OrtValue bias in _biases.Values)
-            {
-                bias.Dispose();
-            }
-
-            _biases.Clear();
-            _biasLength = length;
-            foreach (int window in Windows)
-            {
-                _biases[window] = Tensors.Of(Causal(length, window), 1, 1, length, length);
-            }
-        }
-
-        foreach ((int window, OrtValue bias) in _biases)
-        {
-            inputs[BiasName(window)] = bias;
-        }
-    }
-
-    /// <summary>A query sees itself and what came before it, as far back as the window reaches (int.MaxValue: all).</summary>
-    private static float[] Causal(int length, int window)
-    {
-        float[] bias = new float[length * length];
-        for (int i = 0; i < length; i++)
-        {
-            Span<float> row = bias.AsSpan(i * length, length);
-            row[(i + 1)..].Fill(Masked);
-            row[..Math.Max(0, i + 1 - window)].Fill(Masked);
-        }
-
-        return bias;
-    }
-
-    /// <summary>As <see cref="Causal"/>, but nothing is seen across the border of a packed row.</summary>
-    private static float[] BlockDiagonal(Batch batch, int window)
+    /// <summary>The first key that each query sees: the start of its packed row, or as far back as the window reaches (int.MaxValue: all).</summary>
+    private static long[] FirstKeys(Batch batch, int rows, int window)
     {
         int length = batch.Length;
-        float[] bias = new float[batch.Rows * length * length];
-        for (int r = 0; r < batch.Rows; r++)
+        long[] firsts = new long[rows * length];
+        for (int r = 0; r < rows; r++)
         {
-            ReadOnlySpan<int> segments = batch.Segments.AsSpan(r * length, length);
+            ReadOnlySpan<int> segments = batch.Segments is null ? default : batch.Segments.AsSpan(r * length, length);
             for (int i = 0, start = 0; i < length; i++)
             {
-                start = i > 0 && segments[i] != segments[i - 1] ? i : start;
-                Span<float> row = bias.AsSpan(((r * length) + i) * length, length);
-                row[(i + 1)..].Fill(Masked);
-                row[..Math.Max(start, i + 1 - window)].Fill(Masked);
+                start = i > 0 && !segments.IsEmpty && segments[i] != segments[i - 1] ? i : start;
+                firsts[(r * length) + i] = Math.Max(start, i + 1 - window);
             }
         }
 
-        return bias;
+        return firsts;
     }
 }

@@ -32,11 +32,12 @@ public static class LoraTraining
         initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
-        using TrainingSession session = new(target, options);
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
+        using TrainingSession session = new(target, options, TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options));
         LoraParameters.Load(session.Parameters, start);
         try
         {
-            TrainingSummary summary = TrainingLoop.Run(session, rows, validation ?? [], options, progress, cancellation);
+            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
             return (Snapshot(), summary);
         }
         catch (TrainingDivergedException e)

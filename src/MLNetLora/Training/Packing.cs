@@ -5,6 +5,10 @@ namespace MLNetLora.Training;
 /// <summary>Puts several short rows into one sequence, so that little of a batch is padding. Rows are never cut, and never see each other (see <see cref="GraphInputs"/>).</summary>
 internal static class Packing
 {
+    /// <summary>The sequences that batches are made of: packed where <see cref="TrainingOptions.PackingLength"/> says so, else one for each row.</summary>
+    public static IReadOnlyList<TrainingRow[]> Sequences(IReadOnlyList<TrainingRow> rows, TrainingOptions options) =>
+        options.PackingLength > 0 ? BestFitDecreasing(rows, options.PackingLength) : [.. rows.Select(row => new[] { row })];
+
     /// <summary>Best-fit decreasing: the longest row first, each into the fullest sequence that still has room.</summary>
     /// <param name="rows">Rows.</param>
     /// <param name="capacity">Tokens per sequence; a longer row gets a sequence of its own.</param>

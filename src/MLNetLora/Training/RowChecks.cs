@@ -44,9 +44,8 @@ internal static class RowChecks
     public static void CheckSizes(IReadOnlyList<TrainingRow> rows, QwenConfig config, TrainingOptions options)
     {
         long length = Math.Max(rows.Max(row => row.InputIds.Length), options.PackingLength);
-        long biases = length * length * (options.PackingLength > 0 ? options.BatchSize : 1);
         long widest = length * options.BatchSize * Math.Max(config.IntermediateSize, config.HiddenSize);
-        if (biases > Array.MaxLength || widest > Array.MaxLength)
+        if (widest > Array.MaxLength)
         {
             throw new OptionException($"Batches of {options.BatchSize} x {length} tokens are too large; lower BatchSize, PackingLength or MaximumSequenceLength.");
         }

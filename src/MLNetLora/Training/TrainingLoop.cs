@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using System.Numerics.Tensors;
+using MLNetLora.Artifacts;
+using MLNetLora.Models;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -9,11 +11,10 @@ internal static class TrainingLoop
 {
     /// <summary>Runs until all steps are made or the token is cancelled; the parameters are then those of the last whole step.</summary>
     /// <exception cref="TrainingDivergedException">The loss or a gradient is not a finite number; the parameters are still those of the step before.</exception>
-    public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow> rows, IReadOnlyList<TrainingRow> validation,
+    public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation,
         TrainingOptions options, Action<TrainingProgress>? progress, CancellationToken cancellation)
     {
         Stopwatch watch = Stopwatch.StartNew();
-        IReadOnlyList<TrainingRow[]> sequences = options.PackingLength > 0 ? Packing.BestFitDecreasing(rows, options.PackingLength) : [.. rows.Select(row => new[] { row })];
         int total = Schedule.TotalSteps(sequences.Count, options);
         int perEpoch = Schedule.StepsPerEpoch(sequences.Count, options);
         int batchesPerEpoch = (sequences.Count + options.BatchSize - 1) / options.BatchSize;
@@ -24,7 +25,7 @@ internal static class TrainingLoop
             foreach (TrainingRow[][] window in Order(sequences, options, epoch).Chunk((int)Math.Min(int.MaxValue, (long)options.BatchSize * options.GradientAccumulationSteps)))
             {
                 TimeSpan begun = watch.Elapsed;
-                Batch[] batches = [.. window.Chunk(options.BatchSize).Select(Batch.Of)];
+                Batch[] batches = [.. window.Chunk(options.BatchSize).Select(rows => Batch.Of(rows, session.Plan.Attention))];
                 long labels = batches.Sum(batch => (long)batch.LabelIds.Length);
                 double loss = 0;
                 foreach (Batch batch in batches)
@@ -59,6 +60,15 @@ internal static class TrainingLoop
         return new TrainingSummary(steps, WasCancelled: false, watch.Elapsed);
     }
 
+    /// <summary>How to cut the graphs for the largest batches that these sequences can meet in.</summary>
+    public static ChunkPlan Plan(QwenConfig config, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation, TrainingOptions options)
+    {
+        IReadOnlyList<TrainingRow[]>[] sets = [sequences, [.. validation.Select(row => new[] { row })]];
+        return ChunkPlan.For(config,
+            sets.Max(set => set.Select(rows => rows.Sum(row => row.InputIds.Length)).DefaultIfEmpty().Max()),
+            sets.Max(set => set.Select(rows => rows.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum()));
+    }
+
     /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>
     /// <returns>The loss in nats; null when the token was cancelled on the way.</returns>
     public static double? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
@@ -71,7 +81,7 @@ internal static class TrainingLoop
                 return null;
             }
 
-            Batch batch = Batch.Of(chunk);
+            Batch batch = Batch.Of(chunk, session.Plan.Attention);
             sum += session.Evaluate(batch);
             labels += batch.LabelIds.Length;
         }

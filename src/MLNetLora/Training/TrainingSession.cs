@@ -9,7 +9,6 @@ internal sealed class TrainingSession : IDisposable
 {
     private readonly TrainingTarget _target;
     private readonly TrainingOptions _options;
-    private readonly int _chunks;
     private readonly GraphInputs _inputs;
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
@@ -25,7 +24,7 @@ internal sealed class TrainingSession : IDisposable
     private long _microBatch;
 
     /// <summary>Builds the graphs and creates the sessions; the parameters start at zero and are filled by the caller.</summary>
-    public TrainingSession(TrainingTarget target, TrainingOptions options)
+    public TrainingSession(TrainingTarget target, TrainingOptions options, ChunkPlan plan)
     {
         if (target.Checkpoint is not null)
         {
@@ -34,11 +33,11 @@ internal sealed class TrainingSession : IDisposable
 
         _target = target;
         _options = options;
-        _chunks = TrainingModel.LossChunks(target.Config);
+        Plan = plan;
         _inputs = new GraphInputs(target.Config);
         _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.Seed) : null;
         Parameters = new ParameterSet(target.Trainables);
-        _training = new OnnxSession(TrainingModel.Training(target, options.ActivationCheckpointing), SessionUse.Training, options.Threads);
+        _training = new OnnxSession(TrainingModel.Training(target, options.ActivationCheckpointing, plan), SessionUse.Training, options.Threads);
         _optimizer = new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {
@@ -58,6 +57,9 @@ internal sealed class TrainingSession : IDisposable
         }
     }
 
+    /// <summary>How the graphs are cut; the length of a batch must be a multiple of <see cref="ChunkPlan.Attention"/>.</summary>
+    public ChunkPlan Plan { get; }
+
     /// <summary>The trainable tensors.</summary>
     public ParameterSet Parameters { get; }
 
@@ -71,7 +73,7 @@ internal sealed class TrainingSession : IDisposable
         List<OrtValue> owned = [];
         try
         {
-            _inputs.Add(batch, 1f / Math.Max(1, windowLabels), _chunks, inputs, owned);
+            _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan.Loss, inputs, owned);
             for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
             {
                 int tokens = batch.Rows * batch.Length;
@@ -128,12 +130,12 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>Sum of the token losses of a batch, without dropout; the evaluation session is made at the first call.</summary>
     public double Evaluate(Batch batch)
     {
-        _evaluation ??= new OnnxSession(TrainingModel.Evaluation(_target), SessionUse.Training, _options.Threads);
+        _evaluation ??= new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads);
         Dictionary<string, OrtValue> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _trainingInputs[tensor.Name]);
         List<OrtValue> owned = [];
         try
         {
-            _inputs.Add(batch, 1f, _chunks, inputs, owned);
+            _inputs.Add(batch, 1f, Plan.Loss, inputs, owned);
             _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_trainingOutputs["loss"]]);
             return _loss.Span(0, 1)[0];
         }

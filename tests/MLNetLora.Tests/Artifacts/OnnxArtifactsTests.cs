@@ -12,8 +12,8 @@ public sealed class OnnxArtifactsTests
 {
     private static readonly Dictionary<string, Func<ModelArtifact>> s_artifacts = new()
     {
-        ["training_model.onnx"] = () => TrainingModel.Training(Target(), checkpointing: false),
-        ["eval_model.onnx"] = () => TrainingModel.Evaluation(Target()),
+        ["training_model.onnx"] = () => TrainingModel.Training(Target(), checkpointing: false, ChunkPlan.Whole),
+        ["eval_model.onnx"] = () => TrainingModel.Evaluation(Target(), ChunkPlan.Whole),
         ["optimizer_model.onnx"] = () => OptimizerModel.Build(1, new TrainingOptions()),
         ["inference_model.onnx"] = () => InferenceModel.Build(Checkpoint.Open(Repository.Nano), Target().Loras),
     };

@@ -18,10 +18,10 @@ public sealed class FullGradientTests
         using TemporaryFolder folder = new();
         TinyModel.WriteConfig(folder.Path, modelType, tied);
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder.Path));
-        using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing });
+        using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing }, tied ? ChunkPlan.Whole : new ChunkPlan(2, 3, RecomputeAttention: checkpointing));
         Random random = new(3);
         TinyModel.Fill(session.Parameters, random);
-        Batch batch = Batch.Of([TinyModel.Row(random, 9), TinyModel.Row(random, 6)]);
+        Batch batch = Batch.Of([TinyModel.Row(random, 9), TinyModel.Row(random, 6)], session.Plan.Attention);
         session.Accumulate(batch, batch.LabelIds.Length);
         foreach (TrainableTensor tensor in target.Trainables)
         {
@@ -51,25 +51,27 @@ public sealed class FullGradientTests
     }
 
     [Theory]
-    [InlineData("qwen2")]
-    [InlineData("qwen3")]
-    public void Packed_rows_give_the_loss_and_gradients_of_the_same_rows_apart(string modelType)
+    [InlineData("qwen2", 1)]
+    [InlineData("qwen3", 1)]
+    [InlineData("qwen2", 4)]
+    [InlineData("qwen3", 4)]
+    public void Packed_rows_give_the_loss_and_gradients_of_the_same_rows_apart(string modelType, int chunks)
     {
         using TemporaryFolder folder = new();
         TinyModel.WriteConfig(folder.Path, modelType, tied: true, slidingWindow: 4);
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder.Path));
-        using TrainingSession session = new(target, new TrainingOptions { Threads = 1 });
+        using TrainingSession session = new(target, new TrainingOptions { Threads = 1 }, new ChunkPlan(chunks, chunks, RecomputeAttention: chunks > 1));
         Random random = new(5);
         TinyModel.Fill(session.Parameters, random);
         TrainingRow[] rows = [.. Enumerable.Range(0, 7).Select(i => TinyModel.Row(random, 3 + i))];
         long labels = rows.Sum(row => (long)row.LabelTokens);
 
-        double apart = rows.Sum(row => session.Accumulate(Batch.Of([row]), labels));
+        double apart = rows.Sum(row => session.Accumulate(Batch.Of([row], chunks), labels));
         float[] expected = session.Parameters.Gradients.Span(0, (int)session.Parameters.Gradients.Length).ToArray();
         session.Parameters.Gradients.Clear();
         IReadOnlyList<TrainingRow[]> packed = Packing.BestFitDecreasing(rows, 16);
         Assert.True(packed.Count < rows.Length && packed.Any(sequence => sequence.Length > 1));
-        double together = session.Accumulate(Batch.Of(packed), labels);
+        double together = session.Accumulate(Batch.Of(packed, chunks), labels);
         Assert.Equal(apart, together, 1e-5);
         Assert.True(GoldenFile.RelativeError(session.Parameters.Gradients.Span(0, expected.Length), expected) < 1e-5);
     }

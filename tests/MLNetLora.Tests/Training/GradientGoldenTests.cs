@@ -13,9 +13,17 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void Gradients_equal_PEFT(bool checkpointing)
+    public void Gradients_equal_PEFT(bool checkpointing) => Compare(checkpointing ? "gradients (recomputed)" : "gradients", checkpointing, ChunkPlan.Whole);
+
+    [Theory]
+    [InlineData(2, false)]
+    [InlineData(3, true)]
+    public void Gradients_equal_PEFT_in_chunks(int chunks, bool recompute) =>
+        Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute, new ChunkPlan(chunks, chunks, recompute));
+
+    private void Compare(string title, bool checkpointing, ChunkPlan plan)
     {
-        GoldenReport report = new(checkpointing ? "gradients (recomputed)" : "gradients", output);
+        GoldenReport report = new(title, output);
         foreach (string modelFolder in Golden.Folders("gradients"))
         {
             foreach (string folder in Directory.EnumerateDirectories(modelFolder).Order(StringComparer.Ordinal))
@@ -36,11 +44,11 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                     [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
 
                 TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options with { Dropout = 0 });
-                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing });
+                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing }, plan);
                 LoraParameters.Load(session.Parameters, adapter);
                 GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));
                 GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
-                Batch batch = Batch.Of(input.Rows());
+                Batch batch = Batch.Of(input.Rows(), plan.Attention);
                 float loss = session.Accumulate(batch, batch.LabelIds.Length);
                 float wantLoss = expected.Floats("loss")[0];
                 report.Compare($"{name} loss", Math.Abs(loss - wantLoss) / wantLoss, 1e-5);
