@@ -57,11 +57,7 @@ public sealed class CausalLanguageModel : IDisposable
             Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
         }
 
-        _rounded?.FreePacked(() =>
-        {
-            using KeyValueCache cache = new(checkpoint.Config, 1, 1);
-            return Run(cache, [[1]], [new Row([1], new GenerationOptions(), 1)]);
-        });
+        _rounded?.FreePacked(() => Logits([1]));
     }
 
     /// <summary>The base.</summary>
@@ -126,6 +122,13 @@ public sealed class CausalLanguageModel : IDisposable
             // A row that has ended repeats its last token until the others are done; its cache grows no further.
             step = [.. rows.Select(row => new[] { row.Ids[^1] })];
         }
+    }
+
+    /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
+    internal float[] Logits(int[] prompt)
+    {
+        using KeyValueCache cache = new(Checkpoint.Config, 1, prompt.Length);
+        return Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)]);
     }
 
     /// <inheritdoc/>
