@@ -5,37 +5,154 @@ using MLNetLora.Inference;
 
 namespace MLNetLora.Bench;
 
-/// <summary>Prefill and decode speed of a checkpoint folder, one prompt at a time and several at once. Random prompts; ends of text are not waited for but cut by the number of tokens.</summary>
+/// <summary>What to generate: random prompts; ends of text are not waited for but cut by the number of tokens.</summary>
+/// <param name="Model">Checkpoint folder.</param>
+/// <param name="Prompt">Tokens of a prompt.</param>
+/// <param name="Tokens">Tokens to generate for each.</param>
+/// <param name="Together">Prompts at once.</param>
+/// <param name="Threads">Threads; 0 takes all cores.</param>
+/// <param name="Rounds">Measurements of each kind; the median counts.</param>
+internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, int Together, int Threads, int Rounds);
+
+/// <summary>One precision's speeds, tokens per second.</summary>
+/// <param name="Precision">How the weights were held.</param>
+/// <param name="Load">Seconds from the opened checkpoint to a model that can generate.</param>
+/// <param name="Prefill">Tokens of one prompt up to its first new token.</param>
+/// <param name="Decode">One prompt, from the second new token on.</param>
+/// <param name="OneByOne">New tokens of all prompts, one prompt after the other, prefill counted.</param>
+/// <param name="AtOnce">The same prompts and tokens as one batch, prefill counted.</param>
+/// <param name="DecodeAtOnce">The batch from the second new tokens on.</param>
+/// <param name="PrivateBytes">Anonymous memory of the process with the model loaded, before the first prompt, beyond what there was without it.</param>
+/// <param name="PeakBytes">Highest private memory of the process, loading and the batch included.</param>
+internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double OneByOne, double AtOnce, double DecodeAtOnce, long PrivateBytes, long PeakBytes);
+
+/// <summary>llama.cpp on the same weights, and the precision of ours that it stands beside.</summary>
+internal sealed record GenerationPeer(WeightPrecision Precision, double Prefill, double Decode);
+
+/// <summary>Prefill and decode speed of a checkpoint folder, one prompt at a time and several at once, beside llama.cpp's.</summary>
 internal static class GenerationBench
 {
-    public static void Run(string model, int prompt, int tokens, int together, int threads)
+    /// <summary>Measures and prints.</summary>
+    /// <param name="setting">What to generate.</param>
+    /// <param name="llama">Command that starts llama-bench, to which -m FILE -t … -p … -n … is added; null for no peer.</param>
+    /// <param name="ggufs">Files for it: those of float32, 8 and 4 bits.</param>
+    /// <param name="profile">Prints the most expensive operators and nodes, too.</param>
+    public static void Run(GenerationSetting setting, string? llama, string[] ggufs, bool profile)
     {
-        using PeakMemory memory = new();
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
-        long begun = Stopwatch.GetTimestamp();
-        using CausalLanguageModel lm = new(checkpoint, threads: threads);
-        double load = Stopwatch.GetElapsedTime(begun).TotalSeconds;
-        Random random = new(1);
-        int[][] prompts = [.. Enumerable.Range(0, together).Select(_ => Enumerable.Range(0, prompt).Select(_ => random.Next(checkpoint.Config.VocabSize)).ToArray())];
-        Time(1, 2);
-        (double first, double one) = (Time(1, 1), Time(1, tokens));
-        (double firstMany, double many) = (Time(together, 1), Time(together, tokens));
-        double decodeOne = (tokens - 1) / (one - first);
-        double decodeMany = together * (tokens - 1) / (many - firstMany);
-        Print($"model                        {checkpoint.Folder}");
-        Print($"session                      {load:F1} s");
-        Print($"prefill                      {prompt / first:F1} tokens/s, {prompt} tokens");
-        Print($"decode, one prompt           {decodeOne:F1} tokens/s");
-        Print($"decode, {together} prompts at once   {decodeMany:F1} tokens/s, {decodeMany / decodeOne:F1} x");
-        Print($"peak private memory          {memory.Peak / 1e9:F2} GB");
-
-        double Time(int rows, int count)
+        Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
+        Print($"weights       load s  prefill  decode  {setting.Together,3} one by one  at once    ratio  decode at once  private GB  peak GB");
+        foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
         {
-            long start = Stopwatch.GetTimestamp();
-            lm.Generate(prompts[..rows], new GenerationOptions { MaximumNewTokens = count, BatchSize = rows });
-            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+            // The peer runs before and after, so that both see the machine's faster and slower minutes.
+            GenerationPeer? before = Peer(precision, llama, ggufs, setting);
+            GenerationResult ours = Measure(setting, precision);
+            GenerationPeer? after = Peer(precision, llama, ggufs, setting);
+            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.OneByOne,15:F1} {ours.AtOnce,8:F1} {ours.AtOnce / ours.OneByOne,7:F1}x {ours.DecodeAtOnce,15:F1} {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2}");
+            if (before is not null && after is not null)
+            {
+                (double prefill, double decode) = ((before.Prefill + after.Prefill) / 2, (before.Decode + after.Decode) / 2);
+                Print($"  llama.cpp          {prefill,8:F1} {decode,7:F1}   ratio: prefill {ours.Prefill / prefill:F2}, decode {ours.Decode / decode:F2}");
+            }
+        }
+
+        if (profile)
+        {
+            foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+            {
+                Profile(setting, precision, 1).Print($"{precision}, prefill");
+                Profile(setting, precision, setting.Tokens).Print($"{precision}, prefill and {setting.Tokens - 1} decodes");
+            }
         }
     }
+
+    /// <summary>Loads a checkpoint with a precision and measures it.</summary>
+    internal static GenerationResult Measure(GenerationSetting setting, WeightPrecision precision)
+    {
+        GC.Collect();
+        long without = PeakMemory.Now();
+        using PeakMemory memory = new();
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
+        long begun = Stopwatch.GetTimestamp();
+        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision);
+        double load = Stopwatch.GetElapsedTime(begun).TotalSeconds;
+        long loaded = PeakMemory.Now() - without;
+        int[][] prompts = Prompts(setting, checkpoint);
+        Time(1, 2);
+        List<double> first = [], one = [], firstMany = [], many = [], each = [];
+        for (int round = 0; round < setting.Rounds; round++)
+        {
+            first.Add(Time(1, 1));
+            one.Add(Time(1, setting.Tokens));
+            firstMany.Add(Time(setting.Together, 1));
+            many.Add(Time(setting.Together, setting.Tokens));
+            each.Add(prompts.Sum(prompt => Seconds([prompt], setting.Tokens)));
+        }
+
+        long generated = (long)setting.Together * setting.Tokens;
+        return new GenerationResult(precision, load, setting.Prompt / Median(first), (setting.Tokens - 1) / (Median(one) - Median(first)), generated / Median(each), generated / Median(many),
+            (generated - setting.Together) / (Median(many) - Median(firstMany)), loaded, memory.Peak);
+
+        double Time(int rows, int count) => Seconds(prompts[..rows], count);
+
+        double Seconds(int[][] rows, int count)
+        {
+            long start = Stopwatch.GetTimestamp();
+            IReadOnlyList<GeneratedIds> answers = lm.Generate(rows, new GenerationOptions { MaximumNewTokens = count }, vocabularyLimit: Limit(checkpoint));
+            double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+            return answers.All(answer => answer.Ids.Count == count) ? seconds : throw new InvalidOperationException("An answer ended early; the figures would not be comparable.");
+        }
+    }
+
+    /// <summary>Where generation of one prompt spends its time.</summary>
+    internal static ProfileTable Profile(GenerationSetting setting, WeightPrecision precision, int tokens) => ProfileTable.Of(() =>
+    {
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
+        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision);
+        lm.Generate(Prompts(setting, checkpoint)[..1], new GenerationOptions { MaximumNewTokens = tokens });
+    }, "inference_model");
+
+    /// <summary>One run of llama-bench; null where there is no command or no file for this precision.</summary>
+    internal static GenerationPeer? Peer(WeightPrecision precision, string? llama, string[] ggufs, GenerationSetting setting)
+    {
+        if (llama is null || (int)precision >= ggufs.Length)
+        {
+            return null;
+        }
+
+        string[] command = llama.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        int threads = setting.Threads == 0 ? Environment.ProcessorCount : setting.Threads;
+        ProcessStartInfo start = new(command[0], [.. command[1..], "-m", ggufs[(int)precision], "-t", $"{threads}", "-p", $"{setting.Prompt}", "-n", $"{setting.Tokens}", "-r", "3", "-o", "csv"])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{llama} did not start.");
+        process.ErrorDataReceived += (_, _) => { };
+        process.BeginErrorReadLine();
+        string[][] rows = [.. process.StandardOutput.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(',').Select(cell => cell.Trim('"', '\r')).ToArray())];
+        process.WaitForExit();
+        if (process.ExitCode != 0 || rows.Length < 3)
+        {
+            throw new InvalidOperationException($"{llama} ended with {process.ExitCode} and {rows.Length} lines; a header and two rows were expected.");
+        }
+
+        int prompt = Array.IndexOf(rows[0], "n_prompt");
+        int speed = Array.IndexOf(rows[0], "avg_ts") - rows[0].Length; // counted from the end: the processor's name may hold a comma
+        return new GenerationPeer(precision, Speed(rows.First(row => row[prompt + row.Length - rows[0].Length] != "0" && row != rows[0])), Speed(rows.Last()));
+
+        double Speed(string[] row) => double.Parse(row[row.Length + speed], CultureInfo.InvariantCulture);
+    }
+
+    private static int[][] Prompts(GenerationSetting setting, Checkpoint checkpoint)
+    {
+        Random random = new(1);
+        return [.. Enumerable.Range(0, setting.Together).Select(_ => Enumerable.Range(0, setting.Prompt).Select(_ => random.Next(Limit(checkpoint))).ToArray())];
+    }
+
+    // Below every end of text, so that no answer ends early.
+    private static int Limit(Checkpoint checkpoint) => checkpoint.Config.EosTokenIds.Append(checkpoint.Config.VocabSize).Min();
+
+    private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
 
     private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

@@ -14,7 +14,8 @@ internal sealed class PeakMemory : IDisposable
 
     public void Dispose() => _timer.Dispose();
 
-    private static long Now()
+    /// <summary>Private memory at this moment, in bytes.</summary>
+    public static long Now()
     {
         if (!OperatingSystem.IsLinux())
         {

@@ -16,8 +16,13 @@ training.SetAction(p => TrainingBench.Run(p.GetValue(model)!, p.GetValue(batch),
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
-Command generation = new("generation", "Prefill and decode") { model, prompt, tokens, together, threads };
-generation.SetAction(p => GenerationBench.Run(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads)));
+Option<int> repeats = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Measurements of each kind; the median is shown" };
+Option<string?> llama = new("--llama-bench") { Description = "Command that starts llama.cpp's llama-bench" };
+Option<string[]> ggufs = new("--gguf") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "The same weights for it: float32, 8-bit and 4-bit file" };
+Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, llama, ggufs, profile };
+generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)),
+    p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
 Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };

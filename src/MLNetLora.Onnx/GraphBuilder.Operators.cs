@@ -72,6 +72,16 @@ public sealed partial class GraphBuilder
         return Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
     }
 
+    /// <summary>x Wᵀ + bias, the weight rounded in blocks; the rows of x are rounded to 8 bits where the processor multiplies those (accuracy level 4).</summary>
+    /// <param name="x">[M, in].</param>
+    /// <param name="packed">[out, blocks, bytes].</param>
+    /// <param name="blocks">Scales and layout of the weight.</param>
+    /// <param name="bias">[out], or null.</param>
+    public Value MatMulNBits(Value x, Value packed, WeightBlocks blocks, Value? bias = null) => Node("MatMulNBits",
+        bias is null ? blocks.ZeroPoints is null ? [x, packed, blocks.Scales] : [x, packed, blocks.Scales, blocks.ZeroPoints] : [x, packed, blocks.Scales, blocks.ZeroPoints, null, bias],
+        x.Type, [x.Shape[0], packed.Shape[0]], Microsoft,
+        ("K", blocks.Inputs), ("N", packed.Shape[0].Size), ("bits", (long)blocks.Bits), ("block_size", (long)blocks.Size), ("accuracy_level", 4L));
+
     /// <summary>Sum over the given axes.</summary>
     /// <param name="x">Any shape.</param>
     /// <param name="axes">Axes, counted from the end when negative.</param>

@@ -15,7 +15,7 @@ public static class Linear
     public static Value Apply(Tape tape, Value x, Weight weight, Weight? bias = null)
     {
         GraphBuilder g = tape.Graph;
-        Value y = g.Gemm(x, weight.Read(g), bias?.Read(g), transB: true); // [rows, out]
+        Value y = weight.Product(g, x, bias); // [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source] : [x, weight.Source, bias.Source], dy =>
         {
             tape.AddGradient(x, sum => g.Gemm(dy, weight.Read(g), sum)); // [rows, out] [out, in] -> [rows, in]

@@ -23,7 +23,7 @@ public static class Lora
         GraphBuilder g = tape.Graph;
         Value dropped = Drop(g, x, mask, keptScale); // [rows, in]
         Value h = g.Gemm(dropped, a.Read(g), transB: true); // [rows, in] [r, in]ᵀ -> [rows, r]
-        Value plain = g.Gemm(x, weight.Read(g), bias?.Read(g), transB: true); // [rows, out]
+        Value plain = weight.Product(g, x, bias); // [rows, out]
         Value y = g.Gemm(h, b.Read(g), plain, transB: true, alpha: scaling); // [rows, r] [out, r]ᵀ -> [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source, a.Source, b.Source] : [x, weight.Source, bias.Source, a.Source, b.Source], dy =>
         {

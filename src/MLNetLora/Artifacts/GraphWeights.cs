@@ -43,9 +43,23 @@ internal sealed class GraphWeights
         }
 
         ElementType type = tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
-        string location = Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
-        return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, location, tensor.Entry.Offset, tensor.Entry.Length));
+        return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
+
+    /// <summary>A rounded weight. Its initializers point at the tensor that it was rounded from, only for ONNX Runtime to find a file: the session is given the rounded values in their place.</summary>
+    public Weight Rounded(RoundedWeight rounded)
+    {
+        string name = rounded.Tensor.Entry.Name;
+        Value packed = Part(RoundedWeights.PackedName(name), ElementType.UInt8, rounded.PackedShape, 1);
+        Value scales = Part(RoundedWeights.ScalesName(name), ElementType.Float32, rounded.ScalesShape, sizeof(float));
+        Value? zeroPoints = rounded.Format.HasZeroPoints ? Part(RoundedWeights.ZeroPointsName(name), ElementType.UInt8, rounded.ZeroPointsShape, 1) : null;
+        return new Weight(packed) { Blocks = new WeightBlocks(scales, zeroPoints, rounded.Format.Bits, rounded.Format.Size, rounded.Inputs) };
+
+        Value Part(string part, ElementType type, long[] shape, int size) =>
+            _graph.External(part, type, shape, Location(rounded.Tensor), rounded.Tensor.Entry.Offset, shape.Aggregate((long)size, (product, axis) => product * axis));
+    }
+
+    private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 
     /// <summary>The path with every link in it resolved.</summary>
     internal static string RealPath(string path)

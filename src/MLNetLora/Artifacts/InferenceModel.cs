@@ -16,7 +16,10 @@ namespace MLNetLora.Artifacts;
 internal static class InferenceModel
 {
     /// <summary>The graph for a checkpoint and the layers that an adapter is put on.</summary>
-    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras)
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="loras">The adapter's layers.</param>
+    /// <param name="rounded">Weights that are used rounded, given to the session beside the graph; null for none.</param>
+    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, RoundedWeights? rounded = null)
     {
         QwenConfig config = checkpoint.Config;
         GraphBuilder graph = new("inference");
@@ -32,7 +35,7 @@ internal static class InferenceModel
         Dictionary<string, AttachedLora> attached = loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora,
             new Weight(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In)),
             new Weight(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank)), null, 1f));
-        ModelGraph model = new(tape, config, checkpoint.Architecture, weights.Get, attached, Cached)
+        ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, attached, Cached)
         {
             InputIds = ids,
             PositionIds = positions,
@@ -40,10 +43,15 @@ internal static class InferenceModel
             RopeSin = sin,
             OutputRows = last,
         };
+        string headName = Architecture.HeadName(config);
+        Weight head = rounded?.Get(headName) is RoundedWeight roundedHead ? weights.Rounded(roundedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
-        Value logits = graph.Gemm(model.Norm("model.norm", x), model.Head.Read(graph), transB: true); // [batch, vocabulary]
+        Value logits = head.Product(graph, model.Norm("model.norm", x)); // [batch, vocabulary]
         graph.Output("logits", logits);
         return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
+
+        // The embedding is looked up in the checkpoint, even where it is the output layer too.
+        Weight? Linear(string name) => name != Architecture.HeadName(config) && rounded?.Get(name) is RoundedWeight weight ? weights.Rounded(weight) : weights.Get(name);
 
         Value Cached(Tape layerTape, int layer, Value q, Value k, Value v)
         {

@@ -28,6 +28,7 @@ public sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
 public sealed class CausalLanguageModel : IDisposable
 {
     private readonly OnnxSession _session;
+    private readonly RoundedWeights? _rounded;
     private readonly List<FloatBuffer> _buffers = [];
     private readonly Dictionary<string, OrtValue> _factors = [];
 
@@ -35,18 +36,28 @@ public sealed class CausalLanguageModel : IDisposable
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it; null for the base alone.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0)
+    /// <param name="precision">How the base's weights are held; rounded ones are private memory.</param>
+    public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
+        if (!Enum.IsDefined(precision))
+        {
+            throw new OptionException($"The weight precision is {precision}; it must be {string.Join(" or ", Enum.GetNames<WeightPrecision>())}.");
+        }
+
         adapter?.RequireFit(checkpoint);
         _ = ReadAhead.Start(checkpoint);
         Checkpoint = checkpoint;
         Adapter = adapter;
-        _session = new OnnxSession(InferenceModel.Build(checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)]), SessionUse.Generation, threads);
+        Precision = precision;
+        _rounded = precision == WeightPrecision.Checkpoint ? null : new RoundedWeights(checkpoint, precision, threads);
+        _session = new OnnxSession(InferenceModel.Build(checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
         foreach (LoraFactors f in adapter?.Factors ?? [])
         {
             Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
             Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
         }
+
+        _rounded?.FreePacked(() => Logits([1]));
     }
 
     /// <summary>The base.</summary>
@@ -54,6 +65,9 @@ public sealed class CausalLanguageModel : IDisposable
 
     /// <summary>The adapter; null for the base alone.</summary>
     public LoraAdapter? Adapter { get; }
+
+    /// <summary>How the base's weights are held.</summary>
+    public WeightPrecision Precision { get; }
 
     /// <summary>Continues prompts together, as one batch.</summary>
     /// <param name="prompts">Token ids of each prompt, at least one.</param>
@@ -110,10 +124,18 @@ public sealed class CausalLanguageModel : IDisposable
         }
     }
 
+    /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
+    internal float[] Logits(int[] prompt)
+    {
+        using KeyValueCache cache = new(Checkpoint.Config, 1, prompt.Length);
+        return Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)]);
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
         _session.Dispose();
+        _rounded?.Dispose();
         _buffers.ForEach(buffer => buffer.Dispose());
     }
 

@@ -25,11 +25,12 @@ public sealed class TextGenerator : IDisposable
     /// <param name="systemPrompt">The system message of rows without their own; null for the checkpoint's default, empty for none.</param>
     /// <param name="promptTemplate">What the user's message is made of; see <see cref="InstructionFormatter"/>.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0)
+    /// <param name="precision">How the base's weights are held; rounded ones are private memory.</param>
+    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
         _formatter = new InstructionFormatter(_tokenizer, ChatFormat.Load(checkpoint.Folder), systemPrompt, promptTemplate);
-        _model = new CausalLanguageModel(checkpoint, adapter, threads);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision);
     }
 
     /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time.</summary>

@@ -39,6 +39,9 @@ internal sealed record Architecture(string ModelType, double DefaultRopeTheta, b
         .. c.TieWordEmbeddings ? Array.Empty<TensorSpec>() : [new TensorSpec("lm_head.weight", [c.VocabSize, c.HiddenSize])],
     ];
 
+    /// <summary>Name of the output layer's weight: the embedding's where the two are tied.</summary>
+    public static string HeadName(QwenConfig c) => c.TieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+
     /// <summary>The linear layers inside the blocks, in order: what "all-linear" means (PEFT leaves the output layer out).</summary>
     public IEnumerable<LinearModule> Linears(QwenConfig c) =>
         from layer in Enumerable.Range(0, c.NumHiddenLayers)

@@ -62,7 +62,7 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     }
 
     /// <summary>The output layer's weight: the embedding where the two are tied; [vocabulary, hidden].</summary>
-    public Weight Head => Required(Config.TieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+    public Weight Head => Required(Architecture.HeadName(Config));
 
     /// <summary>A linear layer by module name, with its bias and its adapter where it has them: [tokens, in] → [tokens, out].</summary>
     public Value Linear(string module, Value x)

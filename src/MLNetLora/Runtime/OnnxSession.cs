@@ -19,11 +19,16 @@ internal sealed class OnnxSession : IDisposable
     private readonly InferenceSession _session;
     private readonly string _name;
 
+    /// <summary>Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session is disposed. Null: none.</summary>
+    [ThreadStatic]
+    internal static string? ProfilePrefix;
+
     /// <summary>Creates the session; external weights are mapped, not read.</summary>
     /// <param name="artifact">The model.</param>
     /// <param name="use">What it is for.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads)
+    /// <param name="initializers">Rounded weights that take the place of initializers, and live as long as the session; null for none.</param>
+    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, OrtValue>? initializers = null)
     {
         _name = artifact.Name;
         using SessionOptions options = new();
@@ -33,7 +38,19 @@ internal sealed class OnnxSession : IDisposable
         options.EnableMemoryPattern = false; // a plan per input shape; with varying lengths it doubles the peak
         options.IntraOpNumThreads = threads;
         options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR;
-        options.AddSessionConfigEntry("session.disable_prepacking", "1"); // prepacked weights are private copies
+        if (ProfilePrefix is string prefix)
+        {
+            options.ProfileOutputPathPrefix = $"{prefix}.{Path.GetFileNameWithoutExtension(artifact.Name)}";
+            options.EnableProfiling = true;
+        }
+
+        foreach ((string name, OrtValue value) in initializers ?? new Dictionary<string, OrtValue>())
+        {
+            options.AddInitializer(name, value);
+        }
+
+        // Prepacked weights are private copies; products of rounded weights are fast only with them.
+        options.AddSessionConfigEntry("session.disable_prepacking", initializers is null ? "1" : "0");
         // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.
         options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
         if (artifact.WeightsFolder is string folder)

@@ -33,7 +33,7 @@ internal interface ITextGenerationBackend
     (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken);
 
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
-    ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation);
+    ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation, WeightPrecision precision);
 
     /// <summary>Writes base plus adapter as a plain Hugging Face checkpoint.</summary>
     void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder);

@@ -15,7 +15,8 @@ namespace MLNetLora.TextGeneration;
 /// <param name="Columns">Names of the columns.</param>
 /// <param name="Prompt">How rows become prompts.</param>
 /// <param name="Generation">How answers are generated.</param>
-internal sealed record QwenLoraModel(LoraAdapter Adapter, BaseModelRecord BaseModel, string BaseFolder, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation);
+/// <param name="Precision">How the base's weights are held while answers are generated.</param>
+internal sealed record QwenLoraModel(LoraAdapter Adapter, BaseModelRecord BaseModel, string BaseFolder, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation, WeightPrecision Precision);
 
 /// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>
 internal static class ModelZip
@@ -40,7 +41,7 @@ internal static class ModelZip
 
     public static IEnumerable<(string Name, byte[] Content)> Parts(QwenLoraModel model)
     {
-        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(new ModelRecord(Format, model.BaseModel, model.Columns, model.Prompt, model.Generation), s_json));
+        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(new ModelRecord(Format, model.BaseModel, model.Columns, model.Prompt, model.Generation, model.Precision), s_json));
         yield return (AdapterConfigName, Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson()));
         yield return (AdapterWeightsName, model.Adapter.ToSafetensors());
     }
@@ -62,7 +63,7 @@ internal static class ModelZip
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
         }
 
-        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base with { AbsolutePath = baseFolder }, baseFolder, record.Columns, record.Prompt, record.Generation), summary: null);
+        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base with { AbsolutePath = baseFolder }, baseFolder, record.Columns, record.Prompt, record.Generation, record.WeightPrecision), summary: null);
     }
 
     private static ModelRecord ReadRecord(byte[] json)
@@ -86,5 +87,6 @@ internal static class ModelZip
         }
     }
 
-    private sealed record ModelRecord(int Format, BaseModelRecord Base, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation);
+    // Zips from before there was a choice have no precision.
+    private sealed record ModelRecord(int Format, BaseModelRecord Base, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation, WeightPrecision WeightPrecision = WeightPrecision.Checkpoint);
 }

@@ -26,8 +26,8 @@ internal sealed class QwenLoraBackend : ITextGenerationBackend
         return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);
     }
 
-    public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation) =>
-        new Engine(new TextGenerator(Checkpoint.Open(baseFolder), adapter, prompt.SystemPrompt, prompt.PromptTemplate), generation);
+    public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation, WeightPrecision precision) =>
+        new Engine(new TextGenerator(Checkpoint.Open(baseFolder), adapter, prompt.SystemPrompt, prompt.PromptTemplate, precision: precision), generation);
 
     public void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder) => Merge.Save(Checkpoint.Open(baseFolder), adapter, folder);
 

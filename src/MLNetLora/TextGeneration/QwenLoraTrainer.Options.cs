@@ -137,6 +137,9 @@ public sealed partial class QwenLoraTrainer
         /// <summary>How the transformer generates; saved with the model. Greedy by default.</summary>
         public GenerationOptions Generation { get; set; } = new();
 
+        /// <summary>How the transformer holds the base's weights while it generates; saved with the model. Training always takes the checkpoint's own. Default: as the checkpoint has them.</summary>
+        public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
+
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
         public IDataView? ValidationSet { get; set; }
 
@@ -162,6 +165,7 @@ public sealed partial class QwenLoraTrainer
             Require(RankPattern is not null, nameof(RankPattern), "null", "given; empty stands for no other ranks");
             Require(AlphaPattern is not null, nameof(AlphaPattern), "null", "given; empty stands for no other alphas");
             Require(Enum.IsDefined(LabelScope), nameof(LabelScope), LabelScope, string.Join(" or ", Enum.GetNames<LabelScope>()));
+            Require(Enum.IsDefined(WeightPrecision), nameof(WeightPrecision), WeightPrecision, string.Join(" or ", Enum.GetNames<WeightPrecision>()));
             Require(Generation is not null, nameof(Generation), "null", "given");
             if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
             {

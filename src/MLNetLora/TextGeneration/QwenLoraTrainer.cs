@@ -62,7 +62,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         ReportEnd(channel, summary);
-        QwenLoraTransformer transformer = new(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation), summary);
+        QwenLoraTransformer transformer = new(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision), summary);
         transformer.GetOutputSchema(input.Schema);
         return transformer;
     }

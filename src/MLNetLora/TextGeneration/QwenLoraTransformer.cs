@@ -23,7 +23,7 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     {
         _backend = backend;
         _model = model;
-        _engine = new SharedEngine(() => backend.Open(model.BaseFolder, model.Adapter, model.Prompt, model.Generation));
+        _engine = new SharedEngine(() => backend.Open(model.BaseFolder, model.Adapter, model.Prompt, model.Generation, model.Precision));
         TrainingSummary = summary;
     }
 

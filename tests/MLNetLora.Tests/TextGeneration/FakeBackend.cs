@@ -16,7 +16,7 @@ internal sealed class FakeBackend : ITextGenerationBackend
 
     public ConcurrentQueue<string> Opened { get; } = [];
 
-    public ConcurrentQueue<(PromptOptions Prompt, GenerationOptions Generation)> OpenedWith { get; } = [];
+    public ConcurrentQueue<(PromptOptions Prompt, GenerationOptions Generation, WeightPrecision Precision)> OpenedWith { get; } = [];
 
     public int Disposed;
 
@@ -42,10 +42,10 @@ internal sealed class FakeBackend : ITextGenerationBackend
         return (TinyCheckpoint.Adapter(request.Base.Folder), new TrainingSummary(steps, cancellationToken.IsCancellationRequested, TimeSpan.FromSeconds(3)));
     }
 
-    public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation)
+    public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation, WeightPrecision precision)
     {
         Opened.Enqueue(baseFolder);
-        OpenedWith.Enqueue((prompt, generation));
+        OpenedWith.Enqueue((prompt, generation, precision));
         return new Engine(this);
     }
 

@@ -21,6 +21,7 @@ public sealed class ModelZipTests : IDisposable
         using QwenLoraTransformer saved = _bench.Fit(options =>
         {
             options.Generation = generation;
+            options.WeightPrecision = WeightPrecision.Int4;
             options.SystemPrompt = "简短回答。";
             options.PromptTemplate = "问：{instruction}";
             options.MaximumSequenceLength = 99;
@@ -36,9 +37,10 @@ public sealed class ModelZipTests : IDisposable
         Assert.Null(loaded.TrainingSummary);
         Assert.Equal(saved.Adapter.ToSafetensors(), loaded.Adapter.ToSafetensors());
         Assert.Equal(saved.Adapter.ToPeftConfigJson(), loaded.Adapter.ToPeftConfigJson());
-        (PromptOptions prompt, GenerationOptions back) = Assert.Single(_bench.Backend.OpenedWith);
+        (PromptOptions prompt, GenerationOptions back, WeightPrecision precision) = Assert.Single(_bench.Backend.OpenedWith);
         Assert.Equal(new PromptOptions("简短回答。", "问：{instruction}", MLNetLora.Text.LabelScope.Answer, 99), prompt);
         Assert.Equivalent(generation, back, strict: true);
+        Assert.Equal(WeightPrecision.Int4, precision);
     }
 
     [Fact]
@@ -194,6 +196,7 @@ public sealed class ModelZipTests : IDisposable
     [InlineData("\"format\": 1", "\"format\": 2", "has format 2, this version of MLNetLora reads up to 1; update the package")]
     [InlineData("\"instruction\": \"Instruction\"", "\"instruction\": null", "mlnetlora.json cannot be used")]
     [InlineData("\"batch_size\": 8", "\"batch_size\": 0", "BatchSize is 0; it must be at least 1")]
+    [InlineData("\"weight_precision\": \"checkpoint\"", "\"weight_precision\": \"int3\"", "mlnetlora.json cannot be used")]
     [InlineData("\"total_size\": ", "\"total_size\": 1", "record of the base checkpoint contradicts itself")]
     [InlineData("\"location\": \"", "\"location\": \"\", \"x\": \"", "is no path; the zip is damaged")]
     [InlineData("\"location\": \"", "\"location\": \"\\u0000", "is no path; the zip is damaged")]

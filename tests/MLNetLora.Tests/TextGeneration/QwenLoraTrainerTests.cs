@@ -3,6 +3,7 @@ using Microsoft.ML;
 using Microsoft.ML.Data;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
+using MLNetLora.Inference;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -188,6 +189,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
     {
         void Refused(string message, Action<QwenLoraTrainer.Options> change) => Assert.Contains(message, Assert.Throws<OptionException>(() => _bench.Trainer(change)).Message);
 
+        Refused("WeightPrecision is 7; it must be Checkpoint or Int8 or Int4", options => options.WeightPrecision = (WeightPrecision)7);
         Refused("ModelPath is empty", options => options.ModelPath = "");
         Refused("Rank is 0; it must be at least 1", options => options.Rank = 0);
         Refused("Dropout is 1; it must be at least 0 and below 1", options => options.Dropout = 1);

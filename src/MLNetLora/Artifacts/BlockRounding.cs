@@ -1,0 +1,101 @@
+using System.Numerics.Tensors;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>The layout of a weight [outputs, inputs] rounded in blocks along its inputs, as ONNX Runtime's MatMulNBits reads it; the last block is padded.</summary>
+/// <param name="Bits">8 or 4.</param>
+/// <param name="Size">Weights per block, a power of two.</param>
+internal readonly record struct BlockFormat(int Bits, int Size)
+{
+    /// <summary>Blocks of a row.</summary>
+    public int Blocks(int inputs) => (inputs + Size - 1) / Size;
+
+    /// <summary>Bytes of a block.</summary>
+    public int BlockBytes => Size * Bits / 8;
+
+    /// <summary>Whether blocks have a zero point of their own; the others' is the middle, 2^(bits−1).</summary>
+    public bool HasZeroPoints => Bits == 4;
+
+    /// <summary>Bytes of a row's zero points: two to a byte.</summary>
+    public int ZeroPointBytes(int inputs) => (Blocks(inputs) + 1) / 2;
+}
+
+/// <summary>
+/// Rounds weights to whole numbers in blocks: w ≈ scale · (q − zero). 8 bits: scale = max|w| / 127 and zero = 128, so that no weight is off by more than half a scale.
+/// 4 bits: the range from the lowest to the highest weight in 15 steps, then narrowed as long as the squared error of the block falls.
+/// </summary>
+internal static class BlockRounding
+{
+    private const int Narrowings = 8;
+    private const float NarrowingStep = 0.04f;
+
+    /// <summary>Rounds one row.</summary>
+    /// <param name="row">[inputs].</param>
+    /// <param name="format">Bits and block size.</param>
+    /// <param name="packed">[blocks, bytes]; 4-bit weights lie two to a byte, the first in the low half.</param>
+    /// <param name="scales">[blocks].</param>
+    /// <param name="zeroPoints">[(blocks + 1) / 2] with 4 bits, empty with 8.</param>
+    public static void Round(ReadOnlySpan<float> row, BlockFormat format, Span<byte> packed, Span<float> scales, Span<byte> zeroPoints)
+    {
+        Span<float> block = stackalloc float[format.Size];
+        Span<float> rounded = stackalloc float[format.Size];
+        zeroPoints.Clear();
+        for (int i = 0; i < scales.Length; i++)
+        {
+            ReadOnlySpan<float> part = row.Slice(i * format.Size, Math.Min(format.Size, row.Length - (i * format.Size)));
+            part.CopyTo(block);
+            block[part.Length..].Clear(); // meets inputs that are padded with zeros
+            Span<byte> bytes = packed.Slice(i * format.BlockBytes, format.BlockBytes);
+            if (format.Bits == 8)
+            {
+                scales[i] = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude<float>(part)) / 127f, float.Epsilon);
+                Quantize(block, scales[i], 128, 255, rounded);
+                TensorPrimitives.ConvertTruncating<float, byte>(rounded, bytes);
+            }
+            else
+            {
+                (scales[i], int zero) = Fit(part, rounded);
+                Quantize(block, scales[i], zero, 15, rounded);
+                for (int b = 0; b < bytes.Length; b++)
+                {
+                    bytes[b] = (byte)((int)rounded[2 * b] | ((int)rounded[(2 * b) + 1] << 4));
+                }
+
+                zeroPoints[i / 2] |= (byte)(zero << (4 * (i % 2)));
+            }
+        }
+    }
+
+    // Least squared error among ranges that are cut at both ends; a range always holds zero, which padding and pruned weights need.
+    private static (float Scale, int Zero) Fit(ReadOnlySpan<float> block, Span<float> scratch)
+    {
+        float low = Math.Min(0, TensorPrimitives.Min(block));
+        float high = Math.Max(0, TensorPrimitives.Max(block));
+        (float Scale, int Zero, float Error) best = (float.Epsilon, 8, float.PositiveInfinity);
+        for (int i = 0; i < Narrowings; i++)
+        {
+            float scale = Math.Max((high - low) * (1 - (i * NarrowingStep)) / 15f, float.Epsilon);
+            int zero = Math.Clamp((int)MathF.Round(-low * (1 - (i * NarrowingStep)) / scale), 0, 15);
+            Span<float> error = scratch[..block.Length];
+            Quantize(block, scale, zero, 15, error);
+            TensorPrimitives.Subtract(error, zero, error);
+            TensorPrimitives.Multiply(error, scale, error);
+            TensorPrimitives.Subtract(error, block, error);
+            float sum = TensorPrimitives.SumOfSquares<float>(error);
+            if (sum < best.Error)
+            {
+                best = (scale, zero, sum);
+            }
+        }
+
+        return (best.Scale, best.Zero);
+    }
+
+    private static void Quantize(ReadOnlySpan<float> block, float scale, int zero, int most, Span<float> q)
+    {
+        TensorPrimitives.Divide(block, scale, q);
+        TensorPrimitives.Round(q, q);
+        TensorPrimitives.Add(q, zero, q);
+        TensorPrimitives.Clamp(q, 0, most, q);
+    }
+}

@@ -1,0 +1,217 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+using Microsoft.Win32.SafeHandles;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+
+namespace MLNetLora.Artifacts;
+
+/// <summary>One weight, rounded: where its parts are in native memory.</summary>
+/// <param name="Tensor">The weight in the checkpoint, [outputs, inputs].</param>
+/// <param name="Format">Bits and block size.</param>
+/// <param name="Packed">[outputs, blocks, bytes].</param>
+/// <param name="Scales">[outputs, blocks], float32.</param>
+/// <param name="ZeroPoints">[outputs, (blocks + 1) / 2]; 0 where the format has none.</param>
+internal sealed record RoundedWeight(CheckpointTensor Tensor, BlockFormat Format, nint Packed, nint Scales, nint ZeroPoints)
+{
+    public int Outputs => (int)Tensor.Entry.Shape[0];
+
+    public int Inputs => (int)Tensor.Entry.Shape[1];
+
+    public long[] PackedShape => [Outputs, Format.Blocks(Inputs), Format.BlockBytes];
+
+    public long[] ScalesShape => [Outputs, Format.Blocks(Inputs)];
+
+    public long[] ZeroPointsShape => [Outputs, Format.ZeroPointBytes(Inputs)];
+}
+
+/// <summary>
+/// The linear layers and the output layer of a checkpoint in 8 or 4 bits, rounded on all cores while they are read, a few rows at a time. Layers with less than one block of
+/// inputs stay as they are. ONNX Runtime packs the weights for its kernels once more; <see cref="FreePacked"/> then gives up what was only the source.
+/// </summary>
+internal sealed unsafe class RoundedWeights : IDisposable
+{
+    private const int BlockSize = 128; // on processors with AVX-512 products with blocks of 32 take half as long again
+    private const int ChunkBytes = 1 << 20;
+
+    private readonly Dictionary<string, RoundedWeight> _weights = [];
+    private readonly List<OrtValue> _values = [];
+    private readonly HashSet<nint> _memory = [];
+    private readonly int _threads;
+
+    /// <summary>Reads and rounds.</summary>
+    /// <param name="checkpoint">Where the weights are.</param>
+    /// <param name="precision">8 or 4 bits.</param>
+    /// <param name="threads">Threads; 0 takes all cores.</param>
+    public RoundedWeights(Checkpoint checkpoint, WeightPrecision precision, int threads)
+    {
+        BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
+        string[] names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), Models.Architecture.HeadName(checkpoint.Config)];
+        try
+        {
+            foreach (string name in names)
+            {
+                CheckpointTensor tensor = checkpoint.Tensors[name];
+                (long outputs, int inputs) = (tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
+                if (inputs >= BlockSize)
+                {
+                    _weights[name] = new RoundedWeight(tensor, format, Allocate(outputs * format.Blocks(inputs) * format.BlockBytes), Allocate(outputs * format.Blocks(inputs) * sizeof(float)),
+                        format.HasZeroPoints ? Allocate(outputs * format.ZeroPointBytes(inputs)) : 0);
+                }
+            }
+
+            Fill(_threads = threads);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The rounded weight of a name; null where it is left as it is.</summary>
+    public RoundedWeight? Get(string name) => _weights.GetValueOrDefault(name);
+
+    /// <summary>What takes the place of the graph's initializers, by their names.</summary>
+    public IReadOnlyDictionary<string, OrtValue> Initializers()
+    {
+        Dictionary<string, OrtValue> values = [];
+        foreach ((string name, RoundedWeight w) in _weights)
+        {
+            Add(PackedName(name), TensorElementType.UInt8, w.Packed, w.PackedShape, 1);
+            Add(ScalesName(name), TensorElementType.Float, w.Scales, w.ScalesShape, sizeof(float));
+            if (w.Format.HasZeroPoints)
+            {
+                Add(ZeroPointsName(name), TensorElementType.UInt8, w.ZeroPoints, w.ZeroPointsShape, 1);
+            }
+        }
+
+        return values;
+
+        void Add(string name, TensorElementType type, nint data, long[] shape, int size)
+        {
+            OrtValue value = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, data, shape.Aggregate(1L, (product, axis) => product * axis) * size);
+            _values.Add(value);
+            values[name] = value;
+        }
+    }
+
+    /// <summary>
+    /// Gives the rounded weights' memory back where ONNX Runtime has made its own, packed copy of them. Whether it has depends on the processor and nothing tells; so the memory
+    /// is cleared, and only when the session still computes the same is it freed. Scales and zero points stay.
+    /// </summary>
+    /// <param name="run">Runs the session over every weight; called twice.</param>
+    public void FreePacked(Func<float[]> run)
+    {
+        float[] before = run();
+        foreach (RoundedWeight w in _weights.Values)
+        {
+            NativeMemory.Clear((void*)w.Packed, (nuint)w.PackedShape.Aggregate(1L, (product, axis) => product * axis));
+        }
+
+        if (!run().AsSpan().SequenceEqual(before))
+        {
+            Fill(_threads);
+            return;
+        }
+
+        foreach (RoundedWeight w in _weights.Values)
+        {
+            _memory.Remove(w.Packed);
+            NativeMemory.AlignedFree((void*)w.Packed);
+        }
+    }
+
+    public static string PackedName(string weight) => weight + ".packed";
+
+    public static string ScalesName(string weight) => weight + ".scales";
+
+    public static string ZeroPointsName(string weight) => weight + ".zero_points";
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _values.ForEach(value => value.Dispose());
+        _values.Clear();
+        foreach (nint address in _memory)
+        {
+            NativeMemory.AlignedFree((void*)address);
+        }
+
+        _memory.Clear();
+    }
+
+    private nint Allocate(long bytes)
+    {
+        nint address = (nint)NativeMemory.AlignedAlloc((nuint)bytes, 64);
+        _memory.Add(address);
+        return address;
+    }
+
+    private void Fill(int threads)
+    {
+        // Work is cut into pieces of about a megabyte of the file, whatever the layers' sizes.
+        (RoundedWeight Weight, int First, int Count)[] pieces = [.. _weights.Values.SelectMany(w =>
+        {
+            int rows = (int)Math.Max(1, ChunkBytes * w.Outputs / w.Tensor.Entry.Length);
+            return Enumerable.Range(0, (w.Outputs + rows - 1) / rows).Select(i => (w, i * rows, Math.Min(rows, w.Outputs - (i * rows))));
+        })];
+        Dictionary<SafetensorsFile, SafeFileHandle> files = [];
+        try
+        {
+            foreach (SafetensorsFile file in _weights.Values.Select(w => w.Tensor.File).Distinct())
+            {
+                files[file] = File.OpenHandle(file.Source);
+            }
+
+            Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, piece => Fill(piece.Weight, piece.First, piece.Count, files[piece.Weight.Tensor.File]));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException($"The weights of the checkpoint cannot be read: {e.Message}", e);
+        }
+        finally
+        {
+            foreach (SafeFileHandle file in files.Values)
+            {
+                file.Dispose();
+            }
+        }
+    }
+
+    private static void Fill(RoundedWeight w, int first, int count, SafeFileHandle file)
+    {
+        TensorEntry entry = w.Tensor.Entry;
+        (int inputs, int blocks) = (w.Inputs, w.Format.Blocks(w.Inputs));
+        int rowBytes = (int)(entry.Length / w.Outputs);
+        byte[] bytes = ArrayPool<byte>.Shared.Rent(rowBytes * count);
+        float[] row = ArrayPool<float>.Shared.Rent(inputs);
+        try
+        {
+            Span<byte> part = bytes.AsSpan(0, rowBytes * count);
+            for (int read = 0; read < part.Length;)
+            {
+                int got = RandomAccess.Read(file, part[read..], entry.Offset + ((long)first * rowBytes) + read);
+                read += got > 0 ? got : throw new CheckpointException($"{w.Tensor.File.Source} has become shorter while it was read; load it again.");
+            }
+
+            Span<float> values = row.AsSpan(0, inputs);
+            for (int r = 0; r < count; r++)
+            {
+                long at = first + r;
+                FloatConversion.ToFloat32(part.Slice(r * rowBytes, rowBytes), entry.Type, values, entry.Name);
+                BlockRounding.Round(values, w.Format,
+                    new Span<byte>((byte*)w.Packed + (at * blocks * w.Format.BlockBytes), blocks * w.Format.BlockBytes),
+                    new Span<float>((float*)w.Scales + (at * blocks), blocks),
+                    w.Format.HasZeroPoints ? new Span<byte>((byte*)w.ZeroPoints + (at * w.Format.ZeroPointBytes(inputs)), w.Format.ZeroPointBytes(inputs)) : []);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+            ArrayPool<float>.Shared.Return(row);
+        }
+    }
+}
