@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text.Json;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 
@@ -37,8 +38,15 @@ internal static class GenerationBench
     /// <param name="llama">Command that starts llama-bench, to which -m FILE -t … -p … -n … is added; null for no peer.</param>
     /// <param name="ggufs">Files for it: those of float32, 8 and 4 bits.</param>
     /// <param name="profile">Prints the most expensive operators and nodes, too.</param>
-    public static void Run(GenerationSetting setting, string? llama, string[] ggufs, bool profile)
+    /// <param name="single">Measures this precision alone and prints one line of JSON.</param>
+    public static void Run(GenerationSetting setting, string? llama, string[] ggufs, bool profile, WeightPrecision? single)
     {
+        if (single is WeightPrecision only)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(Measure(setting, only)));
+            return;
+        }
+
         Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
         Print($"weights       load s  prefill  decode  {setting.Together,3} one by one  at once    ratio  decode at once  private GB  peak GB");
         foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())

@@ -5,6 +5,12 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Bench;
 
+/// <summary>Rows shuffled into padded batches.</summary>
+/// <param name="Useful">Share of the positions that are tokens.</param>
+/// <param name="MeanLength">Padded length of a batch, on average.</param>
+/// <param name="Labelled">Share of the positions that have a label.</param>
+internal sealed record PaddedBatches(double Useful, int MeanLength, double Labelled);
+
 /// <summary>How much of a training step is useful tokens: packed sequences beside padded batches of the same rows.</summary>
 internal static class PackingBench
 {
@@ -28,6 +34,17 @@ internal static class PackingBench
         Print($"padded, grouped by length    {batch} rows: {100.0 * tokens / Padded(shuffled.OrderBy(row => row.InputIds.Length)):F2}%");
 
         long Padded(IEnumerable<TrainingRow> order) => order.Chunk(batch).Sum(part => (long)part.Length * part.Max(row => row.InputIds.Length));
+    }
+
+    /// <summary>What padding makes of the rows of data files.</summary>
+    public static PaddedBatches Padded(string folder, string[] files, int limit, int batch)
+    {
+        ConversationFormatter formatter = new(QwenTokenizer.Load(folder), ChatTemplate.Load(folder));
+        TrainingRow[] rows = [.. formatter.TokenizeRows(Dataset.Read(files), LabelScope.Answer, limit).Select(row => row.Row)];
+        new Random(1).Shuffle(rows);
+        TrainingRow[][] batches = [.. rows.Chunk(batch)];
+        double positions = batches.Sum(part => (double)part.Length * part.Max(row => row.InputIds.Length));
+        return new PaddedBatches(rows.Sum(row => (double)row.InputIds.Length) / positions, (int)Math.Round(batches.Average(part => part.Max(row => row.InputIds.Length))), rows.Sum(row => (double)row.LabelTokens) / positions);
     }
 
     private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using MLNetLora.Bench;
+using MLNetLora.Inference;
 
 Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Rows per step" };
@@ -11,18 +12,24 @@ Option<double> dropout = new("--dropout") { DefaultValueFactory = _ => 0.05, Des
 Option<bool> checkpointing = new("--checkpointing") { Description = "Recompute activations" };
 Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description = "Steps after the first" };
 Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Description = "Threads; 0 takes all cores" };
-Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads };
-training.SetAction(p => TrainingBench.Run(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing), p.GetValue(steps), p.GetValue(threads)));
+Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix products alone out" };
+Option<bool> json = new("--json") { Description = "One line of JSON" };
+Option<string[]> packed = new("--data") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "Data files, packed at --length; random tokens without" };
+Option<string?> tokenizerFolder = new("--tokenizer") { Description = "Folder with the tokenizer's files, where the checkpoint has none" };
+Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
+Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, noFloor, profile, json };
+training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
+    p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder)), !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
 Option<int> repeats = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Measurements of each kind; the median is shown" };
 Option<string?> llama = new("--llama-bench") { Description = "Command that starts llama.cpp's llama-bench" };
 Option<string[]> ggufs = new("--gguf") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "The same weights for it: float32, 8-bit and 4-bit file" };
-Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
-Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, llama, ggufs, profile };
+Option<WeightPrecision?> single = new("--json") { Description = "One precision alone, as one line of JSON" };
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, llama, ggufs, profile, single };
 generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)),
-    p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile)));
+    p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile), p.GetValue(single)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
 Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };
@@ -40,4 +47,10 @@ Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, De
 Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
 dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
 
-return new RootCommand("Measures MLNetLora beside floors and peers") { training, generation, text, packing, dataset }.Parse(args).Invoke();
+Option<int> layers = new("--layers") { DefaultValueFactory = _ => 24, Description = "Blocks of the checkpoint, for the libtorch peer" };
+Option<string?> libtorch = new("--libtorch") { Description = "Command of a LoRA step in libtorch; BATCH LENGTH LAYERS LABELLED f32|bf16 is added" };
+Option<string?> transformers = new("--transformers") { Description = "Command of a LoRA step in transformers and PEFT on the same checkpoint; --batch, --length, --labelled and --dtype are added" };
+Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, libtorch, transformers, llama, ggufs };
+table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
+
+return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, text, packing, dataset }.Parse(args).Invoke();

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text.Json;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
@@ -8,57 +9,128 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Bench;
 
+/// <summary>What to train.</summary>
+/// <param name="Model">Checkpoint folder.</param>
+/// <param name="Batch">Rows per step; with data, packed sequences.</param>
+/// <param name="Length">Tokens per row; with data, tokens per packed sequence.</param>
+/// <param name="Labelled">Share of random tokens that have a label.</param>
+/// <param name="Rank">LoRA rank.</param>
+/// <param name="Targets">Adapted layers.</param>
+/// <param name="Dropout">LoRA dropout.</param>
+/// <param name="Checkpointing">Recompute activations.</param>
+/// <param name="Steps">Steps after the first.</param>
+/// <param name="Threads">Threads; 0 takes all cores.</param>
+/// <param name="Data">Data files to pack and train on; none for random tokens.</param>
+/// <param name="Tokenizer">Folder with the tokenizer's files, for data.</param>
+internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, string[] Targets, double Dropout, bool Checkpointing, int Steps, int Threads, string[] Data, string? Tokenizer);
+
+/// <summary>What was measured.</summary>
+/// <param name="Ready">Seconds from the start of the process until the first step began.</param>
+/// <param name="First">Seconds from the start of the process to the end of the first optimizer step.</param>
+/// <param name="Best">Seconds of the fastest step after it.</param>
+/// <param name="Median">Seconds of the median step.</param>
+/// <param name="TokensPerSecond">Tokens that are not padding, fastest step.</param>
+/// <param name="Floor">Seconds of the step's matrix products alone; 0 where not asked for.</param>
+/// <param name="Flops">Floating-point operations of those.</param>
+/// <param name="PeakBytes">Highest private memory.</param>
+/// <param name="Labels">Labelled tokens of the last step.</param>
+/// <param name="Loss">Loss of the last step.</param>
+internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops, long PeakBytes, int Labels, double Loss);
+
 /// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix products, peak private memory.</summary>
 internal static class TrainingBench
 {
-    public static void Run(string model, int batch, int length, double labelled, int rank, string[] targets, double dropout, bool checkpointing, int steps, int threads)
+    /// <summary>Measures and prints, for people or as one line of JSON.</summary>
+    public static void Run(TrainingSetting setting, bool floor, bool profile, bool json)
+    {
+        TrainingFigures f = Measure(setting, floor);
+        if (json)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(f));
+            return;
+        }
+
+        Print($"model                        {setting.Model}");
+        Print($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on {string.Join(", ", setting.Targets)}, dropout {setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}");
+        Print($"start                        {f.Ready:F1} s until the first step begins, {f.First:F1} s until it is done");
+        Print($"step                         {f.Best:F3} s best, {f.Median:F3} s median of {setting.Steps}");
+        Print($"training                     {f.TokensPerSecond:F1} tokens/s best, {f.TokensPerSecond * f.Best / f.Median:F1} median");
+        if (floor)
+        {
+            Print($"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
+            Print($"share of the floor           {f.Floor / f.Best:F2}");
+        }
+
+        Print($"peak private memory          {f.PeakBytes / 1e9:F2} GB");
+        Print($"loss                         {f.Loss:F4}");
+        if (profile)
+        {
+            ProfileTable.Of(() => Measure(setting with { Steps = 0 }, floor: false), "training_model").Print("training step");
+        }
+    }
+
+    private static TrainingFigures Measure(TrainingSetting setting, bool floor)
     {
         DateTime started = Process.GetCurrentProcess().StartTime;
         using PeakMemory memory = new();
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
-        LoraOptions lora = new() { Rank = rank, Alpha = 16, Dropout = dropout, TargetModules = targets };
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
+        LoraOptions lora = new() { Rank = setting.Rank, Alpha = 16, Dropout = setting.Dropout, TargetModules = setting.Targets };
         TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
-        TrainingOptions options = new() { ActivationCheckpointing = checkpointing, Threads = threads };
-        Random random = new(0);
-        TrainingRow[] rows = [.. Enumerable.Range(0, batch).Select(_ =>
-        {
-            int[] ids = [.. Enumerable.Range(0, length).Select(_ => random.Next(checkpoint.Config.VocabSize))];
-            return new TrainingRow(ids, [.. ids.Select((id, i) => i < length * (1 - labelled) ? TrainingRow.Ignore : id)]);
-        })];
-        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, [.. rows.Select(row => new[] { row })], [], new TrainingOptions { BatchSize = batch });
-        Batch data = Batch.Of(rows, plan.Attention);
-        List<double> seconds = [];
-        double first;
+        TrainingOptions options = new() { ActivationCheckpointing = setting.Checkpointing, Threads = setting.Threads, BatchSize = setting.Batch, PackingLength = setting.Data.Length > 0 ? setting.Length : 0 };
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(setting.Data.Length > 0 ? RealRows(setting) : RandomRows(setting, checkpoint.Config.VocabSize), options);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
+        Batch[] batches = [.. sequences.Chunk(setting.Batch).Take(setting.Steps + 1).Select(rows => Batch.Of(rows, plan.Attention))];
+        List<(double Seconds, int Tokens)> steps = [];
         float loss = 0;
+        Batch data = batches[0];
         double ready;
         using (TrainingSession session = new(target, options, plan))
         {
-            ready = (DateTime.Now - started).TotalSeconds;
             LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, checkpoint, 1));
-            Step();
-            first = (DateTime.Now - started).TotalSeconds;
-            for (int i = 0; i < steps; i++)
+            ready = (DateTime.Now - started).TotalSeconds;
+            for (int i = 0; i <= setting.Steps; i++)
             {
-                seconds.Add(Step());
-            }
-
-            double Step()
-            {
+                data = batches[i % batches.Length];
                 long begun = Stopwatch.GetTimestamp();
                 loss = session.Accumulate(data, data.LabelIds.Length);
                 session.Step(1e-4);
-                return Stopwatch.GetElapsedTime(begun).TotalSeconds;
+                steps.Add((Stopwatch.GetElapsedTime(begun).TotalSeconds, data.Tokens));
             }
         }
 
         long peak = memory.Peak;
+        (double seconds, double flops) = floor ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, Math.Max(1, setting.Steps)) : (0, 0);
+        (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
+        return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds, flops, peak, data.LabelIds.Length, loss);
+    }
+
+    private static TrainingRow[] RandomRows(TrainingSetting setting, int vocabulary)
+    {
+        Random random = new(0);
+        return [.. Enumerable.Range(0, setting.Batch).Select(_ =>
+        {
+            int[] ids = [.. Enumerable.Range(0, setting.Length).Select(_ => random.Next(vocabulary))];
+            return new TrainingRow(ids, [.. ids.Select((id, i) => i < setting.Length * (1 - setting.Labelled) ? TrainingRow.Ignore : id)]);
+        })];
+    }
+
+    private static TrainingRow[] RealRows(TrainingSetting setting)
+    {
+        string folder = setting.Tokenizer ?? setting.Model;
+        ConversationFormatter formatter = new(QwenTokenizer.Load(folder), ChatTemplate.Load(folder));
+        return [.. formatter.TokenizeRows(Dataset.Read(setting.Data), LabelScope.Answer, setting.Length).Select(row => row.Row)];
+    }
+
+    /// <summary>Sizes of the symbols in the training graph.</summary>
+    private static Dictionary<string, long> Sizes(Batch data, ChunkPlan plan, Checkpoint checkpoint)
+    {
         int labels = (data.LabelIds.Length + plan.Loss - 1) / plan.Loss;
         long queries = data.Length / plan.Attention;
         Dictionary<string, long> sizes = new()
         {
-            ["batch"] = batch,
+            ["batch"] = data.Rows,
             ["sequence"] = data.Length,
-            ["tokens"] = batch * data.Length,
+            ["tokens"] = data.Rows * data.Length,
             ["labels"] = labels * plan.Loss,
             ["chunk"] = labels,
             ["query_chunk"] = queries,
@@ -69,18 +141,7 @@ internal static class TrainingBench
             sizes[$"seen_{i}"] = (i + 1) * queries;
         }
 
-        (double floor, double flops) = GemmFloor.Measure(target, checkpointing, plan, sizes, threads, steps);
-        double best = seconds.Min();
-        double median = seconds.Order().ElementAt(seconds.Count / 2);
-        Print($"model                        {checkpoint.Folder}");
-        Print($"batch x length               {batch} x {length}, {data.LabelIds.Length} labels, rank {rank} on {string.Join(", ", targets)}, dropout {dropout}{(checkpointing ? ", recomputed" : "")}");
-        Print($"start to first step          {first:F1} s, of which {ready:F1} s until the sessions stand");
-        Print($"step                         {best:F3} s best, {median:F3} s median of {seconds.Count}");
-        Print($"training                     {batch * length / best:F1} tokens/s best, {batch * length / median:F1} median, {flops / best / 1e9:F0} GFLOP/s");
-        Print($"floor (same GEMMs alone)     {floor:F3} s, {batch * length / floor:F1} tokens/s, {flops / floor / 1e9:F0} GFLOP/s");
-        Print($"share of the floor           {floor / best:F2}");
-        Print($"peak private memory          {peak / 1e9:F2} GB");
-        Print($"loss                         {loss:F4}");
+        return sizes;
     }
 
     private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));

@@ -1,0 +1,116 @@
+using System.Globalization;
+using System.Text.Json;
+using MLNetLora.Inference;
+
+namespace MLNetLora.Bench;
+
+/// <summary>Where the peers are; a figure without its peer is shown alone.</summary>
+/// <param name="Libtorch">Command of a LoRA step in libtorch, to which BATCH LENGTH LAYERS LABELLED f32|bf16 is added; answers with JSON: tokens_per_second, peak_rss_mb.</param>
+/// <param name="Transformers">Command of a LoRA step in transformers and PEFT on the same checkpoint, to which --batch, --length, --labelled and --dtype are added; answers with JSON: tokens_per_second, peak_rss_mb, seconds_to_first_step.</param>
+/// <param name="LlamaBench">Command of llama.cpp's llama-bench.</param>
+/// <param name="Ggufs">The same weights for it: float32, 8-bit and 4-bit file.</param>
+internal sealed record Peers(string? Libtorch, string? Transformers, string? LlamaBench, string[] Ggufs);
+
+/// <summary>The whole table of docs/performance.md: every figure beside its peer or floor, all in one run, each in a process of its own.</summary>
+internal static class TableBench
+{
+    private sealed record Peer(string Name, double Speed, double Memory, double First);
+
+    /// <summary>Measures and prints, a row as soon as it is known.</summary>
+    /// <param name="model">Checkpoint folder.</param>
+    /// <param name="layers">Its blocks, for the peer that makes its own weights.</param>
+    /// <param name="data">Data files for the packed row; none leaves it out.</param>
+    /// <param name="tokenizer">Folder with the tokenizer's files.</param>
+    /// <param name="peers">The peers.</param>
+    public static void Run(string model, int layers, string[] data, string? tokenizer, Peers peers)
+    {
+        CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+        Console.WriteLine("| figure | ours | peer or floor | ratio | goal |");
+        Console.WriteLine("|---|---|---|---|---|");
+        foreach ((int batch, double goal) in (ReadOnlySpan<(int, double)>)[(1, 2.0), (4, 3.0)])
+        {
+            Peer? peer = Strongest(batch, 512, 0.5, "f32", model, layers, peers);
+            TrainingFigures ours = Training(model, batch, 512, floor: true);
+            TrainingFigures recomputed = Training(model, batch, 512, floor: false, "--checkpointing");
+            Speed($"training tokens/s, fp32, {batch} x 512", ours.TokensPerSecond, peer, goal);
+            Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}", $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
+            Memory($"peak memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
+            Memory($"peak memory, {batch} x 512, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
+            if (batch == 1)
+            {
+                Speed("the same beside bf16", ours.TokensPerSecond, Strongest(1, 512, 0.5, "bf16", model, layers, peers), 1.2);
+                Row("seconds until the first step begins", $"{ours.Ready:F1}", "", double.NaN, "3");
+                Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}", peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
+            }
+        }
+
+        if (data.Length > 0)
+        {
+            PaddedBatches padded = PackingBench.Padded(tokenizer ?? model, data, 2048, 4);
+            TrainingFigures packed = Training(model, 1, 2048, floor: false, ["--data", .. data, "--tokenizer", tokenizer ?? model]);
+            Peer? peer = Strongest(4, padded.MeanLength, padded.Labelled, "f32", model, layers, peers);
+            Speed($"useful tokens/s on real rows, packed at 2048 here, padded batches of 4 there ({padded.MeanLength} tokens, {padded.Useful:P0} of them rows)", packed.TokensPerSecond,
+                peer is null ? null : peer with { Speed = peer.Speed * padded.Useful }, 4.0);
+        }
+
+        TrainingFigures? shortest = null;
+        foreach (int length in (ReadOnlySpan<int>)[512, 1024, 2048, 4096])
+        {
+            TrainingFigures ours = Training(model, 1, length, floor: false, "--checkpointing", "--steps", "1");
+            shortest ??= ours;
+            Row($"1 x {length}, recomputed", $"{ours.TokensPerSecond:F1} tokens/s, {ours.PeakBytes / 1e9:F2} GB", $"{length / 512} x the tokens of 512", (double)ours.PeakBytes / shortest.PeakBytes, "memory linear");
+        }
+
+        Generation(model, peers);
+    }
+
+    private static void Generation(string model, Peers peers)
+    {
+        GenerationSetting setting = new(model, 256, 32, 16, 0, 3);
+        Dictionary<WeightPrecision, (double Prefill, double Decode)> goals = new() { [WeightPrecision.Checkpoint] = (2.5, 1), [WeightPrecision.Int8] = (1.2, 1), [WeightPrecision.Int4] = (1, 1) };
+        foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+        {
+            GenerationPeer? peer = GenerationBench.Peer(precision, peers.LlamaBench, peers.Ggufs, setting);
+            GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--json", $"{precision}").Deserialize<GenerationResult>()!;
+            Row($"prefill tokens/s, {precision}", $"{ours.Prefill:F1}", peer is null ? "" : $"llama.cpp {peer.Prefill:F1}", ours.Prefill / (peer?.Prefill ?? double.NaN), Number(goals[precision].Prefill));
+            Row($"decode tokens/s, {precision}", $"{ours.Decode:F1}", peer is null ? "" : $"llama.cpp {peer.Decode:F1}", ours.Decode / (peer?.Decode ?? double.NaN), Number(goals[precision].Decode));
+            Row($"decode tokens/s, 16 prompts at once, {precision}", $"{ours.DecodeAtOnce:F1}", $"one at a time {ours.Decode:F1}", ours.DecodeAtOnce / ours.Decode, precision == WeightPrecision.Checkpoint ? "6" : "");
+        }
+    }
+
+    private static TrainingFigures Training(string model, int batch, int length, bool floor, params string[] more) =>
+        ChildProcess.Json(ChildProcess.Self, ["training", "--model", model, "--batch", $"{batch}", "--length", $"{length}", "--json", .. floor ? (string[])[] : ["--no-floor"], .. more]).Deserialize<TrainingFigures>()!;
+
+    /// <summary>The faster of the two peers, with the smaller memory and the earlier first step of those that say so.</summary>
+    private static Peer? Strongest(int batch, int length, double labelled, string type, string model, int layers, Peers peers)
+    {
+        List<Peer> all = [];
+        string share = labelled.ToString("F2", CultureInfo.InvariantCulture);
+        if (peers.Libtorch is not null)
+        {
+            all.Add(Read("libtorch", ChildProcess.Json(ChildProcess.Words(peers.Libtorch), $"{batch}", $"{length}", $"{layers}", share, type)));
+        }
+
+        if (peers.Transformers is not null)
+        {
+            all.Add(Read("PEFT", ChildProcess.Json(ChildProcess.Words(peers.Transformers), "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype", type == "bf16" ? "bfloat16" : "float32")));
+        }
+
+        return all.Count == 0 ? null : all.MaxBy(peer => peer.Speed)! with { Memory = all.Min(peer => peer.Memory), First = all.Max(peer => peer.First) };
+
+        static Peer Read(string name, JsonElement json) => new(name, json.GetProperty("tokens_per_second").GetDouble(), json.GetProperty("peak_rss_mb").GetDouble() * 1e6,
+            json.TryGetProperty("seconds_to_first_step", out JsonElement first) ? first.GetDouble() : 0);
+    }
+
+    private static void Speed(string figure, double ours, Peer? peer, double goal) =>
+        Row(figure, $"{ours:F1}", peer is null ? "" : $"{peer.Name} {peer.Speed:F1}", ours / (peer?.Speed ?? double.NaN), Number(goal));
+
+    private static void Memory(string figure, TrainingFigures ours, Peer? peer, string goal) =>
+        Row(figure, $"{ours.PeakBytes / 1e9:F2} GB", peer is null ? "" : $"{peer.Memory / 1e9:F1} GB", ours.PeakBytes / (peer?.Memory ?? double.NaN), goal);
+
+    private static void Row(string figure, string ours, string peer, double ratio, string goal) =>
+        Console.WriteLine($"| {figure} | {ours} | {peer} | {(double.IsNaN(ratio) ? "" : Number(ratio))} | {goal} |");
+
+    private static string Number(double value) => value.ToString("F2", CultureInfo.InvariantCulture);
+
+}
