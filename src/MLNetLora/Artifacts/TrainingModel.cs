@@ -83,9 +83,7 @@ internal static class TrainingModel
             (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!))
         {
             InputIds = ids,
-            PositionIds = positions,
-            RopeCos = cos,
-            RopeSin = sin,
+            Rotary = new RotaryTables(positions, cos, sin),
         };
 
         Value Bias(string name) => graph.Input(name, ElementType.Float32, "bias_batch", 1, "sequence", "sequence");
