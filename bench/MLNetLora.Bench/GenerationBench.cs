@@ -12,7 +12,11 @@ namespace MLNetLora.Bench;
 /// <param name="Together">Prompts at once.</param>
 /// <param name="Threads">Threads; 0 takes all cores.</param>
 /// <param name="Rounds">Measurements of each kind; the median counts.</param>
-internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, int Together, int Threads, int Rounds);
+internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, int Together, int Threads, int Rounds)
+{
+    /// <summary>Which to measure.</summary>
+    public IReadOnlyList<WeightPrecision> Precisions { get; init; } = Enum.GetValues<WeightPrecision>();
+}
 
 /// <summary>One precision's speeds, tokens per second.</summary>
 /// <param name="Precision">How the weights were held.</param>
@@ -39,7 +43,7 @@ internal static class GenerationBench
     {
         Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
         Print($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB");
-        foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+        foreach (WeightPrecision precision in setting.Precisions)
         {
             // The peer runs before and after, so that both see the machine's faster and slower minutes.
             GenerationPeer? before = Peer(precision, llama, ggufs, setting);
@@ -55,7 +59,7 @@ internal static class GenerationBench
 
         if (profile)
         {
-            foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+            foreach (WeightPrecision precision in setting.Precisions)
             {
                 Profile(setting, precision, 1).Print($"{precision}, prefill");
                 Profile(setting, precision, setting.Tokens).Print($"{precision}, prefill and {setting.Tokens - 1} decodes");

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using MLNetLora.Bench;
+using MLNetLora.Inference;
 
 Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Rows per step" };
@@ -19,9 +20,10 @@ Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Descri
 Option<int> repeats = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Measurements of each kind; the median is shown" };
 Option<string?> llama = new("--llama-bench") { Description = "Command that starts llama.cpp's llama-bench" };
 Option<string[]> ggufs = new("--gguf") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "The same weights for it: float32, 8-bit and 4-bit file" };
+Option<WeightPrecision[]> precisions = new("--precision") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => Enum.GetValues<WeightPrecision>(), Description = "How the weights are held" };
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
-Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, llama, ggufs, profile };
-generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)),
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile };
+generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)) { Precisions = p.GetValue(precisions)! },
     p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
