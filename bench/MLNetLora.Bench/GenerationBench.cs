@@ -13,19 +13,21 @@ namespace MLNetLora.Bench;
 /// <param name="Together">Prompts at once.</param>
 /// <param name="Threads">Threads; 0 takes all cores.</param>
 /// <param name="Rounds">Measurements of each kind; the median counts.</param>
-internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, int Together, int Threads, int Rounds);
+internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, int Together, int Threads, int Rounds)
+{
+    /// <summary>Which to measure.</summary>
+    public IReadOnlyList<WeightPrecision> Precisions { get; init; } = Enum.GetValues<WeightPrecision>();
+}
 
 /// <summary>One precision's speeds, tokens per second.</summary>
 /// <param name="Precision">How the weights were held.</param>
 /// <param name="Load">Seconds from the opened checkpoint to a model that can generate.</param>
 /// <param name="Prefill">Tokens of one prompt up to its first new token.</param>
 /// <param name="Decode">One prompt, from the second new token on.</param>
-/// <param name="OneByOne">New tokens of all prompts, one prompt after the other, prefill counted.</param>
-/// <param name="AtOnce">The same prompts and tokens as one batch, prefill counted.</param>
-/// <param name="DecodeAtOnce">The batch from the second new tokens on.</param>
+/// <param name="DecodeAtOnce">The same with all prompts as one batch.</param>
 /// <param name="PrivateBytes">Anonymous memory of the process with the model loaded, before the first prompt, beyond what there was without it.</param>
 /// <param name="PeakBytes">Highest private memory of the process, loading and the batch included.</param>
-internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double OneByOne, double AtOnce, double DecodeAtOnce, long PrivateBytes, long PeakBytes);
+internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double DecodeAtOnce, long PrivateBytes, long PeakBytes);
 
 /// <summary>llama.cpp on the same weights, and the precision of ours that it stands beside.</summary>
 internal sealed record GenerationPeer(WeightPrecision Precision, double Prefill, double Decode);
@@ -38,24 +40,24 @@ internal static class GenerationBench
     /// <param name="llama">Command that starts llama-bench, to which -m FILE -t … -p … -n … is added; null for no peer.</param>
     /// <param name="ggufs">Files for it: those of float32, 8 and 4 bits.</param>
     /// <param name="profile">Prints the most expensive operators and nodes, too.</param>
-    /// <param name="single">Measures this precision alone and prints one line of JSON.</param>
-    public static void Run(GenerationSetting setting, string? llama, string[] ggufs, bool profile, WeightPrecision? single)
+    /// <param name="json">Measures the first precision alone and prints one line of JSON.</param>
+    public static void Run(GenerationSetting setting, string? llama, string[] ggufs, bool profile, bool json)
     {
-        if (single is WeightPrecision only)
+        if (json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(Measure(setting, only)));
+            Console.WriteLine(JsonSerializer.Serialize(Measure(setting, setting.Precisions[0])));
             return;
         }
 
         Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
-        Print($"weights       load s  prefill  decode  {setting.Together,3} one by one  at once    ratio  decode at once  private GB  peak GB");
-        foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+        Print($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB");
+        foreach (WeightPrecision precision in setting.Precisions)
         {
             // The peer runs before and after, so that both see the machine's faster and slower minutes.
             GenerationPeer? before = Peer(precision, llama, ggufs, setting);
             GenerationResult ours = Measure(setting, precision);
             GenerationPeer? after = Peer(precision, llama, ggufs, setting);
-            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.OneByOne,15:F1} {ours.AtOnce,8:F1} {ours.AtOnce / ours.OneByOne,7:F1}x {ours.DecodeAtOnce,15:F1} {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2}");
+            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2}");
             if (before is not null && after is not null)
             {
                 (double prefill, double decode) = ((before.Prefill + after.Prefill) / 2, (before.Decode + after.Decode) / 2);
@@ -65,7 +67,7 @@ internal static class GenerationBench
 
         if (profile)
         {
-            foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+            foreach (WeightPrecision precision in setting.Precisions)
             {
                 Profile(setting, precision, 1).Print($"{precision}, prefill");
                 Profile(setting, precision, setting.Tokens).Print($"{precision}, prefill and {setting.Tokens - 1} decodes");
@@ -76,7 +78,7 @@ internal static class GenerationBench
     /// <summary>Loads a checkpoint with a precision and measures it.</summary>
     internal static GenerationResult Measure(GenerationSetting setting, WeightPrecision precision)
     {
-        GC.Collect();
+        PeakMemory.Trim();
         long without = PeakMemory.Now();
         using PeakMemory memory = new();
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
@@ -86,26 +88,23 @@ internal static class GenerationBench
         long loaded = PeakMemory.Now() - without;
         int[][] prompts = Prompts(setting, checkpoint);
         Time(1, 2);
-        List<double> first = [], one = [], firstMany = [], many = [], each = [];
+        List<double> first = [], one = [], firstMany = [], many = [];
         for (int round = 0; round < setting.Rounds; round++)
         {
             first.Add(Time(1, 1));
             one.Add(Time(1, setting.Tokens));
             firstMany.Add(Time(setting.Together, 1));
             many.Add(Time(setting.Together, setting.Tokens));
-            each.Add(prompts.Sum(prompt => Seconds([prompt], setting.Tokens)));
         }
 
         long generated = (long)setting.Together * setting.Tokens;
-        return new GenerationResult(precision, load, setting.Prompt / Median(first), (setting.Tokens - 1) / (Median(one) - Median(first)), generated / Median(each), generated / Median(many),
+        return new GenerationResult(precision, load, setting.Prompt / Median(first), (setting.Tokens - 1) / (Median(one) - Median(first)),
             (generated - setting.Together) / (Median(many) - Median(firstMany)), loaded, memory.Peak);
 
-        double Time(int rows, int count) => Seconds(prompts[..rows], count);
-
-        double Seconds(int[][] rows, int count)
+        double Time(int rows, int count)
         {
             long start = Stopwatch.GetTimestamp();
-            IReadOnlyList<GeneratedIds> answers = lm.Generate(rows, new GenerationOptions { MaximumNewTokens = count }, vocabularyLimit: Limit(checkpoint));
+            IReadOnlyList<GeneratedIds> answers = lm.Generate(prompts[..rows], new GenerationOptions { MaximumNewTokens = count }, vocabularyLimit: Limit(checkpoint));
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
             return answers.All(answer => answer.Ids.Count == count) ? seconds : throw new InvalidOperationException("An answer ended early; the figures would not be comparable.");
         }

@@ -26,10 +26,10 @@ Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Descri
 Option<int> repeats = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Measurements of each kind; the median is shown" };
 Option<string?> llama = new("--llama-bench") { Description = "Command that starts llama.cpp's llama-bench" };
 Option<string[]> ggufs = new("--gguf") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "The same weights for it: float32, 8-bit and 4-bit file" };
-Option<WeightPrecision?> single = new("--json") { Description = "One precision alone, as one line of JSON" };
-Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, llama, ggufs, profile, single };
-generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)),
-    p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile), p.GetValue(single)));
+Option<WeightPrecision[]> precisions = new("--precision") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => Enum.GetValues<WeightPrecision>(), Description = "How the weights are held" };
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile, json };
+generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)) { Precisions = p.GetValue(precisions)! },
+    p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile), p.GetValue(json)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
 Option<string[]> data = new("--data") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Data files" };

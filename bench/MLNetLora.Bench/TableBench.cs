@@ -71,7 +71,7 @@ internal static class TableBench
         foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
         {
             GenerationPeer? peer = GenerationBench.Peer(precision, peers.LlamaBench, peers.Ggufs, setting);
-            GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--json", $"{precision}").Deserialize<GenerationResult>()!;
+            GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--precision", $"{precision}", "--json").Deserialize<GenerationResult>()!;
             Row($"prefill tokens/s, {precision}", $"{ours.Prefill:F1}", peer is null ? "" : $"llama.cpp {peer.Prefill:F1}", ours.Prefill / (peer?.Prefill ?? double.NaN), Number(goals[precision].Prefill));
             Row($"decode tokens/s, {precision}", $"{ours.Decode:F1}", peer is null ? "" : $"llama.cpp {peer.Decode:F1}", ours.Decode / (peer?.Decode ?? double.NaN), Number(goals[precision].Decode));
             Row($"decode tokens/s, 16 prompts at once, {precision}", $"{ours.DecodeAtOnce:F1}", $"one at a time {ours.Decode:F1}", ours.DecodeAtOnce / ours.Decode, precision == WeightPrecision.Checkpoint ? "6" : "");

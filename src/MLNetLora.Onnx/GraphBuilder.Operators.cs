@@ -181,7 +181,7 @@ public sealed partial class GraphBuilder
     }
 
     /// <summary>Rotary position embedding, half-split (NeoX) layout.</summary>
-    /// <param name="x">[batch, heads, sequence, headSize].</param>
+    /// <param name="x">[batch, heads, sequence, headSize], or [batch, sequence, heads·headSize].</param>
     /// <param name="positions">[batch, sequence], rows of the tables.</param>
     /// <param name="cos">[positions, headSize / 2].</param>
     /// <param name="sin">[positions, headSize / 2].</param>

@@ -38,9 +38,6 @@ internal static class InferenceModel
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, attached, Cached)
         {
             InputIds = ids,
-            PositionIds = positions,
-            RopeCos = cos,
-            RopeSin = sin,
             OutputRows = last,
         };
         string headName = Architecture.HeadName(config);
@@ -59,17 +56,20 @@ internal static class InferenceModel
             Dimension[] cache = ["batch", kv, "capacity", d];
             Value pastKey = graph.Input($"past.{layer}.key", ElementType.Float32, cache);
             Value pastValue = graph.Input($"past.{layer}.value", ElementType.Float32, cache);
-            Value[] outputs = graph.Nodes("GroupQueryAttention", [Flat(q), Flat(k), Flat(v), pastKey, pastValue, lengths, total],
+            Value[] outputs = graph.Nodes("GroupQueryAttention", [Rotated(q), Rotated(k), Flat(v), pastKey, pastValue, lengths, total],
                 [(ElementType.Float32, ["batch", "sequence", config.NumAttentionHeads * config.HeadDim], null),
                     (ElementType.Float32, cache, $"present.{layer}.key"), (ElementType.Float32, cache, $"present.{layer}.value")],
                 "com.microsoft", ("num_heads", (long)config.NumAttentionHeads), ("kv_num_heads", (long)config.NumKeyValueHeads),
                 ("local_window_size", (long)(config.SlidingWindows[layer] ?? -1)), ("do_rotary", 0L));
             graph.Output(outputs[1]);
             graph.Output(outputs[2]);
-            return graph.Transpose(graph.Reshape(outputs[0], [0, 0, config.NumAttentionHeads, config.HeadDim], ["batch", "sequence", config.NumAttentionHeads, d]), 0, 2, 1, 3);
+            return graph.Reshape(outputs[0], [0, 0, config.NumAttentionHeads, config.HeadDim], ["batch", "sequence", config.NumAttentionHeads, d]);
         }
 
-        // [batch, heads, sequence, d] -> [batch, sequence, heads·d]
-        Value Flat(Value x) => graph.Reshape(graph.Transpose(x, 0, 2, 1, 3), [0, 0, -1], ["batch", "sequence", x.Shape[1].Size * config.HeadDim]);
+        // Rotated as the linear layers leave them, nothing is transposed. GroupQueryAttention's own rotation wants head sizes that 16 divides.
+        Value Rotated(Value x) => graph.RotaryEmbedding(Flat(x), positions, cos, sin);
+
+        // [batch, sequence, heads, d] -> [batch, sequence, heads·d]
+        Value Flat(Value x) => graph.Reshape(x, [0, 0, -1], ["batch", "sequence", x.Shape[2].Size * config.HeadDim]);
     }
 }

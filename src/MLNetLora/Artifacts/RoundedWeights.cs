@@ -40,6 +40,8 @@ internal sealed unsafe class RoundedWeights : IDisposable
     private readonly List<OrtValue> _values = [];
     private readonly HashSet<nint> _memory = [];
     private readonly int _threads;
+    private readonly nint _packed;
+    private readonly long _packedBytes;
 
     /// <summary>Reads and rounds.</summary>
     /// <param name="checkpoint">Where the weights are.</param>
@@ -51,15 +53,16 @@ internal sealed unsafe class RoundedWeights : IDisposable
         string[] names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), Models.Architecture.HeadName(checkpoint.Config)];
         try
         {
-            foreach (string name in names)
+            CheckpointTensor[] tensors = [.. names.Select(name => checkpoint.Tensors[name]).Where(tensor => tensor.Entry.Shape[1] >= BlockSize)];
+
+            // One block, which the system gets back as soon as it is freed; many of a few megabytes each might stay with the allocator.
+            _packed = Allocate(_packedBytes = tensors.Sum(PackedBytes));
+            nint next = _packed;
+            foreach (CheckpointTensor tensor in tensors)
             {
-                CheckpointTensor tensor = checkpoint.Tensors[name];
                 (long outputs, int inputs) = (tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
-                if (inputs >= BlockSize)
-                {
-                    _weights[name] = new RoundedWeight(tensor, format, Allocate(outputs * format.Blocks(inputs) * format.BlockBytes), Allocate(outputs * format.Blocks(inputs) * sizeof(float)),
-                        format.HasZeroPoints ? Allocate(outputs * format.ZeroPointBytes(inputs)) : 0);
-                }
+                _weights[tensor.Entry.Name] = new RoundedWeight(tensor, format, next, Allocate(outputs * format.Blocks(inputs) * sizeof(float)), format.HasZeroPoints ? Allocate(outputs * format.ZeroPointBytes(inputs)) : 0);
+                next += (nint)PackedBytes(tensor);
             }
 
             Fill(_threads = threads);
@@ -69,6 +72,8 @@ internal sealed unsafe class RoundedWeights : IDisposable
             Dispose();
             throw;
         }
+
+        long PackedBytes(CheckpointTensor tensor) => tensor.Entry.Shape[0] * format.Blocks((int)tensor.Entry.Shape[1]) * format.BlockBytes;
     }
 
     /// <summary>The rounded weight of a name; null where it is left as it is.</summary>
@@ -106,22 +111,15 @@ internal sealed unsafe class RoundedWeights : IDisposable
     public void FreePacked(Func<float[]> run)
     {
         float[] before = run();
-        foreach (RoundedWeight w in _weights.Values)
-        {
-            NativeMemory.Clear((void*)w.Packed, (nuint)w.PackedShape.Aggregate(1L, (product, axis) => product * axis));
-        }
-
+        NativeMemory.Clear((void*)_packed, (nuint)_packedBytes);
         if (!run().AsSpan().SequenceEqual(before))
         {
             Fill(_threads);
             return;
         }
 
-        foreach (RoundedWeight w in _weights.Values)
-        {
-            _memory.Remove(w.Packed);
-            NativeMemory.AlignedFree((void*)w.Packed);
-        }
+        _memory.Remove(_packed);
+        NativeMemory.AlignedFree((void*)_packed);
     }
 
     public static string PackedName(string weight) => weight + ".packed";
@@ -145,7 +143,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
 
     private nint Allocate(long bytes)
     {
-        nint address = (nint)NativeMemory.AlignedAlloc((nuint)bytes, 64);
+        nint address = (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(64, bytes), 64);
         _memory.Add(address);
         return address;
     }

@@ -81,9 +81,7 @@ internal static class TrainingModel
             (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!, plan.RecomputeAttention))
         {
             InputIds = ids,
-            PositionIds = positions,
-            RopeCos = cos,
-            RopeSin = sin,
+            Rotary = new RotaryTables(positions, cos, sin),
             OutputRows = outputs,
         };
 

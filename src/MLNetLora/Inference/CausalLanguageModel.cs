@@ -49,8 +49,9 @@ public sealed class CausalLanguageModel : IDisposable
         Checkpoint = checkpoint;
         Adapter = adapter;
         Precision = precision;
+        LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
         _rounded = precision == WeightPrecision.Checkpoint ? null : new RoundedWeights(checkpoint, precision, threads);
-        _session = new OnnxSession(InferenceModel.Build(checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
+        _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
         foreach (LoraFactors f in adapter?.Factors ?? [])
         {
             Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
@@ -151,8 +152,8 @@ public sealed class CausalLanguageModel : IDisposable
             int past = rows[r].Length;
             for (int i = 0; i < length; i++)
             {
-                ids[(r * length) + i] = i < step[r].Length ? step[r][i] : 0;
                 positions[(r * length) + i] = i < step[r].Length ? past + i : 0;
+                ids[(r * length) + i] = i < step[r].Length ? step[r][i] : 0;
             }
 
             last[r] = (r * length) + step[r].Length - 1;

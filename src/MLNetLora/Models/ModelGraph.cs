@@ -7,11 +7,17 @@ namespace MLNetLora.Models;
 /// <summary>How queries meet keys and values: over the whole sequence in training, through a cache in generation.</summary>
 /// <param name="tape">Tape.</param>
 /// <param name="layer">Number of the block.</param>
-/// <param name="q">[batch, heads, sequence, d], rotated.</param>
-/// <param name="k">[batch, kv, sequence, d], rotated.</param>
-/// <param name="v">[batch, kv, sequence, d].</param>
-/// <returns>[batch, heads, sequence, d].</returns>
+/// <param name="q">[batch, heads, sequence, d], rotated; where <see cref="ModelGraph.Rotary"/> is null [batch, sequence, heads, d], for the core to rotate.</param>
+/// <param name="k">The same with kv heads.</param>
+/// <param name="v">The same with kv heads, never rotated.</param>
+/// <returns>The shape of q.</returns>
 internal delegate Value AttentionCore(Tape tape, int layer, Value q, Value k, Value v);
+
+/// <summary>What queries and keys are rotated with.</summary>
+/// <param name="PositionIds">[batch, sequence], 64-bit, rows of the tables.</param>
+/// <param name="Cos">[positions, d/2].</param>
+/// <param name="Sin">[positions, d/2].</param>
+internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin);
 
 /// <summary>The adapter of one layer inside a graph.</summary>
 /// <param name="Module">Layer, rank, scaling.</param>
@@ -31,14 +37,8 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     /// <summary>[batch, sequence], 64-bit.</summary>
     public required Value InputIds { get; init; }
 
-    /// <summary>[batch, sequence], 64-bit, rows of the rotary tables.</summary>
-    public required Value PositionIds { get; init; }
-
-    /// <summary>[positions, d/2].</summary>
-    public required Value RopeCos { get; init; }
-
-    /// <summary>[positions, d/2].</summary>
-    public required Value RopeSin { get; init; }
+    /// <summary>Rotary tables; null where the attention core rotates, which then gets heads as the linear layers leave them, behind the sequence.</summary>
+    public RotaryTables? Rotary { get; init; }
 
     /// <summary>[rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.</summary>
     public required Value OutputRows { get; init; }
@@ -84,7 +84,7 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     /// <summary>A norm by module name, over the last axis.</summary>
     public Value Norm(string module, Value x) => RmsNorm.Apply(Tape, x, Required(module + ".weight"), Config.RmsNormEps);
 
-    /// <summary>[tokens, heads·d] → [batch, heads, sequence, d].</summary>
+    /// <summary>[tokens, heads·d] → [batch, heads, sequence, d], or [batch, sequence, heads, d] where the core rotates.</summary>
     public Value ToHeads(Value x, int heads)
     {
         if (!_headSizes.TryGetValue(heads, out Value? sizes))
@@ -92,14 +92,15 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
             sizes = _headSizes[heads] = Graph.Concat([Graph.Shape(InputIds), Graph.Int64s(heads, Config.HeadDim)], 0, 4); // (batch, sequence, heads, d)
         }
 
-        return Heads.Swap(Tape, Heads.Split(Tape, x, sizes, [InputIds.Shape[0], InputIds.Shape[1], heads, Config.HeadDim]));
+        Value split = Heads.Split(Tape, x, sizes, [InputIds.Shape[0], InputIds.Shape[1], heads, Config.HeadDim]);
+        return Rotary is null ? split : Heads.Swap(Tape, split);
     }
 
-    /// <summary>[batch, heads, sequence, d] → [tokens, heads·d].</summary>
-    public Value FromHeads(Value x) => Heads.Merge(Tape, Heads.Swap(Tape, x), "tokens");
+    /// <summary>Back from <see cref="ToHeads"/>: → [tokens, heads·d].</summary>
+    public Value FromHeads(Value x) => Heads.Merge(Tape, Rotary is null ? x : Heads.Swap(Tape, x), "tokens");
 
-    /// <summary>Rotates heads by position.</summary>
-    public Value Rope(Value x) => Onnx.Differentiable.Rope.Apply(Tape, x, PositionIds, RopeCos, RopeSin);
+    /// <summary>Rotates heads by position, where the core does not.</summary>
+    public Value Rope(Value x) => Rotary is null ? x : Onnx.Differentiable.Rope.Apply(Tape, x, Rotary.PositionIds, Rotary.Cos, Rotary.Sin);
 
     /// <summary>Attention of one block.</summary>
     public Value Attend(int layer, Value q, Value k, Value v) => Attention(Tape, layer, q, k, v);
