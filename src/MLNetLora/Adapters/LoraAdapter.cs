@@ -1,6 +1,7 @@
 using System.Text;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Text;
 
 namespace MLNetLora.Adapters;
 
@@ -32,6 +33,9 @@ public sealed class LoraAdapter
     /// <summary>The adapted layers in order of the forward pass.</summary>
     public IReadOnlyList<LoraFactors> Factors { get; }
 
+    /// <summary>What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used by whoever answers with the adapter.</summary>
+    public PromptSettings Prompt { get; init; } = new();
+
     /// <summary>Numbers in all factors.</summary>
     public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount);
 
@@ -55,6 +59,9 @@ public sealed class LoraAdapter
         })]);
     }
 
+    /// <summary>The same factors, asked otherwise.</summary>
+    internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors) { Prompt = prompt };
+
     /// <summary>The line that PEFT prints of a model: trainable params: … || all params: … || trainable%: ….</summary>
     /// <param name="checkpoint">The base.</param>
     public string DescribeParameters(Checkpoint checkpoint)
@@ -68,6 +75,7 @@ public sealed class LoraAdapter
     {
         Directory.CreateDirectory(folder);
         SafetensorsWriter.Write(Path.Combine(folder, WeightsName), Items());
+        Prompt.Save(folder);
         AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());
     }
 
@@ -101,7 +109,7 @@ public sealed class LoraAdapter
         }
 
         using FileStream stream = File.OpenRead(weights);
-        return FromPeft(stream, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint);
+        return FromPeft(stream, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint, PromptSettings.Load(folder));
     }
 
     /// <summary>Makes an adapter from the contents of the two PEFT files.</summary>
@@ -112,10 +120,10 @@ public sealed class LoraAdapter
     public static LoraAdapter FromPeft(ReadOnlyMemory<byte> safetensors, string configJson, string source, Checkpoint checkpoint)
     {
         using MemoryStream stream = new(safetensors.ToArray(), writable: false);
-        return FromPeft(stream, configJson, source, checkpoint);
+        return FromPeft(stream, configJson, source, checkpoint, new PromptSettings());
     }
 
-    private static LoraAdapter FromPeft(Stream stream, string configJson, string source, Checkpoint checkpoint)
+    private static LoraAdapter FromPeft(Stream stream, string configJson, string source, Checkpoint checkpoint, PromptSettings prompt)
     {
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
         SafetensorsFile file = SafetensorsFile.Read(stream, $"{source}/{WeightsName}");
@@ -124,7 +132,7 @@ public sealed class LoraAdapter
         LoraFactors[] factors = [.. modules.Select(module => new LoraFactors(module,
             Tensor(module.KeyA, [module.Rank, module.Module.In]), Tensor(module.KeyB, [module.Module.Out, module.Rank])))];
         return unused.Count == 0
-            ? new LoraAdapter(options, baseModel, factors)
+            ? new LoraAdapter(options, baseModel, factors) { Prompt = prompt }
             : throw new AdapterException($"{file.Source} holds '{unused.First()}' ({unused.Count} in all), which {ConfigName} does not account for; the adapter may be for another model or use a feature that is not supported.");
 
         float[] Tensor(string key, long[] shape)

@@ -12,24 +12,28 @@ namespace MLNetLora.Inference;
 /// <param name="NewTokens">Tokens generated, an ending eos included.</param>
 public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens);
 
-/// <summary>Answers instruction rows in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
+/// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
 public sealed class TextGenerator : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly QwenTokenizer _tokenizer;
-    private readonly InstructionFormatter _formatter;
+    private readonly RowFormatter _formatter;
 
     /// <summary>Opens a checkpoint for answering.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it; null for the base alone.</param>
-    /// <param name="systemPrompt">The system message of rows without their own; null for the checkpoint's default, empty for none.</param>
-    /// <param name="promptTemplate">What the user's message is made of; see <see cref="InstructionFormatter"/>.</param>
+    /// <param name="systemPrompt">The system message of rows without their own; null for the one that the adapter was trained with, else the checkpoint's default; empty for none.</param>
+    /// <param name="promptTemplate">What the user's message is made of, see <see cref="InstructionFormatter"/>; null for what the adapter was trained with.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
+    /// <param name="enableThinking">The chat template's enable_thinking; null for what the adapter was trained with, else unsaid.</param>
     /// <param name="precision">How the base's weights are held; rounded ones are private memory.</param>
-    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
+    /// <exception cref="OptionException"><paramref name="enableThinking"/> is given and the checkpoint's template does not read enable_thinking.</exception>
+    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0, bool? enableThinking = null, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
-        _formatter = new InstructionFormatter(_tokenizer, ChatFormat.Load(checkpoint.Folder), systemPrompt, promptTemplate);
+        PromptSettings trained = adapter?.Prompt ?? new PromptSettings();
+        _formatter = new RowFormatter(_tokenizer, checkpoint.Folder,
+            new PromptSettings(systemPrompt ?? trained.SystemPrompt, promptTemplate ?? trained.PromptTemplate, enableThinking ?? trained.EnableThinking));
         _model = new CausalLanguageModel(checkpoint, adapter, threads, precision);
     }
 
@@ -38,11 +42,23 @@ public sealed class TextGenerator : IDisposable
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="onText">Called with the row's number and new text as it comes; what could be the start of a stop string is held back.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
-    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default)
+    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default) =>
+        Generate([.. rows.Select(row => new TextRow(Instruction: row))], options, onText, cancellation);
+
+    /// <summary>Answers conversations in their order, as <see cref="Generate(IReadOnlyList{InstructionRow}, GenerationOptions, Action{int, string}?, CancellationToken)"/> does rows.</summary>
+    /// <param name="conversations">Each ends with the user or with a tool.</param>
+    /// <param name="options">Sampling, length, stop strings.</param>
+    /// <param name="onText">Called with the conversation's number and new text as it comes.</param>
+    /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="TemplateException">The checkpoint's chat template refuses a conversation.</exception>
+    public IReadOnlyList<GeneratedText> Reply(IReadOnlyList<Conversation> conversations, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default) =>
+        Generate([.. conversations.Select(conversation => new TextRow(Conversation: conversation))], options, onText, cancellation);
+
+    internal IReadOnlyList<GeneratedText> Generate(IReadOnlyList<TextRow> rows, GenerationOptions options, Action<int, string>? onText, CancellationToken cancellation)
     {
         options.Validate();
         List<GeneratedText> answers = [];
-        foreach (InstructionRow[] chunk in rows.Chunk(options.BatchSize))
+        foreach (TextRow[] chunk in rows.Chunk(options.BatchSize))
         {
             int first = answers.Count;
             int[][] prompts = [.. chunk.Select(_formatter.Prompt)];

@@ -30,6 +30,10 @@ public sealed class ChatTemplate
     /// <summary>Whether it marks what an assistant generates with {% generation %}.</summary>
     public bool HasGenerationMarks => Source.Contains("endgeneration", StringComparison.Ordinal);
 
+    /// <summary>Whether it looks at a variable, such as enable_thinking: giving one to a template that does not changes nothing.</summary>
+    /// <param name="variable">The variable's name.</param>
+    public bool Reads(string variable) => Source.Contains(variable, StringComparison.Ordinal) || _withTools?.Reads(variable) == true;
+
     /// <summary>
     /// Reads a checkpoint folder: chat_template.jinja, else chat_template in tokenizer_config.json (of several named ones "default", and "tool_use" for conversations with tools).
     /// Without either, ChatML: with Qwen1's system message where config.json says model_type qwen, else without one.

@@ -7,6 +7,10 @@ namespace MLNetLora.Text;
 /// <param name="Tools">The tools' descriptions as JSON, in the form <c>{"type": "function", "function": {"name": …, "description": …, "parameters": …}}</c>; null for none.</param>
 public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnlyList<JsonElement>? Tools = null)
 {
+    /// <summary>Surrogates without their partner in all texts of the messages.</summary>
+    internal int UnpairedSurrogates => Messages.Sum(message => UnicodeText.UnpairedSurrogates(message.Content) + UnicodeText.UnpairedSurrogates(message.Thinking)
+        + (message.ToolCalls?.Sum(call => UnicodeText.UnpairedSurrogates(call.Name) + UnicodeText.UnpairedSurrogates(call.Arguments)) ?? 0));
+
     /// <summary>The conversation of an instruction row: its system message, its history, the instruction with its input, and the answer where there is one.</summary>
     /// <param name="row">The row.</param>
     /// <param name="promptTemplate">What the user's message is made of; see <see cref="InstructionFormatter"/>. Null for the instruction and, on a new line, its input.</param>

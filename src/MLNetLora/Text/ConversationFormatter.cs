@@ -74,7 +74,15 @@ public sealed class ConversationFormatter
         ArgumentNullException.ThrowIfNull(conversation);
         if (scope != LabelScope.AllAssistantTurns || !RewritesHistory || conversation.Messages.Count(message => message is { Role: "assistant", IsLearned: true }) < 2)
             return [new TokenizedRow(Tokenize(conversation, scope, maximumLength, out TokenizationReport report), report)];
-        return [.. conversation.PerAnswer().Select(part => new TokenizedRow(Tokenize(part, LabelScope.Answer, maximumLength, out TokenizationReport report), report))];
+        // What stands in an earlier turn stands in every later row too, and counts once.
+        int counted = 0;
+        return [.. conversation.PerAnswer().Select(part =>
+        {
+            TrainingRow row = Tokenize(part, LabelScope.Answer, maximumLength, out TokenizationReport report);
+            int replaced = report.ReplacedCharacters - counted;
+            counted = report.ReplacedCharacters;
+            return new TokenizedRow(row, report with { ReplacedCharacters = replaced });
+        })];
     }
 
     /// <summary>The rows of a data set's row: of its conversation, or of its document, which is learned whole.</summary>
@@ -153,7 +161,9 @@ public sealed class ConversationFormatter
         turns.Encode(at, end, ref ids);
         int[] all = ids.ToArray();
         ids.Dispose();
-        return LearnedTokens.Row(all, learned, scope, maximumLength, out report);
+        TrainingRow row = LearnedTokens.Row(all, learned, scope, maximumLength, out report);
+        report = report with { ReplacedCharacters = conversation.UnpairedSurrogates };
+        return row;
     }
 
     private RenderedTurns Render(Conversation conversation, bool addGenerationPrompt) =>

@@ -64,8 +64,7 @@ public static class Dataset
             {
                 if (rows == DatasetFormat.Recognize)
                     rows = DatasetRows.Recognize(row, where);
-                (Conversation? conversation, string? text) = DatasetRows.Read(row, rows, promptTemplate, where);
-                return new DatasetRow(file, line, number, conversation, text);
+                return DatasetRows.Read(row, rows, promptTemplate, where) with { File = file, Line = line, Number = number };
             }
             catch (InvalidOperationException error)
             {

@@ -8,6 +8,9 @@ namespace MLNetLora.Text;
 /// <param name="Document">The document; null for a conversation.</param>
 public sealed record DatasetRow(string File, long Line, long Number, Conversation? Conversation, string? Document)
 {
+    /// <summary>The row of the instruction format as it is written, before a prompt template; null in every other format.</summary>
+    public InstructionRow? Instruction { get; init; }
+
     /// <summary>Where the row stands, for messages.</summary>
     public string Where => $"{File}, line {Line}, row {Number}";
 }

@@ -30,27 +30,30 @@ internal static class DatasetRows
         bool Has(string name) => row.TryGetProperty(name, out _);
     }
 
-    /// <summary>Reads one row.</summary>
+    /// <summary>Reads one row; where it stands is for the caller to fill in.</summary>
     /// <exception cref="DatasetException">A field is missing or has the wrong type.</exception>
-    public static (Conversation? Conversation, string? Document) Read(JsonElement row, DatasetFormat format, string? promptTemplate, string where)
+    public static DatasetRow Read(JsonElement row, DatasetFormat format, string? promptTemplate, string where)
     {
         if (row.ValueKind != JsonValueKind.Object)
             throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object.");
         switch (format)
         {
             case DatasetFormat.Instruction:
-                return (Conversation.From(InstructionFile.ReadRow(row, where), promptTemplate), null);
+                InstructionRow instruction = InstructionFile.ReadRow(row, where);
+                return Row(Conversation.From(instruction, promptTemplate)) with { Instruction = instruction };
             case DatasetFormat.ShareGpt:
                 string? found = Conversations.FirstOrDefault(name => row.TryGetProperty(name, out _));
-                return (Checked(MessageRows.ReadShareGpt(row, Required(row, found ?? "conversations", where), where), where), null);
+                return Row(Checked(MessageRows.ReadShareGpt(row, Required(row, found ?? "conversations", where), where), where));
             case DatasetFormat.Messages:
-                return (Checked(MessageRows.ReadMessages(row, Required(row, "messages", where), where), where), null);
+                return Row(Checked(MessageRows.ReadMessages(row, Required(row, "messages", where), where), where));
             case DatasetFormat.PromptCompletion:
-                return (Checked(ReadCompletion(row, where), where), null);
+                return Row(Checked(ReadCompletion(row, where), where));
             default:
                 string text = JsonFields.Text(row, "text", where) ?? throw new DatasetException($"{where}: \"text\" is missing{JsonFields.Hint(row)}.");
-                return string.IsNullOrWhiteSpace(text) ? throw new DatasetException($"{where}: \"text\" is empty. Write a document, or remove the row.") : (null, text);
+                return string.IsNullOrWhiteSpace(text) ? throw new DatasetException($"{where}: \"text\" is empty. Write a document, or remove the row.") : Row(null, text);
         }
+
+        static DatasetRow Row(Conversation? conversation, string? document = null) => new("", 0, 0, conversation, document);
     }
 
     private static Conversation ReadCompletion(JsonElement row, string where)
@@ -81,7 +84,9 @@ internal static class DatasetRows
     private static JsonElement Required(JsonElement row, string name, string where) =>
         row.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : throw new DatasetException($"{where}: \"{name}\" is missing{JsonFields.Hint(row)}.");
 
-    private static Conversation Checked(Conversation conversation, string where)
+    /// <summary>The conversation, where it has something to learn.</summary>
+    /// <exception cref="DatasetException">It has not.</exception>
+    internal static Conversation Checked(Conversation conversation, string where)
     {
         if (!conversation.Messages.Any(message => message is { Role: "assistant", IsLearned: true }))
             throw new DatasetException($"{where}: no message of the assistant is there to be learned. Add an answer, or remove the row.");

@@ -70,7 +70,14 @@ public static class InstructionFile
 
     private static List<InstructionTurn>? History(JsonElement row, string where)
     {
-        if (!row.TryGetProperty("history", out JsonElement history) || history.ValueKind == JsonValueKind.Null)
+        return row.TryGetProperty("history", out JsonElement history) ? ReadHistory(history, where) : null;
+    }
+
+    /// <summary>Earlier turns, [[question, answer], …]; null where there are none.</summary>
+    /// <exception cref="DatasetException">It is something else.</exception>
+    internal static List<InstructionTurn>? ReadHistory(JsonElement history, string where)
+    {
+        if (history.ValueKind == JsonValueKind.Null)
             return null;
         if (history.ValueKind != JsonValueKind.Array)
             throw new DatasetException($"{where}: \"history\" is {JsonFields.Name(history.ValueKind)}, not an array of [question, answer] pairs.");

@@ -77,7 +77,9 @@ public sealed class InstructionFormatter
         learned.Add(new LearnedTokens(answer, ids.Count));
         int[] all = ids.ToArray();
         ids.Dispose();
-        return LearnedTokens.Row(all, learned, scope, maximumLength, out report);
+        TrainingRow tokenized = LearnedTokens.Row(all, learned, scope, maximumLength, out report);
+        report = report with { ReplacedCharacters = row.UnpairedSurrogates };
+        return tokenized;
     }
 
     /// <summary>The user's message, in one pass: what a row brings is never searched for placeholders.</summary>

@@ -6,7 +6,12 @@ namespace MLNetLora.Text;
 /// <param name="Input">What the instruction is about (a text to translate); it follows the instruction on a new line. Null or empty where there is none.</param>
 /// <param name="System">The system message; null where the checkpoint's default stands.</param>
 /// <param name="History">Earlier turns of the conversation, oldest first; null where there are none.</param>
-public sealed record InstructionRow(string Instruction, string? Output = null, string? Input = null, string? System = null, IReadOnlyList<InstructionTurn>? History = null);
+public sealed record InstructionRow(string Instruction, string? Output = null, string? Input = null, string? System = null, IReadOnlyList<InstructionTurn>? History = null)
+{
+    /// <summary>Surrogates without their partner in all texts of the row.</summary>
+    internal int UnpairedSurrogates => UnicodeText.UnpairedSurrogates(Instruction) + UnicodeText.UnpairedSurrogates(Output) + UnicodeText.UnpairedSurrogates(Input) + UnicodeText.UnpairedSurrogates(System)
+        + (History?.Sum(turn => UnicodeText.UnpairedSurrogates(turn.Instruction) + UnicodeText.UnpairedSurrogates(turn.Output)) ?? 0);
+}
 
 /// <summary>An earlier turn of a conversation.</summary>
 /// <param name="Instruction">What the user said.</param>

@@ -32,7 +32,7 @@ internal static class JsonText
         }
     }
 
-    /// <summary>The text of a JSON string; an escaped surrogate without its partner becomes U+FFFD.</summary>
+    /// <summary>The text of a JSON string. An escaped surrogate without its partner is kept: it is replaced, and counted, when the text is tokenised.</summary>
     public static string String(JsonElement value)
     {
         try
@@ -42,9 +42,14 @@ internal static class JsonText
         catch (InvalidOperationException)
         {
             // System.Text.Json refuses "\ud83d" alone, which Python writes without complaint.
-            return UnicodeText.ReplaceUnpairedSurrogates(Unescape(value.GetRawText().AsSpan()[1..^1]), out _);
+            return Unescape(value.GetRawText().AsSpan()[1..^1]);
         }
     }
+
+    /// <summary>The document that a text holds; unpaired surrogates, which JSON cannot carry, become U+FFFD.</summary>
+    /// <exception cref="JsonException">The text is not valid JSON.</exception>
+    public static JsonDocument ParseText(string text) =>
+        JsonDocument.Parse(UnicodeText.ReplaceUnpairedSurrogates(text, out _), new JsonDocumentOptions { MaxDepth = 128 });
 
     private static string Unescape(ReadOnlySpan<char> raw)
     {

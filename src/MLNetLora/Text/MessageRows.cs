@@ -132,7 +132,7 @@ internal static class MessageRows
     {
         try
         {
-            using JsonDocument document = JsonDocument.Parse(text);
+            using JsonDocument document = JsonText.ParseText(text);
             return document.RootElement.ValueKind == JsonValueKind.Array ? [.. document.RootElement.EnumerateArray().Select(call => ReadCall(call, at))] : [ReadCall(document.RootElement, at)];
         }
         catch (JsonException error)
@@ -148,7 +148,7 @@ internal static class MessageRows
             return null;
         try
         {
-            return JsonDocument.Parse(JsonText.String(value));
+            return JsonText.ParseText(JsonText.String(value));
         }
         catch (JsonException error)
         {

@@ -16,6 +16,7 @@ public static class PlainText
         ArgumentNullException.ThrowIfNull(text);
         ArgumentOutOfRangeException.ThrowIfLessThan(maximumLength, 2);
         int end = tokenizer.EndOfTextId ?? throw new TokenizerException("The tokenizer has no <|endoftext|>, which ends a document. Restore tokenizer_config.json or tokenizer.json of the checkpoint.");
+        int replaced = UnicodeText.UnpairedSurrogates(text);
         int[] ids = [.. tokenizer.Encode(text), end];
         return Rows();
 
@@ -24,7 +25,7 @@ public static class PlainText
             for (int start = 0; start == 0 || start < ids.Length - 1; start += maximumLength - 1)
             {
                 int[] row = ids[start..Math.Min(start + maximumLength, ids.Length)];
-                yield return new TokenizedRow(new TrainingRow(row, (int[])row.Clone()), new TokenizationReport(row.Length, row.Length, row.Length, row.Length));
+                yield return new TokenizedRow(new TrainingRow(row, (int[])row.Clone()), new TokenizationReport(row.Length, row.Length, row.Length, row.Length) { ReplacedCharacters = start == 0 ? replaced : 0 });
             }
         }
     }

@@ -21,6 +21,7 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     private readonly List<long> _truncated = [];
     private readonly List<long> _unlearned = [];
     private readonly SortedDictionary<int, long> _lengths = [];
+    private readonly List<string> _further = [];
 
     /// <summary>Number of rows.</summary>
     public long Rows { get; private set; }
@@ -46,8 +47,14 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     /// <summary>The numbers of the first of them.</summary>
     public IReadOnlyList<long> UnlearnedRows => _unlearned;
 
-    /// <summary>Whether a token that ends an answer or a document is learned anywhere; without one the model never learns to stop.</summary>
-    public bool IsEndLearned { get; private set; }
+    /// <summary>In how many rows a token that ends an answer (&lt;|im_end|&gt;) or a document (&lt;|endoftext|&gt;) is learned.</summary>
+    public long EndLearnedCount { get; private set; }
+
+    /// <summary>Whether such a token is learned anywhere; without one the model never learns to stop.</summary>
+    public bool IsEndLearned => EndLearnedCount > 0;
+
+    /// <summary>How many invalid characters (surrogates without their partner) the rows' texts have; each became U+FFFD.</summary>
+    public long ReplacedCharacters { get; private set; }
 
     /// <summary>How many rows have a length (after truncation) above half of the key and up to it; keys are powers of two.</summary>
     public IReadOnlyDictionary<int, long> LengthHistogram => _lengths;
@@ -69,7 +76,10 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
             _truncated.Add(number);
         if (labels == 0 && ++UnlearnedCount <= NumbersKept)
             _unlearned.Add(number);
-        IsEndLearned |= row.Row.Labels.AsSpan(Math.Min(1, row.Row.Labels.Length)) is var rest && (Learned(rest, _tokenizer.ImEndId) || Learned(rest, _tokenizer.EndOfTextId));
+        ReplacedCharacters += row.Report.ReplacedCharacters;
+        ReadOnlySpan<int> predicted = row.Row.Labels.AsSpan(Math.Min(1, row.Row.Labels.Length));
+        if (Learned(predicted, _tokenizer.ImEndId) || Learned(predicted, _tokenizer.EndOfTextId))
+            EndLearnedCount++;
         int bin = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(1, row.Row.InputIds.Length));
         _lengths[bin] = _lengths.GetValueOrDefault(bin) + 1;
         if (_samples.Count < samples)
@@ -88,6 +98,14 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
             Add(row, Rows + 1);
             return row.Row;
         });
+    }
+
+    /// <summary>Adds a warning about something else than the rows, such as the checkpoint.</summary>
+    /// <param name="warning">One sentence or more.</param>
+    public void Warn(string warning)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(warning);
+        _further.Add(warning);
     }
 
     /// <summary>Fails where nothing could be learned.</summary>
@@ -110,25 +128,31 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
             warnings.Add($"{UnlearnedCount} of {Rows} rows have nothing to learn: {Numbers(_unlearned, UnlearnedCount)}.");
         if (Rows > 0 && !IsEndLearned)
             warnings.Add("No row teaches the token that ends an answer; the model would not learn to stop. Raise the maximum length, or look at the rows below.");
-        return warnings;
+        if (ReplacedCharacters > 0)
+            warnings.Add(string.Create(CultureInfo.InvariantCulture, $"{ReplacedCharacters} invalid characters (surrogates without their partner) were replaced with U+FFFD. They come from text that was cut in the middle of a character."));
+        return [.. warnings, .. _further];
     }
 
     /// <summary>Writes all of it.</summary>
     /// <param name="writer">Where to.</param>
-    /// <param name="color">Whether what is learned is shown in green, for terminals, rather than between ❮ and ❯.</param>
-    public void Write(TextWriter writer, bool color = false)
+    /// <param name="color">
+    /// Whether what is learned is shown in green rather than between ❮ and ❯. Null (default): in green where the writer is the console, its output goes to a terminal, NO_COLOR is not set and TERM is not dumb.
+    /// </param>
+    public void Write(TextWriter writer, bool? color = null)
     {
         ArgumentNullException.ThrowIfNull(writer);
+        bool green = color ?? TerminalColor.Supports(writer);
         writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Rows} rows, {Tokens} tokens, {LabelTokens} of them learned ({(Tokens == 0 ? 0 : 100.0 * LabelTokens / Tokens):0.0}%)"));
         long most = _lengths.Count == 0 ? 1 : _lengths.Values.Max();
         foreach ((int length, long count) in _lengths)
             writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(length / 2) + 1,8} to {length,-8}{count,10}  {new string('#', (int)(((count * 40) + most - 1) / most))}"));
+        writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"the end of the answer (<|im_end|>, <|endoftext|>) is learned in {EndLearnedCount} of {Rows} rows"));
         foreach (string warning in Warnings())
             writer.WriteLine($"warning: {warning}");
         for (int i = 0; i < _samples.Count; i++)
         {
-            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"--- row {i + 1}, learned: {(color ? "green" : "between ❮ and ❯")}"));
-            writer.WriteLine(color ? Show(_samples[i], "\e[32m", "\e[0m") : Show(_samples[i], "❮", "❯"));
+            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"--- row {i + 1}, learned: {(green ? "green" : "between ❮ and ❯")}"));
+            writer.WriteLine(green ? Show(_samples[i], "\e[32m", "\e[0m") : Show(_samples[i], "❮", "❯"));
         }
     }
 
@@ -155,6 +179,7 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
         return text.Length <= SampleCharacters ? text.ToString() : text.ToString(0, SampleCharacters) + "…" + (close.Length > 1 ? close : "");
     }
 
-    private static string Numbers(List<long> numbers, long count) =>
+    /// <summary>"row 3", or "rows 1, 2, …".</summary>
+    internal static string Numbers(IReadOnlyList<long> numbers, long count) =>
         (count == 1 ? "row " : "rows ") + string.Join(", ", numbers.Take(20)) + (count > 20 ? ", …" : "");
 }

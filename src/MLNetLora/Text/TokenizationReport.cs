@@ -7,6 +7,9 @@ namespace MLNetLora.Text;
 /// <param name="KeptAnswerTokens">Those of them that are left after truncation.</param>
 public readonly record struct TokenizationReport(int Tokens, int KeptTokens, int AnswerTokens, int KeptAnswerTokens)
 {
+    /// <summary>How many invalid characters (surrogates without their partner) the row's texts have; each became U+FFFD.</summary>
+    public int ReplacedCharacters { get; init; }
+
     /// <summary>Whether tokens were cut off at the end.</summary>
     public bool IsTruncated => KeptTokens < Tokens;
 

@@ -55,6 +55,15 @@ internal static class UnicodeText
         return repaired is null ? text : new string(repaired);
     }
 
+    /// <summary>How many unpaired surrogates a text has; 0 for null.</summary>
+    public static int UnpairedSurrogates(string? text)
+    {
+        int count = 0;
+        if (text is not null && text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF'))
+            _ = ReplaceUnpairedSurrogates(text, out count);
+        return count;
+    }
+
     /// <summary>Normalisation form C of well-formed text.</summary>
     /// <param name="text">Text without unpaired surrogates.</param>
     /// <returns>The same instance where the text is normalised already.</returns>

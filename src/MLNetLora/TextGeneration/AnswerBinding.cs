@@ -1,5 +1,6 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
@@ -7,23 +8,20 @@ namespace MLNetLora.TextGeneration;
 internal sealed class AnswerBinding
 {
     private readonly QwenLoraTransformer _transformer;
-    private readonly DataViewSchema.Column _instruction;
-    private readonly DataViewSchema.Column? _input;
+    private readonly RowColumns _columns;
+    private readonly HashSet<int> _read;
 
     public AnswerBinding(QwenLoraTransformer transformer, DataViewSchema inputSchema)
     {
         ArgumentNullException.ThrowIfNull(inputSchema);
         _transformer = transformer;
         InputSchema = inputSchema;
-        ColumnNames columns = transformer.Columns;
-        _instruction = TextColumns.Require(inputSchema, columns.Instruction, nameof(QwenLoraTrainer.Options.InstructionColumnName));
-        _input = columns.InputIsRequired
-            ? TextColumns.Require(inputSchema, columns.Input!, nameof(QwenLoraTrainer.Options.InputColumnName))
-            : TextColumns.Find(inputSchema, columns.Input, nameof(QwenLoraTrainer.Options.InputColumnName));
+        _columns = RowColumns.Find(transformer.Columns, TextColumns.Of(inputSchema), training: false);
+        _read = [.. _columns.Of(inputSchema, transformer.Columns, training: false).Select(column => column.Index)];
 
         DataViewSchema.Builder builder = new();
         builder.AddColumns(inputSchema);
-        builder.AddColumn(columns.Answer, TextDataViewType.Instance);
+        builder.AddColumn(transformer.Columns.Answer, TextDataViewType.Instance);
         OutputSchema = builder.ToSchema();
     }
 
@@ -49,25 +47,12 @@ internal sealed class AnswerBinding
 
     /// <summary>The input columns that these output columns are made from.</summary>
     public IEnumerable<DataViewSchema.Column> Dependencies(bool[] active) =>
-        InputSchema.Where(column => active[column.Index]
-            || (active[AnswerIndex] && (column.Index == _instruction.Index || (_input is { } input && column.Index == input.Index))));
+        InputSchema.Where(column => active[column.Index] || (active[AnswerIndex] && _read.Contains(column.Index)));
 
     /// <summary>Reads the prompt of the row's current position.</summary>
-    public Func<PromptRow> PromptReader(DataViewRow row)
-    {
-        ValueGetter<ReadOnlyMemory<char>> instructionGetter = row.GetGetter<ReadOnlyMemory<char>>(_instruction);
-        ValueGetter<ReadOnlyMemory<char>>? inputGetter = _input is { } input ? row.GetGetter<ReadOnlyMemory<char>>(input) : null;
-        return () =>
-        {
-            ReadOnlyMemory<char> instruction = default;
-            ReadOnlyMemory<char> input = default;
-            instructionGetter(ref instruction);
-            inputGetter?.Invoke(ref input);
-            return new PromptRow(instruction.ToString(), input.IsEmpty ? null : input.ToString());
-        };
-    }
+    public Func<TextRow> PromptReader(DataViewRow row) => new RowReader(row, _transformer.Columns, _columns, training: false, () => $"Row {row.Position + 1}").Read;
 
-    public IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> prompts) => _transformer.Generate(prompts, CancellationToken.None);
+    public IReadOnlyList<string> Generate(IReadOnlyList<TextRow> prompts) => _transformer.Generate(prompts, CancellationToken.None);
 
     /// <summary>A getter of the type that the caller asks for, or ML.NET's usual complaint.</summary>
     public static ValueGetter<TValue> Typed<TValue>(Delegate getter, DataViewSchema.Column column) => getter as ValueGetter<TValue>

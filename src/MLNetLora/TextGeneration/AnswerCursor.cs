@@ -1,5 +1,6 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
@@ -10,11 +11,11 @@ internal sealed class AnswerCursor : DataViewRowCursor
 {
     private readonly AnswerBinding _binding;
     private readonly DataViewRowCursor _input;
-    private readonly Func<PromptRow> _readPrompt;
+    private readonly Func<TextRow> _readPrompt;
     private readonly ValueGetter<DataViewRowId> _readId;
     private readonly ColumnBuffer?[] _buffers;
     private readonly DataViewRowId[] _ids;
-    private readonly List<PromptRow> _prompts;
+    private readonly List<TextRow> _prompts;
     private IReadOnlyList<string>? _answers;
     private int _slot = -1;
     private long _position = -1;
@@ -26,7 +27,7 @@ internal sealed class AnswerCursor : DataViewRowCursor
         _readPrompt = binding.PromptReader(input);
         _readId = input.GetIdGetter();
         _ids = new DataViewRowId[binding.BatchSize];
-        _prompts = new List<PromptRow>(binding.BatchSize);
+        _prompts = new List<TextRow>(binding.BatchSize);
         _buffers = [.. binding.InputSchema.Select(column => active[column.Index] ? ColumnBuffer.Create(input, column, binding.BatchSize, () => Slot) : null)];
     }
 

@@ -1,5 +1,6 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
@@ -28,7 +29,7 @@ internal sealed class AnswerRow : DataViewRow
     private readonly AnswerBinding _binding;
     private readonly DataViewRow _input;
     private readonly bool[] _active;
-    private readonly Func<PromptRow>? _readPrompt;
+    private readonly Func<TextRow>? _readPrompt;
     private long _answeredPosition = -1;
     private ReadOnlyMemory<char> _answer;
 

@@ -5,15 +5,34 @@ namespace MLNetLora.TextGeneration;
 /// <param name="Input">What it is asked about; null when rows never have one.</param>
 /// <param name="Output">The answer to learn; read in training only.</param>
 /// <param name="Answer">The column that the transformer adds.</param>
-internal sealed record ColumnNames(string Instruction, string? Input, string Output, string Answer)
+/// <param name="System">The row's own system message; null when rows never have one.</param>
+/// <param name="History">Earlier turns as JSON; null when rows never have any.</param>
+/// <param name="Conversation">A whole conversation as JSON; null when no row is one.</param>
+/// <param name="Text">A document; read in training only; null when no row is one.</param>
+internal sealed record ColumnNames(string Instruction, string? Input, string Output, string Answer, string? System = ColumnNames.DefaultSystem, string? History = ColumnNames.DefaultHistory,
+    string? Conversation = ColumnNames.DefaultConversation, string? Text = ColumnNames.DefaultText)
 {
     public const string DefaultInstruction = "Instruction";
     public const string DefaultInput = "Input";
     public const string DefaultOutput = "Output";
     public const string DefaultAnswer = "Answer";
+    public const string DefaultSystem = "System";
+    public const string DefaultHistory = "History";
+    public const string DefaultConversation = "Conversation";
+    public const string DefaultText = "Text";
 
-    /// <summary>A column named by hand is meant to be there: leaving it out silently would train on half the data. The default name may be absent.</summary>
-    public bool InputIsRequired => Input is not null and not DefaultInput;
+    /// <summary>Without the default columns whose name was given to another: a data set may well call its questions Text.</summary>
+    public ColumnNames WithoutTakenDefaults()
+    {
+        string?[] taken = [Instruction, Input, Output];
+        return this with
+        {
+            System = System == DefaultSystem && taken.Contains(System) ? null : System,
+            History = History == DefaultHistory && taken.Contains(History) ? null : History,
+            Conversation = Conversation == DefaultConversation && taken.Contains(Conversation) ? null : Conversation,
+            Text = Text == DefaultText && taken.Contains(Text) ? null : Text,
+        };
+    }
 
     /// <summary>Throws an <see cref="OptionException"/> that names the first option without a name, or two columns that are the same.</summary>
     public void Validate()
@@ -24,6 +43,12 @@ internal sealed record ColumnNames(string Instruction, string? Input, string Out
         if (Instruction == Output || Input == Output || Instruction == Input)
         {
             throw new OptionException($"The instruction, input and output columns must be three columns; they are '{Instruction}', '{Input}' and '{Output}'.");
+        }
+
+        string?[] all = [Instruction, Input, Output, System, History, Conversation, Text];
+        if (all.Where(name => name is not null).GroupBy(name => name).FirstOrDefault(group => group.Count() > 1) is { Key: string twice })
+        {
+            throw new OptionException($"Two of the column names are '{twice}'; every part of a row needs a column of its own. Rename one, or set the option of a part that the data does not have to null.");
         }
     }
 

@@ -6,24 +6,26 @@ using MLNetLora.Training;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>What is asked: an instruction and, where there is one, its input.</summary>
-internal readonly record struct PromptRow(string Instruction, string? Input);
-
 /// <summary>How a row becomes a prompt; trained with and therefore saved with the model.</summary>
-internal sealed record PromptOptions(string? SystemPrompt, string? PromptTemplate, LabelScope LabelScope, int MaximumSequenceLength);
+internal sealed record PromptOptions(string? SystemPrompt, string? PromptTemplate, LabelScope LabelScope, int MaximumSequenceLength, bool? EnableThinking = null)
+{
+    /// <summary>The part that answering needs too.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public PromptSettings Settings => new(SystemPrompt, PromptTemplate, EnableThinking);
+}
 
 /// <summary>
-/// Everything a training run needs; rows are already read from the data view and checked for empty fields. BaseName is the base as the user calls it, for the adapter
+/// Everything a training run needs; rows are read from the data view, and checked, while they are enumerated, which is done once. BaseName is the base as the user calls it, for the adapter
 /// to remember. Notice receives messages for the log.
 /// </summary>
-internal sealed record TrainingRequest(Checkpoint Base, string BaseName, IReadOnlyList<InstructionRow> Rows, IReadOnlyList<InstructionRow>? ValidationRows,
+internal sealed record TrainingRequest(Checkpoint Base, string BaseName, IEnumerable<TextRow> Rows, IEnumerable<TextRow>? ValidationRows,
     LoraOptions Lora, TrainingOptions Training, PromptOptions Prompt, Action<string> Notice);
 
 /// <summary>Generates answers with one base checkpoint and one adapter. Every member may be called from several threads at once; disposed only when idle.</summary>
 internal interface ITextGenerationEngine : IDisposable
 {
     /// <summary>One answer per row, in order.</summary>
-    IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken);
+    IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken);
 }
 
 /// <summary>The rooms below this one, as narrow as ML.NET's face needs them.</summary>

@@ -57,7 +57,7 @@ internal static class ModelZip
 
         ContextSettings settings = ContextSettings.Of(environment);
         string baseFolder = BaseModelSearch.Find(record.Base, settings.BaseFolders);
-        LoraAdapter adapter = LoraAdapter.FromPeft(weights, config, "the model zip", Checkpoint.Open(baseFolder));
+        LoraAdapter adapter = LoraAdapter.FromPeft(weights, config, "the model zip", Checkpoint.Open(baseFolder)).WithPrompt(record.Prompt.Settings);
         using (IChannel channel = environment.Start("Load"))
         {
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");

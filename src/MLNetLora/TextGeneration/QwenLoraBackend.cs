@@ -13,54 +13,47 @@ internal sealed class QwenLoraBackend : ITextGenerationBackend
     {
         Checkpoint checkpoint = request.Base;
         QwenTokenizer tokenizer = QwenTokenizer.Load(checkpoint.Folder);
-        InstructionFormatter formatter = new(tokenizer, ChatFormat.Load(checkpoint.Folder), request.Prompt.SystemPrompt, request.Prompt.PromptTemplate);
-        Preflight preflight = new(tokenizer);
-        List<TrainingRow> rows = Tokenize(formatter, request.Rows, "training", request, preflight);
-        List<TrainingRow> validation = Tokenize(formatter, request.ValidationRows ?? [], "validation", request, new Preflight(tokenizer));
+        RowTokenizer rowTokenizer = new(new RowFormatter(tokenizer, checkpoint.Folder, request.Prompt.Settings), request.Prompt, request.Training.Threads);
+        Preflight preflight = NewPreflight(checkpoint, tokenizer);
+        (int count, List<TrainingRow> rows) = rowTokenizer.Tokenize(request.Rows, "training", preflight);
+        Preflight ofValidation = new(tokenizer);
+        (int validationCount, List<TrainingRow> validation) = request.ValidationRows is null ? (0, []) : rowTokenizer.Tokenize(request.ValidationRows, "validation", ofValidation);
+        request.Notice(FormattableString.Invariant($"{count} training rows, {validationCount} for validation."));
+        foreach (string notice in rowTokenizer.Notices(preflight, "training").Concat(rowTokenizer.Notices(ofValidation, "validation")))
+        {
+            request.Notice(notice);
+        }
+
         request.Notice(preflight.ToString());
 
         // As PEFT does, the adapter names its base the way the user does: a hub id means the same on every machine, the folder of its snapshot does not.
         LoraAdapter fresh = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
-        LoraAdapter initial = new(fresh.Options, request.BaseName, fresh.Factors);
+        LoraAdapter initial = new(fresh.Options, request.BaseName, fresh.Factors) { Prompt = request.Prompt.Settings };
         request.Notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);
     }
 
     public ITextGenerationEngine Open(string baseFolder, LoraAdapter adapter, PromptOptions prompt, GenerationOptions generation, WeightPrecision precision) =>
-        new Engine(new TextGenerator(Checkpoint.Open(baseFolder), adapter, prompt.SystemPrompt, prompt.PromptTemplate, precision: precision), generation);
+        new Engine(new TextGenerator(Checkpoint.Open(baseFolder), adapter, prompt.SystemPrompt, prompt.PromptTemplate, enableThinking: prompt.EnableThinking, precision: precision), generation);
 
     public void MergeAndSave(string baseFolder, LoraAdapter adapter, string folder) => Merge.Save(Checkpoint.Open(baseFolder), adapter, folder);
 
-    private static List<TrainingRow> Tokenize(InstructionFormatter formatter, IReadOnlyList<InstructionRow> rows, string what, TrainingRequest request, Preflight preflight)
+    /// <summary>A preflight that says what is to be known about the checkpoint.</summary>
+    public static Preflight NewPreflight(Checkpoint checkpoint, QwenTokenizer tokenizer)
     {
-        TokenizedRow[] tokenized = [.. ParallelRows.Convert(rows, row =>
+        Preflight preflight = new(tokenizer);
+        if (StopCheck.Warning(checkpoint.Folder, checkpoint.Config, tokenizer) is { } warning)
         {
-            TrainingRow ids = formatter.Tokenize(row, request.Prompt.LabelScope, request.Prompt.MaximumSequenceLength, out TokenizationReport report);
-            return new TokenizedRow(ids, report);
-        }, request.Training.Threads)];
-        for (int i = 0; i < tokenized.Length; i++)
-        {
-            if (tokenized[i].Report.IsAnswerCutOff)
-            {
-                int needed = tokenized[i].Report.Tokens;
-                throw new DatasetException($"Row {i + 1} of the {what} data has {needed} tokens, and MaximumSequenceLength is {request.Prompt.MaximumSequenceLength}: nothing of its answer is left. Raise MaximumSequenceLength to {needed}, or shorten the question.");
-            }
-
-            preflight.Add(tokenized[i], i + 1);
+            preflight.Warn(warning);
         }
 
-        if (preflight.TruncatedCount > 0)
-        {
-            request.Notice($"{preflight.TruncatedCount} of {rows.Count} {what} rows are longer than MaximumSequenceLength ({request.Prompt.MaximumSequenceLength} tokens) and lose the end of their answer: rows {string.Join(", ", preflight.TruncatedRows.Take(20))}{(preflight.TruncatedCount > 20 ? ", …" : "")}.");
-        }
-
-        return [.. tokenized.Select(row => row.Row)];
+        return preflight;
     }
 
     private sealed class Engine(TextGenerator generator, GenerationOptions options) : ITextGenerationEngine
     {
-        public IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken) =>
-            [.. generator.Generate([.. rows.Select(row => new InstructionRow(row.Instruction, Input: row.Input))], options, cancellation: cancellationToken).Select(answer => answer.Text)];
+        public IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken) =>
+            [.. generator.Generate(rows, options, onText: null, cancellationToken).Select(answer => answer.Text)];
 
         public void Dispose() => generator.Dispose();
     }

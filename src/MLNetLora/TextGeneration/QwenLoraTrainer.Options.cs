@@ -108,7 +108,7 @@ public sealed partial class QwenLoraTrainer
         /// <summary>Most tokens of a training row, prompt and answer together; longer rows are cut off at the end, and reported. Default 512.</summary>
         public int MaximumSequenceLength { get; set; } = 512;
 
-        /// <summary>Text column with what is asked. Default "Instruction".</summary>
+        /// <summary>Text column with what is asked. Default "Instruction"; may be absent where the data has a conversation or text column.</summary>
         public string InstructionColumnName { get; set; } = ColumnNames.DefaultInstruction;
 
         /// <summary>
@@ -119,17 +119,40 @@ public sealed partial class QwenLoraTrainer
         /// <summary>Text column with the answer to learn, read in training only. Default "Output".</summary>
         public string OutputColumnName { get; set; } = ColumnNames.DefaultOutput;
 
+        /// <summary>Text column with an instruction's own system message, in place of <see cref="SystemPrompt"/>. Default "System", used where the data has it. Null: rows have none.</summary>
+        public string? SystemColumnName { get; set; } = ColumnNames.DefaultSystem;
+
+        /// <summary>Text column with the turns before an instruction, as JSON: <c>[["question", "answer"], …]</c>. Default "History", used where the data has it. Null: rows have none.</summary>
+        public string? HistoryColumnName { get; set; } = ColumnNames.DefaultHistory;
+
+        /// <summary>
+        /// Text column with whole conversations as JSON, in OpenAI's form <c>{"messages": [{"role": …, "content": …}, …], "tools": […]}</c>, or only the list of messages. Default "Conversation",
+        /// used where the data has it. Null: no row is one. When asked, the assistant's messages at the end are left out.
+        /// </summary>
+        public string? ConversationColumnName { get; set; } = ColumnNames.DefaultConversation;
+
+        /// <summary>
+        /// Text column with documents, which are learned whole, for rows without instruction and conversation; read in training only. Default "Text", used where the data has it. Null: no row is one.
+        /// </summary>
+        public string? TextColumnName { get; set; } = ColumnNames.DefaultText;
+
         /// <summary>Text column that the transformer adds, with the generated answer. Default "Answer".</summary>
         public string AnswerColumnName { get; set; } = ColumnNames.DefaultAnswer;
 
-        /// <summary>System message of every conversation, in training and in answering; null (default) leaves it to the chat template.</summary>
+        /// <summary>System message of every conversation without its own, in training and in answering; null (default) leaves it to the chat template, empty stands for none.</summary>
         public string? SystemPrompt { get; set; }
 
         /// <summary>
         /// What the user's message is made of, such as <c>根据公司内部知识回答：{instruction}</c>, in training and in answering; <c>{input}</c> stands for the input, which otherwise follows
-        /// the instruction on a new line. Null (default) is the instruction itself.
+        /// the instruction on a new line. Null (default) is the instruction itself. Conversations and documents are taken as they are. Saved with the adapter.
         /// </summary>
         public string? PromptTemplate { get; set; }
+
+        /// <summary>
+        /// enable_thinking of the checkpoint's chat template, where it reads one (Qwen3), in training and in answering: with false the prompt closes an empty thinking block and the answer alone is learned.
+        /// Null (default) leaves it unsaid. A template that does not read it is an <see cref="OptionException"/> when training begins.
+        /// </summary>
+        public bool? EnableThinking { get; set; }
 
         /// <summary>Which tokens the loss counts. Default: the answer and its end-of-turn token.</summary>
         public LabelScope LabelScope { get; set; } = LabelScope.Answer;
@@ -178,9 +201,10 @@ public sealed partial class QwenLoraTrainer
             Generation!.Validate();
         }
 
-        internal ColumnNames Columns => new(InstructionColumnName, string.IsNullOrEmpty(InputColumnName) ? null : InputColumnName, OutputColumnName, AnswerColumnName);
+        internal ColumnNames Columns => new ColumnNames(InstructionColumnName, OrNull(InputColumnName), OutputColumnName, AnswerColumnName,
+            OrNull(SystemColumnName), OrNull(HistoryColumnName), OrNull(ConversationColumnName), OrNull(TextColumnName)).WithoutTakenDefaults();
 
-        internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength);
+        internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 
         internal LoraOptions ToLoraOptions() => new()
         {
@@ -228,6 +252,8 @@ public sealed partial class QwenLoraTrainer
             copy.Generation = JsonSerializer.Deserialize<GenerationOptions>(JsonSerializer.SerializeToUtf8Bytes(Generation))!;
             return copy;
         }
+
+        private static string? OrNull(string? name) => string.IsNullOrEmpty(name) ? null : name;
 
         // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a float: where that is
         // another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.

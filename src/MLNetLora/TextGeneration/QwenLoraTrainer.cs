@@ -7,9 +7,10 @@ using MLNetLora.Training;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>Fine-tunes a Qwen checkpoint with LoRA on rows of instruction, optional input and output; made by <c>ml.TextGeneration.Trainers.QwenLora</c>.</summary>
+/// <summary>Fine-tunes a Qwen checkpoint with LoRA on instructions, conversations and documents; made by <c>ml.TextGeneration.Trainers.QwenLora</c>.</summary>
 /// <remarks>
-/// <para>The training data is read once, in its order, and kept as text. The frozen weights stay in the checkpoint's own files; only the LoRA factors are trained.</para>
+/// <para>A row is an instruction (columns Instruction and Output, where they are there also Input, System and History), a conversation (column Conversation, JSON) or a document (column Text);
+/// views of <c>ml.Data.LoadFromInstructionFile</c> have these columns, and any other view that has them will do. The data is read once, in its order, and kept as tokens. The frozen weights stay in the checkpoint's own files; only the LoRA factors are trained.</para>
 /// <para>Messages go to <c>MLContext.Log</c>: one Info message at the start, at each validation and at the end, one Trace message per optimizer step.</para>
 /// </remarks>
 public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
@@ -29,10 +30,11 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     }
 
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
-    /// <param name="input">The training rows: a text column each for instruction and output, and where there is one, input.</param>
+    /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
-    /// <exception cref="DatasetException">The data has no rows, or a row has no instruction or no answer.</exception>
+    /// <exception cref="DatasetException">The data has no rows, a row has no instruction or no answer or is not what its column should hold, or nothing is left to learn.</exception>
+    /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good step.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before the first optimizer step.</exception>
@@ -44,15 +46,14 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         ColumnNames columns = _options.Columns;
 
         // Everything that can be wrong with the input is found before the first step.
-        TrainingRows.Check(input.Schema, columns);
+        IEnumerable<TextRow> rows = TrainingRows.Read(input, columns, "training", cancellationToken);
+        IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation ? TrainingRows.Read(validation, columns, "validation", cancellationToken) : null;
         ITextGenerationBackend backend = ContextSettings.Of(_context).Backend;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
-        List<InstructionRow> rows = TrainingRows.Read(input, columns, "training", cancellationToken);
-        List<InstructionRow>? validationRows = _options.ValidationSet is { } validation ? TrainingRows.Read(validation, columns, "validation", cancellationToken) : null;
 
         using IChannel channel = _host.Start("Fit");
-        Info(channel, $"Fine-tuning {_options.ModelPath} on {rows.Count} rows, {validationRows?.Count ?? 0} for validation; seed {_seed}.");
+        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_seed}.");
         TrainingRequest request = new(checkpoint, _options.ModelPath, rows, validationRows, _options.ToLoraOptions(), _options.ToTrainingOptions(_seed), _options.Prompt,
             message => channel.Info(MessageSensitivity.UserData, message));
         (LoraAdapter adapter, TrainingSummary summary) = backend.Train(request, progress => Report(channel, progress), cancellationToken);
@@ -62,9 +63,24 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         ReportEnd(channel, summary);
-        QwenLoraTransformer transformer = new(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision), summary);
-        transformer.GetOutputSchema(input.Schema);
-        return transformer;
+        return new QwenLoraTransformer(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision), summary);
+    }
+
+    /// <summary>Looks at what would be trained on, without training: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model will see them.</summary>
+    /// <param name="input">The training rows.</param>
+    /// <returns>The report; <c>Write(Console.Out)</c> shows it, in a terminal with what is learned in green.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
+    /// <exception cref="DatasetException">As for <see cref="Fit"/>.</exception>
+    /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    public Preflight Preflight(IDataView input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", _options.CancellationToken);
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+        QwenTokenizer tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+        Preflight preflight = QwenLoraBackend.NewPreflight(checkpoint, tokenizer);
+        new RowTokenizer(new RowFormatter(tokenizer, checkpoint.Folder, _options.Prompt.Settings), _options.Prompt, _options.Threads).Tokenize(rows, "training", preflight);
+        return preflight;
     }
 
     /// <summary>Checks the columns of a pipeline that is not fitted yet, and adds the answer column to them.</summary>
@@ -75,17 +91,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     {
         ArgumentNullException.ThrowIfNull(inputSchema);
         ColumnNames columns = _options.Columns;
-        TextColumns.Require(inputSchema, columns.Instruction, nameof(Options.InstructionColumnName));
-        TextColumns.Require(inputSchema, columns.Output, nameof(Options.OutputColumnName));
-        if (columns.InputIsRequired)
-        {
-            TextColumns.Require(inputSchema, columns.Input!, nameof(Options.InputColumnName));
-        }
-        else
-        {
-            TextColumns.CheckType(inputSchema, columns.Input, nameof(Options.InputColumnName));
-        }
-
+        RowColumns.Find(columns, TextColumns.Of(inputSchema), training: true);
         return new SchemaShape(inputSchema.Where(column => column.Name != columns.Answer).Append(MLNetInternals.TextColumn(columns.Answer)));
     }
 

@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Adapters;
+using MLNetLora.Text;
 using MLNetLora.Training;
 
 namespace MLNetLora.TextGeneration;
@@ -36,7 +37,7 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     /// <summary>Full path of the base checkpoint's folder.</summary>
     public string BaseFolder => _model.BaseFolder;
 
-    /// <summary>The columns that this transformer reads, for <c>ml.Model.Save(model, model.InputSchema, path)</c> where no view of the rows is at hand.</summary>
+    /// <summary>The columns that this transformer reads where rows are plain instructions (system message, history and conversation may stand beside them), for <c>ml.Model.Save(model, model.InputSchema, path)</c> where no view of the rows is at hand.</summary>
     public DataViewSchema InputSchema
     {
         get
@@ -92,7 +93,18 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     public string Generate(string instruction, string? input = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(instruction);
-        return Generate([new PromptRow(instruction, string.IsNullOrEmpty(input) ? null : input)], cancellationToken)[0];
+        return Generate([new TextRow(new InstructionRow(instruction, Input: string.IsNullOrEmpty(input) ? null : input))], cancellationToken)[0];
+    }
+
+    /// <summary>Answers the end of a conversation without a data view.</summary>
+    /// <param name="conversation">A conversation that ends with the user or a tool, with the tools that may be called.</param>
+    /// <param name="cancellationToken">Ends the generation with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="TemplateException">The checkpoint's chat template refuses the conversation.</exception>
+    /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
+    public string Generate(Conversation conversation, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(conversation);
+        return Generate([new TextRow(Conversation: conversation)], cancellationToken)[0];
     }
 
     /// <summary>Writes base and adapter merged, as a plain Hugging Face checkpoint that needs no adapter.</summary>
@@ -110,5 +122,5 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
 
     void ICanSaveModel.Save(ModelSaveContext ctx) => MLNetInternals.Save(ctx, ModelZip.Parts(_model));
 
-    internal IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken) => _engine.Generate(rows, cancellationToken);
+    internal IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken) => _engine.Generate(rows, cancellationToken);
 }

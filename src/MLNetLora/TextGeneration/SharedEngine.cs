@@ -1,3 +1,5 @@
+using MLNetLora.Text;
+
 namespace MLNetLora.TextGeneration;
 
 /// <summary>Opens an engine when it is first needed, shares it between threads, and closes it when it is disposed and the last call under way has come back.</summary>
@@ -11,7 +13,7 @@ internal sealed class SharedEngine(Func<ITextGenerationEngine> open) : IDisposab
     public void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed), typeof(QwenLoraTransformer));
 
     /// <summary>One answer per row. A failure to open is not remembered: the next call tries again.</summary>
-    public IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken)
+    public IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken)
     {
         ITextGenerationEngine engine = Enter();
         try

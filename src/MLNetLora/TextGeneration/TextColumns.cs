@@ -3,49 +3,40 @@ using Microsoft.ML.Data;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>Finds text columns in a schema, and says which column and which option is meant when one is missing or of another type.</summary>
-internal static class TextColumns
+/// <summary>The columns of some data, by name, and which of them are text; says which column and which option is meant when one is missing or of another type.</summary>
+/// <param name="typeOf">The type of a column when it is not text, "" when it is, null when there is none.</param>
+/// <param name="existing">The names of all columns.</param>
+internal sealed class TextColumns(Func<string, string?> typeOf, IEnumerable<string> existing)
 {
-    /// <summary>The column, or an <see cref="ArgumentOutOfRangeException"/> (ML.NET's kind for a schema mismatch) that names it and the columns that exist.</summary>
-    public static DataViewSchema.Column Require(DataViewSchema schema, string name, string option) =>
-        Find(schema, name, option) ?? throw Missing(name, option, schema.Where(column => !column.IsHidden).Select(column => column.Name));
+    /// <summary>The columns of a view.</summary>
+    public static TextColumns Of(DataViewSchema schema) => new(
+        name => schema.GetColumnOrNull(name) is not { } column ? null : column.Type is TextDataViewType ? "" : column.Type.ToString(),
+        schema.Where(column => !column.IsHidden).Select(column => column.Name));
 
-    /// <summary>The column, or null when the schema has none of that name; throws when it is there but is not text.</summary>
-    public static DataViewSchema.Column? Find(DataViewSchema schema, string? name, string option)
-    {
-        if (name is null || schema.GetColumnOrNull(name) is not { } column)
+    /// <summary>The columns of a pipeline that is not fitted yet.</summary>
+    public static TextColumns Of(SchemaShape shape) => new(
+        name => shape.FirstOrDefault(column => column.Name == name) switch
         {
-            return null;
-        }
+            { Name: null } => null,
+            { Kind: SchemaShape.Column.VectorKind.Scalar, ItemType: TextDataViewType, IsKey: false } => "",
+            { Kind: SchemaShape.Column.VectorKind.Scalar } column => column.ItemType.ToString(),
+            SchemaShape.Column column => $"{column.Kind} of {column.ItemType}",
+        },
+        shape.Select(column => column.Name));
 
-        return column.Type is TextDataViewType ? column : throw NotText(name, option, column.Type.ToString()!);
+    /// <summary>Whether there is a text column of that name.</summary>
+    public bool Has(string name) => typeOf(name) == "";
+
+    /// <summary>Whether there is a column of that name; throws when it is there but is not text.</summary>
+    public bool Find(string? name, string option)
+    {
+        string? type = name is null ? null : typeOf(name);
+        return string.IsNullOrEmpty(type) ? type is not null
+            : throw new ArgumentOutOfRangeException($"Column '{name}' (option {option}) is of type {type}; it must be one text (string) per row.", (Exception?)null);
     }
 
-    /// <summary>As <see cref="Require(DataViewSchema, string, string)"/>, for the schema shape of a pipeline that is not fitted yet.</summary>
-    public static void Require(SchemaShape shape, string name, string option)
-    {
-        if (!CheckType(shape, name, option))
-        {
-            throw Missing(name, option, shape.Select(column => column.Name));
-        }
-    }
-
-    /// <summary>Whether the shape has the column; throws when it is there but is not text.</summary>
-    public static bool CheckType(SchemaShape shape, string? name, string option)
-    {
-        SchemaShape.Column column = shape.FirstOrDefault(column => column.Name == name);
-        if (name is null || column.Name is null)
-        {
-            return false;
-        }
-
-        return column is { Kind: SchemaShape.Column.VectorKind.Scalar, ItemType: TextDataViewType, IsKey: false } ? true
-            : throw NotText(name, option, column.Kind == SchemaShape.Column.VectorKind.Scalar ? column.ItemType.ToString()! : $"{column.Kind} of {column.ItemType}");
-    }
-
-    private static ArgumentOutOfRangeException Missing(string name, string option, IEnumerable<string> existing) =>
-        new($"The data has no column '{name}' (option {option}). Its columns are: {string.Join(", ", existing)}. Rename the column, or set {option} to its name.", (Exception?)null);
-
-    private static ArgumentOutOfRangeException NotText(string name, string option, string type) =>
-        new($"Column '{name}' (option {option}) is of type {type}; it must be one text (string) per row.", (Exception?)null);
+    /// <summary>True, or an <see cref="ArgumentOutOfRangeException"/> (ML.NET's kind for a schema mismatch) that names the column and those that exist.</summary>
+    public bool Require(string name, string option) => Find(name, option) ? true
+        : throw new ArgumentOutOfRangeException(
+            $"The data has no column '{name}' (option {option}). Its columns are: {string.Join(", ", existing)}. Rename the column, or set {option} to its name.", (Exception?)null);
 }

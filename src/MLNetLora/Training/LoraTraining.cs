@@ -46,6 +46,6 @@ public static class LoraTraining
             throw;
         }
 
-        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options with { Dropout = lora.Dropout }, start.BaseModel, target.Loras);
+        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options with { Dropout = lora.Dropout }, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
     }
 }

@@ -1,6 +1,8 @@
 using System.Text;
 using System.Text.Json;
+using Microsoft.ML;
 using MLNetLora.Text;
+using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Tests.Text;
 
@@ -79,7 +81,11 @@ public sealed class FuzzTests : IDisposable
             "{\"prompt\":\"p\",\"completion\":[{\"role\":\"assistant\",\"content\":\"a\"}]}",
             "{\"text\":\"d\"}",
         ];
-        ConversationFormatter formatter = new(QwenTokenizer.Load(_tiny.VocabularyFolder), ChatTemplate.Load(_tiny.VocabularyFolder));
+        QwenTokenizer tokenizer = QwenTokenizer.Load(_tiny.VocabularyFolder);
+        ConversationFormatter formatter = new(tokenizer, ChatTemplate.Load(_tiny.VocabularyFolder));
+        RowFormatter rowFormatter = new(tokenizer, _tiny.VocabularyFolder, new PromptSettings());
+        ColumnNames columns = new QwenLoraTrainer.Options().Columns;
+        MLContext ml = new();
         byte[][] originals = extension switch
         {
             ".json" => [.. rows.Select(row => Encoding.UTF8.GetBytes($"[{row},\n{row}]"))],
@@ -93,8 +99,11 @@ public sealed class FuzzTests : IDisposable
         Repeat(extension, originals, 500, mutated =>
         {
             File.WriteAllBytes(path, mutated);
-            foreach (DatasetRow row in Dataset.Read(path))
-                formatter.TokenizeRows(row, LabelScope.AllAssistantTurns, 64);
+            TokenizedRow[] expected = [.. Dataset.Read(path).SelectMany(row => formatter.TokenizeRows(row, LabelScope.AllAssistantTurns, 64))];
+            // The columns of a view say what the file says: the same tokens come out.
+            TokenizedRow[] rows = [.. TrainingRows.Read(ml.Data.LoadFromInstructionFile(path), columns, "training", default).SelectMany(row => rowFormatter.Tokenize(row, LabelScope.AllAssistantTurns, 64))];
+            Assert.Equal(expected.Select(row => row.Row.InputIds), rows.Select(row => row.Row.InputIds));
+            Assert.Equal(expected.Select(row => row.Report), rows.Select(row => row.Report));
         });
     }
 

@@ -21,7 +21,7 @@ public sealed class InstructionFileTests : IDisposable
     public void All_fields_are_read()
     {
         InstructionRow row = Assert.Single(Read("[{\"instruction\":\"翻译\",\"input\":\"a\\\"b\\n\",\"output\":\"\\ud83d\\ude00 \\ud83d!\",\"system\":\"s\",\"history\":[[\"q\",\"r\"],[\"t\",\"u\"]]}]"));
-        Assert.Equal(("翻译", "a\"b\n", "😀 \uFFFD!", "s"), (row.Instruction, row.Input, row.Output, row.System));
+        Assert.Equal(("翻译", "a\"b\n", "😀 \ud83d!", "s"), (row.Instruction, row.Input, row.Output, row.System));
         Assert.Equal([new InstructionTurn("q", "r"), new InstructionTurn("t", "u")], row.History!);
     }
 

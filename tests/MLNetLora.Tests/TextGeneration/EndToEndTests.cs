@@ -137,12 +137,12 @@ public sealed class EndToEndTests
         options.NumberOfEpochs = 1;
         options.MaximumSequenceLength = 30;
         ml.TextGeneration.Trainers.QwenLora(options).Fit(ml.Data.LoadFromEnumerable(rows)).Dispose();
-        Assert.Contains(log, line => line.StartsWith("1 of 2 training rows are longer than MaximumSequenceLength (30 tokens)", StringComparison.Ordinal) && line.EndsWith("rows 2.", StringComparison.Ordinal));
+        Assert.Contains(log, line => line.StartsWith("1 of 2 training rows are longer than MaximumSequenceLength (30 tokens)", StringComparison.Ordinal) && line.EndsWith(": row 2.", StringComparison.Ordinal));
 
         options.MaximumSequenceLength = 5;
         string message = Assert.Throws<DatasetException>(() => ml.TextGeneration.Trainers.QwenLora(options).Fit(ml.Data.LoadFromEnumerable(rows))).Message;
-        Assert.Contains("Row 1 of the training data", message, StringComparison.Ordinal);
-        Assert.Contains("nothing of its answer is left", message, StringComparison.Ordinal);
+        Assert.Contains("None of the 2 training rows has a token to learn: MaximumSequenceLength is 5", message, StringComparison.Ordinal);
+        Assert.Contains("(rows 1, 2)", message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
+using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.TextGeneration;
 
-/// <summary>Trains nothing and answers "instruction|input", upper case; remembers what it was asked.</summary>
+/// <summary>Trains nothing and answers "instruction|input", or a conversation's texts, upper case; remembers what it was asked.</summary>
 internal sealed class FakeBackend : ITextGenerationBackend
 {
     public List<TrainingRequest> Requests { get; } = [];
@@ -24,11 +25,16 @@ internal sealed class FakeBackend : ITextGenerationBackend
 
     public bool ReportsValidation { get; init; }
 
+    /// <summary>Called with the rows of every batch.</summary>
+    public Action<IReadOnlyList<TextRow>> OnRows { get; set; } = _ => { };
+
     /// <summary>Called within Generate, before it returns.</summary>
     public Action OnGenerate { get; set; } = () => { };
 
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(TrainingRequest request, Action<TrainingProgress> progress, CancellationToken cancellationToken)
     {
+        // Rows are read once, as they are enumerated; the tests look at them later.
+        request = request with { Rows = [.. request.Rows], ValidationRows = request.ValidationRows?.ToList() };
         Requests.Add(request);
         List<TrainingProgress> steps = [];
         for (int step = 1; step <= Steps && !cancellationToken.IsCancellationRequested; step++)
@@ -55,13 +61,14 @@ internal sealed class FakeBackend : ITextGenerationBackend
     {
         private bool _disposed;
 
-        public IReadOnlyList<string> Generate(IReadOnlyList<PromptRow> rows, CancellationToken cancellationToken)
+        public IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             owner.Batches.Enqueue(rows.Count);
+            owner.OnRows(rows);
             owner.OnGenerate();
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return [.. rows.Select(row => $"{row.Instruction}|{row.Input}".ToUpperInvariant())];
+            return [.. rows.Select(row => (row.Instruction is { } asked ? $"{asked.Instruction}|{asked.Input}" : string.Concat(row.Conversation!.Messages.Select(message => message.Content))).ToUpperInvariant())];
         }
 
         public void Dispose()

@@ -44,7 +44,7 @@ public sealed class FitOptionsTests
         Assert.Equal([3, 4], summary.Steps.Where(step => step.ValidationLoss is not null).Select(step => step.Step));
         Assert.All(summary.Steps, step => Assert.True(step.ValidationLoss is null or > 0 and < 20));
         Assert.Contains(log, line => line.StartsWith("Step 3/4, validation loss ", StringComparison.Ordinal));
-        Assert.Contains(log, line => line.Contains("on 4 rows, 1 for validation", StringComparison.Ordinal));
+        Assert.Contains(log, line => line.Contains("4 training rows, 1 for validation.", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -28,8 +28,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         });
 
         TrainingRequest request = Assert.Single(_bench.Backend.Requests);
-        Assert.Equal([("what", "a", "1"), ("why", null, "2"), ("who", "c", "3")], request.Rows.Select(row => (row.Instruction, row.Input, row.Output)));
-        Assert.Equal(("when", "d", "4"), request.ValidationRows!.Select(row => (row.Instruction, row.Input, row.Output)).Single());
+        Assert.Equal([("what", "a", "1"), ("why", null, "2"), ("who", "c", "3")], request.Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
+        Assert.Equal(("when", "d", "4"), request.ValidationRows!.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)).Single());
         Assert.Equal((4, 1e-3, "Be brief.", 64), (request.Lora.Rank, request.Training.LearningRate, request.Prompt.SystemPrompt, request.Prompt.MaximumSequenceLength));
         Assert.Equal((_bench.BaseFolder, _bench.BaseFolder), (request.Base.Folder, request.BaseName));
         Assert.Equal(3, model.TrainingSummary!.Steps.Count);
@@ -41,7 +41,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = "1" }]);
         using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
 
-        Assert.Null(_bench.Backend.Requests[0].Rows[0].Input);
+        Assert.Null(_bench.Backend.Requests[0].Rows.Single().Instruction!.Input);
         Assert.Equal("WHAT|", Answers(model, rows).Single());
     }
 
@@ -53,7 +53,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
             outputColumnName: "Antwort", answerColumnName: "Ergebnis");
         using QwenLoraTransformer model = trainer.Fit(rows);
 
-        Assert.Equal(("what", "a", "1"), _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction, row.Input, row.Output)).Single());
+        Assert.Equal(("what", "a", "1"), _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)).Single());
         Assert.Equal("WHAT|A", Answers(model, rows, "Ergebnis").Single());
     }
 
@@ -178,7 +178,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         bench.Context.Log += (_, e) => log.Add((e.Kind, e.RawMessage));
         using QwenLoraTransformer model = bench.Fit(options => options.ModelPath = braces);
 
-        Assert.Contains((ChannelMessageKind.Info, $"Fine-tuning {braces} on 3 rows, 0 for validation; seed 7."), log);
+        Assert.Contains((ChannelMessageKind.Info, $"Fine-tuning {braces}; seed 7."), log);
         Assert.Contains((ChannelMessageKind.Trace, "Step 2/3, epoch 2.00, loss 0.5000, gradient norm 0.500, learning rate 2.00E-004, 1000 tokens/s, 26:00:00 left."), log);
         Assert.Contains((ChannelMessageKind.Info, "Step 3/3, validation loss 0.7500."), log);
         Assert.Contains((ChannelMessageKind.Info, "Done in 00:00:03: 3 steps, last loss 0.3333."), log);
@@ -309,15 +309,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
 
         Assert.Equal(["Instruction", "Input", "Output"], rows.Schema.Select(column => column.Name));
-        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction, row.Input, row.Output)));
-    }
-
-    [Fact]
-    public void A_row_of_a_file_with_its_own_system_message_is_refused_not_cut()
-    {
-        File.WriteAllText(_bench.PathOf("rows.json"), """[{"instruction":"a","output":"1"},{"instruction":"b","output":"2","system":"s"}]""");
-
-        Assert.Contains("rows.json, row 2 has a system message or a history", Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("rows.json"))).Message);
+        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
     }
 
     private static IEnumerable<string> Answers(QwenLoraTransformer model, IDataView rows, string column = "Answer")

@@ -34,10 +34,12 @@ internal sealed class Workbench : IDisposable
 
     public QwenLoraTrainer Trainer(Action<QwenLoraTrainer.Options>? change = null)
     {
-        QwenLoraTrainer.Options options = new() { ModelPath = BaseFolder };
+        QwenLoraTrainer.Options options = TrainerOptions();
         change?.Invoke(options);
         return Context.TextGeneration.Trainers.QwenLora(options);
     }
+
+    public QwenLoraTrainer.Options TrainerOptions() => new() { ModelPath = BaseFolder };
 
     public QwenLoraTransformer Fit(Action<QwenLoraTrainer.Options>? change = null) => Trainer(change).Fit(Rows);
 

@@ -38,7 +38,7 @@ internal static class TemplateValues
             case JsonValueKind.Array:
                 return new JinjaList([.. value.EnumerateArray().Select(item => From(item, origin))]);
             case JsonValueKind.String:
-                return new TaggedText(JsonText.String(value), origin);
+                return new TaggedText(UnicodeText.ReplaceUnpairedSurrogates(JsonText.String(value), out _), origin);
             case JsonValueKind.Number:
                 return Number(value);
             case JsonValueKind.True:
@@ -117,7 +117,7 @@ internal static class TemplateValues
     {
         try
         {
-            using JsonDocument document = JsonDocument.Parse(arguments);
+            using JsonDocument document = JsonText.ParseText(arguments);
             if (document.RootElement.ValueKind == JsonValueKind.Object)
                 return From(document.RootElement, origin);
         }

@@ -1,0 +1,53 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace MLNetLora.Text;
+
+/// <summary>What an adapter was trained to be asked with: belongs to the adapter as its rank does, because asked otherwise it answers otherwise.</summary>
+/// <param name="SystemPrompt">The system message of conversations without their own; null for the checkpoint's default, empty for none.</param>
+/// <param name="PromptTemplate">What the user's message of instruction rows is made of; see <see cref="InstructionFormatter"/>. Null for the instruction itself.</param>
+/// <param name="EnableThinking">The chat template's enable_thinking, where it reads one (Qwen3); null leaves it unsaid.</param>
+public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
+{
+    private const string FileName = "mlnetlora_prompt.json";
+    private const long MaximumBytes = 1 << 20;
+
+    private static readonly JsonSerializerOptions s_json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        WriteIndented = true,
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    /// <summary>Writes mlnetlora_prompt.json into an adapter's folder; where nothing is set, no file stays there. PEFT does not look at it.</summary>
+    internal void Save(string folder)
+    {
+        string path = Path.Combine(folder, FileName);
+        if (this == new PromptSettings())
+            File.Delete(path);
+        else
+            Checkpoints.AtomicFile.WriteText(path, JsonSerializer.Serialize(this, s_json));
+    }
+
+    /// <summary>Reads it from an adapter's folder; without the file, nothing is set.</summary>
+    /// <exception cref="AdapterException">The file is not valid.</exception>
+    internal static PromptSettings Load(string folder)
+    {
+        string path = Path.Combine(folder, FileName);
+        if (!File.Exists(path))
+            return new PromptSettings();
+        try
+        {
+            if (new FileInfo(path).Length > MaximumBytes)
+                throw new AdapterException($"{path} has more than {MaximumBytes} bytes; it is refused. Save the adapter again.");
+            PromptSettings settings = JsonSerializer.Deserialize<PromptSettings>(File.ReadAllBytes(path), s_json) ?? throw new JsonException("it is null");
+            return settings.PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false ? throw new JsonException("prompt_template does not contain {instruction}") : settings;
+        }
+        catch (Exception error) when (error is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new AdapterException($"{path} cannot be used: {error.Message} Save the adapter again, or delete the file to ask without it.", error);
+        }
+    }
+}

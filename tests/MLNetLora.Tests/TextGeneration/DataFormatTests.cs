@@ -1,0 +1,168 @@
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using MLNetLora.Text;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+/// <summary>Data set files as views: their columns, their rows, what the trainer makes of them.</summary>
+public sealed class DataFormatTests : IDisposable
+{
+    private const string ShareGpt = """{"conversations":[{"from":"human","value":"问"},{"from":"gpt","value":"a"},{"from":"human","value":"r"},{"from":"gpt","value":"b"}],"system":"s"}""";
+
+    private readonly Workbench _bench = new();
+
+    public void Dispose() => _bench.Dispose();
+
+    [Theory]
+    [InlineData("a.json", """[{"instruction":"q","output":"a"}]""", "Instruction=q|Input=|Output=a")]
+    [InlineData("a.json", """[{"instruction":"q","input":"i","output":"a"},{"instruction":"r","output":"b"}]""", "Instruction=q|Input=i|Output=a")]
+    [InlineData("a.json", """[{"instruction":"q","output":"a","history":[["问","y\"\ud83d"]]},{"instruction":"q","output":"a","system":"s"}]""", """Instruction=q|Input=|Output=a|System=|History=[["问", "y\"\ud83d"]]""")]
+    [InlineData("a.jsonl", ShareGpt, """Conversation={"messages":[{"role":"system","content":"s"},{"role":"user","content":"问"},{"role":"assistant","content":"a"},{"role":"user","content":"r"},{"role":"assistant","content":"b"}]}""")]
+    [InlineData("a.jsonl", """{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},{"role":"assistant","content":"a"}],"tools":[{"name":"f"}]}""",
+        """Conversation={"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},{"role":"assistant","content":"a"}],"tools":[{"type": "function", "function": {"name":"f"}}]}""")]
+    [InlineData("a.jsonl", """{"prompt":[{"role":"user","content":"q"},{"role":"assistant","content":"x"},{"role":"user","content":"r"}],"completion":"a"}""", """Conversation={"messages":[{"role":"user","content":"q","weight":0},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"r","weight":0},{"role":"assistant","content":"a"}]}""")]
+    [InlineData("a.txt", "one\ntwo", "Text=one")]
+    [InlineData("a.csv", "instruction,output,system\nq,a,s\n", "Instruction=q|Input=|Output=a|System=s")]
+    public void Every_format_has_its_columns(string name, string content, string first)
+    {
+        IDataView view = Load(name, content);
+        Assert.Equal(first, string.Join('|', view.Schema.Select(column => $"{column.Name}={view.GetColumn<string>(column).First()}")));
+        // What the columns say is what the file says.
+        DatasetRow[] rows = [.. Dataset.Read(_bench.PathOf(name))];
+        TextRow[] read = [.. TrainingRows.Read(view, _bench.TrainerOptions().Columns, "training", default)];
+        Assert.Equal(rows.Length, read.Length);
+        foreach ((DatasetRow row, TextRow text) in rows.Zip(read))
+        {
+            Assert.Equal(row.Document, text.Document);
+            Assert.Equivalent(row.Instruction, text.Instruction);
+            Conversation? conversation = text.Instruction is null ? text.Conversation : Conversation.From(text.Instruction);
+            Assert.Equivalent(row.Conversation?.Messages, conversation?.Messages);
+            Assert.Equal(row.Conversation?.Tools?.Select(tool => tool.GetRawText()), conversation?.Tools?.Select(tool => tool.GetRawText()));
+        }
+    }
+
+    [Fact]
+    public void Several_files_of_several_formats_are_one_view()
+    {
+        File.WriteAllText(_bench.PathOf("1.json"), """[{"instruction":"q","output":"a"}]""");
+        File.WriteAllText(_bench.PathOf("2.jsonl"), ShareGpt);
+        File.WriteAllText(_bench.PathOf("3.txt"), "one\ntwo");
+        foreach (IDataView view in (IDataView[])[_bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("?.*")), _bench.Context.Data.LoadFromInstructionFile([_bench.PathOf("1.json"), _bench.PathOf("2.jsonl"), _bench.PathOf("*.txt")])])
+        {
+            Assert.Equal(["Instruction", "Input", "Output", "Conversation", "Text"], view.Schema.Select(column => column.Name));
+            using QwenLoraTransformer model = _bench.Trainer().Fit(view);
+            Assert.Equal(["instruction q", "conversation b", "document one", "document two"], _bench.Backend.Requests[^1].Rows.Select(row =>
+                row.Instruction is { } instruction ? $"instruction {instruction.Instruction}" : row.Document is { } document ? $"document {document}" : $"conversation {row.Conversation!.Messages[^1].Content}"));
+        }
+
+        Assert.Contains("\"text\" is missing", Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("1.json"), DatasetFormat.Text)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_is_read_anew_in_every_pass_and_never_held()
+    {
+        string text = new('x', 10_000);
+        File.WriteAllLines(_bench.PathOf("big.jsonl"), Enumerable.Range(0, 3000).Select(i => $$"""{"messages":[{"role":"user","content":"{{i}}"},{"role":"assistant","content":"{{text}}"}]}"""));
+        long before = GC.GetTotalMemory(forceFullCollection: true);
+        IDataView view = _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("big.jsonl"));
+        for (int pass = 0; pass < 2; pass++)
+        {
+            long most = 0;
+            int rows = 0;
+            foreach (TextRow row in TrainingRows.Read(view, _bench.TrainerOptions().Columns, "training", default))
+            {
+                if (rows++ % 500 == 0)
+                {
+                    most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
+                }
+            }
+
+            Assert.Equal(3000, rows);
+            Assert.True(most < 8 << 20, $"{most >> 20} MiB are held while 30 MB are read.");
+        }
+
+        // The file changes under the view: said, not guessed.
+        File.WriteAllText(_bench.PathOf("big.jsonl"), """{"text":"d"}""");
+        Assert.Contains("row 1 has changed since the file was loaded: it now has Text", Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_is_wrong_with_a_row_is_said_when_the_file_is_loaded()
+    {
+        Assert.Contains("a.jsonl, line 2, row 2: message 1: nobody is known by the role \"robot\"".Replace(": message", ", message", StringComparison.Ordinal),
+            Assert.Throws<DatasetException>(() => Load("a.jsonl", ShareGpt + "\n" + ShareGpt.Replace("human", "robot", StringComparison.Ordinal))).Message, StringComparison.Ordinal);
+        Assert.Contains("has no rows", Assert.Throws<DatasetException>(() => Load("a.jsonl", "")).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("", "", "[{]", "Row 2 of the training data, column 'Conversation': the conversation is not valid JSON")]
+    [InlineData("", "", "3", "Row 2 of the training data, column 'Conversation': the conversation is a number")]
+    [InlineData("", "", """[{"role":"user","content":"q"}]""", "Row 2 of the training data, column 'Conversation': no message of the assistant is there to be learned")]
+    [InlineData("", "", """{"turns":[]}""", "Row 2 of the training data, column 'Conversation': \"messages\" is missing; the row has \"turns\"")]
+    [InlineData("", "", """{"\ud83d":[]}""", "Row 2 of the training data, column 'Conversation': the name of a field is not valid text")]
+    [InlineData("q", "", """[{"role":"assistant","content":"a"}]""", "Row 2 of the training data has both an instruction (column 'Instruction') and a conversation (column 'Conversation')")]
+    [InlineData("q", "[[\"a\"]]", "", "Row 2 of the training data, column 'History': turn 1 of \"history\" is not a pair of texts")]
+    [InlineData("q", "x", "", "Row 2 of the training data, column 'History' is not JSON such as")]
+    [InlineData("", "", "", "Row 2 of the training data: column 'Instruction' and column 'Conversation' are empty; every row needs to say something")]
+    public void A_column_that_does_not_hold_what_it_should_is_named_with_its_row(string instruction, string history, string conversation, string message)
+    {
+        IDataView view = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "q", Output = "a", History = "", Conversation = "" },
+            new { Instruction = instruction, Output = instruction.Length > 0 ? "a" : "", History = history, Conversation = conversation }]);
+        Assert.Contains(message, Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_column_can_have_another_name_and_default_names_yield()
+    {
+        IDataView view = _bench.Context.Data.LoadFromEnumerable([
+            new { Q = "q", A = "a", S = "s", H = "[[\"x\",\"y\"]]", C = "", D = "" }, new { Q = "", A = "", S = "", H = "", C = """[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]""", D = "" }, new { Q = "", A = "", S = "", H = "", C = "", D = "doc" }]);
+        void Named(QwenLoraTrainer.Options options) =>
+            (options.InstructionColumnName, options.OutputColumnName, options.SystemColumnName, options.HistoryColumnName, options.ConversationColumnName, options.TextColumnName) = ("Q", "A", "S", "H", "C", "D");
+        using QwenLoraTransformer model = _bench.Trainer(Named).Fit(view);
+        TextRow[] rows = [.. _bench.Backend.Requests[^1].Rows];
+        Assert.Equal(("q", "a", "s"), (rows[0].Instruction!.Instruction, rows[0].Instruction!.Output, rows[0].Instruction!.System));
+        Assert.Equal([new InstructionTurn("x", "y")], rows[0].Instruction!.History!);
+        Assert.Equal(["c", "d"], rows[1].Conversation!.Messages.Select(message => message.Content));
+        Assert.Equal("doc", rows[2].Document);
+
+        // A name given by hand must be there.
+        foreach (string option in (string[])["System", "History", "Conversation", "Text"])
+        {
+            string refusal = Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer(options => typeof(QwenLoraTrainer.Options).GetProperty($"{option}ColumnName")!.SetValue(options, "Z")).Fit(_bench.Rows)).Message;
+            Assert.Contains($"The data has no column 'Z' (option {option}ColumnName)", refusal, StringComparison.Ordinal);
+        }
+
+        // A default name that is given to something else, or that is of another type, is not read.
+        IDataView texts = _bench.Context.Data.LoadFromEnumerable([new { Text = "q", Output = "a", System = 3f, History = "[]" }]);
+        using QwenLoraTransformer other = _bench.Trainer(options => (options.InstructionColumnName, options.HistoryColumnName) = ("Text", null)).Fit(texts);
+        Assert.Equal(new InstructionRow("q", "a"), Assert.Single(_bench.Backend.Requests[^1].Rows).Instruction);
+        Assert.Contains("Two of the column names are 'Input'", Assert.Throws<OptionException>(() => _bench.Trainer(options => options.SystemColumnName = "Input")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_is_asked_has_the_columns_of_what_was_trained_without_its_answers()
+    {
+        List<TextRow> asked = [];
+        _bench.Backend.OnRows = asked.AddRange;
+        using QwenLoraTransformer model = _bench.Fit();
+        IDataView view = _bench.Context.Data.LoadFromEnumerable([
+            new { Instruction = "q", System = "s", History = "[[\"x\",\"y\"]]", Conversation = "" },
+            new { Instruction = "", System = "", History = "", Conversation = """{"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"},{"role":"tool","content":"e"},{"role":"assistant","content":"f"},{"role":"assistant","content":"g"}],"tools":[{"name":"t"}]}""" }]);
+        IDataView answers = model.Transform(view);
+        Assert.Equal(["Q|", "CDE"], answers.GetColumn<string>("Answer"));
+        Assert.Equal(("s", 1), (asked[0].Instruction!.System, asked[0].Instruction!.History!.Count));
+        Assert.Single(asked[1].Conversation!.Tools!);
+        Assert.Equal("CD", model.Generate(new Conversation([ChatMessage.User("c"), ChatMessage.User("d")])));
+
+        IDataView nothing = model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Conversation = """[{"role":"assistant","content":"d"}]""" }]));
+        Assert.Contains("Row 1, column 'Conversation': nobody asks anything", Assert.Throws<DatasetException>(() => nothing.GetColumn<string>("Answer").ToArray()).Message, StringComparison.Ordinal);
+        Assert.Contains("no column 'Instruction'", Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Text = "d" }]))).Message, StringComparison.Ordinal);
+    }
+
+    private IDataView Load(string name, string content)
+    {
+        File.WriteAllText(_bench.PathOf(name), content);
+        return _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf(name));
+    }
+}
