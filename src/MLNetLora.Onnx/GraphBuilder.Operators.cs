@@ -8,7 +8,14 @@ public sealed partial class GraphBuilder
     private readonly List<MatrixProduct> _products = [];
 
     /// <summary>The matrix products of the graph, in order of their making: what a benchmark runs alone to know the floor.</summary>
-    internal IReadOnlyList<MatrixProduct> Products => _products;
+    internal IReadOnlyList<MatrixProduct> Products
+    {
+        get
+        {
+            HashSet<string> needed = Needed([.. _body, .. _endGroups.SelectMany(group => group), .. _tail]);
+            return [.. _products.Where(product => needed.Contains(product.Result.Name))];
+        }
+    }
 
     /// <summary>a + b with broadcasting, under a name of its own where one is given.</summary>
     public Value Add(Value a, Value b, string? name = null) => Elementwise("Add", a, b, name);
@@ -58,18 +65,20 @@ public sealed partial class GraphBuilder
     /// <param name="alpha">Factor of the product; c is not scaled.</param>
     public Value Gemm(Value a, Value b, Value? c = null, bool transA = false, bool transB = false, float alpha = 1f)
     {
-        _products.Add(new MatrixProduct(a, b, transA, transB));
-        return Node("Gemm", c is null ? [a, b] : [a, b, c], a.Type, [a.Shape[transA ? 1 : 0], b.Shape[transB ? 0 : 1]], "",
+        Value y = Node("Gemm", c is null ? [a, b] : [a, b, c], a.Type, [a.Shape[transA ? 1 : 0], b.Shape[transB ? 0 : 1]], "",
             ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+        _products.Add(new MatrixProduct(a, b, transA, transB, y));
+        return y;
     }
 
     /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches.</summary>
     public Value MatMul(Value a, Value b, bool transA = false, bool transB = false, float alpha = 1f)
     {
-        _products.Add(new MatrixProduct(a, b, transA, transB));
         Dimension m = a.Shape[transA ? ^1 : ^2];
         Dimension n = b.Shape[transB ? ^2 : ^1];
-        return Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+        Value y = Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+        _products.Add(new MatrixProduct(a, b, transA, transB, y));
+        return y;
     }
 
     /// <summary>x Wᵀ + bias, the weight rounded in blocks; the rows of x are rounded to 8 bits where the processor multiplies those (accuracy level 4).</summary>
@@ -216,4 +225,4 @@ public sealed partial class GraphBuilder
 }
 
 /// <summary>A Gemm or MatMul of a graph: its operands, and which are transposed.</summary>
-internal sealed record MatrixProduct(Value A, Value B, bool TransA, bool TransB);
+internal sealed record MatrixProduct(Value A, Value B, bool TransA, bool TransB, Value Result);

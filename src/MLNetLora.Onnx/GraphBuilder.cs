@@ -144,21 +144,43 @@ public sealed partial class GraphBuilder
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
+        List<NodeProto> nodes = [.. _body, .. Enumerable.Reverse(_endGroups).SelectMany(group => group), .. _tail];
+        HashSet<string> needed = Needed(nodes);
         GraphProto graph = _graph.Clone();
-        graph.Node.AddRange(_body);
-        for (int i = _endGroups.Count - 1; i >= 0; i--)
-        {
-            graph.Node.AddRange(_endGroups[i]);
-        }
-
-        graph.Node.AddRange(_tail);
+        graph.Node.AddRange(nodes.Where(node => node.Output.Any(needed.Contains)));
         HashSet<string> outputs = [.. graph.Output.Select(output => output.Name)];
-        graph.ValueInfo.AddRange(_infos.Where(info => !outputs.Contains(info.Name)));
+        graph.ValueInfo.AddRange(_infos.Where(info => needed.Contains(info.Name) && !outputs.Contains(info.Name)));
+        TensorProto[] initializers = [.. graph.Initializer.Where(tensor => needed.Contains(tensor.Name))];
+        graph.Initializer.Clear();
+        graph.Initializer.AddRange(initializers);
 
         ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
         return model.ToByteArray();
+    }
+
+    /// <summary>
+    /// The values that the outputs depend on. Nodes that nothing depends on are left out: the runtime would run them, after all others, and keep what they read until then.
+    /// The end of a block that is emitted a second time for its backward pass is of this kind.
+    /// </summary>
+    private HashSet<string> Needed(List<NodeProto> nodes)
+    {
+        Dictionary<string, NodeProto> makers = nodes.SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(pair => pair.output, pair => pair.node);
+        HashSet<string> needed = [];
+        Stack<string> open = new(_graph.Output.Select(output => output.Name));
+        while (open.TryPop(out string? name))
+        {
+            if (needed.Add(name) && makers.TryGetValue(name, out NodeProto? maker))
+            {
+                foreach (string input in maker.Input)
+                {
+                    open.Push(input);
+                }
+            }
+        }
+
+        return needed;
     }
 
     private Value Constant(string key, ElementType type, long[] dims, ReadOnlySpan<byte> bytes)

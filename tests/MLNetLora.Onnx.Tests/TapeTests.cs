@@ -14,7 +14,10 @@ public sealed class TapeTests
         Assert.False(tape.Needs(y));
         Value z = Linear.Apply(tape, y, tape.Parameter(graph.Input("trained", ElementType.Float32, 3, 3)));
         Assert.True(tape.Needs(z));
-        Assert.Single(tape.Backward(Loss(graph, tape, z)));
+        Value loss = Loss(graph, tape, z);
+        (_, Value gradient) = Assert.Single(tape.Backward(loss));
+        graph.Output("loss", loss);
+        graph.Output("gradient", gradient);
 
         // Two layers and the output layer forward; the output layer's dx and the trained layer's dW backward: no gradient of y, none of x.
         Proto.ModelProto model = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes());
@@ -122,16 +125,37 @@ public sealed class TapeTests
         Weight w = tape.Parameter(graph.Input("w", ElementType.Float32, 4, 4));
         Value x = graph.Input("x", ElementType.Float32, "rows", 4);
         Value y = tape.Checkpoint(Linear.Apply(tape, x, w), (t, input) => SwiGlu.Apply(t, Linear.Apply(t, input, w), input));
-        tape.Backward(Loss(graph, tape, y));
+        graph.Output("gradient", tape.Backward(Loss(graph, tape, y)).Single().Gradient);
 
         // Each node of the second copy must have the gradient's Shape above it; otherwise it would run with the forward pass and save nothing.
         Proto.GraphProto made = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
         Dictionary<string, Proto.NodeProto> producers = made.Node.SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(item => item.output, item => item.node);
-        Proto.NodeProto[] again = [.. made.Node.Where(node => node.OpType is "QuickGelu" && node.Output[0].StartsWith("again/", StringComparison.Ordinal))];
+        Proto.NodeProto[] again = [.. made.Node.Where(node => node.OpType is "Sigmoid" && node.Output[0].StartsWith("again/", StringComparison.Ordinal))];
         Assert.Single(again);
         Assert.Contains(Above(again[0]), node => node.OpType == "Shape");
 
         IEnumerable<Proto.NodeProto> Above(Proto.NodeProto node) => node.Input.Where(producers.ContainsKey).SelectMany(input => Above(producers[input]).Append(producers[input]));
+    }
+
+    [Fact]
+    public void What_no_output_depends_on_is_left_out()
+    {
+        GraphBuilder graph = new("g");
+        Tape tape = new(graph);
+        Weight w = tape.Parameter(graph.Input("w", ElementType.Float32, 4, 4));
+        Value x = graph.Input("x", ElementType.Float32, "rows", 4);
+        Value y = tape.Checkpoint(Linear.Apply(tape, x, w), (t, input) => Linear.Apply(t, SwiGlu.Apply(t, input, Linear.Apply(t, input, w)), new Weight(graph.Input("frozen" + Guid.NewGuid(), ElementType.Float32, 4, 4))));
+        Value loss = Loss(graph, tape, y);
+        graph.Output("gradient", tape.Backward(loss).Single().Gradient);
+        graph.Output("loss", loss);
+
+        // Three layers forward and the output layer; two of the three and the output layer's backward; of the second copy the first layer but not the last, whose output nobody reads.
+        Proto.GraphProto made = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
+        Assert.Single(made.Node, node => node.OpType == "Gemm" && node.Output[0].StartsWith("again/", StringComparison.Ordinal) && node.Input.Any(name => name == "w") && node.Attribute.Any(a => a.Name == "transB" && a.I == 1));
+        Assert.DoesNotContain(made.Node, node => node.Output[0].StartsWith("again/", StringComparison.Ordinal) && node.OpType == "Gemm" && node.Attribute.Any(a => a.Name == "transB" && a.I == 1) && node.Input.Any(name => name.StartsWith("frozen", StringComparison.Ordinal)));
+        HashSet<string> read = [.. made.Node.SelectMany(node => node.Input), .. made.Output.Select(output => output.Name)];
+        Assert.All(made.Node, node => Assert.Contains(node.Output, read.Contains));
+        Assert.Equal(graph.Products.Count, made.Node.Count(node => node.OpType is "Gemm" or "FusedMatMul"));
     }
 
     [Fact]
