@@ -86,18 +86,30 @@ internal static class TableBench
     {
         List<Peer> all = [];
         string share = labelled.ToString("F2", CultureInfo.InvariantCulture);
-        if (peers.Libtorch is not null)
-        {
-            all.Add(Read("libtorch", ChildProcess.Json(ChildProcess.Words(peers.Libtorch), $"{batch}", $"{length}", $"{layers}", share, type)));
-        }
+        Ask(peers.Libtorch, "libtorch", $"{batch}", $"{length}", $"{layers}", share, type);
 
         // The slower of the two everywhere it was tried, and minutes a row: beside libtorch it is asked for the first row alone, which also needs its start.
-        if (peers.Transformers is not null && (peers.Libtorch is null || (batch == 1 && type == "f32")))
+        if (peers.Libtorch is null || (batch == 1 && type == "f32"))
         {
-            all.Add(Read("PEFT", ChildProcess.Json(ChildProcess.Words(peers.Transformers), "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype", type == "bf16" ? "bfloat16" : "float32")));
+            Ask(peers.Transformers, "PEFT", "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype", type == "bf16" ? "bfloat16" : "float32");
         }
 
         return all.Count == 0 ? null : all.MaxBy(peer => peer.Speed)! with { Memory = all.Min(peer => peer.Memory), First = all.Max(peer => peer.First) };
+
+        void Ask(string? command, string name, params string[] arguments)
+        {
+            try
+            {
+                if (command is not null)
+                {
+                    all.Add(Read(name, ChildProcess.Json(ChildProcess.Words(command), arguments)));
+                }
+            }
+            catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+            {
+                Console.Error.WriteLine($"{name} is left out: {e.Message}");
+            }
+        }
 
         static Peer Read(string name, JsonElement json) => new(name, json.GetProperty("tokens_per_second").GetDouble(), json.GetProperty("peak_rss_mb").GetDouble() * 1e6,
             json.TryGetProperty("seconds_to_first_step", out JsonElement first) ? first.GetDouble() : 0);
