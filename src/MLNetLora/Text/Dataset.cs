@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Reads data sets: JSON arrays, JSONL, CSV, TSV and plain text, each also compressed with gzip. One row is in memory at a time, however long the file.
+/// Reads data sets: JSON arrays, JSONL, CSV, TSV and plain text, each also compressed with gzip, and what <see cref="DatasetReaders"/> adds. One row is in memory at a time, however long the file.
 /// What a file is shows in its content and name; what its rows are, in the fields of the first one, unless the format is named.
 /// </summary>
 public static class Dataset
@@ -35,10 +35,11 @@ public static class Dataset
 
     private static IEnumerable<DatasetRow> ReadFile(string path, DatasetFormat format, string? promptTemplate)
     {
-        using Stream stream = DatasetFiles.Open(path);
         bool any = false;
         DatasetFormat rows = format;
-        foreach (DatasetRow row in DatasetFiles.KindOf(path) switch
+        Func<string, IEnumerable<JsonElement>>? added = DatasetReaders.Find(path);
+        using Stream stream = added is null ? DatasetFiles.Open(path) : Stream.Null;
+        foreach (DatasetRow row in added is not null ? added(path).Select((row, index) => FromObject(path, 0, index + 1L, row)) : DatasetFiles.KindOf(path) switch
         {
             DatasetFiles.Kind.Lines => Documents(path, stream, format),
             DatasetFiles.Kind.Table => new DelimitedRows(path, stream).Read().Select(row => FromObject(path, row.Line, row.Row, row.Fields)),
@@ -59,7 +60,7 @@ public static class Dataset
 
         DatasetRow FromObject(string file, long line, long number, JsonElement row)
         {
-            string where = $"{file}, line {line}, row {number}";
+            string where = DatasetRow.Place(file, line, number);
             try
             {
                 if (rows == DatasetFormat.Recognize)

@@ -25,8 +25,8 @@ internal static class DatasetFiles
     {
         ".csv" or ".tsv" => Kind.Table,
         ".txt" or ".text" or ".md" => Kind.Lines,
-        // Parquet.Net reads them, but in version 6.1 a few changed bytes of a file make it loop without end, which nothing that reads other people's files may do.
-        ".parquet" or ".arrow" => throw new DatasetException($"{path} is in a columnar format, which is not read here. Convert it to JSONL: pandas.read_parquet(…).to_json(…, orient=\"records\", lines=True, force_ascii=False)."),
+        ".parquet" => throw new DatasetException($"{path} is a Parquet file. Add the package MLNetLora.Parquet and call ParquetData.Register() once before files are read; or convert it to JSONL."),
+        ".arrow" => throw new DatasetException($"{path} is in a columnar format, which is not read here. Convert it to JSONL: pandas.read_parquet(…).to_json(…, orient=\"records\", lines=True, force_ascii=False)."),
         ".zip" or ".xz" or ".zst" or ".bz2" or ".xlsx" => throw new DatasetException($"{path} is compressed in a way that is not read here. Unpack it, or compress it with gzip."),
         _ => Kind.Json,
     };
@@ -89,7 +89,8 @@ internal static class DatasetFiles
         return !parts.IsEmpty && FileSystemName.MatchesSimpleExpression(pattern[0], parts[0], ignoreCase: false) && Matches(parts[1..], pattern[1..]);
     }
 
-    private static string Extension(string path)
+    /// <summary>The extension of a file's name in small letters, without a .gz behind it.</summary>
+    public static string Extension(string path)
     {
         string name = path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? path[..^3] : path;
 #pragma warning disable CA1308 // Extensions are written in small letters.

@@ -8,7 +8,7 @@ namespace Microsoft.ML;
 public static class InstructionDataExtensions
 {
     /// <summary>
-    /// Makes a view of a data set: JSON, JSONL, CSV, TSV or plain text, also compressed with gzip. Its columns are those that the rows need, all text, and those that the trainer reads by default:
+    /// Makes a view of a data set: JSON, JSONL, CSV, TSV or plain text, also compressed with gzip, and Parquet with the package MLNetLora.Parquet. Its columns are those that the rows need, all text, and those that the trainer reads by default:
     /// Instruction, Input and Output of instruction rows, with System and History (JSON, <c>[["question", "answer"], …]</c>) where a row has them; Conversation (JSON in OpenAI's form,
     /// <c>{"messages": […], "tools": […]}</c>) of ShareGPT, messages and prompt/completion rows; Text of documents. What a row does not have is empty.
     /// </summary>

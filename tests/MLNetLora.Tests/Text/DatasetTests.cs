@@ -77,7 +77,8 @@ public sealed class DatasetTests : IDisposable
     [InlineData("a.csv", "", "has no rows")]
     [InlineData("a.csv", "text\n", "has no rows")]
     [InlineData("a.txt", "\n \n", "has no rows")]
-    [InlineData("a.parquet", "PAR1", "columnar format")]
+    [InlineData("a.arrow", "ARROW1", "columnar format")]
+    [InlineData("a.parquet", "PAR1", "Add the package MLNetLora.Parquet and call ParquetData.Register()")]
     public void What_is_wrong_is_said_with_line_and_row(string name, string content, string expected)
     {
         File.WriteAllText(_folder.File(name), content);
