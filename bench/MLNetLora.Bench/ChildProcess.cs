@@ -14,7 +14,7 @@ internal static class ChildProcess
     /// <summary>A command line in words; none for null.</summary>
     public static string[] Words(string? command) => command?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [];
 
-    /// <summary>Runs a command and parses the last line that is JSON.</summary>
+    /// <summary>Runs a command and parses its last line that is a JSON object.</summary>
     /// <exception cref="InvalidOperationException">It failed, or printed none.</exception>
     public static JsonElement Json(string[] command, params string[] arguments)
     {
@@ -22,7 +22,7 @@ internal static class ChildProcess
         using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{command[0]} did not start.");
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        string? line = output.Split('\n').LastOrDefault(text => text.StartsWith('{') || text.StartsWith('['));
+        string? line = output.Split('\n').LastOrDefault(text => text.StartsWith('{'));
         return process.ExitCode == 0 && line is not null
             ? JsonDocument.Parse(line).RootElement
             : throw new InvalidOperationException($"{string.Join(' ', [.. command, .. arguments])} ended with {process.ExitCode} and no figures:\n{output}");

@@ -34,8 +34,8 @@ internal static class TableBench
             TrainingFigures recomputed = Training(model, batch, 512, floor: false, "--checkpointing");
             Speed($"training tokens/s, fp32, {batch} x 512", ours.TokensPerSecond, peer, goal);
             Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}", $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
-            Memory($"peak memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
-            Memory($"peak memory, {batch} x 512, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
+            Memory($"peak private memory beside resident memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
+            Memory($"the same, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
             if (batch == 1)
             {
                 Speed("the same beside bf16", ours.TokensPerSecond, Strongest(1, 512, 0.5, "bf16", model, layers, peers), 1.2);
@@ -58,7 +58,7 @@ internal static class TableBench
         {
             TrainingFigures ours = Training(model, 1, length, floor: false, "--checkpointing", "--steps", "0");
             shortest ??= ours;
-            Row($"peak memory, 1 x {length}, recomputed", $"{ours.PeakBytes / 1e9:F2} GB", $"{length / 512} x the tokens of the first", (double)ours.PeakBytes / shortest.PeakBytes, "memory linear");
+            Row($"peak private memory, 1 x {length}, recomputed", $"{ours.PeakBytes / 1e9:F2} GB", $"{length / 512} x the tokens of the first", (double)ours.PeakBytes / shortest.PeakBytes, "memory linear");
         }
 
         Generation(model, peers);
@@ -70,7 +70,16 @@ internal static class TableBench
         Dictionary<WeightPrecision, (double Prefill, double Decode)> goals = new() { [WeightPrecision.Checkpoint] = (2.5, 1), [WeightPrecision.Int8] = (1.2, 1), [WeightPrecision.Int4] = (1, 1) };
         foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
         {
-            GenerationPeer? peer = GenerationBench.Peer(precision, peers.LlamaBench, peers.Ggufs, setting);
+            GenerationPeer? peer = null;
+            try
+            {
+                peer = GenerationBench.Peer(precision, peers.LlamaBench, peers.Ggufs, setting);
+            }
+            catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+            {
+                Console.Error.WriteLine($"llama.cpp is left out: {e.Message}");
+            }
+
             GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--precision", $"{precision}", "--json").Deserialize<GenerationResult>()!;
             Row($"prefill tokens/s, {precision}", $"{ours.Prefill:F1}", peer is null ? "" : $"llama.cpp {peer.Prefill:F1}", ours.Prefill / (peer?.Prefill ?? double.NaN), Number(goals[precision].Prefill));
             Row($"decode tokens/s, {precision}", $"{ours.Decode:F1}", peer is null ? "" : $"llama.cpp {peer.Decode:F1}", ours.Decode / (peer?.Decode ?? double.NaN), Number(goals[precision].Decode));
@@ -94,7 +103,7 @@ internal static class TableBench
             Ask(peers.Transformers, "PEFT", "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype", type == "bf16" ? "bfloat16" : "float32");
         }
 
-        return all.Count == 0 ? null : all.MaxBy(peer => peer.Speed)! with { Memory = all.Min(peer => peer.Memory), First = all.Max(peer => peer.First) };
+        return all.Count == 0 ? null : all.MaxBy(peer => peer.Speed)! with { Memory = all.Min(peer => peer.Memory), First = all.Where(peer => peer.First > 0).Select(peer => peer.First).DefaultIfEmpty().Min() };
 
         void Ask(string? command, string name, params string[] arguments)
         {
@@ -105,7 +114,7 @@ internal static class TableBench
                     all.Add(Read(name, ChildProcess.Json(ChildProcess.Words(command), arguments)));
                 }
             }
-            catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+            catch (Exception e) when (e is InvalidOperationException or KeyNotFoundException or JsonException or System.ComponentModel.Win32Exception)
             {
                 Console.Error.WriteLine($"{name} is left out: {e.Message}");
             }

@@ -149,7 +149,7 @@ internal sealed class ParquetRows : IDisposable
     {
         _row++;
         _json.ResetWrittenCount();
-        using (Utf8JsonWriter writer = new(_json))
+        using (Utf8JsonWriter writer = new(_json, new JsonWriterOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
         {
             writer.WriteStartObject();
             for (int i = 0; i < batch.ColumnCount; i++)

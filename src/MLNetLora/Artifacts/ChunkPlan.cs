@@ -17,12 +17,16 @@ internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttentio
     /// <summary>Nothing cut.</summary>
     public static ChunkPlan Whole { get; } = new(1, 1, false);
 
-    /// <summary>The plan for batches of at most this size.</summary>
+    /// <summary>The plan for a run.</summary>
     /// <param name="config">The model.</param>
     /// <param name="length">Longest sequence.</param>
-    /// <param name="labels">Most labelled tokens in a batch.</param>
-    public static ChunkPlan For(QwenConfig config, int length, int labels) => new(
-        Loss: (int)Math.Clamp(((long)labels * config.VocabSize + LossElements - 1) / LossElements, 1, 64),
+    /// <param name="labels">Labelled tokens of an ordinary batch.</param>
+    /// <param name="mostLabels">Most labelled tokens in a batch; such a batch may have chunks four times as large.</param>
+    /// <param name="maximumLoss">Most parts of the loss. Where the output layer itself is trained, every part has a gradient of its size.</param>
+    public static ChunkPlan For(QwenConfig config, int length, int labels, int mostLabels, int maximumLoss = 64) => new(
+        Loss: (int)Math.Clamp(Math.Max(Parts(labels, config, LossElements), Parts(mostLabels, config, 4 * LossElements)), 1, maximumLoss),
         Attention: length <= 512 ? Math.Max(1, length / 128) : Math.Max(4, (length + 511) / 512),
         RecomputeAttention: length > 1024);
+
+    private static long Parts(long labels, QwenConfig config, long elements) => ((labels * config.VocabSize) + elements - 1) / elements;
 }

@@ -166,9 +166,9 @@ internal sealed unsafe class RoundedWeights : IDisposable
 
             Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, piece => Fill(piece.Weight, piece.First, piece.Count, files[piece.Weight.Tensor.File]));
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (Cause(e) is CheckpointException or IOException or UnauthorizedAccessException)
         {
-            throw new CheckpointException($"The weights of the checkpoint cannot be read: {e.Message}", e);
+            throw Cause(e) as CheckpointException ?? new CheckpointException($"The weights of the checkpoint cannot be read: {Cause(e).Message}", e);
         }
         finally
         {
@@ -178,6 +178,9 @@ internal sealed unsafe class RoundedWeights : IDisposable
             }
         }
     }
+
+    // Parallel.ForEach gathers what its pieces throw.
+    private static Exception Cause(Exception e) => e is AggregateException all ? all.Flatten().InnerExceptions[0] : e;
 
     private static void Fill(RoundedWeight w, int first, int count, SafeFileHandle file)
     {

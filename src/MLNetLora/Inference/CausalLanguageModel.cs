@@ -51,14 +51,22 @@ public sealed class CausalLanguageModel : IDisposable
         Precision = precision;
         LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
         _rounded = precision == WeightPrecision.Checkpoint ? null : new RoundedWeights(checkpoint, precision, threads);
-        _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
-        foreach (LoraFactors f in adapter?.Factors ?? [])
+        try
         {
-            Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
-            Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
-        }
+            _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
+            foreach (LoraFactors f in adapter?.Factors ?? [])
+            {
+                Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
+                Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
+            }
 
-        _rounded?.FreePacked(() => Logits([1]));
+            _rounded?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)])); // two tokens: with one, queries and keys change nothing
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>The base.</summary>
@@ -135,7 +143,7 @@ public sealed class CausalLanguageModel : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _session.Dispose();
+        _session?.Dispose(); // not there yet where the constructor failed
         _rounded?.Dispose();
         _buffers.ForEach(buffer => buffer.Dispose());
     }

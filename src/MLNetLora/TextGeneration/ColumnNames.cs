@@ -9,8 +9,8 @@ namespace MLNetLora.TextGeneration;
 /// <param name="History">Earlier turns as JSON; null when rows never have any.</param>
 /// <param name="Conversation">A whole conversation as JSON; null when no row is one.</param>
 /// <param name="Text">A document; read in training only; null when no row is one.</param>
-internal sealed record ColumnNames(string Instruction, string? Input, string Output, string Answer, string? System = ColumnNames.DefaultSystem, string? History = ColumnNames.DefaultHistory,
-    string? Conversation = ColumnNames.DefaultConversation, string? Text = ColumnNames.DefaultText)
+internal sealed record ColumnNames(string Instruction, string? Input, string Output, string Answer, string? System = null, string? History = null,
+    string? Conversation = null, string? Text = null)
 {
     public const string DefaultInstruction = "Instruction";
     public const string DefaultInput = "Input";

@@ -55,7 +55,7 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
         {
             return formatter.Tokenize(row, prompt.LabelScope, prompt.MaximumSequenceLength);
         }
-        catch (TemplateException error)
+        catch (Exception error) when (error is TemplateException or OptionException)
         {
             throw new DatasetException($"Row {number} of the {what} data: {error.Message}", error);
         }

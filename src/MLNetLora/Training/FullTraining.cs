@@ -28,7 +28,7 @@ public static class FullTraining
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-        using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options));
+        using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4));
         Initialize(session.Parameters, options.Seed, initial);
         try
         {

@@ -60,13 +60,13 @@ internal static class TrainingLoop
         return new TrainingSummary(steps, WasCancelled: false, watch.Elapsed);
     }
 
-    /// <summary>How to cut the graphs for the largest batches that these sequences can meet in.</summary>
-    public static ChunkPlan Plan(QwenConfig config, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation, TrainingOptions options)
+    /// <summary>How to cut the graphs for batches of these sequences: for an ordinary one, of half as many labels again as the average, and so that the largest still fits.</summary>
+    public static ChunkPlan Plan(QwenConfig config, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation, TrainingOptions options, int maximumLossChunks = 64)
     {
-        IReadOnlyList<TrainingRow[]>[] sets = [sequences, [.. validation.Select(row => new[] { row })]];
-        return ChunkPlan.For(config,
-            sets.Max(set => set.Select(rows => rows.Sum(row => row.InputIds.Length)).DefaultIfEmpty().Max()),
-            sets.Max(set => set.Select(rows => rows.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum()));
+        TrainingRow[][] all = [.. sequences, .. validation.Select(row => new[] { row })];
+        int[] labels = [.. all.Select(rows => rows.Sum(row => row.LabelTokens)).OrderDescending()];
+        int most = labels.Take(options.BatchSize).Sum();
+        return ChunkPlan.For(config, all.Max(rows => rows.Sum(row => row.InputIds.Length)), Math.Min(most, (int)(1.5 * labels.Average() * options.BatchSize)), most, maximumLossChunks);
     }
 
     /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>

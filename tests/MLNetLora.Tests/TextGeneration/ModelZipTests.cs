@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Reflection;
 using System.Text;
+using System.Text.Json.Nodes;
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Inference;
@@ -69,6 +70,24 @@ public sealed class ModelZipTests : IDisposable
 
         Assert.Equal(["Instruction", "Input"], schema.Select(column => column.Name));
         Assert.Equal("WHAT|", third.Generate("what"));
+    }
+
+    [Fact]
+    public void A_record_from_before_there_were_more_columns_reads_none_of_them()
+    {
+        using QwenLoraTransformer model = _bench.Fit();
+        string zip = _bench.Save(model);
+        JsonNode record = JsonNode.Parse(Record(zip))!;
+        JsonObject columns = record["columns"]!.AsObject();
+        foreach (string name in (string[])["system", "history", "conversation", "text"])
+        {
+            Assert.True(columns.Remove(name));
+        }
+
+        columns["instruction"] = "Text"; // a name that has a meaning of its own today
+        Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(record.ToJsonString()));
+        using QwenLoraTransformer loaded = Load(zip, out _);
+        Assert.Equal("WHAT|", loaded.Generate("what"));
     }
 
     [Fact]
