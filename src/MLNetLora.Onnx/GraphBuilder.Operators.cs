@@ -32,6 +32,9 @@ public sealed partial class GraphBuilder
     /// <summary>The smaller of a and b with broadcasting.</summary>
     public Value Min(Value a, Value b) => Elementwise("Min", a, b);
 
+    /// <summary>The larger of a and b with broadcasting.</summary>
+    public Value Max(Value a, Value b) => Elementwise("Max", a, b);
+
     /// <summary>−x.</summary>
     public Value Neg(Value x) => Unary("Neg", x);
 
@@ -91,6 +94,22 @@ public sealed partial class GraphBuilder
         x.Type, [x.Shape[0], packed.Shape[0]], Microsoft,
         ("K", blocks.Inputs), ("N", packed.Shape[0].Size), ("bits", (long)blocks.Bits), ("block_size", (long)blocks.Size), ("accuracy_level", 4L));
 
+    /// <summary>Whole numbers to the nearest, even ones where two are as near: round(x / scale) + zero, kept within 0 to 255.</summary>
+    /// <param name="x">Any shape.</param>
+    /// <param name="scale">One for each index of the axis.</param>
+    /// <param name="zero">Unsigned 8-bit, as many.</param>
+    /// <param name="axis">The axis.</param>
+    public Value QuantizeLinear(Value x, Value scale, Value zero, int axis) => Node("QuantizeLinear", [x, scale, zero], ElementType.UInt8, x.Shape, "", ("axis", (long)axis));
+
+    /// <summary>scaleA · scaleB · (a − zeroA) b, summed in 32-bit integers.</summary>
+    /// <param name="a">[M, K], unsigned 8-bit.</param>
+    /// <param name="b">[K, N], signed 8-bit.</param>
+    /// <param name="scaleA">No axes.</param>
+    /// <param name="scaleB">[N].</param>
+    /// <param name="zeroA">No axes.</param>
+    public Value MatMulIntegerToFloat(Value a, Value b, Value scaleA, Value scaleB, Value zeroA) =>
+        Node("MatMulIntegerToFloat", [a, b, scaleA, scaleB, zeroA], ElementType.Float32, [a.Shape[0], b.Shape[1]], Microsoft);
+
     /// <summary>Sum over the given axes.</summary>
     /// <param name="x">Any shape.</param>
     /// <param name="axes">Axes, counted from the end when negative.</param>
@@ -99,6 +118,12 @@ public sealed partial class GraphBuilder
 
     /// <summary>Mean over the given axes.</summary>
     public Value ReduceMean(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMean", x, axes, keepAxes);
+
+    /// <summary>Largest over the given axes.</summary>
+    public Value ReduceMax(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMax", x, axes, keepAxes);
+
+    /// <summary>Smallest over the given axes.</summary>
+    public Value ReduceMin(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMin", x, axes, keepAxes);
 
     /// <summary>Sum of squares over all axes, no axes left.</summary>
     public Value SumOfSquares(Value x) => Node("ReduceSumSquare", [x], x.Type, [], "", ("keepdims", 0L));
@@ -119,7 +144,7 @@ public sealed partial class GraphBuilder
     /// <param name="updates">[M, n].</param>
     /// <remarks>ScatterElements, since the CPU kernel of ScatterND adds from several threads without a lock and loses updates where an index repeats.</remarks>
     public Value ScatterAdd(Value data, Value indices, Value updates) =>
-        Node("ScatterElements", [data, Node("Expand", [indices, Shape(updates)], indices.Type, updates.Shape), updates], data.Type, data.Shape, "", ("axis", 0L), ("reduction", "add"));
+        Node("ScatterElements", [data, Expand(indices, Shape(updates), updates.Shape), updates], data.Type, data.Shape, "", ("axis", 0L), ("reduction", "add"));
 
     /// <summary>data with the rows that indices name replaced by updates; no row may be named twice with different updates.</summary>
     /// <param name="data">[N, n].</param>
@@ -176,6 +201,9 @@ public sealed partial class GraphBuilder
 
     /// <summary>a where the condition holds, b elsewhere; a and b have no axes.</summary>
     public Value Where(Value condition, Value a, Value b) => Node("Where", [condition, a, b], a.Type, condition.Shape);
+
+    /// <summary>x broadcast to a shape computed at run time.</summary>
+    public Value Expand(Value x, Value sizes, IReadOnlyList<Dimension> shape) => Node("Expand", [x, sizes], x.Type, shape);
 
     /// <summary>A tensor of zeros with a shape computed at run time.</summary>
     public Value Zeros(Value sizes, IReadOnlyList<Dimension> shape) => Node("ConstantOfShape", [sizes], ElementType.Float32, shape);

@@ -28,6 +28,7 @@ public sealed partial class GraphBuilder
     private readonly List<ValueInfoProto> _infos = [];
     private readonly Dictionary<string, int> _names = [];
     private readonly Dictionary<string, Value> _constants = [];
+    private readonly Dictionary<Value, (Value, Value)> _once = [];
     private List<NodeProto>? _group;
     private string _scope = "";
 
@@ -86,6 +87,19 @@ public sealed partial class GraphBuilder
     /// <summary>A constant float without axes; equal ones are shared.</summary>
     public Value Float(float value) =>
         Constant("f32:" + value.ToString("R", CultureInfo.InvariantCulture), ElementType.Float32, [], MemoryMarshal.AsBytes<float>(new[] { value }));
+
+    /// <summary>A constant unsigned byte without axes; equal ones are shared.</summary>
+    public Value UInt8(byte value) => Constant("u8:" + value.ToString(CultureInfo.InvariantCulture), ElementType.UInt8, [], [value]);
+
+    /// <summary>Names of the initializers that the outputs depend on.</summary>
+    public IReadOnlySet<string> UsedInitializers()
+    {
+        HashSet<string> needed = Needed([.. _body, .. _endGroups.SelectMany(group => group), .. _tail]);
+        return _graph.Initializer.Select(tensor => tensor.Name).Where(needed.Contains).ToHashSet();
+    }
+
+    /// <summary>What is made of a value once, however often it is asked for.</summary>
+    internal (Value, Value) Once(Value value, Func<(Value, Value)> emit) => _once.TryGetValue(value, out (Value, Value) known) ? known : _once[value] = emit();
 
     /// <summary>Names made until the result is disposed start with this prefix, so that people find their way in a viewer.</summary>
     public IDisposable Scope(string prefix)

@@ -1,32 +1,5 @@
 namespace MLNetLora.Onnx;
 
-/// <summary>A weight of a linear layer, norm or embedding: frozen bytes in a file, or a trainable graph input.</summary>
-/// <param name="Source">The tensor as it is stored.</param>
-/// <param name="IsTrainable">True when its gradient is wanted.</param>
-public sealed record Weight(Value Source, bool IsTrainable = false)
-{
-    /// <summary>The weight in float32. A 16-bit weight is cast anew at every use, so that no float32 copy lives between forward and backward.</summary>
-    public Value Read(GraphBuilder graph) => Blocks is null
-        ? graph.Cast(Source, ElementType.Float32)
-        : throw new InvalidOperationException($"{Source.Name} is rounded in blocks and can only be multiplied with; training needs the weights themselves.");
-
-    /// <summary>How <see cref="Source"/> is rounded, [outputs, blocks, bytes] then; null for plain numbers. Rounded weights have no gradient.</summary>
-    public WeightBlocks? Blocks { get; init; }
-
-    /// <summary>x Wᵀ + bias: [rows, in] → [rows, out].</summary>
-    public Value Product(GraphBuilder graph, Value x, Weight? bias = null) => Blocks is null
-        ? graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true)
-        : graph.MatMulNBits(x, Source, Blocks, bias?.Read(graph));
-}
-
-/// <summary>A weight [out, in] rounded in blocks along its inputs: w = scale · (q − zero).</summary>
-/// <param name="Scales">[out, blocks], float32.</param>
-/// <param name="ZeroPoints">[out, bytes], packed as the weight is; null stands for 2^(bits−1).</param>
-/// <param name="Bits">Bits of a weight.</param>
-/// <param name="Size">Weights of a block.</param>
-/// <param name="Inputs">Inputs without padding.</param>
-public sealed record WeightBlocks(Value Scales, Value? ZeroPoints, int Bits, int Size, long Inputs);
-
 /// <summary>
 /// Reverse-mode differentiation of a graph while it is being built. Operators in Differentiable/ emit their forward nodes and
 /// <see cref="Record"/> how to emit their backward nodes; <see cref="Backward(Value)"/> then walks the records in reverse.

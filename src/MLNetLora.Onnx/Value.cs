@@ -9,6 +9,9 @@ public enum ElementType
     /// <summary>Unsigned byte.</summary>
     UInt8 = 2,
 
+    /// <summary>Signed byte.</summary>
+    Int8 = 3,
+
     /// <summary>32-bit integer.</summary>
     Int32 = 6,
 

@@ -18,7 +18,7 @@ public static class Linear
         Value y = weight.Product(g, x, bias); // [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source] : [x, weight.Source, bias.Source], dy =>
         {
-            tape.AddGradient(x, sum => g.Gemm(dy, weight.Read(g), sum)); // [rows, out] [out, in] -> [rows, in]
+            tape.AddGradient(x, sum => weight.InputGradient(g, dy, sum)); // [rows, out] [out, in] -> [rows, in]
             tape.AddParameterGradient(weight.Source, () => g.Gemm(dy, x, transA: true)); // [rows, out]ᵀ [rows, in] -> [out, in]
             if (bias is not null)
             {

@@ -30,7 +30,7 @@ public static class Lora
             Value dh = g.Gemm(dy, b.Read(g), alpha: scaling); // [rows, out] [out, r] -> [rows, r]
             tape.AddGradient(x, sum =>
             {
-                Value dense = g.Gemm(dy, weight.Read(g), sum); // [rows, out] [out, in] -> [rows, in]
+                Value dense = weight.InputGradient(g, dy, sum); // [rows, out] [out, in] -> [rows, in]
                 return mask is null
                     ? g.Gemm(dh, a.Read(g), dense) // [rows, r] [r, in] -> [rows, in]
                     : g.Add(dense, Drop(g, g.Gemm(dh, a.Read(g)), mask, keptScale)); // [rows, in]

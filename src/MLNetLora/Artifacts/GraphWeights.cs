@@ -46,18 +46,32 @@ internal sealed class GraphWeights
         return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
 
-    /// <summary>A rounded weight. Its initializers point at the tensor that it was rounded from, only for ONNX Runtime to find a file: the session is given the rounded values in their place.</summary>
+    /// <summary>A linear layer's weight rounded for products of 8-bit integers; the session is given the numbers, of those that the graph turns out to read (<see cref="Int8Weights"/>).</summary>
+    public Weight Int8(string name)
+    {
+        CheckpointTensor tensor = _tensors[name];
+        (long outputs, long inputs) = (tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
+        (Value forward, Value forwardScales) = Parts(Int8Weights.ForwardName(name), inputs, outputs);
+        (Value backward, Value backwardScales) = Parts(Int8Weights.BackwardName(name), outputs, inputs);
+        return _weights[name] = new Weight(forward) { Int8 = new Int8Weight(forward, forwardScales, backward, backwardScales) };
+
+        (Value, Value) Parts(string part, long rows, long columns) =>
+            (Given(tensor, part, ElementType.Int8, [rows, columns], 1), Given(tensor, Int8Weights.ScalesName(part), ElementType.Float32, [columns], sizeof(float)));
+    }
+
+    /// <summary>A weight rounded in blocks; the session is given the numbers.</summary>
     public Weight Rounded(RoundedWeight rounded)
     {
         string name = rounded.Tensor.Entry.Name;
-        Value packed = Part(RoundedWeights.PackedName(name), ElementType.UInt8, rounded.PackedShape, 1);
-        Value scales = Part(RoundedWeights.ScalesName(name), ElementType.Float32, rounded.ScalesShape, sizeof(float));
-        Value? zeroPoints = rounded.Format.HasZeroPoints ? Part(RoundedWeights.ZeroPointsName(name), ElementType.UInt8, rounded.ZeroPointsShape, 1) : null;
+        Value packed = Given(rounded.Tensor, RoundedWeights.PackedName(name), ElementType.UInt8, rounded.PackedShape, 1);
+        Value scales = Given(rounded.Tensor, RoundedWeights.ScalesName(name), ElementType.Float32, rounded.ScalesShape, sizeof(float));
+        Value? zeroPoints = rounded.Format.HasZeroPoints ? Given(rounded.Tensor, RoundedWeights.ZeroPointsName(name), ElementType.UInt8, rounded.ZeroPointsShape, 1) : null;
         return new Weight(packed) { Blocks = new WeightBlocks(scales, zeroPoints, rounded.Format.Bits, rounded.Format.Size, rounded.Inputs) };
-
-        Value Part(string part, ElementType type, long[] shape, int size) =>
-            _graph.External(part, type, shape, Location(rounded.Tensor), rounded.Tensor.Entry.Offset, shape.Aggregate((long)size, (product, axis) => product * axis));
     }
+
+    // An initializer that the session is given values for. It points at the tensor that those were rounded from, only for ONNX Runtime to find a file.
+    private Value Given(CheckpointTensor from, string name, ElementType type, long[] shape, int size) =>
+        _graph.External(name, type, shape, Location(from), from.Entry.Offset, shape.Aggregate((long)size, (product, axis) => product * axis));
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 

@@ -2,7 +2,6 @@ using System.Buffers;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
-using Microsoft.Win32.SafeHandles;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 
@@ -39,6 +38,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
     private readonly Dictionary<string, RoundedWeight> _weights = [];
     private readonly List<OrtValue> _values = [];
     private readonly HashSet<nint> _memory = [];
+    private readonly Checkpoint _checkpoint;
     private readonly int _threads;
     private readonly nint _packed;
     private readonly long _packedBytes;
@@ -49,6 +49,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     public RoundedWeights(Checkpoint checkpoint, WeightPrecision precision, int threads)
     {
+        _checkpoint = checkpoint;
         BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
         string[] names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), Models.Architecture.HeadName(checkpoint.Config)];
         try
@@ -156,54 +157,29 @@ internal sealed unsafe class RoundedWeights : IDisposable
             int rows = (int)Math.Max(1, ChunkBytes * w.Outputs / w.Tensor.Entry.Length);
             return Enumerable.Range(0, (w.Outputs + rows - 1) / rows).Select(i => (w, i * rows, Math.Min(rows, w.Outputs - (i * rows))));
         })];
-        Dictionary<SafetensorsFile, SafeFileHandle> files = [];
+        using TensorRows source = new(_checkpoint);
         try
         {
-            foreach (SafetensorsFile file in _weights.Values.Select(w => w.Tensor.File).Distinct())
-            {
-                files[file] = File.OpenHandle(file.Source);
-            }
-
-            Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, piece => Fill(piece.Weight, piece.First, piece.Count, files[piece.Weight.Tensor.File]));
+            Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, piece => Fill(piece.Weight, piece.First, piece.Count, source));
         }
-        catch (Exception e) when (Cause(e) is CheckpointException or IOException or UnauthorizedAccessException)
+        catch (AggregateException e) when (e.Flatten().InnerExceptions[0] is CheckpointException cause)
         {
-            throw Cause(e) as CheckpointException ?? new CheckpointException($"The weights of the checkpoint cannot be read: {Cause(e).Message}", e);
-        }
-        finally
-        {
-            foreach (SafeFileHandle file in files.Values)
-            {
-                file.Dispose();
-            }
+            throw new CheckpointException(cause.Message, cause);
         }
     }
 
-    // Parallel.ForEach gathers what its pieces throw.
-    private static Exception Cause(Exception e) => e is AggregateException all ? all.Flatten().InnerExceptions[0] : e;
-
-    private static void Fill(RoundedWeight w, int first, int count, SafeFileHandle file)
+    private static void Fill(RoundedWeight w, int first, int count, TensorRows source)
     {
-        TensorEntry entry = w.Tensor.Entry;
         (int inputs, int blocks) = (w.Inputs, w.Format.Blocks(w.Inputs));
-        int rowBytes = (int)(entry.Length / w.Outputs);
-        byte[] bytes = ArrayPool<byte>.Shared.Rent(rowBytes * count);
-        float[] row = ArrayPool<float>.Shared.Rent(inputs);
+        float[] rows = ArrayPool<float>.Shared.Rent(count * inputs);
         try
         {
-            Span<byte> part = bytes.AsSpan(0, rowBytes * count);
-            for (int read = 0; read < part.Length;)
-            {
-                int got = RandomAccess.Read(file, part[read..], entry.Offset + ((long)first * rowBytes) + read);
-                read += got > 0 ? got : throw new CheckpointException($"{w.Tensor.File.Source} has become shorter while it was read; load it again.");
-            }
-
-            Span<float> values = row.AsSpan(0, inputs);
+            Span<float> values = rows.AsSpan(0, count * inputs);
+            source.Read(w.Tensor, first, values);
             for (int r = 0; r < count; r++)
             {
                 long at = first + r;
-                FloatConversion.ToFloat32(part.Slice(r * rowBytes, rowBytes), entry.Type, values, entry.Name);
-                BlockRounding.Round(values, w.Format,
+                BlockRounding.Round(values.Slice(r * inputs, inputs), w.Format,
                     new Span<byte>((byte*)w.Packed + (at * blocks * w.Format.BlockBytes), blocks * w.Format.BlockBytes),
                     new Span<float>((float*)w.Scales + (at * blocks), blocks),
                     w.Format.HasZeroPoints ? new Span<byte>((byte*)w.ZeroPoints + (at * w.Format.ZeroPointBytes(inputs)), w.Format.ZeroPointBytes(inputs)) : []);
@@ -211,8 +187,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
         }
         finally
         {
-            ArrayPool<byte>.Shared.Return(bytes);
-            ArrayPool<float>.Shared.Return(row);
+            ArrayPool<float>.Shared.Return(rows);
         }
     }
 }

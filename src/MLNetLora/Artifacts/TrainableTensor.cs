@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Training;
 
 namespace MLNetLora.Artifacts;
 
@@ -29,6 +30,9 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
 /// <param name="Dropout">Dropout on the adapters' inputs.</param>
 internal sealed record TrainingTarget(QwenConfig Config, Architecture Architecture, Checkpoint? Checkpoint, IReadOnlyList<LoraModule> Loras, double Dropout)
 {
+    /// <summary>Numbers of the products with frozen weights in the training graph.</summary>
+    public TrainingPrecision Precision { get; init; }
+
     /// <summary>An adapter on a frozen base.</summary>
     public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options) =>
         new(checkpoint.Config, checkpoint.Architecture, checkpoint, LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config), options.Dropout);

@@ -1,6 +1,8 @@
+using MLNetLora.Adapters;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
+using MLNetLora.Training;
 
 namespace MLNetLora.Artifacts;
 
@@ -11,6 +13,7 @@ namespace MLNetLora.Artifacts;
 /// Inputs: input_ids, position_ids [batch, sequence]; rope_cos, rope_sin [positions, d/2]; first_keys (and sliding_first_keys)
 /// [batch or 1, sequence], the first key that each query sees; label_positions, label_ids, label_weights [labels]; every trainable tensor under its name;
 /// in training also NAME.gradient_buffer for each and MODULE.dropout_mask [tokens, in].
+/// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
 /// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
 /// </remarks>
 internal static class TrainingModel
@@ -73,6 +76,14 @@ internal static class TrainingModel
         {
             trainable[tensor.Name] = Trainable(tensor);
             weights.Set(tensor.Name, trainable[tensor.Name]);
+        }
+
+        if (training && target.Precision == TrainingPrecision.Int8)
+        {
+            foreach (LinearModule module in target.Architecture.Linears(config))
+            {
+                weights.Int8(module.Name + ".weight");
+            }
         }
 
         Dictionary<string, AttachedLora> loras = target.Loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB],

@@ -49,8 +49,8 @@ internal sealed class OnnxSession : IDisposable
             options.AddInitializer(name, value);
         }
 
-        // Prepacked weights are private copies; products of rounded weights are fast only with them.
-        options.AddSessionConfigEntry("session.disable_prepacking", initializers is null ? "1" : "0");
+        // Prepacked weights are private copies; products of weights rounded in blocks are fast only with them.
+        options.AddSessionConfigEntry("session.disable_prepacking", use == SessionUse.Training || initializers is null ? "1" : "0");
         // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.
         options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
         if (artifact.WeightsFolder is string folder)

@@ -99,6 +99,9 @@ public sealed partial class QwenLoraTrainer
         /// <inheritdoc cref="TrainingOptions.ActivationCheckpointing"/>
         public bool ActivationCheckpointing { get; set; }
 
+        /// <inheritdoc cref="TrainingOptions.Precision"/>
+        public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
+
         /// <inheritdoc cref="TrainingOptions.Threads"/>
         public int Threads { get; set; }
 
@@ -160,7 +163,7 @@ public sealed partial class QwenLoraTrainer
         /// <summary>How the transformer generates; saved with the model. Greedy by default.</summary>
         public GenerationOptions Generation { get; set; } = new();
 
-        /// <summary>How the transformer holds the base's weights while it generates; saved with the model. Training always takes the checkpoint's own. Default: as the checkpoint has them.</summary>
+        /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see <see cref="Precision"/>. Default: as the checkpoint has them.</summary>
         public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
 
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
@@ -238,6 +241,7 @@ public sealed partial class QwenLoraTrainer
             GroupByLength = GroupByLength,
             PackingLength = PackingLength,
             ActivationCheckpointing = ActivationCheckpointing,
+            Precision = Precision,
             Threads = Threads,
             EvaluationSteps = EvaluationSteps,
         };

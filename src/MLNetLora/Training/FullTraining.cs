@@ -23,6 +23,11 @@ public static class FullTraining
         Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validate();
+        if (options.Precision != TrainingPrecision.Float32)
+        {
+            throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be {TrainingPrecision.Float32}, since none is frozen.");
+        }
+
         QwenConfig config = QwenConfig.Read(configFolder);
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);

@@ -31,7 +31,7 @@ public static class LoraTraining
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
         initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout }) with { Precision = options.Precision };
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         using TrainingSession session = new(target, options, TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options));
         LoraParameters.Load(session.Parameters, start);

@@ -70,6 +70,9 @@ public sealed class TrainingOptions
     /// <summary>Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name: gradient_checkpointing.</summary>
     public bool ActivationCheckpointing { get; set; }
 
+    /// <summary>Numbers of the products with frozen weights. Default 32-bit floats; 8-bit integers are faster and a little less exact. The peers' name: torchao's int8 mixed-precision training.</summary>
+    public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
+
     /// <summary>Threads of the sessions; 0 (default) takes all cores.</summary>
     public int Threads { get; set; }
 
@@ -94,6 +97,7 @@ public sealed class TrainingOptions
         Require(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
         Require(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
+        Require(Enum.IsDefined(Precision), nameof(Precision), Precision, string.Join(" or ", Enum.GetNames<TrainingPrecision>()));
         Require(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
         Require(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }

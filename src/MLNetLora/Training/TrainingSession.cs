@@ -1,5 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
+using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
@@ -11,6 +12,7 @@ internal sealed class TrainingSession : IDisposable
     private readonly TrainingOptions _options;
     private readonly GraphInputs _inputs;
     private readonly DropoutMasks? _dropout;
+    private readonly Int8Weights? _rounded;
     private readonly OnnxSession _training;
     private readonly OnnxSession _optimizer;
     private readonly FloatBuffer _loss = new(1);
@@ -37,7 +39,10 @@ internal sealed class TrainingSession : IDisposable
         _inputs = new GraphInputs(target.Config);
         _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.Seed) : null;
         Parameters = new ParameterSet(target.Trainables);
-        _training = new OnnxSession(TrainingModel.Training(target, options.ActivationCheckpointing, plan), SessionUse.Training, options.Threads);
+        GraphBuilder graph = new("training");
+        ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph);
+        _rounded = target is { Precision: TrainingPrecision.Int8, Checkpoint: { } checkpoint } ? new Int8Weights(checkpoint, graph.UsedInitializers(), options.Threads) : null;
+        _training = new OnnxSession(training, SessionUse.Training, options.Threads, _rounded?.Initializers);
         _optimizer = new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {
@@ -149,6 +154,7 @@ internal sealed class TrainingSession : IDisposable
     public void Dispose()
     {
         _training.Dispose();
+        _rounded?.Dispose();
         _optimizer.Dispose();
         _evaluation?.Dispose();
         _inputs.Dispose();
