@@ -79,7 +79,7 @@ internal static class TrainingBench
         using PeakMemory memory = new();
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
         LoraOptions lora = new() { Rank = setting.Rank, Alpha = 16, Dropout = setting.Dropout, TargetModules = setting.Targets };
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, lora) with { Precision = setting.Precision };
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
         TrainingOptions options = new() { ActivationCheckpointing = setting.Checkpointing, Precision = setting.Precision, Threads = setting.Threads, BatchSize = setting.Batch, PackingLength = setting.Data.Length > 0 ? setting.Length : 0 };
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(setting.Data.Length > 0 ? RealRows(setting) : RandomRows(setting, checkpoint.Config.VocabSize), options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
@@ -88,7 +88,7 @@ internal static class TrainingBench
         float loss = 0;
         Batch data = batches[0];
         double ready;
-        using (TrainingSession session = new(target, options, plan))
+        using (TrainingSession session = new(Rounding.Prepare(target, options, plan, sequences), options, plan))
         {
             LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, checkpoint, 1));
             ready = (DateTime.Now - started).TotalSeconds;
@@ -103,7 +103,7 @@ internal static class TrainingBench
         }
 
         long peak = memory.Peak;
-        (double seconds, double flops) = floor ? GemmFloor.Measure(target with { Precision = TrainingPrecision.Float32 }, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, Math.Max(1, setting.Steps)) : (0, 0);
+        (double seconds, double flops) = floor ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, Math.Max(1, setting.Steps)) : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
         return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds, flops, peak, data.LabelIds.Length, loss);
     }

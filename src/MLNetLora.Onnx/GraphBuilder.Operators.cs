@@ -38,6 +38,9 @@ public sealed partial class GraphBuilder
     /// <summary>−x.</summary>
     public Value Neg(Value x) => Unary("Neg", x);
 
+    /// <summary>|x|.</summary>
+    public Value Abs(Value x) => Unary("Abs", x);
+
     /// <summary>√x.</summary>
     public Value Sqrt(Value x) => Unary("Sqrt", x);
 

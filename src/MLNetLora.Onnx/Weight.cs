@@ -43,8 +43,9 @@ public sealed record WeightBlocks(Value Scales, Value? ZeroPoints, int Bits, int
 /// <summary>
 /// A frozen weight [out, in] rounded twice to signed 8-bit integers: each product has one scale for every column of its right side, and those are outputs going forward and inputs going back.
 /// </summary>
-/// <param name="Forward">Wᵀ rounded, [in, out].</param>
+/// <param name="Forward">(W·smoothing)ᵀ rounded, [in, out].</param>
 /// <param name="ForwardScales">[out], float32.</param>
+/// <param name="InverseSmoothing">[in], float32: what x is multiplied by before it is rounded; the same value for layers with the same x.</param>
 /// <param name="Backward">W rounded, [out, in].</param>
 /// <param name="BackwardScales">[in], float32.</param>
-public sealed record Int8Weight(Value Forward, Value ForwardScales, Value Backward, Value BackwardScales);
+public sealed record Int8Weight(Value Forward, Value ForwardScales, Value InverseSmoothing, Value Backward, Value BackwardScales);

@@ -3,7 +3,8 @@ namespace MLNetLora.Onnx.Differentiable;
 /// <summary>
 /// Products with a frozen weight in 8-bit integers (SwitchBack, Wortsman et al. 2023, arXiv:2304.13013; torchao calls it int8 mixed-precision training): each row of x is rounded by its largest
 /// magnitude, each column of the weight by its own, sums are exact in 32-bit integers. y = s_row · s_column · Σ q_x q_w.
-/// A row with one number far larger than the others loses the small ones; that is the price of the method.
+/// A row with one number far larger than the others would lose the small ones; going forward the inputs that are always large are therefore divided by a factor that their weights
+/// were multiplied with (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438).
 /// </summary>
 public static class Int8Product
 {
@@ -18,7 +19,8 @@ public static class Int8Product
     /// <returns>[rows, out].</returns>
     public static Value Forward(GraphBuilder g, Value x, Int8Weight weight, Value? bias)
     {
-        Value y = Product(g, x, weight.Forward, weight.ForwardScales); // [rows, in] [in, out] -> [rows, out]
+        (Value rows, Value scales) = g.Once(x, () => Round(g, g.Mul(x, weight.InverseSmoothing))); // [rows, in] unsigned 8-bit, [rows, 1]
+        Value y = Product(g, rows, scales, weight.Forward, weight.ForwardScales); // [rows, in] [in, out] -> [rows, out]
         return bias is null ? y : g.Add(y, bias);
     }
 
@@ -30,15 +32,13 @@ public static class Int8Product
     /// <returns>[rows, in].</returns>
     public static Value Backward(GraphBuilder g, Value dy, Int8Weight weight, Value? sum)
     {
-        Value dx = Product(g, dy, weight.Backward, weight.BackwardScales); // [rows, out] [out, in] -> [rows, in]
+        (Value rows, Value scales) = Round(g, dy); // [rows, out] unsigned 8-bit, [rows, 1]
+        Value dx = Product(g, rows, scales, weight.Backward, weight.BackwardScales); // [rows, out] [out, in] -> [rows, in]
         return sum is null ? dx : g.Add(sum, dx);
     }
 
-    private static Value Product(GraphBuilder g, Value x, Value columns, Value columnScales)
-    {
-        (Value rows, Value scales) = g.Once(x, () => Round(g, x)); // [rows, n] unsigned 8-bit, [rows, 1]
-        return g.Mul(g.MatMulIntegerToFloat(rows, columns, g.Float(1f), columnScales, g.UInt8((byte)(Steps + 1))), scales);
-    }
+    private static Value Product(GraphBuilder g, Value rows, Value scales, Value columns, Value columnScales) =>
+        g.Mul(g.MatMulIntegerToFloat(rows, columns, g.Float(1f), columnScales, g.UInt8((byte)(Steps + 1))), scales);
 
     private static (Value Rows, Value Scales) Round(GraphBuilder g, Value x)
     {

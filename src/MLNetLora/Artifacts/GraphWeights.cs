@@ -46,16 +46,21 @@ internal sealed class GraphWeights
         return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
 
-    /// <summary>A linear layer's weight rounded for products of 8-bit integers; the session is given the numbers, of those that the graph turns out to read (<see cref="Int8Weights"/>).</summary>
-    public Weight Int8(string name)
+    /// <summary>Puts weights rounded for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers, of those that the graph turns out to read (<see cref="Int8Weights"/>).</summary>
+    public void Round(LayerInputs layers)
     {
-        CheckpointTensor tensor = _tensors[name];
-        (long outputs, long inputs) = (tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
-        (Value forward, Value forwardScales) = Parts(Int8Weights.ForwardName(name), inputs, outputs);
-        (Value backward, Value backwardScales) = Parts(Int8Weights.BackwardName(name), outputs, inputs);
-        return _weights[name] = new Weight(forward) { Int8 = new Int8Weight(forward, forwardScales, backward, backwardScales) };
+        string[] names = [.. layers.Modules.Select(module => module + ".weight")];
+        Value smoothing = Given(_tensors[names[0]], Int8Weights.SmoothingName(names[0]), ElementType.Float32, [layers.Largest.Length], sizeof(float));
+        foreach (string name in names)
+        {
+            CheckpointTensor tensor = _tensors[name];
+            (long outputs, long inputs) = (tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
+            (Value forward, Value forwardScales) = Parts(tensor, Int8Weights.ForwardName(name), inputs, outputs);
+            (Value backward, Value backwardScales) = Parts(tensor, Int8Weights.BackwardName(name), outputs, inputs);
+            _weights[name] = new Weight(forward) { Int8 = new Int8Weight(forward, forwardScales, smoothing, backward, backwardScales) };
+        }
 
-        (Value, Value) Parts(string part, long rows, long columns) =>
+        (Value, Value) Parts(CheckpointTensor tensor, string part, long rows, long columns) =>
             (Given(tensor, part, ElementType.Int8, [rows, columns], 1), Given(tensor, Int8Weights.ScalesName(part), ElementType.Float32, [columns], sizeof(float)));
     }
 

@@ -9,7 +9,8 @@ using MLNetLora.Checkpoints;
 namespace MLNetLora.Artifacts;
 
 /// <summary>
-/// The frozen linear layers of a training graph in signed 8-bit integers: Wᵀ with a scale for each output for the forward pass, W with a scale for each input for the backward pass.
+/// The frozen linear layers of a training graph in signed 8-bit integers: (W·smoothing)ᵀ with a scale for each output for the forward pass, W with a scale for each input for the backward pass.
+/// Smoothing is √(largest input / largest weight) of a column, so that neither of the two alone is hard to round (SmoothQuant with α = ½).
 /// Rounded on all cores when training starts; only those that the graph reads.
 /// </summary>
 internal sealed unsafe class Int8Weights : IDisposable
@@ -22,27 +23,18 @@ internal sealed unsafe class Int8Weights : IDisposable
 
     /// <summary>Reads and rounds.</summary>
     /// <param name="checkpoint">Where the weights are.</param>
-    /// <param name="used">Names of the initializers that are wanted; others than those of <see cref="ForwardName"/> and <see cref="BackwardName"/> are passed over.</param>
+    /// <param name="layers">The layers and what they are fed.</param>
+    /// <param name="used">Names of the initializers that the graph reads.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public Int8Weights(Checkpoint checkpoint, IReadOnlySet<string> used, int threads)
+    public Int8Weights(Checkpoint checkpoint, IReadOnlyList<LayerInputs> layers, IReadOnlySet<string> used, int threads)
     {
         using TensorRows source = new(checkpoint);
         try
         {
-            List<Action> work = [];
-            foreach (CheckpointTensor tensor in checkpoint.Architecture.Linears(checkpoint.Config).Select(module => checkpoint.Tensors[module.Name + ".weight"]))
-            {
-                string name = tensor.Entry.Name;
-                (int outputs, int inputs) = ((int)tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
-                (nint forward, nint forwardScales) = used.Contains(ForwardName(name)) ? (Tensor(ForwardName(name), inputs, outputs), Vector(ScalesName(ForwardName(name)), outputs)) : (0, 0);
-                (nint backward, nint backwardScales) = used.Contains(BackwardName(name)) ? (Tensor(BackwardName(name), outputs, inputs), Vector(ScalesName(BackwardName(name)), inputs)) : (0, 0);
-                if (forward != 0 || backward != 0)
-                {
-                    work.Add(() => Round(source, tensor, (sbyte*)forward, (float*)forwardScales, (sbyte*)backward, (float*)backwardScales));
-                }
-            }
-
-            Parallel.ForEach(work, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, item => item());
+            Layer[][] work = [.. layers.Select(inputs => inputs.Modules.Select(module => new Layer(this, checkpoint.Tensors[module + ".weight"], used)).ToArray())];
+            nint[] smoothing = [.. layers.Select(inputs => Allocate(SmoothingName(inputs.Modules[0] + ".weight"), TensorElementType.Float, [inputs.Largest.Length], sizeof(float)))];
+            Parallel.For(0, layers.Count, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads },
+                i => Round(source, work[i], layers[i].Largest, new Span<float>((float*)smoothing[i], layers[i].Largest.Length)));
         }
         catch (AggregateException e) when (e.Flatten().InnerExceptions[0] is CheckpointException cause)
         {
@@ -59,7 +51,7 @@ internal sealed unsafe class Int8Weights : IDisposable
     /// <summary>What takes the place of the graph's initializers, by their names.</summary>
     public IReadOnlyDictionary<string, OrtValue> Initializers => _values;
 
-    /// <summary>Name of Wᵀ, [in, out].</summary>
+    /// <summary>Name of (W·smoothing)ᵀ, [in, out].</summary>
     public static string ForwardName(string weight) => weight + ".int8_forward";
 
     /// <summary>Name of W, [out, in].</summary>
@@ -67,6 +59,9 @@ internal sealed unsafe class Int8Weights : IDisposable
 
     /// <summary>Name of the scales of one of them.</summary>
     public static string ScalesName(string rounded) => rounded + ".scales";
+
+    /// <summary>Name of 1/smoothing, [in], of a set of layers with the same input; the weight is that of the first.</summary>
+    public static string SmoothingName(string weight) => weight + ".int8_inverse_smoothing";
 
     /// <summary>
     /// The largest whole number of a weight: 127; 63 on x86 processors without VNNI, whose products add two numbers in 16 bits and would cut off what does not fit.
@@ -86,68 +81,68 @@ internal sealed unsafe class Int8Weights : IDisposable
         _memory.Clear();
     }
 
-    private nint Tensor(string name, long rows, long columns) => Allocate(name, TensorElementType.Int8, [rows, columns], rows * columns);
-
-    private nint Vector(string name, long count) => Allocate(name, TensorElementType.Float, [count], count * sizeof(float));
-
-    private nint Allocate(string name, TensorElementType type, long[] shape, long bytes)
+    private nint Allocate(string name, TensorElementType type, long[] shape, int size)
     {
+        long bytes = shape.Aggregate((long)size, (product, axis) => product * axis);
         nint address = (nint)NativeMemory.AlignedAlloc((nuint)bytes, 64);
         _memory.Add(address);
         _values[name] = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, bytes);
         return address;
     }
 
-    // Twice through the tensor, some rows at a time: first for the largest magnitudes, then to round.
-    private static void Round(TensorRows source, CheckpointTensor tensor, sbyte* forward, float* forwardScales, sbyte* backward, float* backwardScales)
+    // Layers with the same input, twice through each, some rows at a time: first for the largest weight of every column, then to round.
+    private static void Round(TensorRows source, Layer[] layers, float[] largestInputs, Span<float> inverseSmoothing)
     {
-        (int outputs, int inputs) = ((int)tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
+        int inputs = largestInputs.Length;
         float[] rows = ArrayPool<float>.Shared.Rent(Rows * inputs);
-        float[] rowScales = new float[outputs];
-        float[] columnScales = new float[inputs];
-        float[] scaled = new float[inputs];
-        float[] magnitudes = new float[inputs];
+        float[] scratch = new float[inputs];
+        float[][] columns = [.. layers.Select(_ => new float[inputs])]; // largest weights
         try
         {
-            for (int first = 0; first < outputs; first += Rows)
+            for (int l = 0; l < layers.Length; l++)
             {
-                int count = Math.Min(Rows, outputs - first);
-                source.Read(tensor, first, rows.AsSpan(0, count * inputs));
-                for (int r = 0; r < count; r++)
+                for (int first = 0; first < layers[l].Outputs; first += Rows)
                 {
-                    TensorPrimitives.Abs(rows.AsSpan(r * inputs, inputs), magnitudes);
-                    TensorPrimitives.Max(columnScales, magnitudes, columnScales);
-                    rowScales[first + r] = Scale(TensorPrimitives.Max<float>(magnitudes));
+                    Span<float> part = Read(layers[l], first);
+                    for (int at = 0; at < part.Length; at += inputs)
+                    {
+                        TensorPrimitives.Abs(part.Slice(at, inputs), scratch);
+                        TensorPrimitives.Max(columns[l], scratch, columns[l]);
+                    }
                 }
             }
 
+            float[] smoothing = new float[inputs];
             for (int i = 0; i < inputs; i++)
             {
-                columnScales[i] = Scale(columnScales[i]);
+                float largest = columns.Max(column => column[i]);
+                smoothing[i] = largest > 0 && largestInputs[i] > 0 ? MathF.Sqrt(largestInputs[i] / largest) : 1;
+                inverseSmoothing[i] = 1 / smoothing[i];
             }
 
-            for (int first = 0; first < outputs; first += Rows)
+            for (int l = 0; l < layers.Length; l++)
             {
-                int count = Math.Min(Rows, outputs - first);
-                source.Read(tensor, first, rows.AsSpan(0, count * inputs));
-                for (int r = 0; r < count && backward != null; r++)
+                Layer layer = layers[l];
+                TensorPrimitives.Divide(columns[l], Largest, columns[l]);
+                TensorPrimitives.Max(columns[l], Smallest, columns[l]);
+                if (layer.Backward != null)
                 {
-                    TensorPrimitives.Divide(rows.AsSpan(r * inputs, inputs), columnScales, scaled);
-                    ToInt8(scaled, new Span<sbyte>(backward + ((long)(first + r) * inputs), inputs));
+                    columns[l].CopyTo(new Span<float>(layer.BackwardScales, inputs));
                 }
 
-                for (int r = 0; r < count && forward != null; r++)
+                for (int first = 0; first < layer.Outputs; first += Rows)
                 {
-                    TensorPrimitives.Divide(rows.AsSpan(r * inputs, inputs), rowScales[first + r], rows.AsSpan(r * inputs, inputs));
-                    TensorPrimitives.Round<float>(rows.AsSpan(r * inputs, inputs), rows.AsSpan(r * inputs, inputs));
-                }
-
-                for (int i = 0; i < inputs && forward != null; i++)
-                {
-                    sbyte* column = forward + ((long)i * outputs) + first;
-                    for (int r = 0; r < count; r++)
+                    Span<float> part = Read(layer, first);
+                    for (int at = 0, row = first; at < part.Length && layer.Backward != null; at += inputs, row++)
                     {
-                        column[r] = (sbyte)rows[(r * inputs) + i];
+                        TensorPrimitives.Divide(part.Slice(at, inputs), columns[l], scratch);
+                        TensorPrimitives.Round<float>(scratch, scratch);
+                        TensorPrimitives.ConvertTruncating<float, sbyte>(scratch, new Span<sbyte>(layer.Backward + ((long)row * inputs), inputs));
+                    }
+
+                    if (layer.Forward != null)
+                    {
+                        RoundForward(layer, first, part, smoothing);
                     }
                 }
             }
@@ -157,22 +152,70 @@ internal sealed unsafe class Int8Weights : IDisposable
             ArrayPool<float>.Shared.Return(rows);
         }
 
-        if (forward != null)
+        Span<float> Read(Layer layer, int first)
         {
-            rowScales.CopyTo(new Span<float>(forwardScales, outputs));
-        }
-
-        if (backward != null)
-        {
-            columnScales.CopyTo(new Span<float>(backwardScales, inputs));
+            Span<float> part = rows.AsSpan(0, Math.Min(Rows, layer.Outputs - first) * inputs);
+            source.Read(layer.Tensor, first, part);
+            return part;
         }
     }
 
-    private static float Scale(float largest) => Math.Max(largest / Largest, Smallest);
-
-    private static void ToInt8(Span<float> scaled, Span<sbyte> whole)
+    private static void RoundForward(Layer layer, int first, Span<float> rows, float[] smoothing)
     {
-        TensorPrimitives.Round<float>(scaled, scaled);
-        TensorPrimitives.ConvertTruncating<float, sbyte>(scaled, whole);
+        int inputs = smoothing.Length;
+        int count = rows.Length / inputs;
+        for (int r = 0; r < count; r++)
+        {
+            Span<float> row = rows.Slice(r * inputs, inputs);
+            TensorPrimitives.Multiply(row, smoothing, row);
+            float scale = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude<float>(row)) / Largest, Smallest);
+            layer.ForwardScales[first + r] = scale;
+            TensorPrimitives.Divide(row, scale, row);
+            TensorPrimitives.Round<float>(row, row);
+        }
+
+        for (int i = 0; i < inputs; i++)
+        {
+            sbyte* column = layer.Forward + ((long)i * layer.Outputs) + first;
+            for (int r = 0; r < count; r++)
+            {
+                column[r] = (sbyte)rows[(r * inputs) + i];
+            }
+        }
+    }
+
+    /// <summary>Where a layer's two copies lie; null for one that the graph does not read.</summary>
+    private sealed class Layer
+    {
+        public Layer(Int8Weights owner, CheckpointTensor tensor, IReadOnlySet<string> used)
+        {
+            Tensor = tensor;
+            string name = tensor.Entry.Name;
+            Outputs = (int)tensor.Entry.Shape[0];
+            long inputs = tensor.Entry.Shape[1];
+            if (used.Contains(ForwardName(name)))
+            {
+                Forward = (sbyte*)owner.Allocate(ForwardName(name), TensorElementType.Int8, [inputs, Outputs], 1);
+                ForwardScales = (float*)owner.Allocate(ScalesName(ForwardName(name)), TensorElementType.Float, [Outputs], sizeof(float));
+            }
+
+            if (used.Contains(BackwardName(name)))
+            {
+                Backward = (sbyte*)owner.Allocate(BackwardName(name), TensorElementType.Int8, [Outputs, inputs], 1);
+                BackwardScales = (float*)owner.Allocate(ScalesName(BackwardName(name)), TensorElementType.Float, [inputs], sizeof(float));
+            }
+        }
+
+        public CheckpointTensor Tensor { get; }
+
+        public int Outputs { get; }
+
+        public sbyte* Forward { get; }
+
+        public float* ForwardScales { get; }
+
+        public sbyte* Backward { get; }
+
+        public float* BackwardScales { get; }
     }
 }

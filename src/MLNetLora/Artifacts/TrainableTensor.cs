@@ -1,7 +1,6 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
-using MLNetLora.Training;
 
 namespace MLNetLora.Artifacts;
 
@@ -22,6 +21,11 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
         [.. architecture.AllTensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
 }
 
+/// <summary>Linear layers that read the same values, and the largest magnitude seen of each of those.</summary>
+/// <param name="Modules">Module names.</param>
+/// <param name="Largest">[in].</param>
+internal sealed record LayerInputs(IReadOnlyList<string> Modules, float[] Largest);
+
 /// <summary>What a training or evaluation graph is built for.</summary>
 /// <param name="Config">The model.</param>
 /// <param name="Architecture">Its family.</param>
@@ -30,8 +34,8 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
 /// <param name="Dropout">Dropout on the adapters' inputs.</param>
 internal sealed record TrainingTarget(QwenConfig Config, Architecture Architecture, Checkpoint? Checkpoint, IReadOnlyList<LoraModule> Loras, double Dropout)
 {
-    /// <summary>Numbers of the products with frozen weights in the training graph.</summary>
-    public TrainingPrecision Precision { get; init; }
+    /// <summary>The frozen layers that the training graph multiplies with in 8-bit integers, and what they are fed; empty for float32.</summary>
+    public IReadOnlyList<LayerInputs> RoundedLayers { get; init; } = [];
 
     /// <summary>An adapter on a frozen base.</summary>
     public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options) =>

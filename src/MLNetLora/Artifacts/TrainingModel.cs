@@ -1,8 +1,6 @@
-using MLNetLora.Adapters;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
-using MLNetLora.Training;
 
 namespace MLNetLora.Artifacts;
 
@@ -60,6 +58,34 @@ internal static class TrainingModel
         return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder);
     }
 
+    /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same input, the largest magnitude of every value.</summary>
+    /// <param name="target">The model; its adapters are left out.</param>
+    /// <param name="plan">How it is cut.</param>
+    /// <param name="layers">The modules behind each output.</param>
+    public static ModelArtifact LayerInputs(TrainingTarget target, ChunkPlan plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers)
+    {
+        GraphBuilder graph = new("layer_inputs");
+        GraphWeights weights = new(graph, target.Checkpoint);
+        Dictionary<Value, List<string>> modules = [];
+        ModelGraph model = Assemble(target with { Loras = [] }, new Tape(graph), weights, plan, training: false) with { OnLinear = Note };
+        model.Body(checkpointing: false);
+        foreach ((Value x, List<string> names) in modules)
+        {
+            graph.Output(names[0], graph.ReduceMax(graph.Abs(x), [0], keepAxes: false)); // [tokens, in] -> [in]
+        }
+
+        layers = modules.Values.ToDictionary(names => names[0], names => (IReadOnlyList<string>)names);
+        return new ModelArtifact("layer_inputs.onnx", graph.ToBytes(), weights.Folder);
+
+        void Note(string module, Value x)
+        {
+            if (!modules.TryAdd(x, [module]))
+            {
+                modules[x].Add(module);
+            }
+        }
+    }
+
     private static ModelGraph Assemble(TrainingTarget target, Tape tape, GraphWeights weights, ChunkPlan plan, bool training)
     {
         GraphBuilder graph = tape.Graph;
@@ -78,12 +104,9 @@ internal static class TrainingModel
             weights.Set(tensor.Name, trainable[tensor.Name]);
         }
 
-        if (training && target.Precision == TrainingPrecision.Int8)
+        foreach (LayerInputs layers in training ? target.RoundedLayers : [])
         {
-            foreach (LinearModule module in target.Architecture.Linears(config))
-            {
-                weights.Int8(module.Name + ".weight");
-            }
+            weights.Round(layers);
         }
 
         Dictionary<string, AttachedLora> loras = target.Loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB],

@@ -43,6 +43,9 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     /// <summary>[rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.</summary>
     public required Value OutputRows { get; init; }
 
+    /// <summary>Told every linear layer and what it is fed; null for nobody.</summary>
+    public Action<string, Value>? OnLinear { get; init; }
+
     /// <summary>Emits embedding and blocks: → [rows, hidden], before the last norm.</summary>
     /// <param name="checkpointing">Recomputes each block in the backward pass, but for the last, whose backward pass begins where its forward pass ends.</param>
     public Value Body(bool checkpointing)
@@ -67,6 +70,7 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
     /// <summary>A linear layer by module name, with its bias and its adapter where it has them: [tokens, in] → [tokens, out].</summary>
     public Value Linear(string module, Value x)
     {
+        OnLinear?.Invoke(module, x);
         Weight weight = Required(module + ".weight");
         Weight? bias = Weights(module + ".bias");
         if (!Loras.TryGetValue(module, out AttachedLora? lora))

@@ -31,9 +31,10 @@ public static class LoraTraining
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
         initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout }) with { Precision = options.Precision };
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-        using TrainingSession session = new(target, options, TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options));
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
+        using TrainingSession session = new(Rounding.Prepare(target, options, plan, sequences), options, plan);
         LoraParameters.Load(session.Parameters, start);
         try
         {

@@ -41,7 +41,7 @@ internal sealed class TrainingSession : IDisposable
         Parameters = new ParameterSet(target.Trainables);
         GraphBuilder graph = new("training");
         ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph);
-        _rounded = target is { Precision: TrainingPrecision.Int8, Checkpoint: { } checkpoint } ? new Int8Weights(checkpoint, graph.UsedInitializers(), options.Threads) : null;
+        _rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint } ? new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads) : null;
         _training = new OnnxSession(training, SessionUse.Training, options.Threads, _rounded?.Initializers);
         _optimizer = new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads);
         foreach (TrainableTensor tensor in Parameters.Tensors)
