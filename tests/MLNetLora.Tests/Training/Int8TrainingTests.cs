@@ -1,0 +1,189 @@
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>Training with the frozen products in 8-bit integers: the rounding, the gradients beside those of float32, and whole runs.</summary>
+public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper output)
+{
+    private static readonly LoraOptions s_lora = new() { Rank = 8, Alpha = 16, Dropout = 0, TargetModules = "all-linear" };
+
+    [Theory]
+    [InlineData(TensorType.Float32)]
+    [InlineData(TensorType.BFloat16)]
+    public void Both_copies_are_within_half_a_step_of_the_weight(TensorType type)
+    {
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
+        foreach (LinearModule[] group in (LinearModule[][])[[Module("q_proj"), Module("k_proj"), Module("v_proj")], [Module("down_proj")]])
+        {
+            int inputs = group[0].In;
+            float[] seen = [.. Enumerable.Range(0, inputs).Select(i => i == 3 ? 0 : i == 5 ? 300f : 1 + i)];
+            string[] names = [.. group.Select(module => module.Name + ".weight")];
+            HashSet<string> used = [.. names.Select(Int8Weights.ForwardName), .. names.Select(Int8Weights.BackwardName)];
+            using Int8Weights rounded = new(checkpoint, [new LayerInputs([.. group.Select(module => module.Name)], seen)], used, threads: 1);
+            float[] inverse = Floats(rounded, Int8Weights.SmoothingName(names[0]));
+            float[][] weights = [.. names.Select(name => checkpoint.Tensors[name].ReadFloat32())];
+            for (int i = 0; i < inputs; i++)
+            {
+                float largest = weights.Max(w => Enumerable.Range(0, w.Length / inputs).Max(o => Math.Abs(w[(o * inputs) + i])));
+                Assert.Equal(seen[i] == 0 ? 1 : Math.Sqrt(largest / seen[i]), inverse[i], 1e-5);
+            }
+
+            for (int m = 0; m < names.Length; m++)
+            {
+                int outputs = group[m].Out;
+                (sbyte[] forward, float[] forwardScales) = Rounded(rounded, Int8Weights.ForwardName(names[m]));
+                (sbyte[] backward, float[] backwardScales) = Rounded(rounded, Int8Weights.BackwardName(names[m]));
+                for (int o = 0; o < outputs; o++)
+                {
+                    for (int i = 0; i < inputs; i++)
+                    {
+                        float w = weights[m][(o * inputs) + i];
+                        Assert.InRange(Math.Abs((w / inverse[i]) - (forward[(i * outputs) + o] * forwardScales[o])), 0, 0.5001f * forwardScales[o]);
+                        Assert.InRange(Math.Abs(w - (backward[(o * inputs) + i] * backwardScales[i])), 0, 0.5001f * backwardScales[i]);
+                    }
+                }
+
+                Assert.Equal(Int8Weights.Largest, forward.Max(q => Math.Abs((int)q)));
+                Assert.Equal(Int8Weights.Largest, backward.Max(q => Math.Abs((int)q)));
+            }
+        }
+
+        LinearModule Module(string end) => checkpoint.Architecture.Linears(checkpoint.Config).First(module => module.Name.EndsWith(end, StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(30, false)]
+    [InlineData(30, true)]
+    public void Gradients_are_close_to_those_of_float32_also_where_some_inputs_are_always_large(int outlier, bool recomputed)
+    {
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = outlier == 0 ? Checkpoint.Open(Repository.Nano) : WithOutliers(folder.Path, outlier);
+        TrainingRow[][] rows = [.. Rows().Take(4).Select(row => new[] { row })];
+        (float[] expected, float expectedLoss) = Gradients(checkpoint, rows, TrainingPrecision.Float32, recomputed);
+        (float[] actual, float loss) = Gradients(checkpoint, rows, TrainingPrecision.Int8, recomputed);
+        double error = Math.Sqrt(expected.Zip(actual, (e, a) => Math.Pow(e - a, 2)).Sum() / expected.Sum(e => (double)e * e));
+        output.WriteLine($"outliers {outlier}: gradients off by {error:P2}, loss {expectedLoss:F5} and {loss:F5}");
+        Assert.InRange(error, 1e-3, 0.05); // rounded, and no more than that; without smoothing 0.19 with outliers
+        Assert.InRange(loss / expectedLoss, 0.998, 1.002);
+    }
+
+    [Fact]
+    public void A_run_follows_the_one_in_float32_and_is_evaluated_in_float32()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        TrainingRow[] rows = [.. Rows()];
+        TrainingSummary exact = Train(TrainingPrecision.Float32, 2e-3);
+        TrainingSummary rounded = Train(TrainingPrecision.Int8, 2e-3);
+        output.WriteLine(string.Join(' ', exact.Steps.Zip(rounded.Steps, (e, r) => FormattableString.Invariant($"{e.Loss:F4}/{r.Loss:F4}"))));
+        Assert.True(exact.Steps[^1].Loss < 0.8 * exact.Steps[0].Loss);
+        Assert.All(exact.Steps.Zip(rounded.Steps), pair => Assert.InRange(pair.Second.Loss / pair.First.Loss, 0.98, 1.02));
+        Assert.NotEqual(exact.Steps[0].Loss, rounded.Steps[0].Loss);
+
+        // With a step too small to matter only the evaluation is compared.
+        Assert.Equal(Train(TrainingPrecision.Float32, 1e-12).Steps[^1].ValidationLoss!.Value, Train(TrainingPrecision.Int8, 1e-12).Steps[^1].ValidationLoss!.Value, 1e-6);
+
+        TrainingSummary Train(TrainingPrecision precision, double rate) => LoraTraining.Train(nano, s_lora, rows,
+            new TrainingOptions { Precision = precision, LearningRate = rate, BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 8, PackingLength = 0, Threads = 1 }, rows[..2]).Summary;
+    }
+
+    [Fact]
+    public void Only_what_the_graph_reads_is_rounded()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        TrainingTarget target = TrainingTarget.Lora(nano, new LoraOptions { Rank = 2, Dropout = 0, LayersToTransform = [nano.Config.NumHiddenLayers - 1] });
+        TrainingRow[][] rows = [[Rows().First()]];
+        TrainingOptions options = new() { Precision = TrainingPrecision.Int8 };
+        target = Rounding.Prepare(target, options, ChunkPlan.Whole, rows);
+        Onnx.GraphBuilder graph = new("training");
+        TrainingModel.Training(target, checkpointing: false, ChunkPlan.Whole, graph);
+        IReadOnlySet<string> used = graph.UsedInitializers();
+        string[] names = [.. nano.Architecture.Linears(nano.Config).Select(module => module.Name + ".weight")];
+        Assert.All(names, name => Assert.Contains(Int8Weights.ForwardName(name), used));
+        Assert.All(names, name => Assert.DoesNotContain(name, used));
+        string[] backward = [.. names.Where(name => used.Contains(Int8Weights.BackwardName(name)))];
+        Assert.Equal(["o_proj", "gate_proj", "up_proj", "down_proj"], backward.Select(name => name.Split('.')[^2])); // below the adapter nothing goes back
+        using Int8Weights rounded = new(nano, target.RoundedLayers, used, threads: 1);
+        Assert.Equal(used.Where(name => name.Contains("int8", StringComparison.Ordinal)).Order(), rounded.Initializers.Keys.Order());
+    }
+
+    [Fact]
+    public void Where_every_weight_is_trained_none_can_be_rounded()
+    {
+        using TemporaryFolder folder = new();
+        OptionException error = Assert.Throws<OptionException>(() =>
+            FullTraining.Train(Repository.Nano, [.. Rows()], new TrainingOptions { Precision = TrainingPrecision.Int8 }, folder.File("model.safetensors"), TensorType.Float32));
+        Assert.StartsWith("Precision is Int8", error.Message, StringComparison.Ordinal);
+    }
+
+    // The same model, but four values behind each norm are larger and the weights that read them smaller.
+    private static Checkpoint WithOutliers(string folder, float factor)
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        Dictionary<string, float[]> values = nano.Tensors.ToDictionary(tensor => tensor.Key, tensor => tensor.Value.ReadFloat32());
+        int hidden = nano.Config.HiddenSize;
+        for (int layer = 0; layer < nano.Config.NumHiddenLayers; layer++)
+        {
+            foreach ((string norm, string[] readers) in (ReadOnlySpan<(string, string[])>)[("input_layernorm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]), ("post_attention_layernorm", ["mlp.gate_proj", "mlp.up_proj"])])
+            {
+                foreach (int j in (ReadOnlySpan<int>)[7, 50, 130, 211])
+                {
+                    values[$"model.layers.{layer}.{norm}.weight"][j] *= factor;
+                    foreach (string reader in readers)
+                    {
+                        float[] w = values[$"model.layers.{layer}.{reader}.weight"];
+                        for (int at = j; at < w.Length; at += hidden)
+                        {
+                            w[at] /= factor;
+                        }
+                    }
+                }
+            }
+        }
+
+        File.Copy(Path.Combine(Repository.Nano, "config.json"), Path.Combine(folder, "config.json"));
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. nano.Tensors.Select(tensor => SafetensorsWriter.Item.From(tensor.Key, TensorType.Float32, tensor.Value.Entry.Shape, values[tensor.Key]))]);
+        return Checkpoint.Open(folder);
+    }
+
+    private static (float[] Gradients, float Loss) Gradients(Checkpoint checkpoint, TrainingRow[][] rows, TrainingPrecision precision, bool recomputed)
+    {
+        TrainingOptions options = new() { Precision = precision, BatchSize = rows.Length, ActivationCheckpointing = recomputed, Threads = 1 };
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, s_lora);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, rows, [], options);
+        using TrainingSession session = new(Rounding.Prepare(target, options, plan, rows), options, plan);
+        LoraAdapter adapter = LoraAdapter.Create(s_lora, checkpoint, 1);
+        Random random = new(2);
+        foreach (LoraFactors factors in adapter.Factors)
+        {
+            for (int i = 0; i < factors.B.Length; i++)
+            {
+                factors.B[i] = (random.NextSingle() - 0.5f) * 0.05f;
+            }
+        }
+
+        LoraParameters.Load(session.Parameters, adapter);
+        Batch batch = Batch.Of(rows, plan.Attention);
+        float loss = session.Accumulate(batch, batch.LabelIds.Length);
+        return (session.Parameters.Gradients.Span(0, (int)session.Parameters.Gradients.Length).ToArray(), loss);
+    }
+
+    private static IEnumerable<TrainingRow> Rows()
+    {
+        InstructionFormatter formatter = new(QwenTokenizer.Load(Repository.Nano), ChatFormat.Load(Repository.Nano));
+        string[] questions = ["What is the code word?", "公司在哪里？", "Say yes.", "Who are you?", "一年有几个月？", "What colour is the sky?", "Translate into English: 早上好。", "Where is the key?"];
+        string[] answers = ["The code word is heron, as it was last year.", "我们在昆明的一条小街上。", "Yes, gladly, as often as you like.", "I am the assistant of the bakery.", "一年有十二个月。", "The sky is blue on most days.", "Good morning.", "The key hangs behind the door."];
+        return questions.Zip(answers, (question, answer) => formatter.Tokenize(new InstructionRow(question, answer), LabelScope.Answer, 256, out _));
+    }
+
+    private static float[] Floats(Int8Weights rounded, string name) => rounded.Initializers[name].GetTensorDataAsSpan<float>().ToArray();
+
+    private static (sbyte[] Whole, float[] Scales) Rounded(Int8Weights rounded, string name) =>
+        (rounded.Initializers[name].GetTensorDataAsSpan<sbyte>().ToArray(), Floats(rounded, Int8Weights.ScalesName(name)));
+}
