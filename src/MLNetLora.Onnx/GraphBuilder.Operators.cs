@@ -100,6 +100,9 @@ public sealed partial class GraphBuilder
     /// <summary>Mean over the given axes.</summary>
     public Value ReduceMean(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMean", x, axes, keepAxes);
 
+    /// <summary>Smallest element over the given axes.</summary>
+    public Value ReduceMin(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMin", x, axes, keepAxes);
+
     /// <summary>Sum of squares over all axes, no axes left.</summary>
     public Value SumOfSquares(Value x) => Node("ReduceSumSquare", [x], x.Type, [], "", ("keepdims", 0L));
 
@@ -160,6 +163,14 @@ public sealed partial class GraphBuilder
     /// <param name="axis">The axis.</param>
     public Value[] Split(Value x, int parts, Dimension part, int axis = 0) =>
         Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null), parts)], "", ("axis", (long)axis), ("num_outputs", (long)parts));
+
+    /// <summary>Split into parts of run-time sizes along an axis; a part may be empty.</summary>
+    /// <param name="x">Tensor whose size on the axis is the sum of <paramref name="sizes"/>.</param>
+    /// <param name="sizes">[parts], 64-bit.</param>
+    /// <param name="parts">What the sizes are called.</param>
+    /// <param name="axis">The axis.</param>
+    public Value[] Split(Value x, Value sizes, IReadOnlyList<Dimension> parts, int axis) =>
+        Nodes("Split", [x, sizes], [.. parts.Select(part => (x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null))], "", ("axis", (long)axis));
 
     /// <summary>The part of one axis from start (included) to end (excluded), both run-time vectors of one element.</summary>
     public Value Slice(Value x, Value start, Value end, int axis, Dimension size) =>
