@@ -140,9 +140,14 @@ internal static class TrainingBench
             ["query_chunk"] = queries,
             ["group_rows"] = queries * checkpoint.Config.NumAttentionHeads / checkpoint.Config.NumKeyValueHeads,
         };
-        for (int i = 0; i < plan.Attention; i++)
+        foreach (int? window in checkpoint.Config.SlidingWindows.Distinct())
         {
-            sizes[$"seen_{i}"] = (i + 1) * queries;
+            long[] firsts = GraphInputs.FirstKeys(data, data.Segments is null ? 1 : data.Rows, window ?? int.MaxValue);
+            for (int i = 0; i < plan.Attention; i++)
+            {
+                long start = firsts.Where((_, at) => at % data.Length / queries == i).Min();
+                sizes[$"{(window is null ? "first_keys" : "sliding_first_keys")}_seen_{i}"] = ((i + 1) * queries) - start;
+            }
         }
 
         return sizes;

@@ -189,6 +189,14 @@ public sealed partial class GraphBuilder
     public Value[] Split(Value x, int parts, Dimension part, int axis = 0) =>
         Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null), parts)], "", ("axis", (long)axis), ("num_outputs", (long)parts));
 
+    /// <summary>Split into parts of run-time sizes along an axis; a part may be empty.</summary>
+    /// <param name="x">Tensor whose size on the axis is the sum of <paramref name="sizes"/>.</param>
+    /// <param name="sizes">[parts], 64-bit.</param>
+    /// <param name="parts">What the sizes are called.</param>
+    /// <param name="axis">The axis.</param>
+    public Value[] Split(Value x, Value sizes, IReadOnlyList<Dimension> parts, int axis) =>
+        Nodes("Split", [x, sizes], [.. parts.Select(part => (x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null))], "", ("axis", (long)axis));
+
     /// <summary>The part of one axis from start (included) to end (excluded), both run-time vectors of one element.</summary>
     public Value Slice(Value x, Value start, Value end, int axis, Dimension size) =>
         Node("Slice", [x, start, end, Int64s(axis)], x.Type, [.. x.Shape.Take(axis), size, .. x.Shape.Skip(axis + 1)]);

@@ -20,7 +20,7 @@ public static class Attention
     public static Value Apply(Tape tape, Value q, Value k, Value v, CausalMask mask, bool recompute = false)
     {
         GraphBuilder g = tape.Graph;
-        int chunks = mask.Biases.Count;
+        int chunks = mask.Chunks.Count;
         (Dimension batch, Dimension heads, Dimension sequence, Dimension d) = (q.Shape[0], q.Shape[1], q.Shape[2], q.Shape[3]);
         (Dimension kv, Dimension chunk) = (k.Shape[1], chunks == 1 ? sequence : "query_chunk");
         Dimension rows = heads == kv ? chunk : "group_rows"; // g·chunk
@@ -88,17 +88,17 @@ public static class Attention
             Value s = g.MatMul(query, Seen(i, k), transB: true, alpha: alpha); // [batch, kv, g·chunk, seen]
             Dimension seen = s.Shape[3];
             s = g.Reshape(s, [0, heads.Size, -1, 0], [batch, heads, chunk, seen]); // the bias is the same for all heads
-            Value p = g.Softmax(g.Add(s, mask.Biases[i])); // [batch, heads, chunk, seen]
+            Value p = g.Softmax(g.Add(s, mask.Chunks[i].Bias)); // [batch, heads, chunk, seen]
             return g.Reshape(p, [0, kv.Size, -1, 0], [batch, kv, rows, seen]);
         }
 
         Value[] Chunks(Value x) => chunks == 1 ? [x] : g.Split(x, chunks, chunk, 2);
-        Value Seen(int i, Value x) => i == chunks - 1 ? x : g.Slice(x, mask.Ends[0], mask.Ends[i + 1], 2, $"seen_{i}"); // [batch, kv, seen, d]
+        Value Seen(int i, Value x) => chunks == 1 ? x : g.Slice(x, mask.Chunks[i].Start, mask.Chunks[i].End, 2, mask.Chunks[i].Seen); // [batch, kv, seen, d]
         Value Group(Value x, Value? sizes = null) => sizes is not null ? g.Reshape(x, sizes, [batch, kv, rows, d]) : heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
         Value Ungroup(Value x) => heads == kv ? x : g.Reshape(x, [0, heads.Size, -1, d.Size], [batch, heads, chunk, d]);
     }
 
-    /// <summary>The gradient of the keys or values: every chunk adds to those that it sees, the last chunk, which sees all, first.</summary>
+    /// <summary>The gradient of the keys or values: every chunk adds to those that it sees, the last chunk first.</summary>
     private sealed class Running(GraphBuilder g, CausalMask mask, Dimension sequence)
     {
         private readonly List<Value> _parts = []; // of the keys that no further chunk sees, the last ones first
@@ -108,8 +108,11 @@ public static class Attention
         {
             if (_sum is not null)
             {
-                _parts.Add(g.Slice(_sum, mask.Ends[chunk + 1], mask.Ends[chunk + 2], 2, "query_chunk")); // [batch, kv, chunk, d]
-                part = g.Add(g.Slice(_sum, mask.Ends[0], mask.Ends[chunk + 1], 2, part.Shape[2]), part); // [batch, kv, seen, d]
+                ChunkBorder border = mask.Borders[chunk];
+                Value[] earlier = g.Split(part, border.Earlier, [border.Before, border.Shared], 2); // [batch, kv, before, d], [batch, kv, shared, d]
+                Value[] later = g.Split(_sum, border.Later, [border.Shared, "query_chunk"], 2); // [batch, kv, shared, d], [batch, kv, chunk, d]
+                _parts.Add(later[1]);
+                part = g.Concat([earlier[0], g.Add(later[0], earlier[1])], 2, part.Shape[2]); // [batch, kv, seen, d]
             }
 
             return _sum = part;

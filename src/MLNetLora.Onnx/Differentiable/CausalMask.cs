@@ -2,37 +2,82 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Which keys a query sees, made in the graph from one number per query: those from its first visible key up to itself. A padded or packed row and a sliding
-/// window are all of this kind. The queries are cut into chunks of equal size; a chunk's bias covers only the keys up to its last query, so what no query of it
-/// can see is never computed. Nothing here has a gradient.
+/// window are all of this kind. The queries are cut into chunks of equal size, and a chunk sees only the keys from the first visible one of its queries up to its
+/// last query, so what no query of it can see is never computed. Nothing here has a gradient.
 /// </summary>
-/// <param name="Biases">Per chunk, [batch or 1, 1, chunk, seen]: 0 where a query sees a key and very negative elsewhere.</param>
-/// <param name="Ends">Where chunks begin and end, chunks + 1 run-time vectors of one element, the first of them 0.</param>
-public sealed record CausalMask(IReadOnlyList<Value> Biases, IReadOnlyList<Value> Ends)
+public sealed class CausalMask
 {
     private const float Hidden = -1e30f; // far below any score, and no infinity that could turn into NaN
 
+    private CausalMask(QueryChunk[] chunks, ChunkBorder[] borders) => (Chunks, Borders) = (chunks, borders);
+
+    /// <summary>The chunks, first queries first.</summary>
+    internal IReadOnlyList<QueryChunk> Chunks { get; }
+
+    /// <summary>Between each chunk and the next.</summary>
+    internal IReadOnlyList<ChunkBorder> Borders { get; }
+
     /// <summary>Emits the biases.</summary>
     /// <param name="g">Graph.</param>
-    /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of <paramref name="chunks"/>.</param>
+    /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of <paramref name="chunks"/>. Its name is part of the symbols.</param>
     /// <param name="chunks">Number of chunks.</param>
     public static CausalMask Build(GraphBuilder g, Value firstKeys, int chunks = 1)
     {
         Value length = g.Gather(g.Shape(firstKeys), g.Int64s(1)); // [1]
         Value chunk = g.Div(length, g.Int64s(chunks)); // [1]
         Value[] ends = [g.Int64s(0), .. Enumerable.Range(1, chunks).Select(i => i == chunks ? length : g.Mul(chunk, g.Int64s(i)))];
+        Value[] starts = Starts(g, firstKeys, ends);
         Value positions = g.Range(g.Reshape(length, [], []), "sequence"); // [sequence]
         Value queries = g.UnsqueezeLast(positions); // [sequence, 1]
         Value firsts = g.Reshape(firstKeys, [0, 1, -1, 1], [firstKeys.Shape[0], 1, "sequence", 1]); // [batch, 1, sequence, 1]
-        Value[] biases = new Value[chunks];
+        QueryChunk[] all = new QueryChunk[chunks];
         for (int i = 0; i < chunks; i++)
         {
-            Value seen = chunks == 1 ? positions : g.Slice(positions, ends[0], ends[i + 1], 0, $"seen_{i}"); // [seen]
+            Value seen = chunks == 1 ? positions : g.Slice(positions, starts[i], ends[i + 1], 0, $"{firstKeys.Name}_seen_{i}"); // [seen]
             Value query = chunks == 1 ? queries : g.Slice(queries, ends[i], ends[i + 1], 0, "query_chunk"); // [chunk, 1]
             Value first = chunks == 1 ? firsts : g.Slice(firsts, ends[i], ends[i + 1], 2, "query_chunk"); // [batch, 1, chunk, 1]
             Value visible = g.And(g.GreaterOrEqual(query, seen), g.GreaterOrEqual(seen, first)); // [batch, 1, chunk, seen]
-            biases[i] = g.Where(visible, g.Float(0f), g.Float(Hidden)); // [batch, 1, chunk, seen]
+            all[i] = new QueryChunk(g.Where(visible, g.Float(0f), g.Float(Hidden)), starts[i], ends[i + 1]); // [batch, 1, chunk, seen]
         }
 
-        return new CausalMask(biases, ends);
+        return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)]);
+
+        ChunkBorder Border(int i)
+        {
+            Value before = g.Sub(starts[i + 1], starts[i]); // [1]
+            Value shared = g.Sub(ends[i + 1], starts[i + 1]); // [1]
+            return new ChunkBorder(g.Concat([before, shared], 0, 2), g.Concat([shared, chunk], 0, 2), $"{firstKeys.Name}_before_{i + 1}", $"{firstKeys.Name}_shared_{i + 1}");
+        }
+    }
+
+    /// <summary>The first key that any query of a chunk sees, and none after that of the next chunk: per chunk [1].</summary>
+    private static Value[] Starts(GraphBuilder g, Value firstKeys, Value[] ends)
+    {
+        Value[] starts = [.. ends.SkipLast(1)];
+        for (int i = starts.Length - 1; i > 0; i--) // the first query sees only the first key
+        {
+            Value firsts = g.Reshape(g.Slice(firstKeys, ends[i], ends[i + 1], 1, "query_chunk"), [-1], ["chunk_first_keys"]); // [batch·chunk]
+            starts[i] = g.ReduceMin(firsts, [0], keepAxes: true); // [1]
+            starts[i] = i == starts.Length - 1 ? starts[i] : g.Min(starts[i], starts[i + 1]); // [1]
+        }
+
+        return starts;
     }
 }
+
+/// <summary>A chunk of queries and the keys that any of them sees.</summary>
+/// <param name="Bias">[batch or 1, 1, chunk, seen]: 0 where a query sees a key and very negative elsewhere.</param>
+/// <param name="Start">First key seen, [1].</param>
+/// <param name="End">The key after the last one seen, which is also the query after the chunk's last, [1].</param>
+internal sealed record QueryChunk(Value Bias, Value Start, Value End)
+{
+    /// <summary>Number of keys seen.</summary>
+    public Dimension Seen => Bias.Shape[^1];
+}
+
+/// <summary>How the keys of a chunk and of the next one overlap: the chunk's are those before the next one's first and those that both see, the next one's are these and its own queries' keys.</summary>
+/// <param name="Earlier">Sizes of the chunk's two parts, [2].</param>
+/// <param name="Later">Sizes of the next chunk's two parts, [2].</param>
+/// <param name="Before">Number of keys that the next chunk no longer sees.</param>
+/// <param name="Shared">Number of keys that both see.</param>
+internal sealed record ChunkBorder(Value Earlier, Value Later, Dimension Before, Dimension Shared);

@@ -70,7 +70,7 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     }
 
     /// <summary>The first key that each query sees: the start of its packed row, or as far back as the window reaches (int.MaxValue: all).</summary>
-    private static long[] FirstKeys(Batch batch, int rows, int window)
+    public static long[] FirstKeys(Batch batch, int rows, int window)
     {
         int length = batch.Length;
         long[] firsts = new long[rows * length];

@@ -23,8 +23,11 @@ public sealed class ChunkPlanTests : IDisposable
     [InlineData(60, 1, false)]
     [InlineData(512, 4, false)]
     [InlineData(1024, 4, false)]
-    [InlineData(2048, 4, true)]
-    [InlineData(4096, 8, true)]
+    [InlineData(1300, 6, true)]
+    [InlineData(2048, 8, true)]
+    [InlineData(4096, 16, true)]
+    [InlineData(8192, 16, true)]
+    [InlineData(16384, 32, true)]
     public void Attention_is_cut_by_length(int length, int chunks, bool recompute)
     {
         ChunkPlan plan = Plan([Row(length, 10)], new TrainingOptions());
