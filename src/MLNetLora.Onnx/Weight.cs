@@ -1,5 +1,3 @@
-using MLNetLora.Onnx.Differentiable;
-
 namespace MLNetLora.Onnx;
 
 /// <summary>A weight of a linear layer, norm or embedding: frozen bytes in a file, or a trainable graph input.</summary>

@@ -1,5 +1,3 @@
-using MLNetLora.Onnx.Differentiable;
-
 namespace MLNetLora.Onnx.Tests;
 
 /// <summary>Products in 8-bit integers against the same rounding and the same sums in C#.</summary>

@@ -2,8 +2,8 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Low-rank adaptation of a linear layer (Hu et al. 2021, arXiv:2106.09685), as PEFT computes it:
-/// y = x Wᵀ + b + s · (m∘x) Aᵀ Bᵀ, with s the scaling and m a dropout mask that is 0 or 1/(1−p).
-/// With h = (m∘x) Aᵀ and dh = s · dy B:  dB = s · dyᵀ h,  dA = dhᵀ (m∘x),  dx = dy W + m∘(dh A).
+/// y = x Wᵀ + b + s · c (m∘x) Aᵀ Bᵀ, with s the scaling, m a dropout mask of zeros and ones and c = 1/(1−p).
+/// With h = c (m∘x) Aᵀ and dh = s c · dy B:  dB = s · dyᵀ h,  dA = dhᵀ (m∘x),  dx = dy W + m∘(dh A).
 /// </summary>
 public static class Lora
 {
@@ -16,29 +16,28 @@ public static class Lora
     /// <param name="b">[out, r].</param>
     /// <param name="scaling">s: alpha / r, or alpha / √r with rank stabilisation.</param>
     /// <param name="mask">[rows, in], true where the input is kept; null without dropout.</param>
-    /// <param name="keptScale">1 / (1 − p).</param>
+    /// <param name="keptScale">c: 1 / (1 − p), 1 without dropout.</param>
     /// <returns>[rows, out].</returns>
     public static Value Apply(Tape tape, Value x, Weight weight, Weight? bias, Weight a, Weight b, float scaling, Value? mask = null, float keptScale = 1f)
     {
         GraphBuilder g = tape.Graph;
-        Value dropped = Drop(g, x, mask, keptScale); // [rows, in]
-        Value h = g.Gemm(dropped, a.Read(g), transB: true); // [rows, in] [r, in]ᵀ -> [rows, r]
+        Value h = g.Gemm(Drop(g, x, mask), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
         Value plain = weight.Product(g, x, bias); // [rows, out]
         Value y = g.Gemm(h, b.Read(g), plain, transB: true, alpha: scaling); // [rows, r] [out, r]ᵀ -> [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source, a.Source, b.Source] : [x, weight.Source, bias.Source, a.Source, b.Source], dy =>
         {
-            Value dh = g.Gemm(dy, b.Read(g), alpha: scaling); // [rows, out] [out, r] -> [rows, r]
+            Value dh = g.Gemm(dy, b.Read(g), alpha: scaling * keptScale); // [rows, out] [out, r] -> [rows, r]
             tape.AddGradient(x, sum =>
             {
                 Value dense = weight.InputGradient(g, dy, sum); // [rows, out] [out, in] -> [rows, in]
                 return mask is null
                     ? g.Gemm(dh, a.Read(g), dense) // [rows, r] [r, in] -> [rows, in]
-                    : g.Add(dense, Drop(g, g.Gemm(dh, a.Read(g)), mask, keptScale)); // [rows, in]
+                    : g.Add(dense, Drop(g, g.Gemm(dh, a.Read(g)), mask)); // [rows, in]
             });
 
             // B's group is made before A's, so A stands before B in the file and both are freed together.
             tape.AddParameterGradient(b.Source, () => g.Gemm(dy, h, transA: true, alpha: scaling)); // [rows, out]ᵀ [rows, r] -> [out, r]
-            tape.AddParameterGradient(a.Source, () => g.Gemm(dh, Drop(g, x, mask, keptScale), transA: true)); // [rows, r]ᵀ [rows, in] -> [r, in]
+            tape.AddParameterGradient(a.Source, () => g.Gemm(dh, Drop(g, x, mask), transA: true)); // [rows, r]ᵀ [rows, in] -> [r, in]
             tape.AddParameterGradient(weight.Source, () => g.Gemm(dy, x, transA: true)); // [out, in]
             if (bias is not null)
             {
@@ -48,6 +47,5 @@ public static class Lora
     }
 
     /// <summary>m∘x; made again in the backward pass rather than kept, since it is one product per element.</summary>
-    private static Value Drop(GraphBuilder g, Value x, Value? mask, float keptScale) =>
-        mask is null ? x : g.Mul(x, g.Mul(g.Cast(mask, ElementType.Float32), g.Float(keptScale))); // [rows, in]
+    private static Value Drop(GraphBuilder g, Value x, Value? mask) => mask is null ? x : g.Mul(x, g.Cast(mask, ElementType.Float32)); // [rows, in]
 }

@@ -109,8 +109,9 @@ internal static class TrainingModel
             weights.Round(layers);
         }
 
+        double dropout = training ? target.Dropout : 0;
         Dictionary<string, AttachedLora> loras = target.Loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB],
-            training && target.Dropout > 0 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.Bool, "tokens", lora.Module.In) : null, (float)(1 / (1 - target.Dropout))));
+            dropout > 0 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.Bool, "tokens", lora.Module.In) : null, (float)(1 / (1 - dropout))));
         return new ModelGraph(tape, config, target.Architecture, weights.Get, loras,
             (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!, plan.RecomputeAttention))
         {

@@ -24,7 +24,7 @@ internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin);
 /// <param name="A">[rank, in].</param>
 /// <param name="B">[out, rank].</param>
 /// <param name="Mask">[tokens, in], true where the input is kept; null without dropout.</param>
-/// <param name="KeptScale">1/(1−p).</param>
+/// <param name="KeptScale">1/(1−p), 1 without dropout.</param>
 internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, Value? Mask, float KeptScale);
 
 /// <summary>What a family's file builds a model from: weights by name, the inputs that all layers share, and the layers' common parts.</summary>

@@ -1,4 +1,4 @@
-namespace MLNetLora.Onnx.Differentiable;
+namespace MLNetLora.Onnx;
 
 /// <summary>
 /// Products with a frozen weight in 8-bit integers (SwitchBack, Wortsman et al. 2023, arXiv:2304.13013; torchao calls it int8 mixed-precision training): each row of x is rounded by its largest
