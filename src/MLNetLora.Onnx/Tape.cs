@@ -13,10 +13,16 @@ public sealed record Weight(Value Source, bool IsTrainable = false)
     /// <summary>How <see cref="Source"/> is rounded, [outputs, blocks, bytes] then; null for plain numbers. Rounded weights have no gradient.</summary>
     public WeightBlocks? Blocks { get; init; }
 
+    /// <summary>Multiplies in a graph that is mostly run with one row; null in others.</summary>
+    public RowQuarters? Quarters { get; init; }
+
     /// <summary>x Wᵀ + bias: [rows, in] → [rows, out].</summary>
-    public Value Product(GraphBuilder graph, Value x, Weight? bias = null) => Blocks is null
-        ? graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true)
-        : graph.MatMulNBits(x, Source, Blocks, bias?.Read(graph));
+    public Value Product(GraphBuilder graph, Value x, Weight? bias = null) => this switch
+    {
+        { Blocks: not null } => graph.MatMulNBits(x, Source, Blocks, bias?.Read(graph)),
+        { Quarters: not null } => Quarters.Product(x, Read(graph), bias?.Read(graph)),
+        _ => graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true),
+    };
 }
 
 /// <summary>A weight [out, in] rounded in blocks along its inputs: w = scale · (q − zero).</summary>
