@@ -87,6 +87,13 @@ public sealed partial class GraphBuilder
         return y;
     }
 
+    /// <summary>x Wᵀ for a stack of matrices W that is not the first axis of its tensor but the second.</summary>
+    /// <param name="x">[1, M, K].</param>
+    /// <param name="w">[N, batches, K].</param>
+    /// <returns>[batches, M, N].</returns>
+    public Value MatMulStacked(Value x, Value w) =>
+        Node("FusedMatMul", [x, w], x.Type, [w.Shape[1], x.Shape[1], w.Shape[0]], Microsoft, ("transB", 1L), ("transBatchB", 1L));
+
     /// <summary>x Wᵀ + bias, the weight rounded in blocks; the rows of x are rounded to 8 bits where the processor multiplies those (accuracy level 4).</summary>
     /// <param name="x">[M, in].</param>
     /// <param name="packed">[out, blocks, bytes].</param>
@@ -206,6 +213,9 @@ public sealed partial class GraphBuilder
 
     /// <summary>a ≥ b, broadcast.</summary>
     public Value GreaterOrEqual(Value a, Value b) => Node("GreaterOrEqual", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
+
+    /// <summary>a = b, broadcast.</summary>
+    public Value Equal(Value a, Value b) => Node("Equal", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
 
     /// <summary>Both true, broadcast.</summary>
     public Value And(Value a, Value b) => Node("And", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
