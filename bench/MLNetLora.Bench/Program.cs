@@ -21,7 +21,8 @@ Option<TrainingPrecision> arithmetic = new("--precision") { DefaultValueFactory 
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, noFloor, profile, json };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
-    p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder)) { Precision = p.GetValue(arithmetic) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
+    p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
+{ Precision = p.GetValue(arithmetic) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
