@@ -17,14 +17,14 @@ public sealed record Weight(Value Source, bool IsTrainable = false)
     public Int8Weight? Int8 { get; init; }
 
     /// <summary>Multiplies in a graph that is mostly run with one row; null in others.</summary>
-    public RowQuarters? Quarters { get; init; }
+    public RowStreams? Streams { get; init; }
 
     /// <summary>x Wᵀ + bias: [rows, in] → [rows, out].</summary>
     public Value Product(GraphBuilder graph, Value x, Weight? bias = null) => this switch
     {
         { Blocks: { } blocks } => graph.MatMulNBits(x, Source, blocks, bias?.Read(graph)),
         { Int8: { } rounded } => Int8Product.Forward(graph, x, rounded, bias?.Read(graph)),
-        { Quarters: { } quarters } => quarters.Product(x, Read(graph), bias?.Read(graph)),
+        { Streams: { } streams } => streams.Product(x, Read(graph), bias?.Read(graph)),
         _ => graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true),
     };
 

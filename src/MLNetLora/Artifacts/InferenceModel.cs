@@ -25,7 +25,7 @@ internal static class InferenceModel
         GraphBuilder graph = new("inference");
         Tape tape = new(graph);
         GraphWeights weights = new(graph, checkpoint);
-        RowQuarters quarters = new(graph);
+        RowStreams streams = new(graph);
         Value ids = graph.Input("input_ids", ElementType.Int64, "batch", "sequence");
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
         Value last = graph.Input("last_positions", ElementType.Int64, "batch");
@@ -51,7 +51,7 @@ internal static class InferenceModel
         // The embedding is looked up in the checkpoint, even where it is the output layer too.
         Weight? Linear(string name) => name != Architecture.HeadName(config) && rounded?.Get(name) is RoundedWeight weight
             ? weights.Rounded(weight)
-            : weights.Get(name) is Weight plain ? plain with { Quarters = quarters } : null;
+            : weights.Get(name) is Weight plain ? plain with { Streams = streams } : null;
 
         Value Cached(Tape layerTape, int layer, Value q, Value k, Value v)
         {

@@ -106,10 +106,11 @@ public sealed class CausalLanguageModel : IDisposable
         using KeyValueCache cache = new(Checkpoint.Config, prompts.Count, capacity);
         Row[] rows = [.. prompts.Select(prompt => new Row(prompt, options, vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize)))];
         int[][] step = [.. prompts];
+        float[] logits = new float[rows.Length * Checkpoint.Config.VocabSize];
         while (true)
         {
             cancellation.ThrowIfCancellationRequested();
-            float[] logits = Run(cache, step, rows);
+            Run(cache, step, rows, logits);
             for (int i = 0; i < rows.Length; i++)
             {
                 Row row = rows[i];
@@ -137,7 +138,9 @@ public sealed class CausalLanguageModel : IDisposable
     internal float[] Logits(int[] prompt)
     {
         using KeyValueCache cache = new(Checkpoint.Config, 1, prompt.Length);
-        return Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)]);
+        float[] logits = new float[Checkpoint.Config.VocabSize];
+        Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)], logits);
+        return logits;
     }
 
     /// <inheritdoc/>
@@ -148,7 +151,7 @@ public sealed class CausalLanguageModel : IDisposable
         _buffers.ForEach(buffer => buffer.Dispose());
     }
 
-    private float[] Run(KeyValueCache cache, int[][] step, Row[] rows)
+    private void Run(KeyValueCache cache, int[][] step, Row[] rows, float[] logits)
     {
         (int batch, int length) = (step.Length, step.Max(ids => ids.Length));
         long[] ids = new long[batch * length];
@@ -172,7 +175,6 @@ public sealed class CausalLanguageModel : IDisposable
             }
         }
 
-        float[] logits = new float[batch * Checkpoint.Config.VocabSize];
         Dictionary<string, OrtValue> inputs = new(_factors);
         Dictionary<string, OrtValue> outputs = [];
         List<OrtValue> owned = [];
@@ -186,7 +188,6 @@ public sealed class CausalLanguageModel : IDisposable
             outputs["logits"] = Own(Tensors.Of(logits, batch, Checkpoint.Config.VocabSize));
             cache.Add(inputs, outputs);
             _session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values);
-            return logits;
         }
         finally
         {
