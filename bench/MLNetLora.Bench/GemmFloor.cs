@@ -19,9 +19,8 @@ internal static class GemmFloor
     public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes, int threads, int runs)
     {
         GraphBuilder step = new("training");
-        TrainingModel.Training(target, checkpointing, plan, step);
+        string? folder = TrainingModel.Training(target, checkpointing, plan, step).WeightsFolder;
         GraphBuilder floor = new("floor");
-        GraphWeights weights = new(floor, target.Checkpoint);
         Dictionary<string, Value> inputs = [];
         Dictionary<string, OrtValue> values = [];
         List<Value> results = [];
@@ -40,7 +39,7 @@ internal static class GemmFloor
         }
 
         floor.Output("sum", floor.Concat(results, 0, results.Count));
-        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), weights.Folder), SessionUse.Training, threads);
+        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), folder), SessionUse.Training, threads);
         double best = double.MaxValue;
         for (int i = 0; i <= runs; i++)
         {
@@ -60,9 +59,9 @@ internal static class GemmFloor
 
         Value Operand(Value value, long[] shape)
         {
-            if (weights.Get(value.Name) is { } weight)
+            if (floor.Import(step, value.Name) is { } weight)
             {
-                return weight.Read(floor);
+                return weight;
             }
 
             string key = string.Join('x', shape);

@@ -44,20 +44,20 @@ public sealed partial class GraphBuilder
     /// <summary>√x.</summary>
     public Value Sqrt(Value x) => Unary("Sqrt", x);
 
-    /// <summary>eˣ.</summary>
-    public Value Exp(Value x) => Unary("Exp", x);
+    /// <summary>Natural logarithm.</summary>
+    public Value Log(Value x) => Unary("Log", x);
 
     /// <summary>1 / (1 + e⁻ˣ).</summary>
     public Value Sigmoid(Value x) => Unary("Sigmoid", x);
 
-    /// <summary>x·sigmoid(x); QuickGelu with alpha 1 is the native kernel for it.</summary>
-    public Value Silu(Value x) => Node("QuickGelu", [x], x.Type, x.Shape, Microsoft, ("alpha", 1f));
+    /// <summary>x·sigmoid(x).</summary>
+    public Value Silu(Value x) => QuickGelu(x, 1f);
+
+    /// <summary>x·sigmoid(alpha·x).</summary>
+    public Value QuickGelu(Value x, float alpha) => Node("QuickGelu", [x], x.Type, x.Shape, Microsoft, ("alpha", alpha));
 
     /// <summary>Softmax over the last axis.</summary>
     public Value Softmax(Value x) => Node("Softmax", [x], x.Type, x.Shape, "", ("axis", -1L));
-
-    /// <summary>Logarithm of the softmax over the last axis.</summary>
-    public Value LogSoftmax(Value x) => Node("LogSoftmax", [x], x.Type, x.Shape, "", ("axis", -1L));
 
     /// <summary>The same numbers in another element type.</summary>
     public Value Cast(Value x, ElementType type) => x.Type == type ? x : Node("Cast", [x], type, x.Shape, "", ("to", (long)type));
@@ -220,7 +220,7 @@ public sealed partial class GraphBuilder
     /// <summary>Both true, broadcast.</summary>
     public Value And(Value a, Value b) => Node("And", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
 
-    /// <summary>a where the condition holds, b elsewhere; a and b have no axes.</summary>
+    /// <summary>a where the condition holds, b elsewhere; a and b have no axes, or the condition's.</summary>
     public Value Where(Value condition, Value a, Value b) => Node("Where", [condition, a, b], a.Type, condition.Shape);
 
     /// <summary>x broadcast to a shape computed at run time.</summary>

@@ -77,6 +77,22 @@ public sealed partial class GraphBuilder
         return new Value(name, type, [.. shape.Select(size => (Dimension)size)]);
     }
 
+    /// <summary>The initializer of another graph under the same name, over the same bytes; null where that graph has none in a file.</summary>
+    internal Value? Import(GraphBuilder other, string name)
+    {
+        if (other._graph.Initializer.FirstOrDefault(tensor => tensor.Name == name && tensor.ExternalData.Count > 0) is not { } tensor)
+        {
+            return null;
+        }
+
+        if (_names.TryAdd(name, 0))
+        {
+            _graph.Initializer.Add(tensor.Clone());
+        }
+
+        return new Value(name, (ElementType)tensor.DataType, [.. tensor.Dims.Select(size => (Dimension)size)]);
+    }
+
     /// <summary>A constant vector of 64-bit integers; equal ones are shared.</summary>
     public Value Int64s(params long[] values) =>
         Constant("i64:" + string.Join(',', values.Select(value => value.ToString(CultureInfo.InvariantCulture))), ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));

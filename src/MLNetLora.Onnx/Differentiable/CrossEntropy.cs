@@ -4,6 +4,8 @@ namespace MLNetLora.Onnx.Differentiable;
 /// The output layer and the loss in one: logits = x Hᵀ, loss = Σᵢ wᵢ · (−log softmax(logitsᵢ)[labelᵢ]).
 /// With P the softmax:  dx = w·(P H − H[label]),  dH = (w·P)ᵀ x minus w·x on the rows of the labels.
 /// The rows are worked off in chunks: in the backward pass only one chunk's [rows, vocabulary] matrix is alive at a time.
+/// A frozen H may also be cut along the vocabulary, so that a product's operands fit into the processor's cache: with Sⱼ the softmax within part j and cⱼ the share of that part,
+/// P = (c₁S₁, c₂S₂, …) and P H = Σⱼ cⱼ (Sⱼ Hⱼ) (Milakov and Gimelshein 2018, arXiv:1805.02867).
 /// </summary>
 public static class CrossEntropy
 {
@@ -13,23 +15,21 @@ public static class CrossEntropy
     /// <param name="head">[vocabulary, hidden].</param>
     /// <param name="labels">[labels], 64-bit.</param>
     /// <param name="weights">[labels], what each token's loss counts: one over the window's label tokens, or 0 for padding.</param>
-    /// <param name="chunks">Number of parts.</param>
+    /// <param name="chunks">Number of parts of the rows.</param>
+    /// <param name="parts">The rows of a frozen <paramref name="head"/> in order, cut into parts [part, hidden]; null for the whole.</param>
     /// <returns>The loss, no axes, in nats.</returns>
-    public static Value Apply(Tape tape, Value x, Weight head, Value labels, Value weights, int chunks = 1)
+    public static Value Apply(Tape tape, Value x, Weight head, Value labels, Value weights, int chunks = 1, IReadOnlyList<Weight>? parts = null)
     {
         GraphBuilder g = tape.Graph;
-        Value column = g.UnsqueezeLast(labels); // [labels, 1]
-        Value weightColumn = g.UnsqueezeLast(weights); // [labels, 1]
-        Value[] xs = Parts(x);
-        Value[] columns = Parts(column);
-        Value[] ws = Parts(weightColumn);
-        Value[] logps = new Value[chunks];
+        IReadOnlyList<Weight> vocabulary = head.IsTrainable ? [head] : parts ?? [head];
+        Value[] xs = Cut(x);
+        Value[] columns = Cut(g.UnsqueezeLast(labels)); // [chunk, 1]
+        Value[] ws = Cut(g.UnsqueezeLast(weights)); // [chunk, 1]
+        Probabilities[] ps = new Probabilities[chunks];
         Value[] losses = new Value[chunks];
-        Value forwardHead = head.Read(g); // [vocabulary, hidden]; a 16-bit one is cast once forward and once backward, not for each chunk
         for (int i = 0; i < chunks; i++)
         {
-            logps[i] = g.LogSoftmax(g.Gemm(xs[i], forwardHead, transB: true)); // [chunk, vocabulary]
-            Value nll = g.Neg(g.GatherLast(logps[i], columns[i])); // [chunk, 1]
+            (ps[i], Value nll) = Forward(g, xs[i], vocabulary, columns[i]);
             losses[i] = g.ReduceSum(g.Mul(nll, ws[i]), [0, 1], keepAxes: false); // []
         }
 
@@ -37,17 +37,15 @@ public static class CrossEntropy
         return tape.Record(loss, [x, head.Source], _ =>
         {
             Value[] dxs = new Value[chunks];
-            Value backwardHead = head.Read(g);
             for (int i = 0; i < chunks; i++)
             {
-                // 0·loss: orders the chunk's loss before its gradient, so that its log-probabilities can be freed with it.
+                // 0·loss: orders the chunk's loss before its gradient, so that what only the loss reads is not kept until the end.
                 Value w = g.Add(ws[i], g.Mul(losses[i], g.Float(0f))); // [chunk, 1]
-                Value p = g.Exp(logps[i]); // [chunk, vocabulary]
-                Value labelled = g.Cast(g.Gather(head.Source, Squeeze(columns[i])), ElementType.Float32); // [chunk, hidden]
-                dxs[i] = g.Mul(g.Sub(g.Gemm(p, backwardHead), labelled), w); // [chunk, hidden]
+                Value labelled = g.Cast(g.Gather(head.Source, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])), ElementType.Float32); // [chunk, hidden]
+                dxs[i] = g.Mul(g.Sub(Expected(g, ps[i], vocabulary), labelled), w); // [chunk, hidden]
                 if (head.IsTrainable)
                 {
-                    (Value part, Value column) = (xs[i], columns[i]);
+                    (Value part, Value column, Value p) = (xs[i], columns[i], ps[i].Within[0]);
                     tape.AddParameterGradient(head.Source, () =>
                     {
                         Value weighted = g.Mul(part, w); // [chunk, hidden]
@@ -59,7 +57,62 @@ public static class CrossEntropy
             tape.AddGradient(x, () => chunks == 1 ? dxs[0] : g.Concat(dxs, 0, x.Shape[0])); // [labels, hidden]
         });
 
-        Value[] Parts(Value whole) => chunks == 1 ? [whole] : g.Split(whole, chunks, "chunk");
-        Value Squeeze(Value one) => g.Reshape(one, [-1], [one.Shape[0]]);
+        Value[] Cut(Value whole) => chunks == 1 ? [whole] : g.Split(whole, chunks, "chunk");
     }
+
+    /// <summary>Probabilities of a chunk of rows, and −log of that of each row's label, [chunk, 1].</summary>
+    private static (Probabilities, Value) Forward(GraphBuilder g, Value x, IReadOnlyList<Weight> vocabulary, Value label)
+    {
+        int parts = vocabulary.Count;
+        Value[] within = new Value[parts];
+        Value[] highest = new Value[parts];
+        Value[] tops = new Value[parts];
+        Value[] scores = new Value[parts];
+        long first = 0;
+        for (int j = 0; j < parts; j++)
+        {
+            long size = vocabulary[j].Source.Shape[0].Size;
+            Value logits = g.Gemm(x, vocabulary[j].Read(g), transB: true); // [chunk, part]
+            scores[j] = parts == 1 ? g.GatherLast(logits, label) : Labelled(logits, first, size); // [chunk, 1]
+            highest[j] = g.ReduceMax(logits, [-1], keepAxes: true); // [chunk, 1]
+            within[j] = g.Softmax(logits); // [chunk, part]
+            tops[j] = g.ReduceMax(within[j], [-1], keepAxes: true); // [chunk, 1], 1 / Σ exp(logits − highest)
+            first += size;
+        }
+
+        // −log p(label) = (highest − score) − log p(highest): both are exact where the label is all but certain.
+        Value score = scores.Aggregate((sum, part) => g.Add(sum, part)); // [chunk, 1]
+        if (parts == 1)
+        {
+            return (new Probabilities(within, []), Nll(highest[0], tops[0]));
+        }
+
+        // log Σ exp(logits) of a part is highest − log top; 0·score: the scores are taken before their logits are freed.
+        Value[] sums = [.. Enumerable.Range(0, parts).Select(j => g.Sub(g.Add(highest[j], g.Mul(scores[j], g.Float(0f))), g.Log(tops[j])))]; // [chunk, 1]
+        Value shares = g.Softmax(g.Concat(sums, 1, parts)); // [chunk, parts]
+        Value top = g.ReduceMax(g.Mul(shares, g.Concat(tops, 1, parts)), [-1], keepAxes: true); // [chunk, 1]
+        return (new Probabilities(within, g.Split(shares, parts, 1, 1)), Nll(g.ReduceMax(g.Concat(highest, 1, parts), [-1], keepAxes: true), top));
+
+        Value Nll(Value most, Value probability) => g.Sub(g.Sub(most, score), g.Log(probability)); // [chunk, 1]
+
+        // The label's logit where the label lies in this part, else 0.
+        Value Labelled(Value logits, long start, long size)
+        {
+            Value at = g.Sub(label, g.Int64(start)); // [chunk, 1]
+            Value inside = g.And(g.GreaterOrEqual(at, g.Int64(0)), g.GreaterOrEqual(g.Int64(size - 1), at)); // [chunk, 1]
+            return g.Where(inside, g.GatherLast(logits, g.Max(g.Min(at, g.Int64(size - 1)), g.Int64(0))), g.Float(0f)); // [chunk, 1]
+        }
+    }
+
+    /// <summary>P H: [chunk, hidden].</summary>
+    private static Value Expected(GraphBuilder g, Probabilities p, IReadOnlyList<Weight> vocabulary) => Enumerable.Range(0, vocabulary.Count).Select(j =>
+    {
+        Value product = g.Gemm(p.Within[j], vocabulary[j].Read(g)); // [chunk, part] [part, hidden] -> [chunk, hidden]
+        return vocabulary.Count == 1 ? product : g.Mul(product, p.Shares[j]); // [chunk, hidden]
+    }).Aggregate((sum, part) => g.Add(sum, part));
+
+    /// <summary>P of a chunk of rows.</summary>
+    /// <param name="Within">Of each part of the vocabulary the softmax within it, [chunk, part].</param>
+    /// <param name="Shares">Of each part its share of the whole, [chunk, 1]; empty for a single part.</param>
+    private sealed record Probabilities(Value[] Within, Value[] Shares);
 }

@@ -21,23 +21,24 @@ public static class Lora
     public static Value Apply(Tape tape, Value x, Weight weight, Weight? bias, Weight a, Weight b, float scaling, Value? mask = null, float keptScale = 1f)
     {
         GraphBuilder g = tape.Graph;
-        Value h = g.Gemm(Drop(g, x, mask), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
+        Value h = g.Gemm(Drop(g, x, Numbers(g, mask)), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
         Value plain = weight.Product(g, x, bias); // [rows, out]
         Value y = g.Gemm(h, b.Read(g), plain, transB: true, alpha: scaling); // [rows, r] [out, r]ᵀ -> [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source, a.Source, b.Source] : [x, weight.Source, bias.Source, a.Source, b.Source], dy =>
         {
+            Value? kept = Numbers(g, mask); // [rows, in]; made again rather than kept from the forward pass
             Value dh = g.Gemm(dy, b.Read(g), alpha: scaling * keptScale); // [rows, out] [out, r] -> [rows, r]
             tape.AddGradient(x, sum =>
             {
                 Value dense = weight.InputGradient(g, dy, sum); // [rows, out] [out, in] -> [rows, in]
-                return mask is null
+                return kept is null
                     ? g.Gemm(dh, a.Read(g), dense) // [rows, r] [r, in] -> [rows, in]
-                    : g.Add(dense, Drop(g, g.Gemm(dh, a.Read(g)), mask)); // [rows, in]
+                    : g.Add(dense, Drop(g, g.Gemm(dh, a.Read(g)), kept)); // [rows, in]
             });
 
             // B's group is made before A's, so A stands before B in the file and both are freed together.
             tape.AddParameterGradient(b.Source, () => g.Gemm(dy, h, transA: true, alpha: scaling)); // [rows, out]ᵀ [rows, r] -> [out, r]
-            tape.AddParameterGradient(a.Source, () => g.Gemm(dh, Drop(g, x, mask), transA: true)); // [rows, r]ᵀ [rows, in] -> [r, in]
+            tape.AddParameterGradient(a.Source, () => g.Gemm(dh, Drop(g, x, kept), transA: true)); // [rows, r]ᵀ [rows, in] -> [r, in]
             tape.AddParameterGradient(weight.Source, () => g.Gemm(dy, x, transA: true)); // [out, in]
             if (bias is not null)
             {
@@ -46,6 +47,9 @@ public static class Lora
         });
     }
 
-    /// <summary>m∘x; made again in the backward pass rather than kept, since it is one product per element.</summary>
-    private static Value Drop(GraphBuilder g, Value x, Value? mask) => mask is null ? x : g.Mul(x, g.Cast(mask, ElementType.Float32)); // [rows, in]
+    /// <summary>The mask as zeros and ones.</summary>
+    private static Value? Numbers(GraphBuilder g, Value? mask) => mask is null ? null : g.Cast(mask, ElementType.Float32); // [rows, in]
+
+    /// <summary>m∘x.</summary>
+    private static Value Drop(GraphBuilder g, Value x, Value? kept) => kept is null ? x : g.Mul(x, kept); // [rows, in]
 }

@@ -2,11 +2,11 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Gated activation (Shazeer 2020, arXiv:2002.05202): y = silu(gate)∘up, silu(z) = z·σ(z).
-/// dup = dy∘silu(gate);  dgate = dy∘up∘σ(1 + gate(1 − σ)) = dy∘(y + σ∘(up − y)), since gate·σ·up = y.
+/// With t = dy∘σ(gate):  dup = t∘gate;  dgate = t∘up∘(1 + gate(1 − σ)), and gate(1 − σ) = gate·σ(−gate), which is one kernel.
 /// </summary>
 public static class SwiGlu
 {
-    /// <summary>Emits the activation; the backward pass recomputes silu(gate), so that only gate and up are kept.</summary>
+    /// <summary>Emits the activation; the backward pass computes σ again, so that only gate and up are kept.</summary>
     /// <param name="tape">Tape.</param>
     /// <param name="gate">[rows, n].</param>
     /// <param name="up">[rows, n].</param>
@@ -17,11 +17,13 @@ public static class SwiGlu
         Value y = g.Mul(g.Silu(gate), up); // [rows, n]
         return tape.Record(y, [gate, up], dy =>
         {
-            Value sigmoid = g.Sigmoid(gate); // [rows, n]
-            Value silu = g.Mul(gate, sigmoid); // [rows, n]
-            tape.AddGradient(up, () => g.Mul(dy, silu)); // [rows, n]
-            Value again = g.Mul(silu, up); // y, not kept from the forward pass
-            tape.AddGradient(gate, () => g.Mul(dy, g.Add(again, g.Mul(sigmoid, g.Sub(up, again))))); // [rows, n]
+            Value share = g.Mul(dy, g.Sigmoid(gate)); // dy∘σ, [rows, n]
+            tape.AddGradient(up, () => g.Mul(share, gate)); // [rows, n]
+            tape.AddGradient(gate, () =>
+            {
+                Value slope = g.Mul(share, up); // dy∘σ∘up, [rows, n]
+                return g.Add(slope, g.Mul(slope, g.QuickGelu(gate, -1f))); // [rows, n]
+            });
         });
     }
 }

@@ -42,8 +42,28 @@ internal sealed class GraphWeights
             return null;
         }
 
-        ElementType type = tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
-        return _weights[name] = new Weight(_graph.External(name, type, tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
+        return _weights[name] = new Weight(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
+    }
+
+    /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for where the rows run out, null for one part or a weight that is trained.</summary>
+    public IReadOnlyList<Weight>? Parts(string name, int parts)
+    {
+        if (parts == 1 || !_tensors.TryGetValue(name, out CheckpointTensor? tensor))
+        {
+            return null;
+        }
+
+        long rows = tensor.Entry.Shape[0];
+        long size = (rows + parts - 1) / parts;
+        long bytes = tensor.Entry.Length / rows; // of a row
+        List<Weight> all = [];
+        for (long first = 0; first < rows; first += size)
+        {
+            long count = Math.Min(size, rows - first);
+            all.Add(new Weight(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), tensor.Entry.Offset + (first * bytes), count * bytes)));
+        }
+
+        return all;
     }
 
     /// <summary>Puts weights rounded for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers, of those that the graph turns out to read (<see cref="Int8Weights"/>).</summary>
@@ -77,6 +97,8 @@ internal sealed class GraphWeights
     // An initializer that the session is given values for. It points at the tensor that those were rounded from, only for ONNX Runtime to find a file.
     private Value Given(CheckpointTensor from, string name, ElementType type, long[] shape, int size) =>
         _graph.External(name, type, shape, Location(from), from.Entry.Offset, shape.Aggregate((long)size, (product, axis) => product * axis));
+
+    private static ElementType Type(CheckpointTensor tensor) => tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 

@@ -25,7 +25,7 @@ internal static class TrainingModel
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint);
         ModelGraph model = Assemble(target, tape, weights, plan, training: true);
-        Value loss = Loss(model, model.Body(checkpointing), plan, out _);
+        Value loss = Loss(model, weights, model.Body(checkpointing), plan, out _);
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))
         {
             using (graph.AtEndOf(gradient))
@@ -49,7 +49,7 @@ internal static class TrainingModel
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint);
         ModelGraph model = Assemble(target, tape, weights, plan, training: false);
-        graph.Output("loss", Loss(model, model.Body(checkpointing: false), plan, out Value normed));
+        graph.Output("loss", Loss(model, weights, model.Body(checkpointing: false), plan, out Value normed));
         if (logits)
         {
             graph.Output("logits", graph.Gemm(normed, model.Head.Read(graph), transB: true)); // [labels, vocabulary]
@@ -129,12 +129,12 @@ internal static class TrainingModel
         }
     }
 
-    private static Value Loss(ModelGraph model, Value x, ChunkPlan plan, out Value normed)
+    private static Value Loss(ModelGraph model, GraphWeights tensors, Value x, ChunkPlan plan, out Value normed)
     {
         GraphBuilder graph = model.Graph;
         Value labels = graph.Input("label_ids", ElementType.Int64, "labels");
         Value weights = graph.Input("label_weights", ElementType.Float32, "labels");
         normed = model.Norm("model.norm", x); // [labels, hidden]
-        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss); // []
+        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss, tensors.Parts(Architecture.HeadName(model.Config), plan.Vocabulary)); // []
     }
 }

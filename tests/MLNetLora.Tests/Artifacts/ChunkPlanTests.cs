@@ -46,6 +46,13 @@ public sealed class ChunkPlanTests : IDisposable
     }
 
     [Fact]
+    public void The_output_layer_is_cut_into_parts_of_up_to_ten_thousand_rows()
+    {
+        Assert.Equal(16, Plan([Row(60, 10)], new TrainingOptions()).Vocabulary);
+        Assert.Equal(1, TrainingLoop.Plan(_config with { VocabSize = 10_000 }, [[Row(60, 10)]], [], new TrainingOptions()).Vocabulary);
+    }
+
+    [Fact]
     public void A_trained_output_layer_is_cut_no_further_than_four_times() =>
         Assert.Equal(4, TrainingLoop.Plan(_config, [[Row(8000, 8000)]], [], new TrainingOptions(), maximumLossChunks: 4).Loss);
 

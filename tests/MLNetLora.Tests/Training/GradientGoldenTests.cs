@@ -19,7 +19,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     [InlineData(2, false)]
     [InlineData(3, true)]
     public void Gradients_equal_PEFT_in_chunks(int chunks, bool recompute) =>
-        Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute, new ChunkPlan(chunks, chunks, recompute));
+        Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute, new ChunkPlan(chunks, chunks, recompute, Vocabulary: chunks + 1));
 
     private void Compare(string title, bool checkpointing, ChunkPlan plan)
     {
