@@ -50,10 +50,16 @@ Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, De
 Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
 dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
 
+Option<int> curveSteps = new("--steps") { DefaultValueFactory = _ => 150, Description = "Optimizer steps of each run" };
+Option<double> rate = new("--learning-rate") { DefaultValueFactory = _ => 1e-3, Description = "Peak learning rate" };
+Option<string?> picture = new("--out") { Description = "PNG file for the curves" };
+Command curve = new("curve", "The losses of one run in float32 and with frozen products in 8-bit integers, in figures and as a picture") { model, data, curveSteps, rate, picture };
+curve.SetAction(p => CurveBench.Run(p.GetValue(model)!, p.GetValue(data)!, p.GetValue(curveSteps), p.GetValue(rate), p.GetValue(picture)));
+
 Option<int> layers = new("--layers") { DefaultValueFactory = _ => 24, Description = "Blocks of the checkpoint, for the libtorch peer" };
 Option<string?> libtorch = new("--libtorch") { Description = "Command of a LoRA step in libtorch; BATCH LENGTH LAYERS LABELLED f32|bf16 is added" };
 Option<string?> transformers = new("--transformers") { Description = "Command of a LoRA step in transformers and PEFT on the same checkpoint; --batch, --length, --labelled and --dtype are added" };
 Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, libtorch, transformers, llama, ggufs };
 table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
-return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, text, packing, dataset }.Parse(args).Invoke();
+return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, curve, text, packing, dataset }.Parse(args).Invoke();

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using MLNetLora.Inference;
+using MLNetLora.Training;
 
 namespace MLNetLora.Bench;
 
@@ -14,6 +15,8 @@ internal sealed record Peers(string? Libtorch, string? Transformers, string? Lla
 /// <summary>The whole table of docs/performance.md: every figure beside its peer or floor, all in one run, each in a process of its own.</summary>
 internal static class TableBench
 {
+    private const int PackedLength = 1024; // no row of alpaca_zh_demo is longer
+
     private sealed record Peer(string Name, double Speed, double Memory, double First);
 
     /// <summary>Measures and prints, a row as soon as it is known.</summary>
@@ -36,9 +39,13 @@ internal static class TableBench
             Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}", $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
             Memory($"peak private memory beside resident memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
             Memory($"the same, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
+            TrainingFigures rounded = Training(model, batch, 512, floor: false, "--precision", $"{TrainingPrecision.Int8}");
+            Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {rounded.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32", rounded.TokensPerSecond, peer, null);
             if (batch == 1)
             {
-                Speed("the same beside bf16", ours.TokensPerSecond, Strongest(1, 512, 0.5, "bf16", model, layers, peers), 1.2);
+                Peer? bf16 = Strongest(1, 512, 0.5, "bf16", model, layers, peers);
+                Speed("training tokens/s, fp32, 1 x 512, beside bf16", ours.TokensPerSecond, bf16, 1.2);
+                Speed("training tokens/s, frozen products in 8-bit integers, 1 x 512, beside bf16", rounded.TokensPerSecond, bf16, null);
                 Row("seconds until the first step begins", $"{ours.Ready:F1}", "", double.NaN, "3");
                 Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}", peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
             }
@@ -46,11 +53,14 @@ internal static class TableBench
 
         if (data.Length > 0)
         {
-            PaddedBatches padded = PackingBench.Padded(tokenizer ?? model, data, 2048, 4);
-            TrainingFigures packed = Training(model, 1, 2048, floor: false, ["--data", .. data, "--tokenizer", tokenizer ?? model]);
+            PaddedBatches padded = PackingBench.Padded(tokenizer ?? model, data, PackedLength, 4);
+            string[] rows = ["--data", .. data, "--tokenizer", tokenizer ?? model];
+            TrainingFigures packed = Training(model, 1, PackedLength, floor: false, rows);
+            TrainingFigures rounded = Training(model, 1, PackedLength, floor: false, [.. rows, "--precision", $"{TrainingPrecision.Int8}"]);
             Peer? peer = Strongest(4, padded.MeanLength, padded.Labelled, "f32", model, layers, peers);
-            Speed($"useful tokens/s on real rows, packed at 2048 here, padded batches of 4 there ({padded.MeanLength} tokens, {padded.Useful:P0} of them rows)", packed.TokensPerSecond,
-                peer is null ? null : peer with { Speed = peer.Speed * padded.Useful }, 4.0);
+            peer = peer is null ? null : peer with { Speed = peer.Speed * padded.Useful };
+            Speed($"useful tokens/s on real rows, fp32, packed at {PackedLength} here, padded batches of 4 there ({padded.MeanLength} tokens, {padded.Useful:P0} of them rows)", packed.TokensPerSecond, peer, 4.0);
+            Speed("the same, frozen products in 8-bit integers here, fp32 there", rounded.TokensPerSecond, peer, null);
         }
 
         TrainingFigures? shortest = null;
@@ -124,8 +134,8 @@ internal static class TableBench
             json.TryGetProperty("seconds_to_first_step", out JsonElement first) ? first.GetDouble() : 0);
     }
 
-    private static void Speed(string figure, double ours, Peer? peer, double goal) =>
-        Row(figure, $"{ours:F1}", peer is null ? "" : $"{peer.Name} {peer.Speed:F1}", ours / (peer?.Speed ?? double.NaN), Number(goal));
+    private static void Speed(string figure, double ours, Peer? peer, double? goal) =>
+        Row(figure, $"{ours:F1}", peer is null ? "" : $"{peer.Name} {peer.Speed:F1}", ours / (peer?.Speed ?? double.NaN), goal is double number ? Number(number) : "");
 
     private static void Memory(string figure, TrainingFigures ours, Peer? peer, string goal) =>
         Row(figure, $"{ours.PeakBytes / 1e9:F2} GB", peer is null ? "" : $"{peer.Memory / 1e9:F1} GB", ours.PeakBytes / (peer?.Memory ?? double.NaN), goal);
