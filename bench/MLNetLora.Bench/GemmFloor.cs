@@ -55,7 +55,10 @@ internal static class GemmFloor
 
         return (best, flops);
 
-        long[] Sizes(Value value) => [.. value.Shape.Select(d => d.Symbol is null ? d.Size : sizes[d.Symbol])];
+        long[] Sizes(Value value) => [.. value.Shape.Select(d => d.Symbol is null ? d.Size : Size(d.Symbol))];
+
+        // A symbol of GraphBuilder.Symbol is one of the known ones, with its scope before it and a number behind it.
+        long Size(string symbol) => sizes.TryGetValue(symbol, out long size) ? size : sizes[sizes.Keys.Single(key => symbol[(symbol.LastIndexOf('/') + 1)..] is string name && (name == key || name.StartsWith(key + "_", StringComparison.Ordinal)))];
 
         Value Operand(Value value, long[] shape)
         {

@@ -77,11 +77,11 @@ public sealed partial class GraphBuilder
         return y;
     }
 
-    /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches.</summary>
-    public Value MatMul(Value a, Value b, bool transA = false, bool transB = false, float alpha = 1f)
+    /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches; the result's last axis may be called otherwise than that of b.</summary>
+    public Value MatMul(Value a, Value b, bool transA = false, bool transB = false, float alpha = 1f, Dimension? columns = null)
     {
         Dimension m = a.Shape[transA ? ^1 : ^2];
-        Dimension n = b.Shape[transB ? ^2 : ^1];
+        Dimension n = columns ?? b.Shape[transB ? ^2 : ^1];
         Value y = Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
         _products.Add(new MatrixProduct(a, b, transA, transB, y));
         return y;

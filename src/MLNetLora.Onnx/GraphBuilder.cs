@@ -150,6 +150,9 @@ public sealed partial class GraphBuilder
         return new Undo(() => _group = before);
     }
 
+    /// <summary>A symbol that nothing else in the graph has: values with it in their shapes never take over each other's memory as those of equal shapes do.</summary>
+    public Dimension Symbol(string name) => Unique(name);
+
     /// <summary>Adds a node with one output.</summary>
     /// <param name="op">Operator name.</param>
     /// <param name="inputs">Inputs; null stands for an optional input left out.</param>

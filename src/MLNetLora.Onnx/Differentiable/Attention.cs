@@ -59,7 +59,7 @@ public static class Attention
 
                 if (scores)
                 {
-                    Value dp = g.MatMul(dy, Seen(i, v), transB: true); // [batch, kv, g·chunk, seen]
+                    Value dp = Scores(i, dy, v, 1f); // [batch, kv, g·chunk, seen]
                     Value mean = g.ReduceSum(g.Mul(dy, Group(outs[i], sizes)), [-1], keepAxes: true); // [batch, kv, g·chunk, 1]
                     Value ds = g.Mul(p, g.Sub(dp, mean)); // [batch, kv, g·chunk, seen]
                     if (tape.Needs(q))
@@ -83,9 +83,13 @@ public static class Attention
             tape.AddGradient(v, dv.Whole); // [batch, kv, sequence, d]
         });
 
+        // α x keysᵀ. Among matrices of equal shape the runtime would give the memory of one layer's to the next, and so hold those of every chunk, as many as S×S, from
+        // the first layer to the last. With the probabilities made anew each matrix has a symbol of its own and its memory is free when it is done with.
+        Value Scores(int i, Value x, Value keys, float factor) => g.MatMul(x, Seen(i, keys), transB: true, alpha: factor, columns: recompute ? g.Symbol($"{mask.Chunks[i].Seen}") : (Dimension?)null); // [batch, kv, g·chunk, seen]
+
         Value Probabilities(int i, Value query)
         {
-            Value s = g.MatMul(query, Seen(i, k), transB: true, alpha: alpha); // [batch, kv, g·chunk, seen]
+            Value s = Scores(i, query, k, alpha); // [batch, kv, g·chunk, seen]
             Dimension seen = s.Shape[3];
             s = g.Reshape(s, [0, heads.Size, -1, 0], [batch, heads, chunk, seen]); // the bias is the same for all heads
             Value p = g.Softmax(g.Add(s, mask.Chunks[i].Bias)); // [batch, heads, chunk, seen]
