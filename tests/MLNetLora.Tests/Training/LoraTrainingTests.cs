@@ -59,6 +59,8 @@ public sealed class LoraTrainingTests : IDisposable
         Assert.NotEqual(mask, masks.Draw(0, 1, 20_000).ToArray());
         Assert.NotEqual(mask, new DropoutMasks(modules, 0.05, seed: 2).Draw(0, 0, 20_000).ToArray());
         Assert.Equal(mask[..160], masks.Draw(0, 0, 10).ToArray());
+        Assert.All(new DropoutMasks(modules, 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), Assert.True); // less than a number can resolve
+        Assert.All(new DropoutMasks(modules, 1 - 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), Assert.False);
     }
 
     [Fact]
