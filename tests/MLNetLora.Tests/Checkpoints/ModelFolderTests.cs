@@ -4,7 +4,7 @@ using MLNetLora.Tests.TextGeneration;
 namespace MLNetLora.Tests.Checkpoints;
 
 /// <summary>A model by its folder or by its hub id, and that an id leads nowhere but into the cache.</summary>
-[Collection(HubCache.Collection)]
+[Collection(Alone.Name)]
 public sealed class ModelFolderTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();

@@ -115,32 +115,6 @@ public sealed class DatasetTests : IDisposable
         string[] Texts(string pattern) => [.. Dataset.Read(_folder.File(pattern)).Select(row => row.Document!)];
     }
 
-    [Theory]
-    [InlineData("big.jsonl", "")]
-    [InlineData("big.json", "[]")]
-    [InlineData("big.csv", "")]
-    public void Long_files_are_not_held_in_memory(string name, string brackets)
-    {
-        string text = new('x', 10_000);
-        using (StreamWriter writer = new(_folder.File(name)))
-        {
-            writer.Write(brackets.Length > 0 ? "[" : name.EndsWith("csv", StringComparison.Ordinal) ? "text\n" : "");
-            for (int i = 0; i < 5000; i++)
-                writer.Write(name.EndsWith("csv", StringComparison.Ordinal) ? text + "\n" : (brackets.Length > 0 && i > 0 ? "," : "") + "{\"text\":\"" + text + "\"}\n");
-            writer.Write(brackets.Length > 0 ? "]" : "");
-        }
-        long before = GC.GetTotalMemory(forceFullCollection: true);
-        long most = 0;
-        int rows = 0;
-        foreach (DatasetRow row in Dataset.Read(_folder.File(name)))
-        {
-            if (rows++ % 1000 == 0)
-                most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
-        }
-        Assert.Equal(5000, rows);
-        Assert.True(most < 8 << 20, $"{most >> 20} MiB are held while 50 MB are read.");
-    }
-
     private static string Describe(DatasetRow row) => row.Document is { } document
         ? $"document:{document}"
         : string.Join('|', row.Conversation!.Messages.Select(message => $"{message.Role}:{message.Content}{(message.Thinking is null ? "" : $"({message.Thinking})")}{(message.IsLearned ? "" : "-")}"));

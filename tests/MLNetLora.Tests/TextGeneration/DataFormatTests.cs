@@ -60,34 +60,6 @@ public sealed class DataFormatTests : IDisposable
     }
 
     [Fact]
-    public void A_file_is_read_anew_in_every_pass_and_never_held()
-    {
-        string text = new('x', 10_000);
-        File.WriteAllLines(_bench.PathOf("big.jsonl"), Enumerable.Range(0, 3000).Select(i => $$"""{"messages":[{"role":"user","content":"{{i}}"},{"role":"assistant","content":"{{text}}"}]}"""));
-        long before = GC.GetTotalMemory(forceFullCollection: true);
-        IDataView view = _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("big.jsonl"));
-        for (int pass = 0; pass < 2; pass++)
-        {
-            long most = 0;
-            int rows = 0;
-            foreach (TextRow row in TrainingRows.Read(view, _bench.TrainerOptions().Columns, "training", default))
-            {
-                if (rows++ % 500 == 0)
-                {
-                    most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
-                }
-            }
-
-            Assert.Equal(3000, rows);
-            Assert.True(most < 8 << 20, $"{most >> 20} MiB are held while 30 MB are read.");
-        }
-
-        // The file changes under the view: said, not guessed.
-        File.WriteAllText(_bench.PathOf("big.jsonl"), """{"text":"d"}""");
-        Assert.Contains("row 1 has changed since the file was loaded: it now has Text", Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message, StringComparison.Ordinal);
-    }
-
-    [Fact]
     public void What_is_wrong_with_a_row_is_said_when_the_file_is_loaded()
     {
         Assert.Contains("a.jsonl, line 2, row 2: message 1: nobody is known by the role \"robot\"".Replace(": message", ", message", StringComparison.Ordinal),

@@ -3,11 +3,9 @@ using System.Security.Cryptography;
 namespace MLNetLora.Tests.TextGeneration;
 
 /// <summary>A Hugging Face cache as huggingface_hub lays it out, with HF_HUB_CACHE set to it until it is disposed.</summary>
-/// <remarks>The variable is the process's: tests that use this belong to <see cref="Collection"/>, which runs beside no other.</remarks>
+/// <remarks>The variable is the process's: tests that use this belong to <see cref="Alone"/>.</remarks>
 internal sealed class HubCache : IDisposable
 {
-    public const string Collection = "HF_HUB_CACHE";
-
     private const string Variable = "HF_HUB_CACHE";
     private readonly string? _before = Environment.GetEnvironmentVariable(Variable);
 
@@ -50,7 +48,3 @@ internal sealed class HubCache : IDisposable
 
     public void Dispose() => Environment.SetEnvironmentVariable(Variable, _before);
 }
-
-/// <summary>The tests that set HF_HUB_CACHE.</summary>
-[CollectionDefinition(HubCache.Collection, DisableParallelization = true)]
-public sealed class HubCacheTestGroup;

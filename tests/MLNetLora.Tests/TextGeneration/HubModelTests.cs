@@ -9,7 +9,7 @@ using MLNetLora.TextGeneration;
 namespace MLNetLora.Tests.TextGeneration;
 
 /// <summary>Models whose base is named by a hub id: the files are links into the cache, and another machine keeps its cache elsewhere.</summary>
-[Collection(HubCache.Collection)]
+[Collection(Alone.Name)]
 public sealed class HubModelTests
 {
     private const string HubId = "Test/qwen3-nano";
