@@ -15,8 +15,9 @@ internal static class GemmFloor
     /// <param name="plan">How the graph is cut.</param>
     /// <param name="sizes">Sizes of the symbolic dimensions: batch, sequence, tokens, labels, ….</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
+    /// <param name="prepack">Whether frozen weights are laid out for the processor first.</param>
     /// <param name="runs">Runs after one to warm up.</param>
-    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes, int threads, int runs)
+    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes, int threads, bool prepack, int runs)
     {
         GraphBuilder step = new("training");
         string? folder = TrainingModel.Training(target, checkpointing, plan, step).WeightsFolder;
@@ -39,7 +40,7 @@ internal static class GemmFloor
         }
 
         floor.Output("sum", floor.Concat(results, 0, results.Count));
-        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), folder), SessionUse.Training, threads);
+        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), folder), prepack ? SessionUse.PrepackedTraining : SessionUse.Training, threads);
         double best = double.MaxValue;
         for (int i = 0; i <= runs; i++)
         {

@@ -18,11 +18,12 @@ Option<bool> json = new("--json") { Description = "One line of JSON" };
 Option<string[]> packed = new("--data") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "Data files, packed at --length; random tokens without" };
 Option<string?> tokenizerFolder = new("--tokenizer") { Description = "Folder with the tokenizer's files, where the checkpoint has none" };
 Option<TrainingPrecision> arithmetic = new("--precision") { DefaultValueFactory = _ => TrainingPrecision.Float32, Description = "Numbers of the products with frozen weights; the floor is that of float32" };
+Option<bool> prepack = new("--prepack") { Description = "Frozen weights are laid out for the processor at the start; the floor's too" };
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
-Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, noFloor, profile, json };
+Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, noFloor, profile, json };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
     p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
-{ Precision = p.GetValue(arithmetic) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
+{ Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };

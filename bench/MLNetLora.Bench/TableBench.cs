@@ -17,6 +17,8 @@ internal static class TableBench
 {
     private const int PackedLength = 1024; // no row of alpaca_zh_demo is longer
 
+    private static readonly string[] Int8 = ["--precision", $"{TrainingPrecision.Int8}"];
+
     private sealed record Peer(string Name, double Speed, double Memory, double First);
 
     /// <summary>Measures and prints, a row as soon as it is known.</summary>
@@ -39,8 +41,14 @@ internal static class TableBench
             Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}", $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
             Memory($"peak private memory beside resident memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
             Memory($"the same, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
-            TrainingFigures rounded = Training(model, batch, 512, floor: false, "--precision", $"{TrainingPrecision.Int8}");
+            TrainingFigures prepacked = Training(model, batch, 512, floor: true, "--prepack");
+            Speed($"training tokens/s, fp32, weights prepacked (opt-in), {batch} x 512", prepacked.TokensPerSecond, peer, goal);
+            Row($"share of the GEMM floor, both prepacked, {batch} x 512", $"{prepacked.TokensPerSecond:F1}", $"{prepacked.TokensPerSecond * prepacked.Best / prepacked.Floor:F1} tokens/s, {prepacked.Flops / prepacked.Floor / 1e9:F0} GFLOP/s", prepacked.Floor / prepacked.Best, "0.90");
+            Memory($"peak private memory beside resident memory, weights prepacked, first step after {prepacked.Ready:F1} s, {batch} x 512", prepacked, peer, "");
+            TrainingFigures rounded = Training(model, batch, 512, floor: false, Int8);
             Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {rounded.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32", rounded.TokensPerSecond, peer, null);
+            TrainingFigures both = Training(model, batch, 512, floor: false, [.. Int8, "--prepack"]);
+            Speed($"the same, prepacked ({both.PeakBytes / 1e9:F2} GB)", both.TokensPerSecond, peer, null);
             if (batch == 1)
             {
                 Peer? bf16 = Strongest(1, 512, 0.5, "bf16", model, layers, peers);
@@ -56,11 +64,15 @@ internal static class TableBench
             PaddedBatches padded = PackingBench.Padded(tokenizer ?? model, data, PackedLength, 4);
             string[] rows = ["--data", .. data, "--tokenizer", tokenizer ?? model];
             TrainingFigures packed = Training(model, 1, PackedLength, floor: false, rows);
-            TrainingFigures rounded = Training(model, 1, PackedLength, floor: false, [.. rows, "--precision", $"{TrainingPrecision.Int8}"]);
+            TrainingFigures prepacked = Training(model, 1, PackedLength, floor: false, [.. rows, "--prepack"]);
+            TrainingFigures rounded = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8]);
+            TrainingFigures both = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8, "--prepack"]);
             Peer? peer = Strongest(4, padded.MeanLength, padded.Labelled, "f32", model, layers, peers);
             peer = peer is null ? null : peer with { Speed = peer.Speed * padded.Useful };
             Speed($"useful tokens/s on real rows, fp32, packed at {PackedLength} here, padded batches of 4 there ({padded.MeanLength} tokens, {padded.Useful:P0} of them rows)", packed.TokensPerSecond, peer, 4.0);
+            Speed("the same, weights prepacked", prepacked.TokensPerSecond, peer, 4.0);
             Speed("the same, frozen products in 8-bit integers here, fp32 there", rounded.TokensPerSecond, peer, null);
+            Speed("the same, prepacked", both.TokensPerSecond, peer, null);
         }
 
         TrainingFigures? shortest = null;

@@ -26,6 +26,9 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 {
     /// <summary>Numbers of the products with frozen weights; the floor is always that of float32.</summary>
     public TrainingPrecision Precision { get; init; }
+
+    /// <summary>Frozen weights are laid out for the processor at the start.</summary>
+    public bool Prepack { get; init; }
 }
 
 /// <summary>What was measured.</summary>
@@ -55,7 +58,7 @@ internal static class TrainingBench
         }
 
         Print($"model                        {setting.Model}");
-        Print($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on {string.Join(", ", setting.Targets)}, dropout {setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}, {setting.Precision}");
+        Print($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on {string.Join(", ", setting.Targets)}, dropout {setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");
         Print($"start                        {f.Ready:F1} s until the first step begins, {f.First:F1} s until it is done");
         Print($"step                         {f.Best:F3} s best, {f.Median:F3} s median of {setting.Steps}");
         Print($"training                     {f.TokensPerSecond:F1} tokens/s best, {f.TokensPerSecond * f.Best / f.Median:F1} median");
@@ -80,7 +83,7 @@ internal static class TrainingBench
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
         LoraOptions lora = new() { Rank = setting.Rank, Alpha = 16, Dropout = setting.Dropout, TargetModules = setting.Targets };
         TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
-        TrainingOptions options = new() { ActivationCheckpointing = setting.Checkpointing, Precision = setting.Precision, Threads = setting.Threads, BatchSize = setting.Batch, PackingLength = setting.Data.Length > 0 ? setting.Length : 0 };
+        TrainingOptions options = new() { ActivationCheckpointing = setting.Checkpointing, Precision = setting.Precision, PrepackWeights = setting.Prepack, Threads = setting.Threads, BatchSize = setting.Batch, PackingLength = setting.Data.Length > 0 ? setting.Length : 0 };
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(setting.Data.Length > 0 ? RealRows(setting) : RandomRows(setting, checkpoint.Config.VocabSize), options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
         Batch[] batches = [.. sequences.Chunk(setting.Batch).Take(setting.Steps + 1).Select(rows => Batch.Of(rows, plan.Attention))];
@@ -103,7 +106,7 @@ internal static class TrainingBench
         }
 
         long peak = memory.Peak;
-        (double seconds, double flops) = floor ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, Math.Max(1, setting.Steps)) : (0, 0);
+        (double seconds, double flops) = floor ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, setting.Prepack, Math.Max(1, setting.Steps)) : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
         return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds, flops, peak, data.LabelIds.Length, loss);
     }

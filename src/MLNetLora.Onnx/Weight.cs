@@ -5,10 +5,16 @@ namespace MLNetLora.Onnx;
 /// <param name="IsTrainable">True when its gradient is wanted.</param>
 public sealed record Weight(Value Source, bool IsTrainable = false)
 {
-    /// <summary>The weight in float32. A 16-bit weight is cast anew at every use, so that no float32 copy lives between forward and backward.</summary>
-    public Value Read(GraphBuilder graph) => Blocks is null && Int8 is null
-        ? graph.Cast(Source, ElementType.Float32)
-        : throw new InvalidOperationException($"{Source.Name} is rounded and can only be multiplied with.");
+    /// <summary>The weight in float32. A 16-bit weight is cast anew at every use, so that no float32 copy lives between forward and backward, unless <see cref="IsWidenedOnce"/>.</summary>
+    public Value Read(GraphBuilder graph) => this switch
+    {
+        { Blocks: null, Int8: null, IsWidenedOnce: true } => graph.Once(Source, () => (graph.Cast(Source, ElementType.Float32), Source)).Item1,
+        { Blocks: null, Int8: null } => graph.Cast(Source, ElementType.Float32),
+        _ => throw new InvalidOperationException($"{Source.Name} is rounded and can only be multiplied with."),
+    };
+
+    /// <summary>All uses of a 16-bit weight share one cast: for sessions that make it when they load and keep its result.</summary>
+    public bool IsWidenedOnce { get; init; }
 
     /// <summary>How <see cref="Source"/> is rounded, [outputs, blocks, bytes] then; null for plain numbers. Weights rounded in blocks have no product backwards: they are for generation.</summary>
     public WeightBlocks? Blocks { get; init; }

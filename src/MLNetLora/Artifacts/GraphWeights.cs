@@ -14,9 +14,15 @@ internal sealed class GraphWeights
     private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<SafetensorsFile, string> _real;
 
+    private readonly bool _widenOnce;
+
     /// <summary>Prepares the weights of a graph.</summary>
-    public GraphWeights(GraphBuilder graph, Checkpoint? checkpoint)
+    /// <param name="graph">The graph.</param>
+    /// <param name="checkpoint">Where frozen weights lie; null when there are none.</param>
+    /// <param name="widenOnce">All uses of a 16-bit weight share one cast.</param>
+    public GraphWeights(GraphBuilder graph, Checkpoint? checkpoint, bool widenOnce = false)
     {
+        _widenOnce = widenOnce;
         _graph = graph;
         _tensors = checkpoint?.Tensors ?? new Dictionary<string, CheckpointTensor>();
         _real = (checkpoint?.Files ?? []).ToDictionary(file => file, file => RealPath(file.Source));
@@ -42,7 +48,7 @@ internal sealed class GraphWeights
             return null;
         }
 
-        return _weights[name] = new Weight(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
+        return _weights[name] = new Weight(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length)) { IsWidenedOnce = _widenOnce };
     }
 
     /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for where the rows run out, null for one part or a weight that is trained.</summary>
@@ -60,7 +66,7 @@ internal sealed class GraphWeights
         for (long first = 0; first < rows; first += size)
         {
             long count = Math.Min(size, rows - first);
-            all.Add(new Weight(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), tensor.Entry.Offset + (first * bytes), count * bytes)));
+            all.Add(new Weight(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), tensor.Entry.Offset + (first * bytes), count * bytes)) { IsWidenedOnce = _widenOnce });
         }
 
         return all;

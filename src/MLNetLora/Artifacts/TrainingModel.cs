@@ -20,10 +20,15 @@ internal static class TrainingModel
     public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan) => Training(target, checkpointing, plan, new GraphBuilder("training"));
 
     /// <summary>The training graph, built in a graph of the caller's.</summary>
-    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan, GraphBuilder graph)
+    /// <param name="target">What is trained.</param>
+    /// <param name="checkpointing">Whether blocks are recomputed.</param>
+    /// <param name="plan">How the graph is cut.</param>
+    /// <param name="graph">The graph.</param>
+    /// <param name="widenOnce">All uses of a 16-bit weight share one cast, which the session is to make when it loads; else it is cast at each use.</param>
+    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan, GraphBuilder graph, bool widenOnce = false)
     {
         Tape tape = new(graph);
-        GraphWeights weights = new(graph, target.Checkpoint);
+        GraphWeights weights = new(graph, target.Checkpoint, widenOnce);
         ModelGraph model = Assemble(target, tape, weights, plan, training: true);
         Value loss = Loss(model, weights, model.Body(checkpointing), plan, out _);
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))

@@ -53,7 +53,7 @@ public sealed class CausalLanguageModel : IDisposable
         _rounded = precision == WeightPrecision.Checkpoint ? null : new RoundedWeights(checkpoint, precision, threads);
         try
         {
-            _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), SessionUse.Generation, threads, _rounded?.Initializers());
+            _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), _rounded is null ? SessionUse.Generation : SessionUse.RoundedGeneration, threads, _rounded?.Initializers());
             foreach (LoraFactors f in adapter?.Factors ?? [])
             {
                 Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);

@@ -9,8 +9,14 @@ internal enum SessionUse
     /// <summary>Graphs that are written out as they shall run; 16-bit weights are widened at each use.</summary>
     Training,
 
+    /// <summary>The same, but frozen weights are widened and laid out for the processor at load: private copies, faster products.</summary>
+    PrepackedTraining,
+
     /// <summary>Weights are read for every token: 16-bit ones are widened once, at load.</summary>
     Generation,
+
+    /// <summary>The same with weights rounded in blocks, whose products are fast only where they are laid out for the processor.</summary>
+    RoundedGeneration,
 }
 
 /// <summary>One ONNX Runtime session over a built model. Thread-safe as the runtime's sessions are: concurrent runs are allowed.</summary>
@@ -33,8 +39,14 @@ internal sealed class OnnxSession : IDisposable
         _name = artifact.Name;
         using SessionOptions options = new();
 
-        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of 16-bit weights.
+        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of 16-bit weights,
+        // which is what is wanted only where they are packed. The one that merges equal nodes would merge what is computed twice on purpose.
         options.GraphOptimizationLevel = use == SessionUse.Training ? GraphOptimizationLevel.ORT_DISABLE_ALL : GraphOptimizationLevel.ORT_ENABLE_BASIC;
+        if (use == SessionUse.PrepackedTraining)
+        {
+            options.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination");
+        }
+
         options.EnableMemoryPattern = false; // a plan per input shape; with varying lengths it doubles the peak
         options.IntraOpNumThreads = threads;
         options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR;
@@ -49,8 +61,8 @@ internal sealed class OnnxSession : IDisposable
             options.AddInitializer(name, value);
         }
 
-        // Prepacked weights are private copies; products of weights rounded in blocks are fast only with them.
-        options.AddSessionConfigEntry("session.disable_prepacking", use == SessionUse.Training || initializers is null ? "1" : "0");
+        options.AddSessionConfigEntry("session.disable_prepacking", use is SessionUse.PrepackedTraining or SessionUse.RoundedGeneration ? "0" : "1");
+        options.AddSessionConfigEntry("session.prepack.enable_parallel", "1"); // a weight to a thread; one after the other takes two to five times as long
         // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.
         options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
         if (artifact.WeightsFolder is string folder)

@@ -102,6 +102,9 @@ public sealed partial class QwenLoraTrainer
         /// <inheritdoc cref="TrainingOptions.Precision"/>
         public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
 
+        /// <inheritdoc cref="TrainingOptions.PrepackWeights"/>
+        public bool PrepackWeights { get; set; }
+
         /// <inheritdoc cref="TrainingOptions.Threads"/>
         public int Threads { get; set; }
 
@@ -242,6 +245,7 @@ public sealed partial class QwenLoraTrainer
             PackingLength = PackingLength,
             ActivationCheckpointing = ActivationCheckpointing,
             Precision = Precision,
+            PrepackWeights = PrepackWeights,
             Threads = Threads,
             EvaluationSteps = EvaluationSteps,
         };

@@ -40,9 +40,9 @@ internal sealed class TrainingSession : IDisposable
         _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.Seed) : null;
         Parameters = new ParameterSet(target.Trainables);
         GraphBuilder graph = new("training");
-        ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph);
+        ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);
         _rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint } ? new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads) : null;
-        _training = new OnnxSession(training, SessionUse.Training, options.Threads, _rounded?.Initializers);
+        _training = new OnnxSession(training, options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training, options.Threads, _rounded?.Initializers);
         _optimizer = new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {

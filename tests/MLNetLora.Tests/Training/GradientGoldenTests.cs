@@ -11,9 +11,12 @@ namespace MLNetLora.Tests.Training;
 public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper output)
 {
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void Gradients_equal_PEFT(bool checkpointing) => Compare(checkpointing ? "gradients (recomputed)" : "gradients", checkpointing, ChunkPlan.Whole);
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(true, true)]
+    public void Gradients_equal_PEFT(bool checkpointing, bool prepacked) =>
+        Compare($"gradients{(checkpointing ? " (recomputed)" : "")}{(prepacked ? " (prepacked)" : "")}", checkpointing, ChunkPlan.Whole, prepacked);
 
     [Theory]
     [InlineData(2, false)]
@@ -21,7 +24,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     public void Gradients_equal_PEFT_in_chunks(int chunks, bool recompute) =>
         Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute, new ChunkPlan(chunks, chunks, recompute, Vocabulary: chunks + 1));
 
-    private void Compare(string title, bool checkpointing, ChunkPlan plan)
+    private void Compare(string title, bool checkpointing, ChunkPlan plan, bool prepacked = false)
     {
         GoldenReport report = new(title, output);
         foreach (string modelFolder in Golden.Folders("gradients"))
@@ -44,7 +47,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                     [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
 
                 TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options with { Dropout = 0 });
-                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing }, plan);
+                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, PrepackWeights = prepacked }, plan);
                 LoraParameters.Load(session.Parameters, adapter);
                 GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));
                 GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));

@@ -1,0 +1,66 @@
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Onnx;
+using MLNetLora.Onnx.Proto;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>Frozen weights laid out for the processor when the session is made; that the gradients stay right is compared in <see cref="GradientGoldenTests"/>.</summary>
+public sealed class PrepackingTests
+{
+    private static readonly LoraOptions s_lora = new() { Rank = 2, Dropout = 0 };
+
+    // The file is changed under the session: only packed copies do not follow it.
+    [Theory]
+    [InlineData(TensorType.Float32, false)]
+    [InlineData(TensorType.Float32, true)]
+    [InlineData(TensorType.BFloat16, false)]
+    [InlineData(TensorType.BFloat16, true)]
+    public void Packed_weights_are_copies_and_others_the_file_itself(TensorType type, bool prepacked)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return; // elsewhere a mapped file cannot be written to
+        }
+
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
+        using TrainingSession session = new(TrainingTarget.Lora(checkpoint, s_lora), new TrainingOptions { Threads = 1, PrepackWeights = prepacked }, ChunkPlan.Whole);
+        LoraParameters.Load(session.Parameters, LoraAdapter.Create(s_lora, checkpoint, 1));
+        Batch batch = Batch.Of([TinyModel.Row(new Random(1), 12)], 1);
+        float before = session.Accumulate(batch, batch.LabelIds.Length);
+        using (FileStream file = new(folder.File("model.safetensors"), FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+        {
+            foreach (MLNetLora.Models.LinearModule module in checkpoint.Architecture.Linears(checkpoint.Config))
+            {
+                TensorEntry entry = checkpoint.Tensors[module.Name + ".weight"].Entry;
+                file.Position = entry.Offset;
+                file.Write(new byte[entry.Length]);
+            }
+        }
+
+        float after = session.Accumulate(batch, batch.LabelIds.Length);
+        Assert.Equal(prepacked, before == after);
+    }
+
+    [Theory]
+    [InlineData(TensorType.Float32, 0)]
+    [InlineData(TensorType.BFloat16, 1)]
+    public void A_weight_of_16_bits_is_widened_once(TensorType type, int casts)
+    {
+        using TemporaryFolder folder = new();
+        TrainingTarget target = TrainingTarget.Lora(TinyModel.WriteCheckpoint(folder.Path, type: type), s_lora);
+        foreach (bool once in (ReadOnlySpan<bool>)[false, true])
+        {
+            ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"), widenOnce: once);
+            NodeProto[] nodes = [.. ModelProto.Parser.ParseFrom(model.Bytes).Graph.Node];
+            foreach (string name in (ReadOnlySpan<string>)["model.layers.1.mlp.up_proj.weight", $"{MLNetLora.Models.Architecture.HeadName(target.Config)}.rows.0"])
+            {
+                int uses = nodes.Count(node => node.OpType == "Cast" && node.Input[0] == name);
+                Assert.True(once ? uses == casts : uses >= 2 * casts, $"{name}: {uses}");
+            }
+        }
+    }
+}
