@@ -28,6 +28,11 @@ public static class FullTraining
             throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be {TrainingPrecision.Float32}, since none is frozen.");
         }
 
+        if (options.PrepackWeights)
+        {
+            throw new OptionException($"{nameof(options.PrepackWeights)} is true; when every weight is trained it must be false, since none is frozen.");
+        }
+
         QwenConfig config = QwenConfig.Read(configFolder);
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);

@@ -34,6 +34,7 @@ public static class LoraTraining
         TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
+        Prepacking.RequireMemory(checkpoint, options, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
         using TrainingSession session = new(Rounding.Prepare(target, options, plan, sequences), options, plan);
         LoraParameters.Load(session.Parameters, start);
         try

@@ -63,4 +63,30 @@ public sealed class PrepackingTests
             }
         }
     }
+
+    [Theory]
+    [InlineData(TensorType.Float32, TrainingPrecision.Float32, 8, 8)]
+    [InlineData(TensorType.BFloat16, TrainingPrecision.Float32, 12, 12)]
+    [InlineData(TensorType.Float32, TrainingPrecision.Int8, 2, 8)]
+    [InlineData(TensorType.BFloat16, TrainingPrecision.Int8, 2, 12)]
+    public void Copies_larger_than_the_memory_are_refused(TensorType type, TrainingPrecision precision, int block, int head)
+    {
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
+        long bytes = (checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out) * block) + ((long)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * head);
+        TrainingOptions options = new() { PrepackWeights = true, Precision = precision };
+        Prepacking.RequireMemory(checkpoint, options, bytes);
+        string message = Assert.Throws<OptionException>(() => Prepacking.RequireMemory(checkpoint, options, bytes - 1)).Message;
+        Assert.StartsWith("PrepackWeights is true; its copies of the weights of", message, StringComparison.Ordinal);
+        Prepacking.RequireMemory(checkpoint, new TrainingOptions { Precision = precision }, 0);
+    }
+
+    [Fact]
+    public void Where_every_weight_is_trained_none_can_be_packed()
+    {
+        using TemporaryFolder folder = new();
+        OptionException error = Assert.Throws<OptionException>(() =>
+            FullTraining.Train(Repository.Nano, [TinyModel.Row(new Random(1), 12)], new TrainingOptions { PrepackWeights = true }, folder.File("model.safetensors"), TensorType.Float32));
+        Assert.StartsWith("PrepackWeights is true", error.Message, StringComparison.Ordinal);
+    }
 }

@@ -1,0 +1,32 @@
+using System.Globalization;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+
+namespace MLNetLora.Training;
+
+/// <summary>What <see cref="TrainingOptions.PrepackWeights"/> asks of the machine.</summary>
+internal static class Prepacking
+{
+    /// <summary>Bytes of the copies, those in the way while a 16-bit checkpoint is loaded included.</summary>
+    public static long Bytes(Checkpoint checkpoint, TrainingPrecision precision)
+    {
+        long blocks = checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => Elements(module.Name + ".weight"));
+        CheckpointTensor head = checkpoint.Tensors[Architecture.HeadName(checkpoint.Config)];
+        long floats = Elements(head.Entry.Name) + (precision == TrainingPrecision.Int8 ? 0 : blocks);
+        int each = 2 * sizeof(float); // forward and backward
+        return (floats * (each + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)))) + (precision == TrainingPrecision.Int8 ? 2 * blocks : 0);
+
+        long Elements(string name) => checkpoint.Tensors[name].Entry.Shape.Aggregate(1L, (product, axis) => product * axis);
+    }
+
+    /// <summary>Refuses the option where its copies alone are more than the machine has.</summary>
+    /// <exception cref="OptionException">They are.</exception>
+    public static void RequireMemory(Checkpoint checkpoint, TrainingOptions options, long available)
+    {
+        if (options.PrepackWeights && Bytes(checkpoint, options.Precision) is long bytes && bytes > available)
+        {
+            throw new OptionException(string.Create(CultureInfo.InvariantCulture,
+                $"{nameof(options.PrepackWeights)} is true; its copies of the weights of {checkpoint.Folder} take {bytes / 1e9:F1} GB and there are {available / 1e9:F1} GB of memory. Set it to false: the checkpoint's files are then used in place."));
+        }
+    }
+}
