@@ -42,7 +42,7 @@ public static class Dataset
         foreach (DatasetRow row in added is not null ? added(path).Select((row, index) => FromObject(path, 0, index + 1L, row)) : DatasetFiles.KindOf(path) switch
         {
             DatasetFiles.Kind.Lines => Documents(path, stream, format),
-            DatasetFiles.Kind.Table => new DelimitedRows(path, stream).Read().Select(row => FromObject(path, row.Line, row.Row, row.Fields)),
+            DatasetFiles.Kind.Table => new TableRows(path, stream).Read().Select(row => FromObject(path, row.Line, row.Row, row.Fields)),
             _ => new JsonRows(path, stream).Read().Select(row => FromJson(path, row)),
         })
         {

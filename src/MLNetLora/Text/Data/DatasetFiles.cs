@@ -1,5 +1,4 @@
 using System.IO.Compression;
-using System.IO.Enumeration;
 
 namespace MLNetLora.Text;
 
@@ -44,15 +43,7 @@ internal static class DatasetFiles
                 : Directory.Exists(pattern) ? throw new DatasetException($"{pattern} is a folder. Name the files in it, such as {Path.Combine(pattern, "*.jsonl")}.")
                 : throw new DatasetException($"{pattern} is not a file. Name a .json, .jsonl, .csv, .tsv or .txt file, also with .gz, or a pattern such as data/*.jsonl.");
         }
-        string[] parts = pattern.Replace('\\', '/').Split('/');
-        int wild = Array.FindIndex(parts, part => part.AsSpan().ContainsAny('*', '?'));
-        string root = string.Join('/', parts[..wild]) is { Length: > 0 } folder ? folder : wild > 0 ? "/" : ".";
-        if (!Directory.Exists(root))
-            throw new DatasetException($"{root}, the folder of {pattern}, is not there.");
-        string[] rest = parts[wild..];
-        EnumerationOptions options = new() { RecurseSubdirectories = rest.Length > 1, AttributesToSkip = FileAttributes.None, IgnoreInaccessible = true, MaxRecursionDepth = 64 };
-        string[] found = [.. Directory.EnumerateFiles(root, "*", options).Where(file => Matches(Path.GetRelativePath(root, file).Replace('\\', '/').Split('/'), rest)).Order(StringComparer.Ordinal)];
-        return found.Length > 0 ? found : throw new DatasetException($"No file matches {pattern}.");
+        return FilePattern.Find(pattern);
     }
 
     /// <summary>A file's bytes, unpacked where they are compressed with gzip, whatever the file's name.</summary>
@@ -71,22 +62,6 @@ internal static class DatasetFiles
         {
             throw new DatasetException($"{path} cannot be read: {error.Message}", error);
         }
-    }
-
-    private static bool Matches(ReadOnlySpan<string> parts, ReadOnlySpan<string> pattern)
-    {
-        if (pattern.IsEmpty)
-            return parts.IsEmpty;
-        if (pattern[0] == "**")
-        {
-            for (int skip = 0; skip <= parts.Length; skip++)
-            {
-                if (Matches(parts[skip..], pattern[1..]))
-                    return true;
-            }
-            return false;
-        }
-        return !parts.IsEmpty && FileSystemName.MatchesSimpleExpression(pattern[0], parts[0], ignoreCase: false) && Matches(parts[1..], pattern[1..]);
     }
 
     /// <summary>The extension of a file's name in small letters, without a .gz behind it.</summary>

@@ -5,6 +5,13 @@ namespace MLNetLora.Text;
 /// <summary>Reads the rows of the formats that data sets come in.</summary>
 internal static class DatasetRows
 {
+    /// <summary>The names of the fields that rows have, in all formats.</summary>
+    public static readonly HashSet<string> Fields = new(StringComparer.OrdinalIgnoreCase)
+    {
+        "instruction", "input", "output", "system", "history", "messages", "conversations", "conversation",
+        "prompt", "completion", "response", "text", "tools", "functions",
+    };
+
     private static readonly string[] Completions = ["completion", "response"];
     private static readonly string[] Conversations = ["conversations", "conversation"];
 
