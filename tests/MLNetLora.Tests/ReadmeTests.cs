@@ -1,10 +1,9 @@
-using System.Globalization;
 using System.Text.RegularExpressions;
 using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Tests;
 
-/// <summary>What the two READMEs say is so: their code compiles and runs, their commands name projects that exist, their test count is the count.</summary>
+/// <summary>What the two READMEs say is so: their code compiles and runs, their commands name projects that exist.</summary>
 public sealed partial class ReadmeTests
 {
     public static TheoryData<string> Readmes => ["README.md", "README.zh-CN.md"];
@@ -40,16 +39,6 @@ public sealed partial class ReadmeTests
         Assert.Contains("\ndotnet test -c Release\n", Read(name), StringComparison.Ordinal);
     }
 
-    [Theory]
-    [MemberData(nameof(Readmes))]
-    public void The_test_count_is_the_count(string name)
-    {
-        int count = Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests"), "*.cs", SearchOption.AllDirectories)
-            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
-            .Sum(file => TestAttribute().Count(File.ReadAllText(file)));
-        Assert.Equal(count.ToString(CultureInfo.InvariantCulture), TestCount().Match(Read(name)).Groups[1].Value);
-    }
-
     private static string Read(string name) => File.ReadAllText(Path.Combine(Repository.Root, name)).ReplaceLineEndings("\n");
 
     // The Chinese README has Chinese comments.
@@ -66,10 +55,4 @@ public sealed partial class ReadmeTests
 
     [GeneratedRegex(@"--project ([\w./-]+)")]
     private static partial Regex Project();
-
-    [GeneratedRegex(@"^ *\[(Fact|Theory)\b", RegexOptions.Multiline)]
-    private static partial Regex TestAttribute();
-
-    [GeneratedRegex(@"<!-- tests -->(\d+)<!-- /tests -->")]
-    private static partial Regex TestCount();
 }
