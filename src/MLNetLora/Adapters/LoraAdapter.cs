@@ -17,15 +17,17 @@ public sealed class LoraAdapter
     private const string ConfigName = "adapter_config.json";
     private const string WeightsName = "adapter_model.safetensors";
 
+    private readonly LoraOptions _options;
+
     internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors)
     {
-        Options = options;
+        _options = options.Copy();
         BaseModel = baseModel;
         Factors = factors;
     }
 
-    /// <summary>Rank, alpha, targets and the rest.</summary>
-    public LoraOptions Options { get; }
+    /// <summary>Rank, alpha, targets and the rest; a copy at each call.</summary>
+    public LoraOptions Options => _options.Copy();
 
     /// <summary>What base_model_name_or_path says: where the base was when the adapter was made.</summary>
     public string BaseModel { get; }

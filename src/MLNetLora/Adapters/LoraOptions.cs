@@ -1,41 +1,55 @@
 namespace MLNetLora.Adapters;
 
 /// <summary>The shape of a LoRA adapter. The names in brackets are PEFT's, in adapter_config.json.</summary>
-public sealed record LoraOptions
+public sealed class LoraOptions
 {
-    /// <summary>Rank of the factors [r]. Default 64.</summary>
-    public int Rank { get; init; } = 64;
+    // Named, because the short overload of the trainer has them as default arguments.
+    internal const int DefaultRank = 64;
+    internal const double DefaultAlpha = 16;
+    internal const double DefaultDropout = 0.05;
+
+    // Qwen's widest layer has an input or output of 8,192: a factor of more rows than that could be written with fewer. Twice as many leave room.
+    private const int MaximumRank = 16_384;
+
+    /// <summary>Rank of the factors [r], up to 16,384. Default 64.</summary>
+    public int Rank { get; set; } = DefaultRank;
 
     /// <summary>Numerator of the scaling [lora_alpha]: alpha/r, or alpha/√r with <see cref="UseRsLora"/>. Default 16.</summary>
-    public double Alpha { get; init; } = 16;
+    public double Alpha { get; set; } = DefaultAlpha;
 
     /// <summary>Probability with which an input of the adapter is dropped in training [lora_dropout]; kept ones are scaled by 1/(1−p). Default 0.05.</summary>
-    public double Dropout { get; init; } = 0.05;
+    public double Dropout { get; set; } = DefaultDropout;
 
     /// <summary>Rank-stabilised scaling alpha/√r [use_rslora] (Kalajdzievski 2023, arXiv:2312.03732). Default false.</summary>
-    public bool UseRsLora { get; init; }
+    public bool UseRsLora { get; set; }
 
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj.</summary>
-    public TargetModules TargetModules { get; init; } = ["q_proj", "v_proj"];
+    public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
     /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) means all. Not with a regular expression in <see cref="TargetModules"/>.</summary>
-    public IReadOnlyList<int>? LayersToTransform { get; init; }
+    public IReadOnlyList<int>? LayersToTransform { get; set; }
 
     /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression that the end of the module name must match. Order counts: the first match wins.</summary>
-    public IReadOnlyDictionary<string, int> RankPattern { get; init; } = new Dictionary<string, int>();
+    public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
 
     /// <summary>Other alphas for some modules [alpha_pattern]; keys as in <see cref="RankPattern"/>.</summary>
-    public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
+    public IReadOnlyDictionary<string, double> AlphaPattern { get; set; } = new Dictionary<string, double>();
 
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public void Validate()
     {
-        Require(Rank >= 1, nameof(Rank), Rank, "at least 1");
-        Require(double.IsFinite(Alpha) && Alpha > 0, nameof(Alpha), Alpha, "a positive number");
-        Require(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
-        Require(RankPattern.Values.All(rank => rank >= 1), nameof(RankPattern), string.Join(", ", RankPattern), "ranks of at least 1");
-        Require(AlphaPattern.Values.All(alpha => double.IsFinite(alpha) && alpha > 0), nameof(AlphaPattern), string.Join(", ", AlphaPattern), "positive numbers");
-        Require(LayersToTransform is null || TargetModules.Pattern is null || TargetModules.IsAllLinear, nameof(LayersToTransform), "set",
+        Require.That(Rank >= 1, nameof(Rank), Rank, "at least 1");
+        Require.That(Rank <= MaximumRank, nameof(Rank), Rank, Within);
+        Require.That(double.IsFinite(Alpha) && Alpha > 0, nameof(Alpha), Alpha, "a positive number");
+        Require.That(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
+        Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
+        Require.That(RankPattern is not null, nameof(RankPattern), null, "given; empty stands for no other ranks");
+        Require.That(AlphaPattern is not null, nameof(AlphaPattern), null, "given; empty stands for no other alphas");
+        Require.That(RankPattern!.Values.All(rank => rank >= 1), nameof(RankPattern), string.Join(", ", RankPattern), "ranks of at least 1");
+        Require.That(RankPattern.Values.All(rank => rank <= MaximumRank), nameof(RankPattern), string.Join(", ", RankPattern), Within);
+        Require.That(AlphaPattern!.Values.All(alpha => double.IsFinite(alpha) && alpha > 0), nameof(AlphaPattern), string.Join(", ", AlphaPattern), "positive numbers");
+        bool isExpression = TargetModules!.Pattern is not null && !TargetModules.IsAllLinear;
+        Require.That(LayersToTransform is null || !isExpression, nameof(LayersToTransform), "set",
             "null when TargetModules is a regular expression; say the layers in the expression");
         if (TargetModules.Pattern is null && !TargetModules.Any())
         {
@@ -43,11 +57,23 @@ public sealed record LoraOptions
         }
     }
 
-    private static void Require(bool holds, string option, object value, string allowed)
+    /// <summary>A copy that later changes of this object, or of its lists, do not reach.</summary>
+    internal LoraOptions Copy()
     {
-        if (!holds)
-        {
-            throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
-        }
+        LoraOptions copy = (LoraOptions)MemberwiseClone();
+        copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
+        copy.RankPattern = new Dictionary<string, int>(RankPattern);
+        copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
+        return copy;
     }
+
+    /// <summary>A copy with something changed.</summary>
+    internal LoraOptions With(Action<LoraOptions> change)
+    {
+        LoraOptions copy = Copy();
+        change(copy);
+        return copy;
+    }
+
+    private static string Within => FormattableString.Invariant($"at most {MaximumRank}, which is more than the inputs or outputs of any layer");
 }

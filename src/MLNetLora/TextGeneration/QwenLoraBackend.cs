@@ -27,7 +27,7 @@ internal sealed class QwenLoraBackend : ITextGenerationBackend
         request.Notice(preflight.ToString());
 
         // As PEFT does, the adapter names its base the way the user does: a hub id means the same on every machine, the folder of its snapshot does not.
-        LoraAdapter fresh = LoraAdapter.Create(request.Lora, checkpoint, request.Training.Seed);
+        LoraAdapter fresh = LoraAdapter.Create(request.Lora, checkpoint, request.Training.SeedOrDefault);
         LoraAdapter initial = new(fresh.Options, request.BaseName, fresh.Factors) { Prompt = request.Prompt.Settings };
         request.Notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, request.Lora, rows, request.Training, validation, progress, initial, cancellationToken);

@@ -10,8 +10,12 @@ namespace MLNetLora.TextGeneration;
 public sealed partial class QwenLoraTrainer
 {
     /// <summary>Everything that can be said about a fine-tuning run. Only <see cref="ModelPath"/> has no default.</summary>
-    public sealed class Options
+    /// <remarks>How it is trained is inherited from <see cref="TrainingOptions"/>; the shape of the adapter is that of <see cref="LoraOptions"/>.</remarks>
+    public sealed class Options : TrainingOptions
     {
+        // Named, because the short overload of the trainer has it as a default argument.
+        internal const int DefaultMaximumSequenceLength = 512;
+
         /// <summary>
         /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
         /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing is downloaded.
@@ -19,100 +23,63 @@ public sealed partial class QwenLoraTrainer
         public string ModelPath { get; set; } = "";
 
         /// <inheritdoc cref="LoraOptions.Rank"/>
-        public int Rank { get; set; } = 64;
+        public int Rank
+        {
+            get => Lora.Rank;
+            set => Lora.Rank = value;
+        }
 
         /// <inheritdoc cref="LoraOptions.Alpha"/>
-        public double Alpha { get; set; } = 16;
+        public double Alpha
+        {
+            get => Lora.Alpha;
+            set => Lora.Alpha = AsWritten(value);
+        }
 
         /// <inheritdoc cref="LoraOptions.Dropout"/>
-        public double Dropout { get; set; } = 0.05;
+        public double Dropout
+        {
+            get => Lora.Dropout;
+            set => Lora.Dropout = AsWritten(value);
+        }
 
         /// <inheritdoc cref="LoraOptions.TargetModules"/>
-        public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
+        public TargetModules TargetModules
+        {
+            get => Lora.TargetModules;
+            set => Lora.TargetModules = value;
+        }
 
         /// <inheritdoc cref="LoraOptions.UseRsLora"/>
-        public bool UseRsLora { get; set; }
+        public bool UseRsLora
+        {
+            get => Lora.UseRsLora;
+            set => Lora.UseRsLora = value;
+        }
 
         /// <inheritdoc cref="LoraOptions.LayersToTransform"/>
-        public IReadOnlyList<int>? LayersToTransform { get; set; }
+        public IReadOnlyList<int>? LayersToTransform
+        {
+            get => Lora.LayersToTransform;
+            set => Lora.LayersToTransform = value;
+        }
 
         /// <inheritdoc cref="LoraOptions.RankPattern"/>
-        public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
+        public IReadOnlyDictionary<string, int> RankPattern
+        {
+            get => Lora.RankPattern;
+            set => Lora.RankPattern = value;
+        }
 
         /// <inheritdoc cref="LoraOptions.AlphaPattern"/>
-        public IReadOnlyDictionary<string, double> AlphaPattern { get; set; } = new Dictionary<string, double>();
-
-        /// <inheritdoc cref="TrainingOptions.BatchSize"/>
-        public int BatchSize { get; set; } = 1;
-
-        /// <inheritdoc cref="TrainingOptions.GradientAccumulationSteps"/>
-        public int GradientAccumulationSteps { get; set; } = 8;
-
-        /// <inheritdoc cref="TrainingOptions.LearningRate"/>
-        public double LearningRate { get; set; } = 2e-4;
-
-        /// <inheritdoc cref="TrainingOptions.NumberOfEpochs"/>
-        public int NumberOfEpochs { get; set; } = 3;
-
-        /// <inheritdoc cref="TrainingOptions.MaximumSteps"/>
-        public int? MaximumSteps { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.Schedule"/>
-        public LearningRateSchedule Schedule { get; set; } = LearningRateSchedule.Linear;
-
-        /// <inheritdoc cref="TrainingOptions.WarmupSteps"/>
-        public int WarmupSteps { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.WarmupRatio"/>
-        public double WarmupRatio { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.WeightDecay"/>
-        public double WeightDecay { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.AdamBeta1"/>
-        public double AdamBeta1 { get; set; } = 0.9;
-
-        /// <inheritdoc cref="TrainingOptions.AdamBeta2"/>
-        public double AdamBeta2 { get; set; } = 0.999;
-
-        /// <inheritdoc cref="TrainingOptions.AdamEpsilon"/>
-        public double AdamEpsilon { get; set; } = 1e-8;
-
-        /// <inheritdoc cref="TrainingOptions.MaximumGradientNorm"/>
-        public double MaximumGradientNorm { get; set; } = 1.0;
-
-        /// <summary>
-        /// Seed of the shuffling, the dropout masks and the initial LoRA factors. Null (default) takes the seed of the MLContext; where that has none either,
-        /// each trainer draws one and logs it.
-        /// </summary>
-        public int? Seed { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.Shuffle"/>
-        public bool Shuffle { get; set; } = true;
-
-        /// <inheritdoc cref="TrainingOptions.GroupByLength"/>
-        public bool GroupByLength { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.PackingLength"/>
-        public int PackingLength { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.ActivationCheckpointing"/>
-        public bool ActivationCheckpointing { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.Precision"/>
-        public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
-
-        /// <inheritdoc cref="TrainingOptions.PrepackWeights"/>
-        public bool PrepackWeights { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.Threads"/>
-        public int Threads { get; set; }
-
-        /// <inheritdoc cref="TrainingOptions.EvaluationSteps"/>
-        public int EvaluationSteps { get; set; }
+        public IReadOnlyDictionary<string, double> AlphaPattern
+        {
+            get => Lora.AlphaPattern;
+            set => Lora.AlphaPattern = value;
+        }
 
         /// <summary>Most tokens of a training row, prompt and answer together; longer rows are cut off at the end, and reported. Default 512.</summary>
-        public int MaximumSequenceLength { get; set; } = 512;
+        public int MaximumSequenceLength { get; set; } = DefaultMaximumSequenceLength;
 
         /// <summary>Text column with what is asked. Default "Instruction"; may be absent where the data has a conversation or text column.</summary>
         public string InstructionColumnName { get; set; } = ColumnNames.DefaultInstruction;
@@ -166,7 +133,7 @@ public sealed partial class QwenLoraTrainer
         /// <summary>How the transformer generates; saved with the model. Greedy by default.</summary>
         public GenerationOptions Generation { get; set; } = new();
 
-        /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see <see cref="Precision"/>. Default: as the checkpoint has them.</summary>
+        /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them.</summary>
         public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
 
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
@@ -182,28 +149,25 @@ public sealed partial class QwenLoraTrainer
         public CancellationToken CancellationToken { get; set; }
 
         /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
-        public void Validate()
+        public override void Validate()
         {
             if (string.IsNullOrWhiteSpace(ModelPath))
             {
                 throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder or the hub id of a Qwen checkpoint.");
             }
 
-            Require(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
-            Require(TargetModules is not null, nameof(TargetModules), "null", "one or more names, such as q_proj and v_proj");
-            Require(RankPattern is not null, nameof(RankPattern), "null", "given; empty stands for no other ranks");
-            Require(AlphaPattern is not null, nameof(AlphaPattern), "null", "given; empty stands for no other alphas");
-            Require(Enum.IsDefined(LabelScope), nameof(LabelScope), LabelScope, string.Join(" or ", Enum.GetNames<LabelScope>()));
-            Require(Enum.IsDefined(WeightPrecision), nameof(WeightPrecision), WeightPrecision, string.Join(" or ", Enum.GetNames<WeightPrecision>()));
-            Require(Generation is not null, nameof(Generation), "null", "given");
+            Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
+            Require.Defined(LabelScope, nameof(LabelScope));
+            Require.Defined(WeightPrecision, nameof(WeightPrecision));
+            Require.That(Generation is not null, nameof(Generation), null, "given");
             if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
             {
                 throw new OptionException($"{nameof(PromptTemplate)} is \"{PromptTemplate}\"; it must contain {{instruction}}, or every row would ask the same.");
             }
 
             Columns.Validate();
-            ToLoraOptions().Validate();
-            ToTrainingOptions(seed: 0).Validate();
+            Lora.Validate();
+            base.Validate();
             Generation!.Validate();
         }
 
@@ -212,51 +176,13 @@ public sealed partial class QwenLoraTrainer
 
         internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 
-        internal LoraOptions ToLoraOptions() => new()
-        {
-            Rank = Rank,
-            Alpha = AsWritten(Alpha),
-            Dropout = AsWritten(Dropout),
-            TargetModules = TargetModules,
-            UseRsLora = UseRsLora,
-            LayersToTransform = LayersToTransform,
-            RankPattern = RankPattern,
-            AlphaPattern = AlphaPattern,
-        };
+        /// <summary>The object behind the flat options of the adapter.</summary>
+        internal LoraOptions Lora { get; private set; } = new();
 
-        internal TrainingOptions ToTrainingOptions(int seed) => new()
+        internal override Options Copy()
         {
-            BatchSize = BatchSize,
-            GradientAccumulationSteps = GradientAccumulationSteps,
-            LearningRate = LearningRate,
-            NumberOfEpochs = NumberOfEpochs,
-            MaximumSteps = MaximumSteps,
-            Schedule = Schedule,
-            WarmupSteps = WarmupSteps,
-            WarmupRatio = WarmupRatio,
-            WeightDecay = WeightDecay,
-            AdamBeta1 = AdamBeta1,
-            AdamBeta2 = AdamBeta2,
-            AdamEpsilon = AdamEpsilon,
-            MaximumGradientNorm = MaximumGradientNorm,
-            Seed = seed,
-            Shuffle = Shuffle,
-            GroupByLength = GroupByLength,
-            PackingLength = PackingLength,
-            ActivationCheckpointing = ActivationCheckpointing,
-            Precision = Precision,
-            PrepackWeights = PrepackWeights,
-            Threads = Threads,
-            EvaluationSteps = EvaluationSteps,
-        };
-
-        /// <summary>A copy that later changes of the caller's object do not reach.</summary>
-        internal Options Snapshot()
-        {
-            Options copy = (Options)MemberwiseClone();
-            copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
-            copy.RankPattern = new Dictionary<string, int>(RankPattern);
-            copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
+            Options copy = (Options)base.Copy();
+            copy.Lora = Lora.Copy();
             copy.Generation = JsonSerializer.Deserialize<GenerationOptions>(JsonSerializer.SerializeToUtf8Bytes(Generation))!;
             return copy;
         }
@@ -274,14 +200,6 @@ public sealed partial class QwenLoraTrainer
 
             double written = (double)(decimal)(float)value;
             return (float)written == value ? written : value;
-        }
-
-        private static void Require(bool holds, string option, object value, string allowed)
-        {
-            if (!holds)
-            {
-                throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
-            }
         }
     }
 }

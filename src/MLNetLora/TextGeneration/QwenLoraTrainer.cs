@@ -18,15 +18,14 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     private readonly MLContext _context;
     private readonly IHost _host;
     private readonly Options _options;
-    private readonly int _seed;
 
     internal QwenLoraTrainer(MLContext context, Options options)
     {
         options.Validate();
         _context = context;
-        _options = options.Snapshot();
+        _options = options.Copy();
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
-        _seed = _options.Seed ?? MLNetInternals.Seed(context) ?? _host.Rand.Next();
+        _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
     }
 
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
@@ -53,8 +52,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
 
         using IChannel channel = _host.Start("Fit");
-        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_seed}.");
-        TrainingRequest request = new(checkpoint, _options.ModelPath, rows, validationRows, _options.ToLoraOptions(), _options.ToTrainingOptions(_seed), _options.Prompt,
+        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
+        TrainingRequest request = new(checkpoint, _options.ModelPath, rows, validationRows, _options.Lora, _options, _options.Prompt,
             message => channel.Info(MessageSensitivity.UserData, message));
         (LoraAdapter adapter, TrainingSummary summary) = backend.Train(request, progress => Report(channel, progress), cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)

@@ -1,6 +1,8 @@
 using MLNetLora;
+using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.TextGeneration;
+using MLNetLora.Training;
 
 namespace Microsoft.ML;
 
@@ -68,8 +70,9 @@ public sealed class TextGenerationTrainers
     /// <param name="validationSet">Rows whose loss is measured during training.</param>
     /// <returns>The trainer; nothing is read or trained before <see cref="QwenLoraTrainer.Fit"/>.</returns>
     /// <exception cref="OptionException">An argument makes no sense; the message names it.</exception>
-    public QwenLoraTrainer QwenLora(string modelPath, int rank = 64, double alpha = 16, double dropout = 0.05, int numberOfEpochs = 3, double learningRate = 2e-4,
-        int maximumSequenceLength = 512, string instructionColumnName = ColumnNames.DefaultInstruction, string? inputColumnName = ColumnNames.DefaultInput,
+    public QwenLoraTrainer QwenLora(string modelPath, int rank = LoraOptions.DefaultRank, double alpha = LoraOptions.DefaultAlpha, double dropout = LoraOptions.DefaultDropout,
+        int numberOfEpochs = TrainingOptions.DefaultNumberOfEpochs, double learningRate = TrainingOptions.DefaultLearningRate,
+        int maximumSequenceLength = QwenLoraTrainer.Options.DefaultMaximumSequenceLength, string instructionColumnName = ColumnNames.DefaultInstruction, string? inputColumnName = ColumnNames.DefaultInput,
         string outputColumnName = ColumnNames.DefaultOutput, string answerColumnName = ColumnNames.DefaultAnswer, IDataView? validationSet = null) =>
         QwenLora(new QwenLoraTrainer.Options
         {

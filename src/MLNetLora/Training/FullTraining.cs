@@ -39,7 +39,7 @@ public static class FullTraining
         RowChecks.CheckSizes(rows, config, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4));
-        Initialize(session.Parameters, options.Seed, initial);
+        Initialize(session.Parameters, options.SeedOrDefault, initial);
         try
         {
             return TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);

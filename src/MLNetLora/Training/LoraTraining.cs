@@ -30,8 +30,8 @@ public static class LoraTraining
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
         initial?.RequireFit(checkpoint);
-        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.Seed);
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options with { Dropout = lora.Dropout });
+        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options.With(o => o.Dropout = lora.Dropout));
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
         Prepacking.RequireMemory(checkpoint, options, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
@@ -48,6 +48,6 @@ public static class LoraTraining
             throw;
         }
 
-        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options with { Dropout = lora.Dropout }, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
+        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options.With(o => o.Dropout = lora.Dropout), start.BaseModel, target.Loras).WithPrompt(start.Prompt);
     }
 }

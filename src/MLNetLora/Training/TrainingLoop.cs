@@ -97,7 +97,7 @@ internal static class TrainingLoop
         }
 
         TrainingRow[][] order = [.. sequences];
-        Random random = new(unchecked((options.Seed * 31) + epoch));
+        Random random = new(unchecked((options.SeedOrDefault * 31) + epoch));
         random.Shuffle(order);
         if (!options.GroupByLength)
         {

@@ -14,8 +14,15 @@ public enum LearningRateSchedule
 }
 
 /// <summary>What the training loop does; which tensors it trains is said elsewhere. Defaults are the recipe of the README.</summary>
-public sealed class TrainingOptions
+public class TrainingOptions
 {
+    // Named, because the short overload of the trainer has them as default arguments.
+    internal const double DefaultLearningRate = 2e-4;
+    internal const int DefaultNumberOfEpochs = 3;
+
+    // The runtime starts them all; beyond the number of processors they only take turns.
+    private static readonly int s_maximumThreads = Math.Max(64, Environment.ProcessorCount);
+
     /// <summary>Rows per micro-batch. Default 1. The peers' name: per_device_train_batch_size.</summary>
     public int BatchSize { get; set; } = 1;
 
@@ -23,10 +30,10 @@ public sealed class TrainingOptions
     public int GradientAccumulationSteps { get; set; } = 8;
 
     /// <summary>Peak learning rate. Default 2e-4.</summary>
-    public double LearningRate { get; set; } = 2e-4;
+    public double LearningRate { get; set; } = DefaultLearningRate;
 
     /// <summary>Passes over the rows. Default 3.</summary>
-    public int NumberOfEpochs { get; set; } = 3;
+    public int NumberOfEpochs { get; set; } = DefaultNumberOfEpochs;
 
     /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>.</summary>
     public int? MaximumSteps { get; set; }
@@ -55,28 +62,42 @@ public sealed class TrainingOptions
     /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off.</summary>
     public double MaximumGradientNorm { get; set; } = 1.0;
 
-    /// <summary>Seed of the shuffling, the dropout masks and the initial LoRA factors. Default 42.</summary>
-    public int Seed { get; set; } = 42;
+    /// <summary>
+    /// Seed of the shuffling, the dropout masks and the initial weights. Null (default): a trainer of ML.NET takes the seed of its MLContext, and where that has none either,
+    /// draws one and logs it; without ML.NET it is 42, as in transformers.
+    /// </summary>
+    public int? Seed { get; set; }
 
     /// <summary>Whether the rows are shuffled anew each epoch (by <see cref="Seed"/>). Default true.</summary>
     public bool Shuffle { get; set; } = true;
 
-    /// <summary>Puts rows of like length into the same batch, so that less of it is padding; still shuffled by <see cref="Seed"/> (in groups of 50 windows, as transformers' group_by_length). Default false. Needs <see cref="Shuffle"/>.</summary>
+    /// <summary>
+    /// Puts rows of like length into the same batch, so that less of it is padding; still shuffled by <see cref="Seed"/> (in groups of 50 windows, as transformers' group_by_length).
+    /// Default false. Needs <see cref="Shuffle"/>.
+    /// </summary>
     public bool GroupByLength { get; set; }
 
-    /// <summary>Packs rows into sequences of up to this many tokens, longest first; a sequence then counts as one row of a batch. Packed rows do not see each other. Default 0: no packing.</summary>
+    /// <summary>
+    /// Packs rows into sequences of up to this many tokens, longest first; a sequence then counts as one row of a batch. Packed rows do not see each other.
+    /// Default 0: no packing.
+    /// </summary>
     public int PackingLength { get; set; }
 
-    /// <summary>Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name: gradient_checkpointing.</summary>
+    /// <summary>
+    /// Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name: gradient_checkpointing.
+    /// </summary>
     public bool ActivationCheckpointing { get; set; }
 
-    /// <summary>Numbers of the products with frozen weights. Default 32-bit floats; 8-bit integers are faster and a little less exact. The peers' name: torchao's int8 mixed-precision training.</summary>
+    /// <summary>
+    /// Numbers of the products with frozen weights. Default 32-bit floats; 8-bit integers are faster and a little less exact.
+    /// The peers' name: torchao's int8 mixed-precision training.
+    /// </summary>
     public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
 
     /// <summary>
-    /// Keeps copies of the frozen weights in the order in which the processor multiplies them, as 32-bit floats whatever the checkpoint's type is: faster steps, for seconds at the start and
-    /// private memory of eight bytes per frozen weight (with <see cref="TrainingPrecision.Int8"/> two in the blocks), while loading 16-bit checkpoints twelve. Default false: the checkpoint's
-    /// files are used in place. ONNX Runtime's name: prepacking.
+    /// Keeps copies of the frozen weights in the order in which the processor multiplies them, as 32-bit floats whatever the checkpoint's type is: faster steps, for seconds at the
+    /// start and private memory of eight bytes per frozen weight (with <see cref="TrainingPrecision.Int8"/> two in the blocks), while loading 16-bit checkpoints twelve.
+    /// Default false: the checkpoint's files are used in place. ONNX Runtime's name: prepacking.
     /// </summary>
     public bool PrepackWeights { get; set; }
 
@@ -87,33 +108,32 @@ public sealed class TrainingOptions
     public int EvaluationSteps { get; set; }
 
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
-    public void Validate()
+    public virtual void Validate()
     {
-        Require(BatchSize >= 1, nameof(BatchSize), BatchSize, "at least 1");
-        Require(GradientAccumulationSteps >= 1, nameof(GradientAccumulationSteps), GradientAccumulationSteps, "at least 1");
-        Require(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "a positive number, such as 2e-4");
-        Require(NumberOfEpochs >= 1, nameof(NumberOfEpochs), NumberOfEpochs, "at least 1");
-        Require(MaximumSteps is null or >= 1, nameof(MaximumSteps), MaximumSteps ?? 0, "at least 1, or null");
-        Require(Enum.IsDefined(Schedule), nameof(Schedule), Schedule, "Linear, Cosine or Constant");
-        Require(WarmupSteps >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
-        Require(WarmupRatio is >= 0 and <= 1, nameof(WarmupRatio), WarmupRatio, "between 0 and 1");
-        Require(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
-        Require(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
-        Require(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
-        Require(AdamEpsilon > 0, nameof(AdamEpsilon), AdamEpsilon, "a positive number");
-        Require(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
-        Require(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
-        Require(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
-        Require(Enum.IsDefined(Precision), nameof(Precision), Precision, string.Join(" or ", Enum.GetNames<TrainingPrecision>()));
-        Require(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
-        Require(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
+        Require.That(BatchSize >= 1, nameof(BatchSize), BatchSize, "at least 1");
+        Require.That(GradientAccumulationSteps >= 1, nameof(GradientAccumulationSteps), GradientAccumulationSteps, "at least 1");
+        Require.That(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "a positive number, such as 2e-4");
+        Require.That(NumberOfEpochs >= 1, nameof(NumberOfEpochs), NumberOfEpochs, "at least 1");
+        Require.That(MaximumSteps is null or >= 1, nameof(MaximumSteps), MaximumSteps ?? 0, "at least 1, or null");
+        Require.Defined(Schedule, nameof(Schedule));
+        Require.That(WarmupSteps >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
+        Require.That(WarmupRatio is >= 0 and <= 1, nameof(WarmupRatio), WarmupRatio, "between 0 and 1");
+        Require.That(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
+        Require.That(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
+        Require.That(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
+        Require.That(AdamEpsilon > 0, nameof(AdamEpsilon), AdamEpsilon, "a positive number");
+        Require.That(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
+        Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
+        Require.That(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
+        Require.Defined(Precision, nameof(Precision));
+        Require.That(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
+        Require.That(Threads <= s_maximumThreads, nameof(Threads), Threads, FormattableString.Invariant($"at most {s_maximumThreads} on this machine"));
+        Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
 
-    private static void Require(bool holds, string option, object value, string allowed)
-    {
-        if (!holds)
-        {
-            throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
-        }
-    }
+    /// <summary>The seed where nothing above the training loop has chosen one.</summary>
+    internal int SeedOrDefault => Seed ?? 42;
+
+    /// <summary>A copy that later changes of this object do not reach.</summary>
+    internal virtual TrainingOptions Copy() => (TrainingOptions)MemberwiseClone();
 }

@@ -37,7 +37,7 @@ internal sealed class TrainingSession : IDisposable
         _options = options;
         Plan = plan;
         _inputs = new GraphInputs(target.Config);
-        _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.Seed) : null;
+        _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
         Parameters = new ParameterSet(target.Trainables);
         GraphBuilder graph = new("training");
         ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);

@@ -61,8 +61,8 @@ public sealed class LoraAdapterTests : IDisposable
         };
         LoraAdapter adapter = LoraAdapter.Create(options, _base, 1);
         Assert.Equal([("model.layers.1.self_attn.q_proj", 2, 1.5), ("model.layers.1.self_attn.v_proj", 4, 4.0)], adapter.Factors.Select(f => (f.Module.Module.Name, f.Module.Rank, f.Module.Scaling)));
-        Assert.Equal(16 / Math.Sqrt(4), LoraAdapter.Create(options with { UseRsLora = true }, _base, 1).Factors[1].Module.Scaling);
-        Assert.Contains("the layer 2; this model has the layers 0 to 1", Refused(options with { LayersToTransform = [2] }), StringComparison.Ordinal);
+        Assert.Equal(16 / Math.Sqrt(4), LoraAdapter.Create(options.With(o => o.UseRsLora = true), _base, 1).Factors[1].Module.Scaling);
+        Assert.Contains("the layer 2; this model has the layers 0 to 1", Refused(options.With(o => o.LayersToTransform = [2])), StringComparison.Ordinal);
     }
 
     [Fact]

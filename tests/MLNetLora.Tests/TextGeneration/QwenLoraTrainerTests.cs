@@ -113,7 +113,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         {
             using Workbench bench = new(seed: ofContext);
             using QwenLoraTransformer model = bench.Fit(options => options.Seed = ofOptions);
-            return bench.Backend.Requests[0].Training.Seed;
+            return bench.Backend.Requests[0].Training.Seed!.Value;
         }
 
         Assert.Equal(5, Seed(ofContext: 42, ofOptions: 5));
@@ -192,6 +192,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Refused("WeightPrecision is 7; it must be Checkpoint or Int8 or Int4", options => options.WeightPrecision = (WeightPrecision)7);
         Refused("ModelPath is empty", options => options.ModelPath = "");
         Refused("Rank is 0; it must be at least 1", options => options.Rank = 0);
+        Refused("Rank is 100000; it must be at most 16384", options => options.Rank = 100_000);
+        Refused("Threads is 1000; it must be at most", options => options.Threads = 1_000);
         Refused("Dropout is 1; it must be at least 0 and below 1", options => options.Dropout = 1);
         Refused("TargetModules is empty", options => options.TargetModules = []);
         Refused("PromptTemplate is \"Answer:\"; it must contain {instruction}", options => options.PromptTemplate = "Answer:");
@@ -209,33 +211,28 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
-    public void Every_option_of_training_and_of_LoRA_is_offered_flat_with_the_same_default_and_handed_on()
+    public void Every_option_of_training_is_inherited_and_every_option_of_LoRA_is_offered_flat()
     {
-        Flat(new TrainingOptions(), options => options.ToTrainingOptions(seed: 42));
-        Flat(new LoraOptions(), options => options.ToLoraOptions());
-
-        static void Flat(object defaults, Func<QwenLoraTrainer.Options, object> handedOn)
+        Assert.IsAssignableFrom<TrainingOptions>(new QwenLoraTrainer.Options());
+        foreach (PropertyInfo property in typeof(LoraOptions).GetProperties())
         {
-            foreach (PropertyInfo property in defaults.GetType().GetProperties().Where(property => property.Name != nameof(TrainingOptions.Seed)))
-            {
-                PropertyInfo flat = typeof(QwenLoraTrainer.Options).GetProperty(property.Name)!;
-                QwenLoraTrainer.Options options = new();
-                Assert.Equal(property.GetValue(defaults), flat.GetValue(options));
+            PropertyInfo flat = typeof(QwenLoraTrainer.Options).GetProperty(property.Name)!;
+            QwenLoraTrainer.Options options = new();
+            Assert.Equal(property.GetValue(new LoraOptions()), flat.GetValue(options));
 
-                object other = property.GetValue(defaults) switch
-                {
-                    bool value => !value,
-                    double => 0.125,
-                    Enum value => Enum.ToObject(value.GetType(), 1),
-                    TargetModules => TargetModules.FromString("all-linear"),
-                    IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
-                    IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
-                    null when property.PropertyType == typeof(IReadOnlyList<int>) => new List<int> { 1 },
-                    _ => 77,
-                };
-                flat.SetValue(options, other);
-                Assert.Equal(other, property.GetValue(handedOn(options)));
-            }
+            object other = property.GetValue(options.Lora) switch
+            {
+                bool value => !value,
+                double => 0.125,
+                TargetModules => TargetModules.FromString("all-linear"),
+                IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
+                IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
+                null => new List<int> { 1 },
+                _ => 77,
+            };
+            flat.SetValue(options, other);
+            Assert.Equal(other, property.GetValue(options.Lora));
+            Assert.Equal(other, flat.GetValue(options));
         }
     }
 
@@ -257,7 +254,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
     [InlineData(1e300, 1e300)]
     [InlineData(1.1754943508222875e-38, 1.1754943508222875e-38)]
     public void A_number_that_is_more_than_a_short_literal_stays_what_it_is(double given, double handedOn) =>
-        Assert.Equal(handedOn, new QwenLoraTrainer.Options { Alpha = given }.ToLoraOptions().Alpha);
+        Assert.Equal(handedOn, new QwenLoraTrainer.Options { Alpha = given }.Lora.Alpha);
 
     [Fact]
     public void A_checkpoint_that_cannot_be_used_is_told_before_anything_is_trained()

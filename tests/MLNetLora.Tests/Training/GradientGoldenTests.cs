@@ -46,7 +46,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                 report.Equal($"{name} parameter counts", [adapter.ParameterCount, adapter.ParameterCount + checkpoint.ParameterCount],
                     [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
 
-                TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options with { Dropout = 0 });
+                TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options.With(o => o.Dropout = 0));
                 using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, PrepackWeights = prepacked }, plan);
                 LoraParameters.Load(session.Parameters, adapter);
                 GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));

@@ -1,0 +1,24 @@
+namespace MLNetLora;
+
+/// <summary>The one sentence in which options are refused: which option, what it is, what it must be.</summary>
+internal static class Require
+{
+    /// <summary>Throws where an option does not hold.</summary>
+    /// <param name="holds">Whether the value is allowed.</param>
+    /// <param name="option">Name of the option.</param>
+    /// <param name="value">Its value.</param>
+    /// <param name="allowed">What it must be, to go on after "it must be".</param>
+    /// <exception cref="OptionException">It does not hold.</exception>
+    public static void That(bool holds, string option, object? value, string allowed)
+    {
+        if (!holds)
+        {
+            throw new OptionException(FormattableString.Invariant($"{option} is {value ?? "null"}; it must be {allowed}."));
+        }
+    }
+
+    /// <summary>Throws where the value of an enumeration is none of its names.</summary>
+    /// <exception cref="OptionException">It is none of them.</exception>
+    public static void Defined<T>(T value, string option)
+        where T : struct, Enum => That(Enum.IsDefined(value), option, value, string.Join(" or ", Enum.GetNames<T>()));
+}
