@@ -13,8 +13,5 @@ internal sealed class ContextSettings
     /// <summary>Folders and hub ids where base checkpoints of loaded models are looked for first; replaced as a whole, so that readers need no lock.</summary>
     public IReadOnlyList<string> BaseFolders { get; set; } = [];
 
-    /// <summary>What trains and generates.</summary>
-    public ITextGenerationBackend Backend { get; set; } = new QwenLoraBackend();
-
     public static ContextSettings Of(IHostEnvironment environment) => s_settings.GetOrCreateValue(environment.ComponentCatalog);
 }

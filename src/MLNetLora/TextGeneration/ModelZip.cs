@@ -16,7 +16,24 @@ namespace MLNetLora.TextGeneration;
 /// <param name="Prompt">How rows become prompts.</param>
 /// <param name="Generation">How answers are generated.</param>
 /// <param name="Precision">How the base's weights are held while answers are generated.</param>
-internal sealed record QwenLoraModel(LoraAdapter Adapter, BaseModelRecord BaseModel, string BaseFolder, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation, WeightPrecision Precision);
+internal sealed record QwenLoraModel(
+    LoraAdapter Adapter,
+    BaseModelRecord BaseModel,
+    string BaseFolder,
+    ColumnNames Columns,
+    PromptOptions Prompt,
+    GenerationOptions Generation,
+    WeightPrecision Precision)
+{
+    /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
+    public TextGenerator Open() => new(
+        Checkpoint.Open(BaseFolder),
+        Adapter,
+        Prompt.SystemPrompt,
+        Prompt.PromptTemplate,
+        enableThinking: Prompt.EnableThinking,
+        precision: Precision);
+}
 
 /// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>
 internal static class ModelZip
@@ -63,7 +80,9 @@ internal static class ModelZip
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
         }
 
-        return new QwenLoraTransformer(settings.Backend, new QwenLoraModel(adapter, record.Base with { AbsolutePath = baseFolder }, baseFolder, record.Columns, record.Prompt, record.Generation, record.WeightPrecision), summary: null);
+        BaseModelRecord baseModel = record.Base with { AbsolutePath = baseFolder };
+        QwenLoraModel model = new(adapter, baseModel, baseFolder, record.Columns, record.Prompt, record.Generation, record.WeightPrecision);
+        return new QwenLoraTransformer(model, summary: null);
     }
 
     private static ModelRecord ReadRecord(byte[] json)

@@ -15,14 +15,12 @@ namespace MLNetLora.TextGeneration;
 /// </remarks>
 public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 {
-    private readonly MLContext _context;
     private readonly IHost _host;
     private readonly Options _options;
 
     internal QwenLoraTrainer(MLContext context, Options options)
     {
         options.Validate();
-        _context = context;
         _options = options.Copy();
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
         _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
@@ -47,22 +45,28 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         // Everything that can be wrong with the input is found before the first step.
         IEnumerable<TextRow> rows = TrainingRows.Read(input, columns, "training", cancellationToken);
         IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation ? TrainingRows.Read(validation, columns, "validation", cancellationToken) : null;
-        ITextGenerationBackend backend = ContextSettings.Of(_context).Backend;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
 
         using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
-        TrainingRequest request = new(checkpoint, _options.ModelPath, rows, validationRows, _options.Lora, _options, _options.Prompt,
-            message => channel.Info(MessageSensitivity.UserData, message));
-        (LoraAdapter adapter, TrainingSummary summary) = backend.Train(request, progress => Report(channel, progress), cancellationToken);
+        (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, _options.Prompt).Train(
+            rows,
+            validationRows,
+            _options.ModelPath,
+            _options.Lora,
+            _options,
+            progress => Report(channel, progress),
+            message => channel.Info(MessageSensitivity.UserData, message),
+            cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)
         {
             throw new OperationCanceledException("The training was cancelled before its first optimizer step.", cancellationToken);
         }
 
         ReportEnd(channel, summary);
-        return new QwenLoraTransformer(backend, new QwenLoraModel(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision), summary);
+        QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision);
+        return new QwenLoraTransformer(model, summary);
     }
 
     /// <summary>Looks at what would be trained on, without training: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model will see them.</summary>
@@ -76,10 +80,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         ArgumentNullException.ThrowIfNull(input);
         IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", _options.CancellationToken);
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
-        QwenTokenizer tokenizer = QwenTokenizer.Load(checkpoint.Folder);
-        Preflight preflight = QwenLoraBackend.NewPreflight(checkpoint, tokenizer);
-        new RowTokenizer(new RowFormatter(tokenizer, checkpoint.Folder, _options.Prompt.Settings), _options.Prompt, _options.Threads).Tokenize(rows, "training", preflight);
-        return preflight;
+        return new FineTuning(checkpoint, _options.Prompt).Inspect(rows, _options.Threads);
     }
 
     /// <summary>Checks the columns of a pipeline that is not fitted yet, and adds the answer column to them.</summary>
@@ -119,7 +120,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     }
 
     // Hours may pass 24; TimeSpan's own format would wrap them.
-    private static string Clock(TimeSpan time) => FormattableString.Invariant($"{(int)time.TotalHours:D2}:{time.Minutes:D2}:{time.Seconds:D2}");
+    internal static string Clock(TimeSpan time) => FormattableString.Invariant($"{(int)time.TotalHours:D2}:{time.Minutes:D2}:{time.Seconds:D2}");
 
     // The overload without arguments takes the text as it is; the one with arguments would read braces in a path as a format. Paths are user data.
     private static void Info(IChannel channel, FormattableString message) => channel.Info(MessageSensitivity.UserData, FormattableString.Invariant(message));

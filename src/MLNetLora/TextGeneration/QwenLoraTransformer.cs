@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -16,15 +17,19 @@ namespace MLNetLora.TextGeneration;
 /// </remarks>
 public sealed class QwenLoraTransformer : ITransformer, IDisposable
 {
-    private readonly ITextGenerationBackend _backend;
     private readonly QwenLoraModel _model;
-    private readonly SharedEngine _engine;
+    private readonly SharedGenerator _generator;
+    private int _disposed;
 
-    internal QwenLoraTransformer(ITextGenerationBackend backend, QwenLoraModel model, TrainingSummary? summary)
+    internal QwenLoraTransformer(QwenLoraModel model, TrainingSummary? summary)
+        : this(model, summary, new SharedGenerator(model.Open))
     {
-        _backend = backend;
+    }
+
+    private QwenLoraTransformer(QwenLoraModel model, TrainingSummary? summary, SharedGenerator generator)
+    {
         _model = model;
-        _engine = new SharedEngine(() => backend.Open(model.BaseFolder, model.Adapter, model.Prompt, model.Generation, model.Precision));
+        _generator = generator;
         TrainingSummary = summary;
     }
 
@@ -37,7 +42,10 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     /// <summary>Full path of the base checkpoint's folder.</summary>
     public string BaseFolder => _model.BaseFolder;
 
-    /// <summary>The columns that this transformer reads where rows are plain instructions (system message, history and conversation may stand beside them), for <c>ml.Model.Save(model, model.InputSchema, path)</c> where no view of the rows is at hand.</summary>
+    /// <summary>
+    /// The columns that this transformer reads where rows are plain instructions (system message, history and conversation may stand beside them), for
+    /// <c>ml.Model.Save(model, model.InputSchema, path)</c> where no view of the rows is at hand.
+    /// </summary>
     public DataViewSchema InputSchema
     {
         get
@@ -57,6 +65,11 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
 
     internal ColumnNames Columns => _model.Columns;
 
+    internal QwenLoraModel Model => _model;
+
+    /// <summary>Whether the sessions are there.</summary>
+    internal bool IsOpen => _generator.IsOpen;
+
     internal int BatchSize => _model.Generation.BatchSize;
 
     /// <summary>The input's columns and one text column for the answer, which hides a column of the same name.</summary>
@@ -71,7 +84,7 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     public IDataView Transform(IDataView input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        _engine.ThrowIfDisposed();
+        ThrowIfDisposed();
         return new AnswerView(this, input);
     }
 
@@ -81,7 +94,7 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public IRowToRowMapper GetRowToRowMapper(DataViewSchema inputSchema)
     {
-        _engine.ThrowIfDisposed();
+        ThrowIfDisposed();
         return new AnswerRowMapper(this, inputSchema);
     }
 
@@ -113,14 +126,26 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     public void MergeAndSave(string folder)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
-        _engine.ThrowIfDisposed();
-        _backend.MergeAndSave(_model.BaseFolder, _model.Adapter, folder);
+        ThrowIfDisposed();
+        Merge.Save(Checkpoint.Open(_model.BaseFolder), _model.Adapter, folder);
     }
 
     /// <summary>Frees the sessions; a call under way on another thread is finished first. Every later one throws an <see cref="ObjectDisposedException"/>, saving excepted.</summary>
-    public void Dispose() => _engine.Dispose();
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            _generator.Release();
+        }
+    }
 
     void ICanSaveModel.Save(ModelSaveContext ctx) => MLNetInternals.Save(ctx, ModelZip.Parts(_model));
 
-    internal IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken) => _engine.Generate(rows, cancellationToken);
+    internal IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken)
+    {
+        ThrowIfDisposed();
+        return [.. _generator.Open().Generate(rows, _model.Generation, onText: null, cancellationToken).Select(answer => answer.Text)];
+    }
+
+    private void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
 }

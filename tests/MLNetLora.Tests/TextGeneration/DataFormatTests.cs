@@ -51,8 +51,7 @@ public sealed class DataFormatTests : IDisposable
         foreach (IDataView view in (IDataView[])[_bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("?.*")), _bench.Context.Data.LoadFromInstructionFile([_bench.PathOf("1.json"), _bench.PathOf("2.jsonl"), _bench.PathOf("*.txt")])])
         {
             Assert.Equal(["Instruction", "Input", "Output", "Conversation", "Text"], view.Schema.Select(column => column.Name));
-            using QwenLoraTransformer model = _bench.Trainer().Fit(view);
-            Assert.Equal(["instruction q", "conversation b", "document one", "document two"], _bench.Backend.Requests[^1].Rows.Select(row =>
+            Assert.Equal(["instruction q", "conversation b", "document one", "document two"], Read(view, _bench.TrainerOptions()).Select(row =>
                 row.Instruction is { } instruction ? $"instruction {instruction.Instruction}" : row.Document is { } document ? $"document {document}" : $"conversation {row.Conversation!.Messages[^1].Content}"));
         }
 
@@ -91,8 +90,11 @@ public sealed class DataFormatTests : IDisposable
             new { Q = "q", A = "a", S = "s", H = "[[\"x\",\"y\"]]", C = "", D = "" }, new { Q = "", A = "", S = "", H = "", C = """[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]""", D = "" }, new { Q = "", A = "", S = "", H = "", C = "", D = "doc" }]);
         void Named(QwenLoraTrainer.Options options) =>
             (options.InstructionColumnName, options.OutputColumnName, options.SystemColumnName, options.HistoryColumnName, options.ConversationColumnName, options.TextColumnName) = ("Q", "A", "S", "H", "C", "D");
+        QwenLoraTrainer.Options named = _bench.TrainerOptions();
+        Named(named);
+        TextRow[] rows = Read(view, named);
         using QwenLoraTransformer model = _bench.Trainer(Named).Fit(view);
-        TextRow[] rows = [.. _bench.Backend.Requests[^1].Rows];
+        Assert.Equal(9, model.TrainingSummary!.Steps[^1].TotalSteps * rows.Length);
         Assert.Equal(("q", "a", "s"), (rows[0].Instruction!.Instruction, rows[0].Instruction!.Output, rows[0].Instruction!.System));
         Assert.Equal([new InstructionTurn("x", "y")], rows[0].Instruction!.History!);
         Assert.Equal(["c", "d"], rows[1].Conversation!.Messages.Select(message => message.Content));
@@ -107,30 +109,32 @@ public sealed class DataFormatTests : IDisposable
 
         // A default name that is given to something else, or that is of another type, is not read.
         IDataView texts = _bench.Context.Data.LoadFromEnumerable([new { Text = "q", Output = "a", System = 3f, History = "[]" }]);
-        using QwenLoraTransformer other = _bench.Trainer(options => (options.InstructionColumnName, options.HistoryColumnName) = ("Text", null)).Fit(texts);
-        Assert.Equal(new InstructionRow("q", "a"), Assert.Single(_bench.Backend.Requests[^1].Rows).Instruction);
+        QwenLoraTrainer.Options other = _bench.TrainerOptions();
+        (other.InstructionColumnName, other.HistoryColumnName) = ("Text", null);
+        Assert.Equal(new InstructionRow("q", "a"), Assert.Single(Read(texts, other)).Instruction);
         Assert.Contains("Two of the column names are 'Input'", Assert.Throws<OptionException>(() => _bench.Trainer(options => options.SystemColumnName = "Input")).Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void What_is_asked_has_the_columns_of_what_was_trained_without_its_answers()
     {
-        List<TextRow> asked = [];
-        _bench.Backend.OnRows = asked.AddRange;
-        using QwenLoraTransformer model = _bench.Fit();
+        using QwenLoraTransformer model = _bench.Model();
         IDataView view = _bench.Context.Data.LoadFromEnumerable([
             new { Instruction = "q", System = "s", History = "[[\"x\",\"y\"]]", Conversation = "" },
             new { Instruction = "", System = "", History = "", Conversation = """{"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"},{"role":"tool","content":"e"},{"role":"assistant","content":"f"},{"role":"assistant","content":"g"}],"tools":[{"name":"t"}]}""" }]);
         IDataView answers = model.Transform(view);
-        Assert.Equal(["Q|", "CDE"], answers.GetColumn<string>("Answer"));
-        Assert.Equal(("s", 1), (asked[0].Instruction!.System, asked[0].Instruction!.History!.Count));
-        Assert.Single(asked[1].Conversation!.Tools!);
-        Assert.Equal("CD", model.Generate(new Conversation([ChatMessage.User("c"), ChatMessage.User("d")])));
+        Conversation first = Conversation.From(new InstructionRow("q", System: "s", History: [new InstructionTurn("x", "y")]));
+        Conversation second = new([ChatMessage.User("c"), ChatMessage.Assistant("d"), ChatMessage.Tool("e")], ConversationJson.Read("""{"messages":[{"role":"user","content":"c"}],"tools":[{"name":"t"}]}""", "t").Tools);
+        Assert.Equal([_bench.Answer(first), _bench.Answer(second)], answers.GetColumn<string>("Answer"));
+        Conversation asked = new([ChatMessage.User("c"), ChatMessage.User("d")]);
+        Assert.Equal(_bench.Answer(asked), model.Generate(asked));
 
         IDataView nothing = model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Conversation = """[{"role":"assistant","content":"d"}]""" }]));
         Assert.Contains("Row 1, column 'Conversation': nobody asks anything", Assert.Throws<DatasetException>(() => nothing.GetColumn<string>("Answer").ToArray()).Message, StringComparison.Ordinal);
         Assert.Contains("no column 'Instruction'", Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Text = "d" }]))).Message, StringComparison.Ordinal);
     }
+
+    private static TextRow[] Read(IDataView view, QwenLoraTrainer.Options options) => [.. TrainingRows.Read(view, options.Columns, "training", default)];
 
     private IDataView Load(string name, string content)
     {

@@ -59,43 +59,45 @@ public sealed class HubModelTests
     public void Another_machine_finds_the_revision_in_its_own_cache()
     {
         using Workbench bench = new();
+        string answer = bench.Answer("what");
         string zip;
         using (HubCache first = new(bench.PathOf("hub")))
         {
             first.Add(HubId, "0123abc", bench.BaseFolder);
-            using QwenLoraTransformer model = bench.Fit(options => options.ModelPath = HubId);
+            using QwenLoraTransformer model = bench.Model(options => options.ModelPath = HubId);
             zip = bench.Save(model);
             Directory.Delete(first.Folder, recursive: true);
-            string message = Refusal(zip, bench.NewContext());
+            string message = Refusal(zip, new MLContext());
             Assert.Contains($"{HubId} (as given at training, from the Hugging Face cache): there is no such folder, and the Hugging Face cache {first.Folder} does not hold it.", message);
         }
 
         // Main has moved on there; the revision that the model was trained on is still in the cache.
         using HubCache second = new(bench.PathOf("elsewhere/hub"));
-        string newer = second.Add(HubId, "ffff", TinyCheckpoint.Write(bench.PathOf("newer"), weight: 2));
-        Assert.Contains($"{newer} (as given at training, from the Hugging Face cache): model.safetensors differs", Refusal(zip, bench.NewContext()));
+        string newer = second.Add(HubId, "ffff", TinyCheckpoint.Write(bench.PathOf("newer"), seed: 2));
+        Assert.Contains($"{newer} (as given at training, from the Hugging Face cache): model.safetensors differs", Refusal(zip, new MLContext()));
         string snapshot = second.Add(HubId, "0123abc", bench.BaseFolder, isMain: false);
-        Assert.Equal(snapshot, Load(zip, bench.NewContext()).BaseFolder);
-        Assert.Contains("answer: WHAT|", LoadProbe.Run(zip, "what"));
+        Assert.Equal(snapshot, Load(zip, new MLContext()).BaseFolder);
+        Assert.Contains(LoadProbe.Line(answer), LoadProbe.Run(zip, "what"));
     }
 
     [Fact]
     public void A_hub_id_serves_as_override_too()
     {
         using Workbench bench = new();
-        using QwenLoraTransformer model = bench.Fit();
+        string answer = bench.Answer("what");
+        using QwenLoraTransformer model = bench.Model();
         string zip = bench.Save(model);
         using HubCache cache = new(bench.PathOf("hub"));
         string snapshot = cache.Add("My/Copy", "0123abc", bench.BaseFolder);
         Directory.Delete(bench.BaseFolder, recursive: true);
 
-        MLContext context = bench.NewContext();
+        MLContext context = new MLContext();
         context.TextGeneration.UseBaseModel("My/Other");
         Assert.Contains($"My/Other (ml.TextGeneration.UseBaseModel): there is no such folder, and the Hugging Face cache {cache.Folder} does not hold it.", Refusal(zip, context));
         context.TextGeneration.UseBaseModel("My/Copy");
         Assert.Equal(snapshot, Load(zip, context).BaseFolder);
 
-        Assert.Contains("answer: WHAT|", LoadProbe.Run(zip, "what", $"My/Other{Path.PathSeparator}My/Copy"));
+        Assert.Contains(LoadProbe.Line(answer), LoadProbe.Run(zip, "what", $"My/Other{Path.PathSeparator}My/Copy"));
         Assert.Contains("My/Other (MLNETLORA_BASE_MODEL): there is no such folder", string.Join('\n', LoadProbe.Run(zip, "what", "My/Other")));
     }
 

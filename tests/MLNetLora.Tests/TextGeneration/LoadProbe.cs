@@ -5,10 +5,13 @@ namespace MLNetLora.Tests.TextGeneration;
 /// <summary>Runs tests/MLNetLora.LoadProbe, which is copied beside the tests, in a process of its own.</summary>
 internal static class LoadProbe
 {
-    public static string[] Run(string zip, string instruction, string? baseModelVariable = null, bool fake = true)
+    /// <summary>The line that the probe writes of an answer.</summary>
+    public static string Line(string answer) => $"answer: {answer.ReplaceLineEndings(" ")}".Trim();
+
+    public static string[] Run(string zip, string instruction, string? baseModelVariable = null)
     {
         string host = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
-        ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), zip, instruction, .. fake ? ["fake"] : Array.Empty<string>()])
+        ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), zip, instruction])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

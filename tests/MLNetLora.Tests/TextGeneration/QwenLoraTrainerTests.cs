@@ -16,23 +16,23 @@ public sealed class QwenLoraTrainerTests : IDisposable
     public void Dispose() => _bench.Dispose();
 
     [Fact]
-    public void Rows_and_options_reach_the_engine()
+    public void Options_reach_the_training_and_the_adapter()
     {
         using QwenLoraTransformer model = _bench.Fit(options =>
         {
             options.Rank = 4;
             options.LearningRate = 1e-3;
+            options.Schedule = LearningRateSchedule.Constant;
             options.SystemPrompt = "Be brief.";
             options.MaximumSequenceLength = 64;
             options.ValidationSet = _bench.Context.Data.LoadFromEnumerable<Row>([new("when", "d", "4")]);
         });
 
-        TrainingRequest request = Assert.Single(_bench.Backend.Requests);
-        Assert.Equal([("what", "a", "1"), ("why", null, "2"), ("who", "c", "3")], request.Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
-        Assert.Equal(("when", "d", "4"), request.ValidationRows!.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)).Single());
-        Assert.Equal((4, 1e-3, "Be brief.", 64), (request.Lora.Rank, request.Training.LearningRate, request.Prompt.SystemPrompt, request.Prompt.MaximumSequenceLength));
-        Assert.Equal((_bench.BaseFolder, _bench.BaseFolder), (request.Base.Folder, request.BaseName));
+        Assert.Equal((4, "Be brief.", _bench.BaseFolder), (model.Adapter.Options.Rank, model.Adapter.Prompt.SystemPrompt, model.Adapter.BaseModel));
+        Assert.Equal((64, "Be brief."), (model.Model.Prompt.MaximumSequenceLength, model.Model.Prompt.SystemPrompt));
         Assert.Equal(3, model.TrainingSummary!.Steps.Count);
+        Assert.All(model.TrainingSummary.Steps, step => Assert.Equal(1e-3, step.LearningRate));
+        Assert.NotNull(model.TrainingSummary.Steps[^1].ValidationLoss);
     }
 
     [Fact]
@@ -41,20 +41,18 @@ public sealed class QwenLoraTrainerTests : IDisposable
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = "1" }]);
         using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
 
-        Assert.Null(_bench.Backend.Requests[0].Rows.Single().Instruction!.Input);
-        Assert.Equal("WHAT|", Answers(model, rows).Single());
+        Assert.Equal([model.Generate("what")], Answers(model, rows));
     }
 
     [Fact]
     public void Columns_can_have_other_names()
     {
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Frage = "what", Kontext = "a", Antwort = "1" }]);
-        QwenLoraTrainer trainer = _bench.Context.TextGeneration.Trainers.QwenLora(_bench.BaseFolder, instructionColumnName: "Frage", inputColumnName: "Kontext",
-            outputColumnName: "Antwort", answerColumnName: "Ergebnis");
+        QwenLoraTrainer trainer = _bench.Trainer(options => (options.InstructionColumnName, options.InputColumnName, options.OutputColumnName, options.AnswerColumnName) =
+            ("Frage", "Kontext", "Antwort", "Ergebnis"));
         using QwenLoraTransformer model = trainer.Fit(rows);
 
-        Assert.Equal(("what", "a", "1"), _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)).Single());
-        Assert.Equal("WHAT|A", Answers(model, rows, "Ergebnis").Single());
+        Assert.Equal([model.Generate("what", "a")], Answers(model, rows, "Ergebnis"));
     }
 
     [Theory]
@@ -72,7 +70,6 @@ public sealed class QwenLoraTrainerTests : IDisposable
 
         Assert.Contains(message, Assert.Throws<ArgumentOutOfRangeException>(() => trainer.Fit(_bench.Rows)).Message);
         Assert.Contains(message, Assert.Throws<ArgumentOutOfRangeException>(() => trainer.Append(_bench.Trainer()).Fit(_bench.Rows)).Message);
-        Assert.Empty(_bench.Backend.Requests);
     }
 
     [Fact]
@@ -112,8 +109,11 @@ public sealed class QwenLoraTrainerTests : IDisposable
         int Seed(int? ofContext, int? ofOptions)
         {
             using Workbench bench = new(seed: ofContext);
+            List<string> log = [];
+            bench.Context.Log += (_, e) => log.Add(e.RawMessage);
             using QwenLoraTransformer model = bench.Fit(options => options.Seed = ofOptions);
-            return bench.Backend.Requests[0].Training.Seed!.Value;
+            string line = log.Single(line => line.StartsWith("Fine-tuning ", StringComparison.Ordinal));
+            return int.Parse(line.Split("; seed ")[1].TrimEnd('.'), System.Globalization.CultureInfo.InvariantCulture);
         }
 
         Assert.Equal(5, Seed(ofContext: 42, ofOptions: 5));
@@ -131,8 +131,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         ((List<int>)options.LayersToTransform).Clear();
         using QwenLoraTransformer model = trainer.Fit(_bench.Rows);
 
-        Assert.Equal(64, _bench.Backend.Requests[0].Lora.Rank);
-        Assert.Equal([0], _bench.Backend.Requests[0].Lora.LayersToTransform!);
+        Assert.Equal(64, model.Adapter.Options.Rank);
+        Assert.Equal([0], model.Adapter.Options.LayersToTransform!);
         Assert.Equal(8, model.BatchSize);
     }
 
@@ -156,11 +156,10 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Assert.Equal(2, model.TrainingSummary.Steps.Count);
         Assert.Throws<OperationCanceledException>(() => _bench.Fit(options => options.CancellationToken = source.Token));
 
-        // Cancelled by the engine's own doing, without a step: nothing to return.
-        using Workbench none = new(new FakeBackend { Steps = 0 });
+        // Cancelled while the rows are read, without a step: nothing to return.
         using CancellationTokenSource late = new();
-        IDataView rows = none.Context.Data.LoadFromEnumerable(Enumerate());
-        Assert.Throws<OperationCanceledException>(() => none.Trainer(options => options.CancellationToken = late.Token).Fit(rows));
+        IDataView rows = _bench.Context.Data.LoadFromEnumerable(Enumerate());
+        Assert.ThrowsAny<OperationCanceledException>(() => _bench.Trainer(options => options.CancellationToken = late.Token).Fit(rows));
 
         IEnumerable<Row> Enumerate()
         {
@@ -172,17 +171,26 @@ public sealed class QwenLoraTrainerTests : IDisposable
     [Fact]
     public void Messages_go_to_the_log_word_for_word()
     {
-        using Workbench bench = new(new FakeBackend { ReportsValidation = true });
-        string braces = TinyCheckpoint.Write(bench.PathOf("{0} {not a format"));
+        string braces = TinyCheckpoint.Write(_bench.PathOf("{0} {not a format"));
         List<(ChannelMessageKind Kind, string Message)> log = [];
-        bench.Context.Log += (_, e) => log.Add((e.Kind, e.RawMessage));
-        using QwenLoraTransformer model = bench.Fit(options => options.ModelPath = braces);
+        _bench.Context.Log += (_, e) => log.Add((e.Kind, e.RawMessage));
+        using QwenLoraTransformer model = _bench.Fit(options =>
+        {
+            options.ModelPath = braces;
+            options.ValidationSet = _bench.Rows;
+        });
+        TrainingProgress[] steps = [.. model.TrainingSummary!.Steps];
 
         Assert.Contains((ChannelMessageKind.Info, $"Fine-tuning {braces}; seed 7."), log);
-        Assert.Contains((ChannelMessageKind.Trace, "Step 2/3, epoch 2.00, loss 0.5000, gradient norm 0.500, learning rate 2.00E-004, 1000 tokens/s, 26:00:00 left."), log);
-        Assert.Contains((ChannelMessageKind.Info, "Step 3/3, validation loss 0.7500."), log);
-        Assert.Contains((ChannelMessageKind.Info, "Done in 00:00:03: 3 steps, last loss 0.3333."), log);
+        Assert.Contains(log, entry => entry.Kind == ChannelMessageKind.Trace && entry.Message.StartsWith(
+            FormattableString.Invariant($"Step 2/3, epoch {steps[1].Epoch:F2}, loss {steps[1].Loss:F4}, gradient norm {steps[1].GradientNorm:F3}, learning rate {steps[1].LearningRate:E2}, "),
+            StringComparison.Ordinal));
+        Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Step 3/3, validation loss {steps[2].ValidationLoss:F4}.")), log);
+        Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Done in 00:00:0{model.TrainingSummary.Duration.Seconds}: 3 steps, last loss {steps[2].Loss:F4}.")), log);
     }
+
+    [Fact]
+    public void A_time_above_a_day_does_not_wrap() => Assert.Equal("26:00:05", QwenLoraTrainer.Clock(new TimeSpan(26, 0, 5)));
 
     [Fact]
     public void Options_that_make_no_sense_are_named_at_once()
@@ -237,12 +245,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
-    public void A_float_literal_is_handed_on_as_it_was_written()
-    {
-        using QwenLoraTransformer model = _bench.Fit(options => options.Dropout = 0.05f);
-
-        Assert.Equal(0.05, _bench.Backend.Requests[0].Lora.Dropout);
-    }
+    public void A_float_literal_is_handed_on_as_it_was_written() =>
+        Assert.Equal(0.05, new QwenLoraTrainer.Options { Dropout = 0.05f }.Lora.Dropout);
 
     [Theory]
     [InlineData(0.1f, 0.1)]
@@ -275,7 +279,6 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Assert.Contains($"{Path.Combine(_bench.BaseFolder, "config.json")} cannot be read", Refusal());
         Directory.Delete(_bench.BaseFolder, recursive: true);
         Assert.Contains($"There is no folder '{_bench.BaseFolder}'", Refusal());
-        Assert.Empty(_bench.Backend.Requests);
     }
 
     [Fact]
@@ -284,18 +287,17 @@ public sealed class QwenLoraTrainerTests : IDisposable
         TinyCheckpoint.Shard(_bench.BaseFolder, "weights.bin");
 
         Assert.Contains("keeps weights in 'weights.bin'", Assert.Throws<CheckpointException>(() => _bench.Fit()).Message);
-        Assert.Empty(_bench.Backend.Requests);
     }
 
     [Fact]
     public void The_short_overload_has_the_defaults_of_the_options()
     {
         using QwenLoraTransformer shortly = _bench.Context.TextGeneration.Trainers.QwenLora(_bench.BaseFolder).Fit(_bench.Rows);
-        using QwenLoraTransformer fully = _bench.Fit();
-        TrainingRequest[] requests = [.. _bench.Backend.Requests];
+        using QwenLoraTransformer fully = _bench.Context.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options { ModelPath = _bench.BaseFolder }).Fit(_bench.Rows);
 
-        Assert.Equivalent(requests[1] with { Base = requests[0].Base, Rows = [], Notice = Console.WriteLine }, requests[0] with { Rows = [], Notice = Console.WriteLine }, strict: true);
-        Assert.Equal(fully.Columns, shortly.Columns);
+        Assert.Equivalent(fully.Model with { Adapter = shortly.Adapter }, shortly.Model, strict: true);
+        Assert.Equal(fully.Adapter.ToSafetensors(), shortly.Adapter.ToSafetensors());
+        Assert.Equal(fully.Adapter.ToPeftConfigJson(), shortly.Adapter.ToPeftConfigJson());
     }
 
     [Fact]
@@ -306,7 +308,7 @@ public sealed class QwenLoraTrainerTests : IDisposable
         using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
 
         Assert.Equal(["Instruction", "Input", "Output"], rows.Schema.Select(column => column.Name));
-        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], _bench.Backend.Requests[0].Rows.Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
+        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], TrainingRows.Read(rows, _bench.TrainerOptions().Columns, "training", default).Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
     }
 
     private static IEnumerable<string> Answers(QwenLoraTransformer model, IDataView rows, string column = "Answer")

@@ -1,0 +1,76 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>Rows become tokens, and tokens train an adapter.</summary>
+/// <param name="checkpoint">The base.</param>
+/// <param name="prompt">How a row becomes a prompt.</param>
+internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
+{
+    private readonly QwenTokenizer _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+
+    /// <summary>Trains; on cancellation the summary says so, and the adapter is that of the last whole step.</summary>
+    /// <param name="rows">What is learned; enumerated once.</param>
+    /// <param name="validationRows">Rows whose loss is measured; null for none.</param>
+    /// <param name="baseName">The base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on every machine, and not the folder of its snapshot.</param>
+    /// <param name="lora">The adapter's shape.</param>
+    /// <param name="training">The training's options.</param>
+    /// <param name="progress">Called after every optimizer step.</param>
+    /// <param name="notice">Receives messages for the log.</param>
+    /// <param name="cancellationToken">Ends the training early.</param>
+    public (LoraAdapter Adapter, TrainingSummary Summary) Train(
+        IEnumerable<TextRow> rows,
+        IEnumerable<TextRow>? validationRows,
+        string baseName,
+        LoraOptions lora,
+        TrainingOptions training,
+        Action<TrainingProgress> progress,
+        Action<string> notice,
+        CancellationToken cancellationToken)
+    {
+        RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
+        Preflight preflight = NewPreflight();
+        (int count, List<TrainingRow> learned) = rowTokenizer.Tokenize(rows, "training", preflight);
+        Preflight ofValidation = new(_tokenizer);
+        (int validationCount, List<TrainingRow> validation) = validationRows is null ? (0, []) : rowTokenizer.Tokenize(validationRows, "validation", ofValidation);
+
+        notice(FormattableString.Invariant($"{count} training rows, {validationCount} for validation."));
+        foreach (string message in rowTokenizer.Notices(preflight, "training").Concat(rowTokenizer.Notices(ofValidation, "validation")))
+        {
+            notice(message);
+        }
+
+        notice(preflight.ToString());
+        LoraAdapter fresh = LoraAdapter.Create(lora, checkpoint, training.SeedOrDefault);
+        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors) { Prompt = prompt.Settings };
+        notice(initial.DescribeParameters(checkpoint));
+        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, cancellationToken);
+    }
+
+    /// <summary>Looks at what would be trained on.</summary>
+    /// <param name="rows">The rows, enumerated once.</param>
+    /// <param name="threads">How many threads; 0 takes all cores.</param>
+    public Preflight Inspect(IEnumerable<TextRow> rows, int threads)
+    {
+        Preflight preflight = NewPreflight();
+        NewRowTokenizer(threads).Tokenize(rows, "training", preflight);
+        return preflight;
+    }
+
+    private RowTokenizer NewRowTokenizer(int threads) => new(new RowFormatter(_tokenizer, checkpoint.Folder, prompt.Settings), prompt, threads);
+
+    /// <summary>A preflight that says what is to be known about the checkpoint.</summary>
+    private Preflight NewPreflight()
+    {
+        Preflight preflight = new(_tokenizer);
+        if (StopCheck.Warning(checkpoint.Folder, checkpoint.Config, _tokenizer) is { } warning)
+        {
+            preflight.Warn(warning);
+        }
+
+        return preflight;
+    }
+}

@@ -1,0 +1,22 @@
+using System.Text.Json.Serialization;
+using MLNetLora.Text;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>How a row becomes a prompt; trained with and therefore saved with the model.</summary>
+/// <param name="SystemPrompt">See <see cref="PromptSettings.SystemPrompt"/>.</param>
+/// <param name="PromptTemplate">See <see cref="PromptSettings.PromptTemplate"/>.</param>
+/// <param name="LabelScope">Which tokens were learned.</param>
+/// <param name="MaximumSequenceLength">Most tokens of a training row.</param>
+/// <param name="EnableThinking">See <see cref="PromptSettings.EnableThinking"/>.</param>
+internal sealed record PromptOptions(
+    string? SystemPrompt,
+    string? PromptTemplate,
+    LabelScope LabelScope,
+    int MaximumSequenceLength,
+    bool? EnableThinking = null)
+{
+    /// <summary>The part that answering needs too.</summary>
+    [JsonIgnore]
+    public PromptSettings Settings => new(SystemPrompt, PromptTemplate, EnableThinking);
+}
