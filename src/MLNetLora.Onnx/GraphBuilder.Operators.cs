@@ -12,7 +12,7 @@ public sealed partial class GraphBuilder
     {
         get
         {
-            HashSet<string> needed = Needed([.. _body, .. _endGroups.SelectMany(group => group), .. _tail]);
+            HashSet<string> needed = Needed();
             return [.. _products.Where(product => needed.Contains(product.Result.Name))];
         }
     }
@@ -59,8 +59,17 @@ public sealed partial class GraphBuilder
     /// <summary>Softmax over the last axis.</summary>
     public Value Softmax(Value x) => Node("Softmax", [x], x.Type, x.Shape, "", ("axis", -1L));
 
-    /// <summary>The same numbers in another element type.</summary>
-    public Value Cast(Value x, ElementType type) => x.Type == type ? x : Node("Cast", [x], type, x.Shape, "", ("to", (long)type));
+    /// <summary>The same numbers in another element type; the cast of an initializer is written at the head of the file.</summary>
+    public Value Cast(Value x, ElementType type)
+    {
+        if (x.Type == type)
+        {
+            return x;
+        }
+
+        using IDisposable section = Into(_initializers.Contains(x.Name) ? _head : _group);
+        return Node("Cast", [x], type, x.Shape, "", ("to", (long)type));
+    }
 
     /// <summary>alpha · op(a) op(b) + c for matrices, op being a transpose where asked; c broadcasts and may be null.</summary>
     /// <param name="a">[M, K], or [K, M] with <paramref name="transA"/>.</param>

@@ -13,6 +13,8 @@ namespace MLNetLora.Onnx;
 /// ONNX Runtime runs nodes in reversed depth-first order from the outputs, the output whose node stands last in the file first.
 /// Nodes made inside <see cref="AtEnd"/> are therefore written after all others, the group made first standing last:
 /// in a backward pass the last layer's gradients, made first, are then computed first and its activations are freed.
+/// What feeds a node it visits in the same order, from the last in the file to the first. The upcast of a frozen 16-bit weight that stood behind the maker of the activation would therefore run
+/// before that maker and everything below it: the float32 copies of all layers would be made first and wait. So casts of initializers are written at the head of the file, where they run last.
 /// The shape of every value is written, with its symbols: the runtime gives the memory of a value that is done with to the next of the same shape, and looks for
 /// one at a cost that grows with the square of the number of nodes where shapes are unknown. A symbol must therefore stand for one size in the whole graph.
 /// </remarks>
@@ -22,11 +24,13 @@ public sealed partial class GraphBuilder
     public const int Opset = 18;
 
     private readonly GraphProto _graph = new();
+    private readonly List<NodeProto> _head = []; // casts of initializers
     private readonly List<NodeProto> _body = [];
     private readonly List<List<NodeProto>> _endGroups = [];
     private readonly List<NodeProto> _tail = [];
     private readonly List<ValueInfoProto> _infos = [];
     private readonly Dictionary<string, int> _names = [];
+    private readonly HashSet<string> _initializers = [];
     private readonly Dictionary<string, Value> _constants = [];
     private readonly Dictionary<Value, (Value, Value)> _once = [];
     private List<NodeProto>? _group;
@@ -37,7 +41,7 @@ public sealed partial class GraphBuilder
     public GraphBuilder(string name) => _graph.Name = name;
 
     /// <summary>Nodes so far.</summary>
-    public int NodeCount => _body.Count + _endGroups.Sum(group => group.Count) + _tail.Count;
+    public int NodeCount => InFileOrder().Count();
 
     /// <summary>Declares a graph input.</summary>
     public Value Input(string name, ElementType type, params Dimension[] shape)
@@ -73,7 +77,7 @@ public sealed partial class GraphBuilder
         tensor.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = location });
         tensor.ExternalData.Add(new StringStringEntryProto { Key = "offset", Value = offset.ToString(CultureInfo.InvariantCulture) });
         tensor.ExternalData.Add(new StringStringEntryProto { Key = "length", Value = length.ToString(CultureInfo.InvariantCulture) });
-        _graph.Initializer.Add(tensor);
+        AddInitializer(tensor);
         return new Value(name, type, [.. shape.Select(size => (Dimension)size)]);
     }
 
@@ -87,7 +91,7 @@ public sealed partial class GraphBuilder
 
         if (_names.TryAdd(name, 0))
         {
-            _graph.Initializer.Add(tensor.Clone());
+            AddInitializer(tensor.Clone());
         }
 
         return new Value(name, (ElementType)tensor.DataType, [.. tensor.Dims.Select(size => (Dimension)size)]);
@@ -110,7 +114,7 @@ public sealed partial class GraphBuilder
     /// <summary>Names of the initializers that the outputs depend on.</summary>
     public IReadOnlySet<string> UsedInitializers()
     {
-        HashSet<string> needed = Needed([.. _body, .. _endGroups.SelectMany(group => group), .. _tail]);
+        HashSet<string> needed = Needed();
         return _graph.Initializer.Select(tensor => tensor.Name).Where(needed.Contains).ToHashSet();
     }
 
@@ -128,27 +132,17 @@ public sealed partial class GraphBuilder
     /// <summary>Nodes made until the result is disposed are written at the end of the file, groups in reversed order of their making.</summary>
     public IDisposable AtEnd()
     {
-        List<NodeProto>? before = _group;
-        _group = [];
-        _endGroups.Add(_group);
-        return new Undo(() => _group = before);
+        List<NodeProto> group = [];
+        _endGroups.Add(group);
+        return Into(group);
     }
 
     /// <summary>Nodes made until the result is disposed are written right after the node that computes a value, in its group.</summary>
-    public IDisposable AtEndOf(Value value)
-    {
-        List<NodeProto>? before = _group;
-        _group = _endGroups.Append(_tail).FirstOrDefault(group => group.Any(node => node.Output.Contains(value.Name)));
-        return new Undo(() => _group = before);
-    }
+    public IDisposable AtEndOf(Value value) =>
+        Into(_endGroups.Append(_tail).FirstOrDefault(group => group.Any(node => node.Output.Contains(value.Name))));
 
     /// <summary>Nodes made until the result is disposed are written after those of <see cref="AtEnd"/>, in the order of their making.</summary>
-    public IDisposable AtVeryEnd()
-    {
-        List<NodeProto>? before = _group;
-        _group = _tail;
-        return new Undo(() => _group = before);
-    }
+    public IDisposable AtVeryEnd() => Into(_tail);
 
     /// <summary>A symbol that nothing else in the graph has: values with it in their shapes never take over each other's memory as those of equal shapes do.</summary>
     public Dimension Symbol(string name) => Unique(name);
@@ -177,10 +171,9 @@ public sealed partial class GraphBuilder
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
-        List<NodeProto> nodes = [.. _body, .. Enumerable.Reverse(_endGroups).SelectMany(group => group), .. _tail];
-        HashSet<string> needed = Needed(nodes);
+        HashSet<string> needed = Needed();
         GraphProto graph = _graph.Clone();
-        graph.Node.AddRange(nodes.Where(node => node.Output.Any(needed.Contains)));
+        graph.Node.AddRange(InFileOrder().Where(node => node.Output.Any(needed.Contains)));
         HashSet<string> outputs = [.. graph.Output.Select(output => output.Name)];
         graph.ValueInfo.AddRange(_infos.Where(info => needed.Contains(info.Name) && !outputs.Contains(info.Name)));
         TensorProto[] initializers = [.. graph.Initializer.Where(tensor => needed.Contains(tensor.Name))];
@@ -193,13 +186,16 @@ public sealed partial class GraphBuilder
         return model.ToByteArray();
     }
 
+    /// <summary>All nodes as they are written.</summary>
+    private IEnumerable<NodeProto> InFileOrder() => [.. _head, .. _body, .. Enumerable.Reverse(_endGroups).SelectMany(group => group), .. _tail];
+
     /// <summary>
     /// The values that the outputs depend on. Nodes that nothing depends on are left out: the runtime would run them, after all others, and keep what they read until then.
     /// The end of a block that is emitted a second time for its backward pass is of this kind.
     /// </summary>
-    private HashSet<string> Needed(List<NodeProto> nodes)
+    private HashSet<string> Needed()
     {
-        Dictionary<string, NodeProto> makers = nodes.SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(pair => pair.output, pair => pair.node);
+        Dictionary<string, NodeProto> makers = InFileOrder().SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(pair => pair.output, pair => pair.node);
         HashSet<string> needed = [];
         Stack<string> open = new(_graph.Output.Select(output => output.Name));
         while (open.TryPop(out string? name))
@@ -216,6 +212,19 @@ public sealed partial class GraphBuilder
         return needed;
     }
 
+    private Undo Into(List<NodeProto>? group)
+    {
+        List<NodeProto>? before = _group;
+        _group = group;
+        return new Undo(() => _group = before);
+    }
+
+    private void AddInitializer(TensorProto tensor)
+    {
+        _graph.Initializer.Add(tensor);
+        _initializers.Add(tensor.Name);
+    }
+
     private Value Constant(string key, ElementType type, long[] dims, ReadOnlySpan<byte> bytes)
     {
         if (_constants.TryGetValue(key, out Value? known))
@@ -225,7 +234,7 @@ public sealed partial class GraphBuilder
 
         TensorProto tensor = new() { Name = Claim("const/" + key), DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
         tensor.Dims.AddRange(dims);
-        _graph.Initializer.Add(tensor);
+        AddInitializer(tensor);
         return _constants[key] = new Value(tensor.Name, type, [.. dims.Select(size => (Dimension)size)]);
     }
 
