@@ -42,8 +42,9 @@ internal static class ModelZip
     public const string AdapterConfigName = "adapter_config.json";
     public const string AdapterWeightsName = "adapter_model.safetensors";
 
-    private const int Format = 1;
-    private const long MaximumJsonBytes = 1 << 20;
+    /// <summary>1 remembered config.json and the weights alone, by their bytes; 2 has the <see cref="CheckpointFingerprint"/> too.</summary>
+    private const int Format = 2;
+    private const long MaximumJsonBytes = 16 << 20;
     private const long MaximumAdapterBytes = 2_000_000_000;
 
     private static readonly JsonSerializerOptions s_json = new()
@@ -58,7 +59,11 @@ internal static class ModelZip
 
     public static IEnumerable<(string Name, byte[] Content)> Parts(QwenLoraModel model)
     {
-        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(new ModelRecord(Format, model.BaseModel, model.Columns, model.Prompt, model.Generation, model.Precision), s_json));
+        // A model from a zip of format 1 is saved with what that did not remember.
+        BaseModelRecord baseModel = model.BaseModel.Fingerprint is not null ? model.BaseModel
+            : BaseModelRecord.Create(model.BaseModel.Location, Checkpoint.Open(model.BaseFolder));
+        ModelRecord record = new(Format, baseModel, model.Columns, model.Prompt, model.Generation, model.Precision);
+        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(record, s_json));
         yield return (AdapterConfigName, Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson()));
         yield return (AdapterWeightsName, model.Adapter.ToSafetensors());
     }
@@ -78,6 +83,13 @@ internal static class ModelZip
         using (IChannel channel = environment.Start("Load"))
         {
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
+            if (record.Base.Fingerprint is null)
+            {
+                channel.Warning(
+                    MessageSensitivity.None,
+                    $"The model zip has format {record.Format}, which remembers config.json and weights of the base checkpoint alone: whether tokenizer, chat template and "
+                    + "generation_config.json are those of the training is not known. Save the model again.");
+            }
         }
 
         BaseModelRecord baseModel = record.Base with { AbsolutePath = baseFolder };
@@ -107,5 +119,11 @@ internal static class ModelZip
     }
 
     // Zips from before there was a choice have no precision.
-    private sealed record ModelRecord(int Format, BaseModelRecord Base, ColumnNames Columns, PromptOptions Prompt, GenerationOptions Generation, WeightPrecision WeightPrecision = WeightPrecision.Checkpoint);
+    private sealed record ModelRecord(
+        int Format,
+        BaseModelRecord Base,
+        ColumnNames Columns,
+        PromptOptions Prompt,
+        GenerationOptions Generation,
+        WeightPrecision WeightPrecision = WeightPrecision.Checkpoint);
 }

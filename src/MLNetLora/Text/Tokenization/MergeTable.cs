@@ -52,6 +52,10 @@ internal sealed class MergeTable
         return entry.Rank;
     }
 
+    /// <summary>All merges, in no order.</summary>
+    public IEnumerable<(int Left, int Right, int Rank, int Merged)> All() =>
+        _entries.Where(entry => entry.Key != Empty).Select(entry => ((int)(entry.Key >> 32), (int)(uint)entry.Key, entry.Rank, entry.Merged));
+
     private static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -30,6 +30,9 @@ internal sealed class PreTokenizer
             _basicPlane[code] = Classify(code);
     }
 
+    /// <summary>Whether combining marks belong to words, as in <see cref="QwenMarksPattern"/>.</summary>
+    public bool MarksAreLetters => _marksAreLetters;
+
     private enum Kind : byte
     {
         Other,
