@@ -27,7 +27,7 @@ internal sealed record CheckpointFingerprint(IReadOnlyDictionary<string, string>
     /// <summary>Fields that only one of two versions of this library knows say nothing.</summary>
     private string? ConfigDifference(string folder)
     {
-        IReadOnlyDictionary<string, string> found = Fields(QwenConfig.Read(folder));
+        Dictionary<string, string> found = Fields(QwenConfig.Read(folder));
         foreach ((string field, string expected) in Config)
         {
             if (found.TryGetValue(field, out string? value) && value != expected)
