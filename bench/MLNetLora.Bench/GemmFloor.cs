@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 using MLNetLora.Onnx;
 using MLNetLora.Runtime;
@@ -23,7 +22,7 @@ internal static class GemmFloor
         string? folder = TrainingModel.Training(target, checkpointing, plan, step).WeightsFolder;
         GraphBuilder floor = new("floor");
         Dictionary<string, Value> inputs = [];
-        Dictionary<string, OrtValue> values = [];
+        Dictionary<string, NativeTensor> values = [];
         List<Value> results = [];
         double flops = 0;
         foreach (MatrixProduct product in step.Products)
@@ -45,11 +44,11 @@ internal static class GemmFloor
         for (int i = 0; i <= runs; i++)
         {
             long begun = Stopwatch.GetTimestamp();
-            using IDisposableReadOnlyCollection<OrtValue> outputs = session.Run(values.Keys, values.Values, ["sum"]);
+            using NativeTensors outputs = session.Run(values.Keys, values.Values, ["sum"]);
             best = i == 0 ? best : Math.Min(best, Stopwatch.GetElapsedTime(begun).TotalSeconds);
         }
 
-        foreach (OrtValue value in values.Values)
+        foreach (NativeTensor value in values.Values)
         {
             value.Dispose();
         }

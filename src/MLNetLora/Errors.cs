@@ -34,3 +34,8 @@ public sealed class TemplateException(string message, Exception? inner = null) :
 /// <param name="message">What was wrong, where, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class OptionException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>Memory outside the managed heap ran out, in an allocation of this library or inside ONNX Runtime.</summary>
+/// <param name="message">What it was wanted for, how much where that is known, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner);

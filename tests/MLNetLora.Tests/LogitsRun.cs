@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
@@ -39,8 +38,8 @@ internal static class LogitsRun
         TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0);
         using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
         using GraphInputs shared = new(target.Config);
-        Dictionary<string, OrtValue> inputs = [];
-        List<OrtValue> owned = [];
+        Dictionary<string, NativeTensor> inputs = [];
+        List<NativeTensor> owned = [];
         foreach (LoraFactors f in adapter?.Factors ?? [])
         {
             owned.Add(inputs[f.Module.KeyA] = Tensors.Of(f.A, f.Module.Rank, f.Module.Module.In));
@@ -48,9 +47,9 @@ internal static class LogitsRun
         }
 
         shared.Add(batch, 1f, 1, inputs, owned);
-        using IDisposableReadOnlyCollection<OrtValue> results = session.Run(inputs.Keys, inputs.Values, ["loss", "logits"]);
+        using NativeTensors results = session.Run(inputs.Keys, inputs.Values, ["loss", "logits"]);
         owned.ForEach(value => value.Dispose());
-        return (results[0].GetTensorDataAsSpan<float>()[0], results[1].GetTensorDataAsSpan<float>().ToArray());
+        return (results[0].Span<float>()[0], results[1].Span<float>().ToArray());
     }
 
     /// <summary>The tensor of a golden file whose name holds a word.</summary>

@@ -1,10 +1,9 @@
 using System.Buffers;
 using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
-using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Checkpoints;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.Artifacts;
 
@@ -18,8 +17,8 @@ internal sealed unsafe class Int8Weights : IDisposable
     private const int Rows = 64; // read at a time
     private const float Smallest = 1e-30f; // scale of a row of zeros
 
-    private readonly Dictionary<string, OrtValue> _values = [];
-    private readonly List<nint> _memory = [];
+    private readonly Dictionary<string, NativeTensor> _values = [];
+    private readonly List<NativeBuffer> _memory = [];
 
     /// <summary>Reads and rounds.</summary>
     /// <param name="checkpoint">Where the weights are.</param>
@@ -49,7 +48,7 @@ internal sealed unsafe class Int8Weights : IDisposable
     }
 
     /// <summary>What takes the place of the graph's initializers, by their names.</summary>
-    public IReadOnlyDictionary<string, OrtValue> Initializers => _values;
+    public IReadOnlyDictionary<string, NativeTensor> Initializers => _values;
 
     /// <summary>Name of (W·smoothing)ᵀ, [in, out].</summary>
     public static string ForwardName(string weight) => weight + ".int8_forward";
@@ -71,23 +70,23 @@ internal sealed unsafe class Int8Weights : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (OrtValue value in _values.Values)
+        foreach (NativeTensor value in _values.Values)
         {
             value.Dispose();
         }
 
         _values.Clear();
-        _memory.ForEach(address => NativeMemory.AlignedFree((void*)address));
+        _memory.ForEach(buffer => buffer.Dispose());
         _memory.Clear();
     }
 
     private nint Allocate(string name, TensorElementType type, long[] shape, int size)
     {
         long bytes = shape.Aggregate((long)size, (product, axis) => product * axis);
-        nint address = (nint)NativeMemory.AlignedAlloc((nuint)bytes, 64);
-        _memory.Add(address);
-        _values[name] = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, bytes);
-        return address;
+        NativeBuffer buffer = new(bytes, $"the 8-bit copy '{name}'");
+        _memory.Add(buffer);
+        _values[name] = buffer.View(type, 0, shape, bytes);
+        return (nint)buffer.Data;
     }
 
     // Layers with the same input, twice through each, some rows at a time: first for the largest weight of every column, then to round.

@@ -1,9 +1,8 @@
 using System.Buffers;
-using System.Runtime.InteropServices;
-using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.Artifacts;
 
@@ -36,12 +35,11 @@ internal sealed unsafe class RoundedWeights : IDisposable
     private const int ChunkBytes = 1 << 20;
 
     private readonly Dictionary<string, RoundedWeight> _weights = [];
-    private readonly List<OrtValue> _values = [];
-    private readonly HashSet<nint> _memory = [];
+    private readonly List<NativeTensor> _values = [];
+    private readonly Dictionary<nint, NativeBuffer> _memory = []; // by address
     private readonly Checkpoint _checkpoint;
     private readonly int _threads;
-    private readonly nint _packed;
-    private readonly long _packedBytes;
+    private readonly NativeBuffer _packed;
 
     /// <summary>Reads and rounds.</summary>
     /// <param name="checkpoint">Where the weights are.</param>
@@ -57,8 +55,8 @@ internal sealed unsafe class RoundedWeights : IDisposable
             CheckpointTensor[] tensors = [.. names.Select(name => checkpoint.Tensors[name]).Where(tensor => tensor.Entry.Shape[1] >= BlockSize)];
 
             // One block, which the system gets back as soon as it is freed; many of a few megabytes each might stay with the allocator.
-            _packed = Allocate(_packedBytes = tensors.Sum(PackedBytes));
-            nint next = _packed;
+            nint next = Allocate(tensors.Sum(PackedBytes));
+            _packed = _memory[next];
             foreach (CheckpointTensor tensor in tensors)
             {
                 (long outputs, int inputs) = (tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
@@ -81,24 +79,24 @@ internal sealed unsafe class RoundedWeights : IDisposable
     public RoundedWeight? Get(string name) => _weights.GetValueOrDefault(name);
 
     /// <summary>What takes the place of the graph's initializers, by their names.</summary>
-    public IReadOnlyDictionary<string, OrtValue> Initializers()
+    public IReadOnlyDictionary<string, NativeTensor> Initializers()
     {
-        Dictionary<string, OrtValue> values = [];
+        Dictionary<string, NativeTensor> values = [];
         foreach ((string name, RoundedWeight w) in _weights)
         {
-            Add(PackedName(name), TensorElementType.UInt8, w.Packed, w.PackedShape, 1);
-            Add(ScalesName(name), TensorElementType.Float, w.Scales, w.ScalesShape, sizeof(float));
+            Add(PackedName(name), TensorElementType.UInt8, _packed, w.Packed - (nint)_packed.Data, w.PackedShape, 1);
+            Add(ScalesName(name), TensorElementType.Float, _memory[w.Scales], 0, w.ScalesShape, sizeof(float));
             if (w.Format.HasZeroPoints)
             {
-                Add(ZeroPointsName(name), TensorElementType.UInt8, w.ZeroPoints, w.ZeroPointsShape, 1);
+                Add(ZeroPointsName(name), TensorElementType.UInt8, _memory[w.ZeroPoints], 0, w.ZeroPointsShape, 1);
             }
         }
 
         return values;
 
-        void Add(string name, TensorElementType type, nint data, long[] shape, int size)
+        void Add(string name, TensorElementType type, NativeBuffer data, long offset, long[] shape, int size)
         {
-            OrtValue value = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, data, shape.Aggregate(1L, (product, axis) => product * axis) * size);
+            NativeTensor value = data.View(type, offset, shape, shape.Aggregate(1L, (product, axis) => product * axis) * size);
             _values.Add(value);
             values[name] = value;
         }
@@ -106,21 +104,21 @@ internal sealed unsafe class RoundedWeights : IDisposable
 
     /// <summary>
     /// Gives the rounded weights' memory back where ONNX Runtime has made its own, packed copy of them. Whether it has depends on the processor and nothing tells; so the memory
-    /// is cleared, and only when the session still computes the same is it freed. Scales and zero points stay.
+    /// is cleared, and only when the session still computes the same is it given back. Scales and zero points stay.
     /// </summary>
     /// <param name="run">Runs the session over every weight; called twice.</param>
     public void FreePacked(Func<float[]> run)
     {
         float[] before = run();
-        NativeMemory.Clear((void*)_packed, (nuint)_packedBytes);
+        _packed.Clear();
         if (!run().AsSpan().SequenceEqual(before))
         {
             Fill(_threads);
             return;
         }
 
-        _memory.Remove(_packed);
-        NativeMemory.AlignedFree((void*)_packed);
+        // The session still points there, so the addresses must stay; only the pages go.
+        _packed.Discard();
     }
 
     public static string PackedName(string weight) => weight + ".packed";
@@ -134,9 +132,9 @@ internal sealed unsafe class RoundedWeights : IDisposable
     {
         _values.ForEach(value => value.Dispose());
         _values.Clear();
-        foreach (nint address in _memory)
+        foreach (NativeBuffer buffer in _memory.Values)
         {
-            NativeMemory.AlignedFree((void*)address);
+            buffer.Dispose();
         }
 
         _memory.Clear();
@@ -144,9 +142,9 @@ internal sealed unsafe class RoundedWeights : IDisposable
 
     private nint Allocate(long bytes)
     {
-        nint address = (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(64, bytes), 64);
-        _memory.Add(address);
-        return address;
+        NativeBuffer buffer = new(bytes, "quantized weights");
+        _memory.Add((nint)buffer.Data, buffer);
+        return (nint)buffer.Data;
     }
 
     private void Fill(int threads)

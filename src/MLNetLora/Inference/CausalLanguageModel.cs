@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
@@ -30,7 +29,7 @@ public sealed class CausalLanguageModel : IDisposable
     private readonly OnnxSession _session;
     private readonly RoundedWeights? _rounded;
     private readonly List<FloatBuffer> _buffers = [];
-    private readonly Dictionary<string, OrtValue> _factors = [];
+    private readonly Dictionary<string, NativeTensor> _factors = [];
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
@@ -110,7 +109,7 @@ public sealed class CausalLanguageModel : IDisposable
         while (true)
         {
             cancellation.ThrowIfCancellationRequested();
-            Run(cache, step, rows, logits);
+            Run(cache, step, rows, logits, cancellation);
             for (int i = 0; i < rows.Length; i++)
             {
                 Row row = rows[i];
@@ -139,7 +138,7 @@ public sealed class CausalLanguageModel : IDisposable
     {
         using KeyValueCache cache = new(Checkpoint.Config, 1, prompt.Length);
         float[] logits = new float[Checkpoint.Config.VocabSize];
-        Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)], logits);
+        Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)], logits, default);
         return logits;
     }
 
@@ -151,7 +150,7 @@ public sealed class CausalLanguageModel : IDisposable
         _buffers.ForEach(buffer => buffer.Dispose());
     }
 
-    private void Run(KeyValueCache cache, int[][] step, Row[] rows, float[] logits)
+    private void Run(KeyValueCache cache, int[][] step, Row[] rows, float[] logits, CancellationToken cancellation)
     {
         (int batch, int length) = (step.Length, step.Max(ids => ids.Length));
         long[] ids = new long[batch * length];
@@ -175,9 +174,9 @@ public sealed class CausalLanguageModel : IDisposable
             }
         }
 
-        Dictionary<string, OrtValue> inputs = new(_factors);
-        Dictionary<string, OrtValue> outputs = [];
-        List<OrtValue> owned = [];
+        Dictionary<string, NativeTensor> inputs = new(_factors);
+        Dictionary<string, NativeTensor> outputs = [];
+        List<NativeTensor> owned = [];
         try
         {
             inputs["input_ids"] = Own(Tensors.Of(ids, batch, length));
@@ -187,14 +186,14 @@ public sealed class CausalLanguageModel : IDisposable
             inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
             outputs["logits"] = Own(Tensors.Of(logits, batch, Checkpoint.Config.VocabSize));
             cache.Add(inputs, outputs);
-            _session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values);
+            _session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation);
         }
         finally
         {
             owned.ForEach(value => value.Dispose());
         }
 
-        OrtValue Own(OrtValue value)
+        NativeTensor Own(NativeTensor value)
         {
             owned.Add(value);
             return value;

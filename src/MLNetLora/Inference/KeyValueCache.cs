@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
 
@@ -7,10 +6,10 @@ namespace MLNetLora.Inference;
 /// <summary>Keys and values of all layers for one batch, and the rotary tables for its positions. Past and present are the same memory: attention writes new tokens in place.</summary>
 internal sealed class KeyValueCache : IDisposable
 {
-    private readonly List<(string Name, OrtValue Value)> _layers = [];
+    private readonly List<(string Name, NativeTensor Value)> _layers = [];
     private readonly FloatBuffer _memory;
-    private readonly OrtValue _cos;
-    private readonly OrtValue _sin;
+    private readonly NativeTensor _cos;
+    private readonly NativeTensor _sin;
 
     /// <summary>Allocates a cache.</summary>
     /// <param name="config">The model.</param>
@@ -33,9 +32,9 @@ internal sealed class KeyValueCache : IDisposable
     }
 
     /// <summary>Adds past and tables to a run's inputs and the present, the same memory, to its outputs.</summary>
-    public void Add(Dictionary<string, OrtValue> inputs, Dictionary<string, OrtValue> outputs)
+    public void Add(Dictionary<string, NativeTensor> inputs, Dictionary<string, NativeTensor> outputs)
     {
-        foreach ((string name, OrtValue value) in _layers)
+        foreach ((string name, NativeTensor value) in _layers)
         {
             inputs["past." + name] = value;
             outputs["present." + name] = value;

@@ -1,59 +1,46 @@
-using System.Runtime.InteropServices;
-using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace MLNetLora.Runtime;
 
 /// <summary>Floats outside the managed heap that ONNX Runtime reads and writes in place, whole or in slices.</summary>
-internal sealed unsafe class FloatBuffer : IDisposable
+internal sealed class FloatBuffer : IDisposable
 {
-    private readonly List<OrtValue> _views = [];
-    private float* _data;
+    private readonly NativeBuffer _memory;
+    private readonly List<NativeTensor> _views = [];
 
-    /// <summary>Allocates zeros.</summary>
-    public FloatBuffer(long length)
+    /// <summary>Allocates zeros; memory is taken where they are first written.</summary>
+    /// <param name="length">Number of floats.</param>
+    /// <param name="what">What they are for, for the message of an error.</param>
+    /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
+    public FloatBuffer(long length, string what = "numbers")
     {
         Length = length;
-        _data = (float*)NativeMemory.AlignedAlloc((nuint)Math.Max(64, length * sizeof(float)), 64);
-        Clear();
+        _memory = new NativeBuffer(checked(length * sizeof(float)), what);
     }
 
     /// <summary>Number of floats.</summary>
     public long Length { get; }
 
     /// <summary>The floats from an offset on.</summary>
-    public Span<float> Span(long offset, int count)
-    {
-        ObjectDisposedException.ThrowIf(_data is null, this);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset + count, Length);
-        return new Span<float>(_data + offset, count);
-    }
+    public Span<float> Span(long offset, int count) => _memory.Span<float>(offset * sizeof(float), count);
 
-    /// <summary>A tensor over part of the buffer; it lives as long as the buffer.</summary>
-    public OrtValue View(long offset, IReadOnlyList<long> shape)
+    /// <summary>A tensor over part of the buffer; the buffer disposes it, and its memory lives at least as long as the tensor.</summary>
+    public NativeTensor View(long offset, IReadOnlyList<long> shape)
     {
-        ObjectDisposedException.ThrowIf(_data is null, this);
-        long count = shape.Aggregate(1L, (product, size) => product * size);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset + count, Length);
-        OrtValue view = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float, [.. shape], (nint)(_data + offset), count * sizeof(float));
+        long count = shape.Aggregate(1L, (product, size) => checked(product * size));
+        NativeTensor view = _memory.View(TensorElementType.Float, offset * sizeof(float), shape, count * sizeof(float));
         _views.Add(view);
         return view;
     }
 
     /// <summary>Sets everything to zero.</summary>
-    public void Clear()
-    {
-        for (long at = 0; at < Length; at += int.MaxValue)
-        {
-            Span(at, (int)Math.Min(int.MaxValue, Length - at)).Clear();
-        }
-    }
+    public void Clear() => _memory.Clear();
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _views.ForEach(view => view.Dispose());
         _views.Clear();
-        NativeMemory.AlignedFree(_data);
-        _data = null;
+        _memory.Dispose();
     }
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 
@@ -6,26 +7,30 @@ namespace MLNetLora.Runtime;
 /// <summary>What a session is tuned for.</summary>
 internal enum SessionUse
 {
-    /// <summary>Graphs that are written out as they shall run; 16-bit weights are widened at each use.</summary>
+    /// <summary>Graphs that are written out as they shall run; 16-bit weights are upcast at each use.</summary>
     Training,
 
-    /// <summary>The same, but frozen weights are widened and laid out for the processor at load: private copies, faster products.</summary>
+    /// <summary>The same, but frozen weights are upcast and laid out for the processor at load: private copies, faster products.</summary>
     PrepackedTraining,
 
-    /// <summary>Weights are read for every token: 16-bit ones are widened once, at load.</summary>
+    /// <summary>Weights are read for every token: 16-bit ones are upcast once, at load.</summary>
     Generation,
 
-    /// <summary>The same with weights rounded in blocks, whose products are fast only where they are laid out for the processor.</summary>
+    /// <summary>The same with weights quantized in blocks, whose products are fast only where they are laid out for the processor.</summary>
     RoundedGeneration,
 }
 
-/// <summary>One ONNX Runtime session over a built model. Thread-safe as the runtime's sessions are: concurrent runs are allowed.</summary>
+/// <summary>
+/// One ONNX Runtime session over a built model. Thread-safe: runs may be concurrent, and Dispose during a run waits for nothing; the session is freed when its last run has ended.
+/// </summary>
 internal sealed class OnnxSession : IDisposable
 {
-    private readonly InferenceSession _session;
-    private readonly string _name;
+    private readonly SessionHandle _handle;
+    private readonly Advice _running;
 
-    /// <summary>Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session is disposed. Null: none.</summary>
+    /// <summary>
+    /// Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session is disposed. Null: none.
+    /// </summary>
     [ThreadStatic]
     internal static string? ProfilePrefix;
 
@@ -33,14 +38,59 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="artifact">The model.</param>
     /// <param name="use">What it is for.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    /// <param name="initializers">Rounded weights that take the place of initializers, and live as long as the session; null for none.</param>
-    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, OrtValue>? initializers = null)
+    /// <param name="initializers">Tensors that take the place of initializers; the session keeps them. Null for none.</param>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    /// <exception cref="MLNetLoraException">The runtime refuses the model, or is not there.</exception>
+    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null)
     {
-        _name = artifact.Name;
-        using SessionOptions options = new();
+        _running = Advice.For("while it ran", artifact.Name, use);
+        InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use), () =>
+        {
+            using SessionOptions options = Options(artifact, use, threads);
+            foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
+            {
+                options.AddInitializer(name, tensor.Value);
+            }
 
-        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of 16-bit weights,
-        // which is what is wanted only where they are packed. The one that merges equal nodes would merge what is computed twice on purpose.
+            return new InferenceSession(artifact.Bytes, options);
+        });
+        _handle = new SessionHandle(session, [.. initializers?.Values ?? []]);
+        InputNames = session.InputNames;
+    }
+
+    /// <summary>Names of the inputs.</summary>
+    public IReadOnlyList<string> InputNames { get; }
+
+    /// <summary>Runs with outputs that are there already.</summary>
+    /// <param name="inputs">Names of the inputs.</param>
+    /// <param name="values">Their values.</param>
+    /// <param name="outputs">Names of the outputs.</param>
+    /// <param name="results">Where they are written.</param>
+    /// <param name="cancellation">Ends the run at its next node.</param>
+    /// <exception cref="OperationCanceledException">The token was cancelled; the outputs are undefined, the session can run again.</exception>
+    /// <exception cref="ObjectDisposedException">The session or a tensor was disposed before.</exception>
+    /// <exception cref="NativeMemoryException">Memory ran out.</exception>
+    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<NativeTensor> results,
+        CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
+    {
+        session.Run(run, inputs, [.. values.Select(tensor => tensor.Held)], outputs, [.. results.Select(tensor => tensor.Held)]);
+        return true;
+    }, cancellation);
+
+    /// <summary>Runs and returns new outputs.</summary>
+    /// <inheritdoc cref="Run(IReadOnlyCollection{string}, IReadOnlyCollection{NativeTensor}, IReadOnlyCollection{string}, IReadOnlyCollection{NativeTensor}, CancellationToken)"/>
+    public NativeTensors Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs, CancellationToken cancellation = default) =>
+        Held([.. values], (session, run) => new NativeTensors(session.Run(run, inputs, [.. values.Select(tensor => tensor.Held)], outputs)), cancellation);
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+
+    private static SessionOptions Options(ModelArtifact artifact, SessionUse use, int threads)
+    {
+        SessionOptions options = new();
+
+        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of
+        // 16-bit weights, which is what is wanted only where they are packed. The one that merges equal nodes would merge what is computed twice on purpose.
         options.GraphOptimizationLevel = use == SessionUse.Training ? GraphOptimizationLevel.ORT_DISABLE_ALL : GraphOptimizationLevel.ORT_ENABLE_BASIC;
         if (use == SessionUse.PrepackedTraining)
         {
@@ -49,68 +99,56 @@ internal sealed class OnnxSession : IDisposable
 
         options.EnableMemoryPattern = false; // a plan per input shape; with varying lengths it doubles the peak
         options.IntraOpNumThreads = threads;
-        options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR;
+        options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL; // errors come as exceptions; a cancelled run would write one, too
         if (ProfilePrefix is string prefix)
         {
             options.ProfileOutputPathPrefix = $"{prefix}.{Path.GetFileNameWithoutExtension(artifact.Name)}";
             options.EnableProfiling = true;
         }
 
-        foreach ((string name, OrtValue value) in initializers ?? new Dictionary<string, OrtValue>())
-        {
-            options.AddInitializer(name, value);
-        }
-
         options.AddSessionConfigEntry("session.disable_prepacking", use is SessionUse.PrepackedTraining or SessionUse.RoundedGeneration ? "0" : "1");
         options.AddSessionConfigEntry("session.prepack.enable_parallel", "1"); // a weight to a thread; one after the other takes two to five times as long
+
         // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.
-        options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        options.AddSessionConfigEntry("optimization.constant_folding_max_output_size_in_bytes", long.MaxValue.ToString(CultureInfo.InvariantCulture));
         if (artifact.WeightsFolder is string folder)
         {
             options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
         }
 
-        try
-        {
-            _session = new InferenceSession(artifact.Bytes, options);
-        }
-        catch (OnnxRuntimeException e)
-        {
-            throw new MLNetLoraException($"ONNX Runtime refused {artifact.Name}: {e.Message}", e);
-        }
-        catch (Exception e) when (e is DllNotFoundException or TypeInitializationException or EntryPointNotFoundException)
-        {
-            throw new MLNetLoraException("The native ONNX Runtime was not found. Add a package that brings it to the application: Microsoft.ML.OnnxRuntime (CPU) or Microsoft.ML.OnnxRuntime.Gpu.", e);
-        }
+        return options;
     }
 
-    /// <summary>Names of the inputs.</summary>
-    public IReadOnlyList<string> InputNames => _session.InputNames;
-
-    /// <summary>Runs with outputs that are there already.</summary>
-    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<OrtValue> results) => Typed(run =>
+    // Session and tensors are held while the runtime works, so that none of them goes when another thread disposes it.
+    private T Held<T>(NativeTensor[] tensors, Func<InferenceSession, RunOptions, T> action, CancellationToken cancellation)
     {
-        _session.Run(run, inputs, values, outputs, results);
-        return true;
-    });
-
-    /// <summary>Runs and returns new outputs.</summary>
-    public IDisposableReadOnlyCollection<OrtValue> Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<OrtValue> values, IReadOnlyCollection<string> outputs) =>
-        Typed(run => _session.Run(run, inputs, values, outputs));
-
-    private T Typed<T>(Func<RunOptions, T> action)
-    {
-        using RunOptions run = new();
+        cancellation.ThrowIfCancellationRequested();
+        ObjectDisposedException.ThrowIf(_handle.IsDisposed, this);
+        _handle.Hold();
+        int held = 0;
         try
         {
-            return action(run);
+            for (; held < tensors.Length; held++)
+            {
+                tensors[held].Hold();
+            }
+
+            using RunOptions run = NativeCalls.Do("run", _running, () => new RunOptions());
+            using CancellationTokenRegistration ended = cancellation.UnsafeRegister(static options => ((RunOptions)options!).Terminate = true, run);
+            return NativeCalls.Do("run", _running, () => action(_handle.Session, run));
         }
-        catch (OnnxRuntimeException e)
+        catch (MLNetLoraException e) when (e is not NativeMemoryException && cancellation.IsCancellationRequested)
         {
-            throw new MLNetLoraException($"ONNX Runtime failed while running {_name}: {e.Message} If memory ran out, lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.", e);
+            throw new OperationCanceledException("The call was cancelled.", e, cancellation);
+        }
+        finally
+        {
+            for (int i = 0; i < held; i++)
+            {
+                tensors[i].DangerousRelease();
+            }
+
+            _handle.DangerousRelease();
         }
     }
-
-    /// <inheritdoc/>
-    public void Dispose() => _session.Dispose();
 }

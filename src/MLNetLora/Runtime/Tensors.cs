@@ -1,4 +1,4 @@
-using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace MLNetLora.Runtime;
 
@@ -6,14 +6,14 @@ namespace MLNetLora.Runtime;
 internal static class Tensors
 {
     /// <summary>Floats.</summary>
-    public static OrtValue Of(float[] data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(data, shape);
+    public static NativeTensor Of(float[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Float, shape);
 
     /// <summary>64-bit integers.</summary>
-    public static OrtValue Of(long[] data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(data, shape);
+    public static NativeTensor Of(long[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Int64, shape);
 
     /// <summary>32-bit integers.</summary>
-    public static OrtValue Of(int[] data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(data, shape);
+    public static NativeTensor Of(int[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Int32, shape);
 
-    /// <summary>Truth values.</summary>
-    public static OrtValue Of(Memory<bool> data, params long[] shape) => OrtValue.CreateTensorValueFromMemory(OrtMemoryInfo.DefaultInstance, data, shape);
+    /// <summary>Booleans.</summary>
+    public static NativeTensor Of(Memory<bool> data, params long[] shape) => NativeTensor.Over(data, TensorElementType.Bool, shape);
 }

@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
 
@@ -7,7 +6,7 @@ namespace MLNetLora.Training;
 /// <summary>Inputs that training and evaluation graphs share; the rotary tables are made once.</summary>
 internal sealed class GraphInputs(QwenConfig config) : IDisposable
 {
-    private readonly List<OrtValue> _tables = [];
+    private readonly List<NativeTensor> _tables = [];
     private int _tableLength;
 
     /// <summary>The windows that the layers have; int.MaxValue for full attention.</summary>
@@ -19,7 +18,7 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     /// <param name="chunks">The number of labels is padded to a multiple of it.</param>
     /// <param name="inputs">Receives names and values.</param>
     /// <param name="owned">Receives the values that live for one run.</param>
-    public void Add(Batch batch, float weight, int chunks, Dictionary<string, OrtValue> inputs, List<OrtValue> owned)
+    public void Add(Batch batch, float weight, int chunks, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
     {
         int labels = Math.Max(chunks, (batch.LabelIds.Length + chunks - 1) / chunks * chunks);
         float[] weights = new float[labels];
@@ -43,7 +42,7 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
             Own(window == int.MaxValue ? "first_keys" : "sliding_first_keys", Tensors.Of(FirstKeys(batch, rows, window), rows, batch.Length));
         }
 
-        void Own(string name, OrtValue value)
+        void Own(string name, NativeTensor value)
         {
             inputs[name] = value;
             owned.Add(value);
@@ -53,7 +52,7 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _tables.ForEach(table => table.Dispose());
 
-    private void RopeTables(int length, Dictionary<string, OrtValue> inputs)
+    private void RopeTables(int length, Dictionary<string, NativeTensor> inputs)
     {
         if (length > _tableLength)
         {

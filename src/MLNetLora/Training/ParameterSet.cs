@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 using MLNetLora.Runtime;
 
@@ -62,7 +61,7 @@ internal sealed class ParameterSet : IDisposable
     public Span<float> Slice(FloatBuffer buffer, string name) => buffer.Span(_slots[name].Offset, checked((int)_slots[name].Tensor.Count));
 
     /// <summary>A tensor's slice as the runtime sees it.</summary>
-    public OrtValue View(FloatBuffer buffer, string name) => buffer.View(_slots[name].Offset, _slots[name].Tensor.Shape);
+    public NativeTensor View(FloatBuffer buffer, string name) => buffer.View(_slots[name].Offset, _slots[name].Tensor.Shape);
 
     /// <inheritdoc/>
     public void Dispose()

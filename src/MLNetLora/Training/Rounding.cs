@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
@@ -32,16 +31,16 @@ internal static class Rounding
         {
             Batch batch = Batch.Of([sequence], plan.Attention);
             tokens += batch.Tokens;
-            Dictionary<string, OrtValue> inputs = [];
-            List<OrtValue> owned = [];
+            Dictionary<string, NativeTensor> inputs = [];
+            List<NativeTensor> owned = [];
             try
             {
                 shared.Add(batch, 1f, 1, inputs, owned);
                 string[] outputs = [.. layers.Keys];
-                using IDisposableReadOnlyCollection<OrtValue> results = session.Run(session.InputNames, [.. session.InputNames.Select(name => inputs[name])], outputs);
+                using NativeTensors results = session.Run(session.InputNames, [.. session.InputNames.Select(name => inputs[name])], outputs);
                 for (int i = 0; i < outputs.Length; i++)
                 {
-                    float[] now = results[i].GetTensorDataAsSpan<float>().ToArray();
+                    float[] now = results[i].Span<float>().ToArray();
                     if (largest.TryGetValue(outputs[i], out float[]? before))
                     {
                         TensorPrimitives.Max(now, before, now);

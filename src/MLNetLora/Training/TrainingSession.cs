@@ -1,4 +1,3 @@
-using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Artifacts;
 using MLNetLora.Onnx;
 using MLNetLora.Runtime;
@@ -17,10 +16,10 @@ internal sealed class TrainingSession : IDisposable
     private readonly OnnxSession _optimizer;
     private readonly FloatBuffer _loss = new(1);
     private readonly FloatBuffer _norm = new(1);
-    private readonly Dictionary<string, OrtValue> _trainingInputs = [];
-    private readonly Dictionary<string, OrtValue> _trainingOutputs = [];
-    private readonly Dictionary<string, OrtValue> _optimizerInputs = [];
-    private readonly Dictionary<string, OrtValue> _optimizerOutputs = [];
+    private readonly Dictionary<string, NativeTensor> _trainingInputs = [];
+    private readonly Dictionary<string, NativeTensor> _trainingOutputs = [];
+    private readonly Dictionary<string, NativeTensor> _optimizerInputs = [];
+    private readonly Dictionary<string, NativeTensor> _optimizerOutputs = [];
     private OnnxSession? _evaluation;
     private int _step;
     private long _microBatch;
@@ -74,15 +73,15 @@ internal sealed class TrainingSession : IDisposable
     /// <returns>Sum of the batch's token losses over <paramref name="windowLabels"/>.</returns>
     public float Accumulate(Batch batch, long windowLabels)
     {
-        Dictionary<string, OrtValue> inputs = new(_trainingInputs);
-        List<OrtValue> owned = [];
+        Dictionary<string, NativeTensor> inputs = new(_trainingInputs);
+        List<NativeTensor> owned = [];
         try
         {
             _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan.Loss, inputs, owned);
             for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
             {
                 int tokens = batch.Rows * batch.Length;
-                OrtValue mask = Tensors.Of(_dropout.Draw(i, _microBatch, tokens), tokens, _target.Loras[i].Module.In);
+                NativeTensor mask = Tensors.Of(_dropout.Draw(i, _microBatch, tokens), tokens, _target.Loras[i].Module.In);
                 owned.Add(mask);
                 inputs[_target.Loras[i].Module.Name + ".dropout_mask"] = mask;
             }
@@ -102,8 +101,8 @@ internal sealed class TrainingSession : IDisposable
     public float Step(double learningRate)
     {
         _step++;
-        Dictionary<string, OrtValue> inputs = new(_optimizerInputs);
-        List<OrtValue> owned = [];
+        Dictionary<string, NativeTensor> inputs = new(_optimizerInputs);
+        List<NativeTensor> owned = [];
         try
         {
             // Corrections in double: 1 − 0.999 has only four good digits in float32.
@@ -126,7 +125,7 @@ internal sealed class TrainingSession : IDisposable
 
         void Scalar(string name, double value)
         {
-            OrtValue scalar = Tensors.Of([(float)value], []);
+            NativeTensor scalar = Tensors.Of([(float)value], []);
             owned.Add(scalar);
             inputs[name] = scalar;
         }
@@ -136,8 +135,8 @@ internal sealed class TrainingSession : IDisposable
     public double Evaluate(Batch batch)
     {
         _evaluation ??= new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads);
-        Dictionary<string, OrtValue> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _trainingInputs[tensor.Name]);
-        List<OrtValue> owned = [];
+        Dictionary<string, NativeTensor> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _trainingInputs[tensor.Name]);
+        List<NativeTensor> owned = [];
         try
         {
             _inputs.Add(batch, 1f, Plan.Loss, inputs, owned);

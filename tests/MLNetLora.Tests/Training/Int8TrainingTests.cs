@@ -182,8 +182,8 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         return questions.Zip(answers, (question, answer) => formatter.Tokenize(new InstructionRow(question, answer), LabelScope.Answer, 256, out _));
     }
 
-    private static float[] Floats(Int8Weights rounded, string name) => rounded.Initializers[name].GetTensorDataAsSpan<float>().ToArray();
+    private static float[] Floats(Int8Weights rounded, string name) => rounded.Initializers[name].Span<float>().ToArray();
 
     private static (sbyte[] Whole, float[] Scales) Rounded(Int8Weights rounded, string name) =>
-        (rounded.Initializers[name].GetTensorDataAsSpan<sbyte>().ToArray(), Floats(rounded, Int8Weights.ScalesName(name)));
+        (rounded.Initializers[name].Span<sbyte>().ToArray(), Floats(rounded, Int8Weights.ScalesName(name)));
 }

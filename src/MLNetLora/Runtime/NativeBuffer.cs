@@ -1,0 +1,155 @@
+using System.Runtime.InteropServices;
+using Microsoft.ML.OnnxRuntime.Tensors;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>
+/// Zeros outside the managed heap. The system gives the pages when they are first written, so what is never used costs nothing. The memory lives as long as
+/// the buffer or any of its tensors: a run that reads it cannot lose it, and a buffer that is dropped without Dispose is freed by the finalizer.
+/// </summary>
+internal sealed unsafe class NativeBuffer : NativeHandle
+{
+    private const int Alignment = 64; // a cache line, and the widest vector
+
+    private static long s_live;
+    private static long s_liveBytes;
+
+    private readonly byte* _data;
+
+    /// <summary>Allocates zeros.</summary>
+    /// <param name="bytes">Size; nothing may be asked for, too.</param>
+    /// <param name="what">What the memory is for, for the message of an error.</param>
+    /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
+    public NativeBuffer(long bytes, string what = "numbers")
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
+        Bytes = bytes;
+        void* block = null;
+        try
+        {
+            NativeCalls.Before?.Invoke("allocation");
+            block = NativeMemory.AllocZeroed(checked((nuint)bytes + Alignment));
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw NotEnough(bytes, what, e);
+        }
+
+        if (block is null)
+        {
+            throw NotEnough(bytes, what, null);
+        }
+
+        SetHandle((nint)block);
+        _data = (byte*)(((nuint)block + Alignment - 1) & ~(nuint)(Alignment - 1));
+        Interlocked.Increment(ref s_live);
+        Interlocked.Add(ref s_liveBytes, bytes);
+        if (bytes > 0)
+        {
+            GC.AddMemoryPressure(bytes); // else the collector would see a few hundred bytes and let dropped models wait
+        }
+    }
+
+    /// <summary>Number of buffers in this process whose memory is not freed yet.</summary>
+    public static long Live => Interlocked.Read(ref s_live);
+
+    /// <summary>Bytes of the buffers in this process that are not freed yet.</summary>
+    public static long LiveBytes => Interlocked.Read(ref s_liveBytes);
+
+    /// <summary>Size in bytes.</summary>
+    public long Bytes { get; }
+
+    /// <summary>Where the numbers begin; whoever keeps the address must keep the buffer.</summary>
+    public byte* Data
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsDisposed, this);
+            return _data;
+        }
+    }
+
+    /// <summary>Numbers from an offset on.</summary>
+    /// <param name="byteOffset">Where they begin, in bytes.</param>
+    /// <param name="count">How many.</param>
+    public Span<T> Span<T>(long byteOffset, int count)
+        where T : unmanaged
+    {
+        RequireInside(byteOffset, (long)count * sizeof(T));
+        return new Span<T>(Data + byteOffset, count);
+    }
+
+    /// <summary>A tensor over part of the buffer, whose memory lives at least as long as the tensor.</summary>
+    /// <param name="type">Type of its elements.</param>
+    /// <param name="byteOffset">Where it begins, in bytes.</param>
+    /// <param name="shape">Its shape.</param>
+    /// <param name="bytes">Its size in bytes.</param>
+    public NativeTensor View(TensorElementType type, long byteOffset, IReadOnlyList<long> shape, long bytes)
+    {
+        RequireInside(byteOffset, bytes);
+        return NativeTensor.Over(this, type, (nint)(Data + byteOffset), [.. shape], bytes);
+    }
+
+    /// <summary>Sets everything to zero.</summary>
+    public void Clear() => NativeMemory.Clear(Data, (nuint)Bytes);
+
+    /// <summary>
+    /// Gives the memory back to the system while the addresses stay valid, for what a session points to and never reads again. What is read there afterwards is undefined
+    /// (zeros on Linux); where the system offers no way, nothing happens.
+    /// </summary>
+    public void Discard()
+    {
+        nuint page = (nuint)Environment.SystemPageSize;
+        nuint first = ((nuint)Data + page - 1) / page * page;
+        nuint end = ((nuint)Data + (nuint)Bytes) / page * page;
+        if (end <= first)
+        {
+            return;
+        }
+
+        if (OperatingSystem.IsLinux() || OperatingSystem.IsMacOS())
+        {
+            const int DontNeed = 4; // MADV_DONTNEED; on macOS the system takes the pages when it needs them
+            _ = SystemMemory.Advise((void*)first, end - first, DontNeed);
+        }
+        else if (OperatingSystem.IsWindows())
+        {
+            _ = SystemMemory.DiscardVirtualMemory((void*)first, end - first);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        NativeMemory.Free((void*)handle);
+        Interlocked.Decrement(ref s_live);
+        Interlocked.Add(ref s_liveBytes, -Bytes);
+        if (Bytes > 0)
+        {
+            GC.RemoveMemoryPressure(Bytes);
+        }
+
+        return true;
+    }
+
+    private static NativeMemoryException NotEnough(long bytes, string what, Exception? inner) =>
+        new(FormattableString.Invariant($"There is no memory for {what}: {bytes / 1e9:F2} GB were asked for."), inner);
+
+    private void RequireInside(long byteOffset, long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(byteOffset);
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(byteOffset + bytes, Bytes);
+    }
+
+    private static class SystemMemory
+    {
+        [DllImport("libc", EntryPoint = "madvise")]
+        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+        public static extern int Advise(void* address, nuint length, int advice);
+
+        [DllImport("kernel32")]
+        [DefaultDllImportSearchPaths(DllImportSearchPath.System32)]
+        public static extern uint DiscardVirtualMemory(void* address, nuint length);
+    }
+}

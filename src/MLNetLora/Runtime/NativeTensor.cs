@@ -1,0 +1,119 @@
+using System.Buffers;
+using System.Collections;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>
+/// A tensor as ONNX Runtime knows it, with the memory that it stands on: a buffer, which it keeps, or an array, which it pins. A run holds its tensors, so one that is
+/// disposed meanwhile goes when the run ends; one that is dropped without Dispose is freed by the finalizer.
+/// </summary>
+internal sealed class NativeTensor : NativeHandle
+{
+    private readonly OrtValue _value;
+    private readonly NativeBuffer? _buffer;
+    private MemoryHandle _pin;
+
+    private NativeTensor(OrtValue value, NativeBuffer? buffer, MemoryHandle pin)
+    {
+        _value = value;
+        _buffer = buffer;
+        _pin = pin;
+        SetHandle(1); // the OrtValue holds the real one
+    }
+
+    /// <summary>What the runtime takes.</summary>
+    internal OrtValue Value
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsDisposed, this);
+            return _value;
+        }
+    }
+
+    /// <summary>The same for a user that holds the tensor, which may be disposed meanwhile.</summary>
+    internal OrtValue Held => _value;
+
+    /// <summary>A tensor over numbers of a buffer.</summary>
+    /// <param name="buffer">What owns them.</param>
+    /// <param name="type">Type of the elements.</param>
+    /// <param name="address">Where they begin.</param>
+    /// <param name="shape">Shape.</param>
+    /// <param name="bytes">Size in bytes.</param>
+    public static NativeTensor Over(NativeBuffer buffer, TensorElementType type, nint address, long[] shape, long bytes)
+    {
+        buffer.Hold(); // until ReleaseHandle
+        try
+        {
+            OrtValue value = NativeCalls.Do("tensor", Advice.None, () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, bytes));
+            return new NativeTensor(value, buffer, default);
+        }
+        catch
+        {
+            buffer.DangerousRelease();
+            throw;
+        }
+    }
+
+    /// <summary>A tensor over an array, which is pinned, not copied.</summary>
+    internal static unsafe NativeTensor Over<T>(Memory<T> data, TensorElementType type, long[] shape)
+        where T : unmanaged
+    {
+        long count = shape.Aggregate(1L, (product, size) => checked(product * size));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, data.Length);
+        MemoryHandle pin = data.Pin();
+        try
+        {
+            nint address = (nint)pin.Pointer;
+            return new NativeTensor(NativeCalls.Do("tensor", Advice.None,
+                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, count * sizeof(T))), null, pin);
+        }
+        catch
+        {
+            pin.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>An output that the runtime made.</summary>
+    internal static NativeTensor Of(OrtValue value) => new(value, null, default);
+
+    /// <summary>The numbers.</summary>
+    public ReadOnlySpan<T> Span<T>()
+        where T : unmanaged => Value.GetTensorDataAsSpan<T>();
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        _value.Dispose();
+        _pin.Dispose();
+        _buffer?.DangerousRelease();
+        return true;
+    }
+}
+
+/// <summary>Outputs that a run made, in the order in which they were asked for.</summary>
+internal sealed class NativeTensors : IReadOnlyList<NativeTensor>, IDisposable
+{
+    private readonly NativeTensor[] _tensors;
+
+    /// <summary>Takes the outputs of a run over.</summary>
+    internal NativeTensors(IEnumerable<OrtValue> values) => _tensors = [.. values.Select(NativeTensor.Of)];
+
+    /// <inheritdoc/>
+    public int Count => _tensors.Length;
+
+    /// <inheritdoc/>
+    public NativeTensor this[int index] => _tensors[index];
+
+    /// <inheritdoc/>
+    public IEnumerator<NativeTensor> GetEnumerator() => ((IEnumerable<NativeTensor>)_tensors).GetEnumerator();
+
+    /// <inheritdoc/>
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+
+    /// <inheritdoc/>
+    public void Dispose() => Array.ForEach(_tensors, tensor => tensor.Dispose());
+}

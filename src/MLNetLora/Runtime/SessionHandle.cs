@@ -1,0 +1,48 @@
+using Microsoft.ML.OnnxRuntime;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>
+/// Owns a session of ONNX Runtime together with the tensors that took the place of its initializers: they go when the session has gone, and that goes when its last run has ended.
+/// </summary>
+internal sealed class SessionHandle : NativeHandle
+{
+    private static long s_live;
+
+    private readonly NativeTensor[] _initializers;
+
+    /// <summary>Takes a session over.</summary>
+    /// <param name="session">The session.</param>
+    /// <param name="initializers">What it points to; kept until it is gone.</param>
+    public SessionHandle(InferenceSession session, NativeTensor[] initializers)
+    {
+        Session = session;
+        _initializers = initializers;
+        foreach (NativeTensor tensor in initializers)
+        {
+            tensor.Hold();
+        }
+
+        SetHandle(1); // the session holds the real one
+        Interlocked.Increment(ref s_live);
+    }
+
+    /// <summary>Number of sessions in this process that are not freed yet.</summary>
+    public static long Live => Interlocked.Read(ref s_live);
+
+    /// <summary>The session; only for its users.</summary>
+    public InferenceSession Session { get; }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        Session.Dispose();
+        foreach (NativeTensor tensor in _initializers)
+        {
+            tensor.DangerousRelease();
+        }
+
+        Interlocked.Decrement(ref s_live);
+        return true;
+    }
+}
