@@ -14,29 +14,16 @@ internal static class RowChecks
             throw new DatasetException($"There are no {what} rows.");
         }
 
+        for (int i = 0; i < rows.Count; i++)
+        {
+            Check(rows[i], vocabulary, $"Row {i + 1} of the {what} rows");
+        }
+
         // A single row without a label does no harm (its tokens count for nothing); who makes rows from text says which one it is.
         if (rows.Count > 0 && rows.All(row => row.LabelTokens == 0))
         {
-            throw new DatasetException($"None of the {rows.Count} {what} rows has a label: nothing could be learned. The answers may be empty or cut off by the maximum length.");
-        }
-
-        for (int i = 0; i < rows.Count; i++)
-        {
-            TrainingRow row = rows[i];
-            if (row.InputIds.Length != row.Labels.Length)
-            {
-                throw new DatasetException($"Row {i + 1} of the {what} rows has {row.InputIds.Length} ids but {row.Labels.Length} labels.");
-            }
-
-            if (row.InputIds.FirstOrDefault(id => id < 0 || id >= vocabulary) is int bad && (bad != 0 || vocabulary == 0))
-            {
-                throw new DatasetException($"Row {i + 1} of the {what} rows has the token id {bad}, but the model's vocabulary ends at {vocabulary - 1}; the tokenizer belongs to another model.");
-            }
-
-            if (row.Labels.FirstOrDefault(label => label != TrainingRow.Ignore && (label < 0 || label >= vocabulary)) is int label && label != 0)
-            {
-                throw new DatasetException($"Row {i + 1} of the {what} rows has the label {label}, but the model's vocabulary ends at {vocabulary - 1}.");
-            }
+            throw new DatasetException(
+                $"None of the {rows.Count} {what} rows has a label: nothing could be learned. The answers may be empty or cut off by the maximum length.");
         }
     }
 
@@ -47,7 +34,39 @@ internal static class RowChecks
         long widest = length * options.BatchSize * Math.Max(config.IntermediateSize, config.HiddenSize);
         if (widest > Array.MaxLength)
         {
-            throw new OptionException($"Batches of {options.BatchSize} x {length} tokens are too large; lower BatchSize, PackingLength or MaximumSequenceLength.");
+            throw new OptionException($"Batches of {options.BatchSize} x {length} tokens are too large; "
+                + $"lower BatchSize, PackingLength or MaximumSequenceLength.");
         }
+    }
+
+    private static void Check(TrainingRow row, int vocabulary, string where)
+    {
+        if (row.InputIds.Length != row.Labels.Length)
+        {
+            throw new DatasetException($"{where} has {row.InputIds.Length} ids but {row.Labels.Length} labels.");
+        }
+
+        if (row.InputIds.Length == 0)
+        {
+            throw new DatasetException($"{where} is empty: it has no token. Leave it out.");
+        }
+
+        int outside = Array.FindIndex(row.InputIds, id => !IsToken(id));
+        if (outside >= 0)
+        {
+            throw new DatasetException(
+                $"{where} has the token id {row.InputIds[outside]} at position {outside}, but the model's vocabulary ends at {vocabulary - 1}; "
+                + "the tokenizer belongs to another model.");
+        }
+
+        outside = Array.FindIndex(row.Labels, label => label != TrainingRow.Ignore && !IsToken(label));
+        if (outside >= 0)
+        {
+            throw new DatasetException(
+                $"{where} has the label {row.Labels[outside]} at position {outside}, but the model's vocabulary ends at {vocabulary - 1}; "
+                + $"positions without a loss have the label {TrainingRow.Ignore}.");
+        }
+
+        bool IsToken(int id) => id >= 0 && id < vocabulary;
     }
 }
