@@ -2,7 +2,9 @@ using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>Rows become tokens for training: on all cores, looked at by a preflight on their way, those with nothing to learn left out and told by number.</summary>
+/// <summary>
+/// Rows become tokens for training: on all cores, looked at by a preflight on their way, those with nothing to learn left out and told by number.
+/// </summary>
 /// <param name="formatter">Makes tokens of a row.</param>
 /// <param name="prompt">Label scope and maximum length.</param>
 /// <param name="threads">How many threads; 0 takes all cores.</param>
@@ -18,36 +20,50 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
     {
         List<TrainingRow> learned = [];
         int number = 0;
-        foreach (IReadOnlyList<TokenizedRow> parts in ParallelRows.Convert(rows.Select((row, index) => (row, index + 1)), numbered => Tokenize(numbered.row, numbered.Item2, what), threads))
+        bool hasAnswers = false;
+        bool hasThinking = false;
+        IEnumerable<(TextRow Row, int Number)> numbered = rows.Select((row, index) =>
+        {
+            hasAnswers |= row.Document is null;
+            hasThinking = hasThinking || Thinks(row);
+            return (row, index + 1);
+        });
+        foreach (IReadOnlyList<TokenizedRow> parts in ParallelRows.Convert(numbered, row => Tokenize(row.Row, row.Number, what), threads))
         {
             number++;
-            foreach (TokenizedRow part in parts)
-            {
-                preflight.Add(part, number);
-                if (part.Row.LabelTokens > 0)
-                {
-                    learned.Add(part.Row);
-                }
-            }
+            preflight.Add(parts, number);
+            learned.AddRange(parts.Select(part => part.Row).Where(row => row.LabelTokens > 0));
         }
 
-        return learned.Count > 0 ? (number, learned) : throw new DatasetException(
-            $"None of the {number} {what} rows has a token to learn: MaximumSequenceLength is {prompt.MaximumSequenceLength}, and nothing of the answers is left ({Preflight.Numbers(preflight.UnlearnedRows, preflight.UnlearnedCount)}). Raise MaximumSequenceLength, up to {preflight.LongestRow} for the longest row, or shorten the questions.");
+        if (learned.Count == 0)
+        {
+            throw new DatasetException(
+                $"None of the {number} {what} rows has a token to learn: MaximumSequenceLength is {prompt.MaximumSequenceLength}, and nothing of the answers "
+                    + $"is left "
+                + $"({Preflight.Numbers(preflight.UnlearnedRows, preflight.UnlearnedCount)}). Raise MaximumSequenceLength, up to {preflight.LongestRow} for "
+                + $"the longest row, "
+                + "or shorten the questions.");
+        }
+
+        if (prompt.EnableThinking == true && hasAnswers && !hasThinking)
+        {
+            preflight.Warn(
+                $"EnableThinking is true, but no answer of the {what} rows has reasoning (reasoning_content, or <think>…</think> before the answer): the "
+                    + $"model learns to answer "
+                + "without thinking when it is asked to think. Leave EnableThinking null or set it to false, or add the reasoning to the data.");
+        }
+
+        return (number, learned);
     }
 
     /// <summary>What should be said about rows that were cut off or left out.</summary>
-    public IEnumerable<string> Notices(Preflight preflight, string what)
-    {
-        if (preflight.TruncatedCount > 0)
-        {
-            yield return $"{preflight.TruncatedCount} of {preflight.Rows} {what} rows are longer than MaximumSequenceLength ({prompt.MaximumSequenceLength} tokens) and lose their end: {Preflight.Numbers(preflight.TruncatedRows, preflight.TruncatedCount)}.";
-        }
+    public IEnumerable<string> Notices(Preflight preflight, string what) => prompt.MaximumSequenceLength > 0 ? preflight.Warnings(what) : [];
 
-        if (preflight.UnlearnedCount > 0)
-        {
-            yield return $"{preflight.UnlearnedCount} of {preflight.Rows} {what} rows are left out, because nothing of them is left to learn: {Preflight.Numbers(preflight.UnlearnedRows, preflight.UnlearnedCount)}.";
-        }
-    }
+    private static bool Thinks(TextRow row) => row.Conversation is { } conversation
+        ? conversation.Messages.Any(message => message.Role == "assistant" && (!string.IsNullOrWhiteSpace(message.Thinking) || HoldsThinking(message.Content)))
+        : HoldsThinking(row.Instruction?.Output);
+
+    private static bool HoldsThinking(string? answer) => answer?.Contains("</think>", StringComparison.Ordinal) == true;
 
     private IReadOnlyList<TokenizedRow> Tokenize(TextRow row, int number, string what)
     {

@@ -47,6 +47,7 @@ public sealed class PreflightTests : IDisposable
         Assert.True(preflight.IsEndLearned);
         Assert.Contains("2 of 3 rows were cut off", preflight.Warnings()[0], StringComparison.Ordinal);
         Assert.Contains("rows 2, 3.", preflight.Warnings()[0], StringComparison.Ordinal);
+        Assert.Contains("2 of 3 training rows were cut off", preflight.Warnings("training")[0], StringComparison.Ordinal);
 
         Preflight nothing = new(_tokenizer);
         Assert.Contains("no rows", Assert.Throws<DatasetException>(nothing.Check).Message, StringComparison.Ordinal);
@@ -55,6 +56,38 @@ public sealed class PreflightTests : IDisposable
         Assert.False(nothing.IsEndLearned);
         Assert.Equal(3, nothing.Warnings().Count);
         Assert.Contains("cut off before their answer begins", Assert.Throws<DatasetException>(nothing.Check).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_row_that_becomes_several_is_one_row()
+    {
+        Preflight preflight = new(_tokenizer);
+        TokenizedRow[] parts = [.. PlainText.Tokenize(_tokenizer, string.Concat(Enumerable.Repeat("the quick brown fox ", 50)), 16)];
+        preflight.Add(parts, 1);
+        preflight.Add(Rows(1000, "hello").ToArray(), 2);
+        Assert.Equal((2, parts.Length + 1), (preflight.Rows, preflight.Sequences));
+        Assert.Equal(parts.Length + 1, preflight.LengthHistogram.Values.Sum());
+        Assert.Equal(2, preflight.EndLearnedCount);
+        Assert.Contains($"2 rows as {parts.Length + 1} training rows, ", preflight.ToString(), StringComparison.Ordinal);
+        Assert.Empty(preflight.Warnings());
+
+        // Two answers that are cut off are one row that lost something.
+        TokenizedRow cut = new(new TrainingRow([1, 2], [-100, -100]), new TokenizationReport(9, 2, 7, 0));
+        preflight.Add([cut, cut], 3);
+        Assert.Equal((3, 1, 1, 14), (preflight.Rows, preflight.TruncatedCount, preflight.UnlearnedCount, preflight.TruncatedTokens));
+        Assert.Contains("1 of 3 rows were cut off", preflight.Warnings()[0], StringComparison.Ordinal);
+        Assert.Contains("row 3 loses most, 14 of its 18 tokens", preflight.Warnings()[0], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_rows_themselves_are_shown_only_when_asked_for()
+    {
+        Preflight preflight = new(_tokenizer);
+        preflight.Add(Rows(1000, "hello").Single(), 1);
+        Assert.DoesNotContain("hello", preflight.ToString(), StringComparison.Ordinal);
+        using StringWriter writer = new();
+        preflight.Write(writer);
+        Assert.Contains("❮hello<|im_end|>❯", writer.ToString(), StringComparison.Ordinal);
     }
 
     private IEnumerable<TokenizedRow> Rows(int length, params string[] answers) =>

@@ -196,8 +196,9 @@ public sealed class ConversationFitTests : IDisposable
         using QwenLoraTransformer model = Fit(rows, options => options.MaximumSequenceLength = 40);
         Assert.Equal(3, model.TrainingSummary!.Steps.Count);
         Assert.Contains("4 training rows, 0 for validation.", _log);
-        Assert.Contains(_log, line => line.StartsWith("2 of 4 training rows are longer than MaximumSequenceLength (40 tokens)", StringComparison.Ordinal) && line.EndsWith(": rows 2, 3.", StringComparison.Ordinal));
-        Assert.Contains("1 of 4 training rows are left out, because nothing of them is left to learn: row 2.", _log);
+        Assert.Contains(_log, line => line.StartsWith("2 of 4 training rows were cut off at the maximum length (option MaximumSequenceLength)", StringComparison.Ordinal)
+            && line.Contains(": rows 2, 3. ", StringComparison.Ordinal));
+        Assert.Contains("1 of 4 training rows are left out, all or a part of them, because nothing is left of them to learn: row 2.", _log);
 
         Preflight preflight = Trainer(options => options.MaximumSequenceLength = 40).Preflight(rows);
         Assert.Equal((4, 2), (preflight.Rows, preflight.EndLearnedCount));

@@ -34,6 +34,7 @@ internal static class ParallelRows
                 errors[i]?.Throw();
                 yield return results[i];
             }
+
             failed?.Throw();
         }
     }
@@ -49,7 +50,10 @@ internal static class ParallelRows
         {
             chunk.Clear();
             while (chunk.Count < ChunkRows && (more = Next()))
+            {
                 chunk.Add(enumerator.Current);
+            }
+
             yield return ([.. chunk], failed);
         }
 
