@@ -39,7 +39,7 @@ catch (MLNetLoraException error)
 static int Run(string model, string data, string output, int epochs, int rank, double learningRate)
 {
     Stopwatch watch = Stopwatch.StartNew();
-    InstructionRow[] questions = [.. InstructionFile.Read(data)];
+    InstructionRow[] questions = [.. Dataset.Read(data).Select(row => row.Instruction).OfType<InstructionRow>()];
     GenerationOptions greedy = new() { MaximumNewTokens = 96, BatchSize = 16 };
 
     Console.WriteLine($"Before: {questions.Length} questions to {model}");

@@ -17,12 +17,16 @@ internal static class ArrowJson
     public static void Write(Utf8JsonWriter writer, IArrowArray array, int index, string where)
     {
         if (writer.BytesCommitted + writer.BytesPending > ParquetRows.RowLimit)
+        {
             throw new DatasetException($"{where}: the row has more than {ParquetRows.RowLimit >> 20} MiB. Split or remove it.");
+        }
+
         if (array is NullArray || array.IsNull(index))
         {
             writer.WriteNullValue();
             return;
         }
+
         switch (array)
         {
             case BinaryArray text: // StringArray is one of these, too.
@@ -40,10 +44,14 @@ internal static class ArrowJson
                 for (int i = 0; i < row.Fields.Count; i++)
                 {
                     if (row.Fields[i] is NullArray || row.Fields[i].IsNull(index))
+                    {
                         continue;
+                    }
+
                     writer.WritePropertyName(type.Fields[i].Name);
                     Write(writer, row.Fields[i], index, where);
                 }
+
                 writer.WriteEndObject();
                 break;
             case ListArray list:
@@ -58,14 +66,18 @@ internal static class ArrowJson
             case FloatArray or DoubleArray:
                 double number = array is FloatArray floats ? floats.Values[index] : ((DoubleArray)array).Values[index];
                 if (!double.IsFinite(number))
+                {
                     throw new DatasetException($"{where}: {number} is not a number that a data set can hold.");
+                }
+
                 writer.WriteNumberValue(number);
                 break;
             case Int8Array or Int16Array or Int32Array or Int64Array or UInt8Array or UInt16Array or UInt32Array:
                 writer.WriteNumberValue(Integer(array, index));
                 break;
             default:
-                throw new DatasetException($"{where} has the type {array.Data.DataType.Name}, which has no place in a data set. Write texts, numbers, lists and structs of them.");
+                throw new DatasetException($"{where} has the type {array.Data.DataType.Name}, which has no place in a data set. "
+                    + $"Write texts, numbers, lists and structs of them.");
         }
     }
 
@@ -73,22 +85,35 @@ internal static class ArrowJson
     {
         writer.WriteStartArray();
         for (int i = start; i < end; i++)
+        {
             Write(writer, values, i, where);
+        }
+
         writer.WriteEndArray();
     }
 
     private static void WriteText(Utf8JsonWriter writer, ReadOnlySpan<byte> text, string where)
     {
         if (!Utf8.IsValid(text))
+        {
             throw new DatasetException($"{where}: a text is not valid UTF-8. Write it as UTF-8 (it may be in GBK or Latin-1, or not be a text).");
+        }
+
         if (text.Length > ParquetRows.RowLimit)
+        {
             throw new DatasetException($"{where}: the row has more than {ParquetRows.RowLimit >> 20} MiB. Split or remove it.");
+        }
+
         writer.WriteStringValue(text);
     }
 
-    private static int Index(IArrowArray indices, int index, string where) => indices is Int8Array or Int16Array or Int32Array or Int64Array or UInt8Array or UInt16Array or UInt32Array
-        ? checked((int)Integer(indices, index))
-        : throw new DatasetException($"{where}: its dictionary has indices of the type {indices.Data.DataType.Name}. Write it without a dictionary type.");
+    private static int Index(IArrowArray indices, int index, string where)
+    {
+        bool isInteger = indices is Int8Array or Int16Array or Int32Array or Int64Array or UInt8Array or UInt16Array or UInt32Array;
+        return isInteger
+            ? checked((int)Integer(indices, index))
+            : throw new DatasetException($"{where}: its dictionary has indices of the type {indices.Data.DataType.Name}. Write it without a dictionary type.");
+    }
 
     private static long Integer(IArrowArray array, int index) => array switch
     {

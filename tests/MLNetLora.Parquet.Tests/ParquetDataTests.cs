@@ -83,12 +83,20 @@ public sealed class ParquetDataTests : IDisposable
         Fails(HandmadeFile.Make(declaredBytes: ParquetRows.ColumnLimit + 1), "row group 1, column \"text\": 1073741825 bytes");
         Fails(HandmadeFile.Make(value: [0xC4, 0xE3]), "row 1, column \"text\": a text is not valid UTF-8");
         Fails(HandmadeFile.Make(value: new byte[ParquetRows.RowLimit + 1]), "row 1, column \"text\": the row has more than 64 MiB");
-        Fails(Rows("""{"question":"a","answer":"b"}"""), "has no column of a data set, only \"question\", \"answer\"");
-        Fails(Rows("""{"instruction":"a","answer":"b"}"""), "row 1: \"output\" is missing; the row has \"instruction\", \"answer\"");
+        Fails(Rows("""{"q1":"a","a1":"b"}"""), "has no column of a data set, only \"q1\", \"a1\"");
+        Fails(Rows("""{"instruction":"a","a1":"b"}"""), "row 1: \"output\" is missing; the row has \"instruction\", \"a1\"");
         Fails(Rows("""{"messages":[{"role":"user","content":"a"}]}"""), "row 1: no message of the assistant");
         Fails(Rows("""{"text":5}"""), "row 1: \"text\" is a number");
         Fails(HandmadeFile.Make(groups: 0), "has no rows");
         Assert.Contains("none.parquet cannot be read", Assert.Throws<DatasetException>(() => ParquetRows.Read(_folder.File("none.parquet")).Count()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Columns_under_other_names_are_read()
+    {
+        File.WriteAllBytes(_folder.File("a.parquet"), Rows("""{"Question":"q","answer":"a","id":1}"""));
+        InstructionRow row = Assert.Single(Dataset.Read(_folder.File("a.parquet"))).Instruction!;
+        Assert.Equal(("q", "a"), (row.Instruction, row.Output));
     }
 
     /// <summary>A dictionary keeps a long text once, however many rows have it; reading makes it as many texts.</summary>

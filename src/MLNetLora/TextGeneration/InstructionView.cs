@@ -25,24 +25,47 @@ internal static class InstructionView
 
         return catalog.LoadFromEnumerable(Rows(), schema);
 
-        IEnumerable<Record> Rows() => Dataset.Read(paths, format).Select(row => Columns(row).All(columns.Contains) ? Record.From(row)
-            : throw new DatasetException($"{row.Where} has changed since the file was loaded: it now has {string.Join(", ", Columns(row).Except(columns))}. Load the file again."));
+        IEnumerable<Record> Rows()
+        {
+            foreach (DatasetRow row in Dataset.Read(paths, format))
+            {
+                string[] added = [.. Columns(row).Except(columns)];
+                yield return added.Length == 0 ? Record.From(row) : throw new DatasetException(
+                    $"{row.Where} has changed since the file was loaded: it now has {string.Join(", ", added)}. Load the file again.");
+            }
+        }
     }
 
-    private static IEnumerable<string> Columns(DatasetRow row)
+    private static List<string> Columns(DatasetRow row)
     {
         if (row.Instruction is not { } instruction)
         {
             return [row.Document is null ? ColumnNames.DefaultConversation : ColumnNames.DefaultText];
         }
 
-        return ((IEnumerable<(string Name, bool Has)>)[(ColumnNames.DefaultInstruction, true), (ColumnNames.DefaultInput, true), (ColumnNames.DefaultOutput, true),
-            (ColumnNames.DefaultSystem, instruction.System is not null), (ColumnNames.DefaultHistory, instruction.History is not null)])
-            .Where(column => column.Has).Select(column => column.Name);
+        List<string> columns = [ColumnNames.DefaultInstruction, ColumnNames.DefaultInput, ColumnNames.DefaultOutput];
+        if (instruction.System is not null)
+        {
+            columns.Add(ColumnNames.DefaultSystem);
+        }
+
+        if (instruction.History is not null)
+        {
+            columns.Add(ColumnNames.DefaultHistory);
+        }
+
+        return columns;
     }
 
     /// <summary>The names of these members are the names of the columns.</summary>
-    private sealed record Record(string Instruction = "", string Input = "", string Output = "", string System = "", string History = "", string Conversation = "", string Text = "")
+    private sealed record Record(
+        string Instruction = "",
+        string Input = "",
+        string Output = "",
+        string System = "",
+        string History = "",
+        string Conversation = "",
+        string Text = "")
     {
         public static Record From(DatasetRow row) => row switch
         {

@@ -4,7 +4,9 @@ using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>Reads the parts of a row out of its columns. A row is an instruction, a conversation or a document: what its first filled column of these says.</summary>
+/// <summary>
+/// Reads the parts of a row out of its columns. A row is an instruction, a conversation or a document: what its first filled column of these says.
+/// </summary>
 /// <param name="row">The row or cursor.</param>
 /// <param name="names">The columns' names.</param>
 /// <param name="columns">Which of them there are.</param>
@@ -21,7 +23,9 @@ internal sealed class RowReader(DataViewRow row, ColumnNames names, RowColumns c
     private readonly Func<string>? _text = Reader(row, columns.Text, names.Text);
 
     /// <summary>The row that the cursor stands on.</summary>
-    /// <exception cref="DatasetException">It says nothing, lacks its answer, or is not what its column should hold; the message names row and column.</exception>
+    /// <exception cref="DatasetException">
+    /// It says nothing, lacks its answer, or is not what its column should hold; the message names row and column.
+    /// </exception>
     public TextRow Read()
     {
         string instruction = _instruction?.Invoke() ?? "";
@@ -32,7 +36,8 @@ internal sealed class RowReader(DataViewRow row, ColumnNames names, RowColumns c
         if (!string.IsNullOrWhiteSpace(conversation))
         {
             return !isInstruction ? new TextRow(Conversation: ReadConversation(conversation))
-                : throw new DatasetException($"{what()} has both an instruction (column '{names.Instruction}') and a conversation (column '{names.Conversation}'). Leave one of them empty, or set the option of the other column to null.");
+                : throw new DatasetException($"{what()} has both an instruction (column '{names.Instruction}') and a conversation (column "
+                    + $"'{names.Conversation}'). Leave one of them empty, or set the option of the other column to null.");
         }
 
         if (!isInstruction && _text?.Invoke() is { } text && !string.IsNullOrWhiteSpace(text))
@@ -88,8 +93,17 @@ internal sealed class RowReader(DataViewRow row, ColumnNames names, RowColumns c
     private IReadOnlyList<InstructionTurn>? ReadHistory() => _history?.Invoke() is not { } json || string.IsNullOrWhiteSpace(json) ? null
         : ConversationJson.ReadHistory(json, $"{what()}, column '{names.History}'");
 
-    private string Known() => string.Join(" and ", ((string?[])[columns.Instruction ? names.Instruction : null, columns.Conversation ? names.Conversation : null, columns.Text ? names.Text : null])
-        .OfType<string>().Select(name => $"column '{name}'")) + " are empty";
+    /// <summary>"column 'Instruction' and column 'Text' are empty": those of the columns that say what a row is about.</summary>
+    private string Known()
+    {
+        (bool Read, string? Name)[] subjects =
+        [
+            (columns.Instruction, names.Instruction),
+            (columns.Conversation, names.Conversation),
+            (columns.Text, names.Text),
+        ];
+        return string.Join(" and ", subjects.Where(column => column.Read).Select(column => $"column '{column.Name}'")) + " are empty";
+    }
 
     private void Require(bool holds, string wrong, string need)
     {

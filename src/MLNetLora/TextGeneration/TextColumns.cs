@@ -3,7 +3,9 @@ using Microsoft.ML.Data;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>The columns of some data, by name, and which of them are text; says which column and which option is meant when one is missing or of another type.</summary>
+/// <summary>
+/// The columns of some data, by name, and which of them are text; says which column and which option is meant when one is missing or of another type.
+/// </summary>
 /// <param name="typeOf">The type of a column when it is not text, "" when it is, null when there is none.</param>
 /// <param name="existing">The names of all columns.</param>
 internal sealed class TextColumns(Func<string, string?> typeOf, IEnumerable<string> existing)
@@ -32,11 +34,15 @@ internal sealed class TextColumns(Func<string, string?> typeOf, IEnumerable<stri
     {
         string? type = name is null ? null : typeOf(name);
         return string.IsNullOrEmpty(type) ? type is not null
-            : throw new ArgumentOutOfRangeException($"Column '{name}' (option {option}) is of type {type}; it must be one text (string) per row.", (Exception?)null);
+            : throw new ArgumentOutOfRangeException($"Column '{name}' (option {option}) is of type {type}; "
+                + $"it must be one text (string) per row.", (Exception?)null);
     }
 
-    /// <summary>True, or an <see cref="ArgumentOutOfRangeException"/> (ML.NET's kind for a schema mismatch) that names the column and those that exist.</summary>
+    /// <summary>
+    /// True, or an <see cref="ArgumentOutOfRangeException"/> (ML.NET's kind for a schema mismatch) that names the column and those that exist.
+    /// </summary>
     public bool Require(string name, string option) => Find(name, option) ? true
         : throw new ArgumentOutOfRangeException(
-            $"The data has no column '{name}' (option {option}). Its columns are: {string.Join(", ", existing)}. Rename the column, or set {option} to its name.", (Exception?)null);
+            $"The data has no column '{name}' (option {option}). Its columns are: {string.Join(", ", existing)}. "
+                + $"Rename the column, or set {option} to its name.", (Exception?)null);
 }

@@ -79,32 +79,34 @@ public sealed class InstructionFileTests : IDisposable
             stream.Write("[{\"instruction\":\""u8);
             stream.SetLength(JsonRows.RowLimit + 1000L);
         }
-        Assert.Contains("a row has more than 64 MiB", Assert.Throws<DatasetException>(() => InstructionFile.Read(path).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains("a row has more than 64 MiB", Assert.Throws<DatasetException>(() => Rows(path).Count()).Message, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void A_missing_file_is_named() => Assert.Contains("nowhere.json is not a file", Assert.Throws<DatasetException>(() => InstructionFile.Read("nowhere.json")).Message, StringComparison.Ordinal);
+    public void A_missing_file_is_named() => Assert.Contains("nowhere.json is not a file", Assert.Throws<DatasetException>(() => Rows("nowhere.json")).Message, StringComparison.Ordinal);
 
     [Fact]
     public void Reading_is_lazy()
     {
         string path = Path.Combine(_folder, "lazy.jsonl");
         File.WriteAllText(path, "{\"instruction\":\"a\",\"output\":\"b\"}\nbroken");
-        Assert.Equal("b", InstructionFile.Read(path).First().Output);
+        Assert.Equal("b", Rows(path).First().Output);
     }
+
+    private static IEnumerable<InstructionRow> Rows(string path) => Dataset.Read(path, DatasetFormat.Instruction).Select(row => row.Instruction!);
 
     private InstructionRow[] Read(string content)
     {
         string path = Path.Combine(_folder, "rows.json");
         File.WriteAllText(path, content);
-        return [.. InstructionFile.Read(path)];
+        return [.. Rows(path)];
     }
 
     private string Fails(byte[] content)
     {
         string path = Path.Combine(_folder, "bad.json");
         File.WriteAllBytes(path, content);
-        string message = Assert.Throws<DatasetException>(() => InstructionFile.Read(path).Count()).Message;
+        string message = Assert.Throws<DatasetException>(() => Rows(path).Count()).Message;
         Assert.StartsWith(path, message, StringComparison.Ordinal);
         return message;
     }

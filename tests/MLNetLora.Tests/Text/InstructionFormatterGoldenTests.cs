@@ -19,7 +19,7 @@ public sealed class InstructionFormatterGoldenTests(ITestOutputHelper output)
             if (LacksTemplate(model))
                 continue;
             InstructionFormatter formatter = Formatter(model);
-            InstructionRow[] rows = [.. InstructionFile.Read(Path.Combine(folder, "rows.json"))];
+            InstructionRow[] rows = [.. Dataset.Read(Path.Combine(folder, "rows.json")).Select(row => row.Instruction!)];
             JsonElement[] expected = [.. Json.Array(Path.Combine(folder, "tokens.json"))];
             Assert.Equal(expected.Length, rows.Length);
             // The cases cut rows at a maximum that they do not name; the longest row shows it.

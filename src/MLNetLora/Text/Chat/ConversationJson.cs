@@ -75,7 +75,7 @@ internal static class ConversationJson
         try
         {
             using JsonDocument document = JsonDocument.Parse(EscapeUnpaired(text, piece => piece));
-            return InstructionFile.ReadHistory(document.RootElement, where);
+            return DatasetRows.ReadHistory(document.RootElement, where);
         }
         catch (JsonException error)
         {

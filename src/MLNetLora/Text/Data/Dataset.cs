@@ -3,17 +3,26 @@ using System.Text.Json;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Reads data sets: JSON arrays, JSONL, CSV, TSV and plain text, each also compressed with gzip, and what <see cref="DatasetReaders"/> adds. One row is in memory at a time, however long the file.
-/// What a file is shows in its content and name; what its rows are, in the fields of the first one, unless the format is named.
+/// Reads data sets: JSON arrays, JSONL, CSV, TSV and plain text, each also compressed with gzip, and what <see cref="DatasetReaders"/> adds. One row is in
+/// memory at a time, however long the file.
+/// What a file is shows in its content and name; what its rows are, in the fields of the first one, unless the format is named; what separates the fields of a
+/// table (commas, semicolons, tabs),
+/// in its first line.
 /// </summary>
 public static class Dataset
 {
     /// <summary>Reads files.</summary>
-    /// <param name="path">A file, or a pattern with * and ? in the file name, with ** for folders at any depth (<c>data/**/*.jsonl.gz</c>). Files are read in ordinal order of their paths.</param>
+    /// <param name="path">
+    /// A file, or a pattern with * and ? in the file name, with ** for folders at any depth (<c>data/**/*.jsonl.gz</c>). Files are read in ordinal order of
+    /// their paths, each once, also where links
+    /// lead to it several times.
+    /// </param>
     /// <param name="format">How the rows are written.</param>
     /// <param name="promptTemplate">What the user's message of instruction rows is made of; see <see cref="InstructionFormatter"/>.</param>
     /// <returns>The rows in order, read while they are enumerated.</returns>
-    /// <exception cref="DatasetException">No file matches, a file has no rows, or a row is wrong; the message names file, line and row. Raised while enumerating where the cause lies in a file.</exception>
+    /// <exception cref="DatasetException">
+    /// No file matches, a file has no rows, or a row is wrong; the message names file, line and row. Raised while enumerating where the cause lies in a file.
+    /// </exception>
     public static IEnumerable<DatasetRow> Read(string path, DatasetFormat format = DatasetFormat.Recognize, string? promptTemplate = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -36,54 +45,103 @@ public static class Dataset
     private static IEnumerable<DatasetRow> ReadFile(string path, DatasetFormat format, string? promptTemplate)
     {
         bool any = false;
-        DatasetFormat rows = format;
-        Func<string, IEnumerable<JsonElement>>? added = DatasetReaders.Find(path);
-        using Stream stream = added is null ? DatasetFiles.Open(path) : Stream.Null;
-        foreach (DatasetRow row in added is not null ? added(path).Select((row, index) => FromObject(path, 0, index + 1L, row)) : DatasetFiles.KindOf(path) switch
-        {
-            DatasetFiles.Kind.Lines => Documents(path, stream, format),
-            DatasetFiles.Kind.Table => new TableRows(path, stream).Read().Select(row => FromObject(path, row.Line, row.Row, row.Fields)),
-            _ => new JsonRows(path, stream).Read().Select(row => FromJson(path, row)),
-        })
+        foreach (DatasetRow row in Rows(path, format, promptTemplate))
         {
             any = true;
             yield return row;
         }
-        if (!any)
-            throw new DatasetException($"{path} has no rows. Write at least one row, or leave the file out.");
 
-        DatasetRow FromJson(string file, JsonRow row)
+        if (!any)
         {
-            using JsonDocument document = JsonText.Parse(file, row);
-            return FromObject(file, row.Line, row.Row, document.RootElement);
+            throw new DatasetException($"{path} has no rows. Write at least one row, or leave the file out.");
+        }
+    }
+
+    private static IEnumerable<DatasetRow> Rows(string path, DatasetFormat format, string? promptTemplate)
+    {
+        RowsOfFile rows = new(path, format, promptTemplate);
+        if (DatasetReaders.Find(path) is { } added)
+        {
+            DatasetFiles.CheckForeign(path);
+            long number = 0;
+            foreach (JsonElement row in added(path))
+            {
+                yield return rows.Read(row, line: 0, ++number);
+            }
+
+            yield break;
         }
 
-        DatasetRow FromObject(string file, long line, long number, JsonElement row)
+        if (DatasetFiles.Extension(path) == ".parquet")
         {
-            string where = DatasetRow.Place(file, line, number);
-            try
-            {
-                if (rows == DatasetFormat.Recognize)
-                    rows = DatasetRows.Recognize(row, where);
-                return DatasetRows.Read(row, rows, promptTemplate, where) with { File = file, Line = line, Number = number };
-            }
-            catch (InvalidOperationException error)
-            {
-                // The name of a field can hold an escaped surrogate without its partner, which System.Text.Json refuses.
-                throw new DatasetException($"{where}: the name of a field is not valid text. Correct it.", error);
-            }
+            throw new DatasetException(
+                $"{path} is a Parquet file. Add the package MLNetLora.Parquet and call ParquetData.Register() once before files are read; "
+                    + $"or convert it to JSONL.");
+        }
+
+        using Stream stream = DatasetFiles.Open(path);
+        switch (DatasetFiles.KindOf(path))
+        {
+            case DatasetFiles.Kind.Lines:
+                foreach (DatasetRow row in Documents(path, stream, format))
+                {
+                    yield return row;
+                }
+
+                break;
+            case DatasetFiles.Kind.Table:
+                foreach ((long line, long number, JsonElement fields) in new TableRows(path, stream).Read())
+                {
+                    yield return rows.Read(fields, line, number);
+                }
+
+                break;
+            default:
+                foreach (JsonRow row in new JsonRows(path, stream).Read())
+                {
+                    using JsonDocument document = JsonText.Parse(path, row);
+                    yield return rows.Read(document.RootElement, row.Line, row.Row);
+                }
+
+                break;
         }
     }
 
     private static IEnumerable<DatasetRow> Documents(string path, Stream stream, DatasetFormat format)
     {
         if (format is not (DatasetFormat.Recognize or DatasetFormat.Text))
-            throw new DatasetException($"{path} is plain text, which has no {format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format {DatasetFormat.Text}.");
+        {
+            throw new DatasetException($"{path} is plain text, which has no {format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format "
+                + $"{DatasetFormat.Text}.");
+        }
+
         long number = 0;
         foreach ((long line, string text) in new TextLines(path, stream).Read())
         {
             if (!string.IsNullOrWhiteSpace(text))
+            {
                 yield return new DatasetRow(path, line, ++number, null, text);
+            }
+        }
+    }
+
+    /// <summary>The rows of one file have one format, which the first one shows.</summary>
+    private sealed class RowsOfFile(string path, DatasetFormat format, string? promptTemplate)
+    {
+        private DatasetFormat _format = format;
+
+        public DatasetRow Read(JsonElement row, long line, long number)
+        {
+            string where = DatasetRow.Place(path, line, number);
+            try
+            {
+                return DatasetRows.Read(row, ref _format, promptTemplate, where) with { File = path, Line = line, Number = number };
+            }
+            catch (InvalidOperationException error)
+            {
+                // The name of a field can hold an escaped surrogate without its partner, which System.Text.Json refuses.
+                throw new DatasetException($"{where}: the name of a field is not valid text. Correct it.", error);
+            }
         }
     }
 }

@@ -19,14 +19,10 @@ internal static class DatasetFiles
     }
 
     /// <summary>What a file is by its name; .gz at its end does not count.</summary>
-    /// <exception cref="DatasetException">It is in a format that is not read.</exception>
     public static Kind KindOf(string path) => Extension(path) switch
     {
         ".csv" or ".tsv" => Kind.Table,
         ".txt" or ".text" or ".md" => Kind.Lines,
-        ".parquet" => throw new DatasetException($"{path} is a Parquet file. Add the package MLNetLora.Parquet and call ParquetData.Register() once before files are read; or convert it to JSONL."),
-        ".arrow" => throw new DatasetException($"{path} is in a columnar format, which is not read here. Convert it to JSONL: pandas.read_parquet(…).to_json(…, orient=\"records\", lines=True, force_ascii=False)."),
-        ".zip" or ".xz" or ".zst" or ".bz2" or ".xlsx" => throw new DatasetException($"{path} is compressed in a way that is not read here. Unpack it, or compress it with gzip."),
         _ => Kind.Json,
     };
 
@@ -37,30 +33,65 @@ internal static class DatasetFiles
     /// <exception cref="DatasetException">There are none.</exception>
     public static IReadOnlyList<string> Find(string pattern)
     {
-        if (!pattern.AsSpan().ContainsAny('*', '?') || File.Exists(pattern))
+        if (File.Exists(pattern))
         {
-            return File.Exists(pattern) ? [pattern]
-                : Directory.Exists(pattern) ? throw new DatasetException($"{pattern} is a folder. Name the files in it, such as {Path.Combine(pattern, "*.jsonl")}.")
-                : throw new DatasetException($"{pattern} is not a file. Name a .json, .jsonl, .csv, .tsv or .txt file, also with .gz, or a pattern such as data/*.jsonl.");
+            return [pattern];
         }
-        return FilePattern.Find(pattern);
+
+        if (pattern.AsSpan().ContainsAny('*', '?'))
+        {
+            return FilePattern.Find(pattern);
+        }
+
+        throw new DatasetException(Directory.Exists(pattern)
+            ? $"{pattern} is a folder. Name the files in it, such as {Path.Combine(pattern, "*.jsonl")}."
+            : $"{pattern} is not a file. Name a .json, .jsonl, .csv, .tsv or .txt file, also with .gz, or a pattern such as data/*.jsonl.");
     }
 
     /// <summary>A file's bytes, unpacked where they are compressed with gzip, whatever the file's name.</summary>
-    /// <exception cref="DatasetException">It cannot be read.</exception>
+    /// <exception cref="DatasetException">It cannot be read, or is no data set.</exception>
     public static Stream Open(string path)
+    {
+        if (ForeignFile.ByName(Extension(path)) is { } foreign)
+        {
+            throw new DatasetException($"{path} {foreign}");
+        }
+
+        FileStream? stream = null;
+        try
+        {
+            stream = OpenRaw(path);
+            byte[] head = Head(stream);
+            bool compressed = head is [0x1F, 0x8B, ..];
+            if (compressed)
+            {
+                using GZipStream unpacked = new(stream, CompressionMode.Decompress, leaveOpen: true);
+                head = Head(unpacked);
+                stream.Position = 0;
+            }
+
+            ForeignFile.Check(path, head, KindOf(path) == Kind.Lines);
+            return compressed ? new GZipStream(stream, CompressionMode.Decompress) : stream;
+        }
+        catch (Exception error)
+        {
+            stream?.Dispose();
+            throw error is IOException or UnauthorizedAccessException or InvalidDataException ? CannotBeRead(path, error) : error;
+        }
+    }
+
+    /// <summary>Looks at a file that another reader is going to read.</summary>
+    /// <exception cref="DatasetException">It cannot be read, or is no data set.</exception>
+    public static void CheckForeign(string path)
     {
         try
         {
-            FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0, FileOptions.SequentialScan);
-            Span<byte> magic = stackalloc byte[2];
-            bool compressed = stream.ReadAtLeast(magic, 2, throwOnEndOfStream: false) == 2 && magic is [0x1F, 0x8B];
-            stream.Position = 0;
-            return compressed ? new GZipStream(stream, CompressionMode.Decompress) : stream;
+            using FileStream stream = OpenRaw(path);
+            ForeignFile.CheckForeign(path, Head(stream));
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
-            throw new DatasetException($"{path} cannot be read: {error.Message}", error);
+            throw CannotBeRead(path, error);
         }
     }
 
@@ -72,4 +103,20 @@ internal static class DatasetFiles
         return Path.GetExtension(name).ToLowerInvariant();
 #pragma warning restore CA1308
     }
+
+    private static FileStream OpenRaw(string path) => new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0, FileOptions.SequentialScan);
+
+    private static byte[] Head(Stream stream)
+    {
+        byte[] head = new byte[ForeignFile.HeadLength];
+        int read = stream.ReadAtLeast(head, head.Length, throwOnEndOfStream: false);
+        if (stream.CanSeek)
+        {
+            stream.Position = 0;
+        }
+
+        return head[..read];
+    }
+
+    private static DatasetException CannotBeRead(string path, Exception error) => new($"{path} cannot be read: {error.Message}", error);
 }

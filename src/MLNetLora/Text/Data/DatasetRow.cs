@@ -1,5 +1,31 @@
 namespace MLNetLora.Text;
 
+/// <summary>How the rows of a data set are written.</summary>
+public enum DatasetFormat
+{
+    /// <summary>Recognised by the fields of each file's first row.</summary>
+    Recognize,
+
+    /// <summary>
+    /// instruction, input, output, system, history (alpaca). The same under other names, in any case: question, query, problem, user, human, 问题, 提问, 问, 指令,
+    /// frage; context, 输入; answer, response, completion,
+    /// reply, solution, assistant, 回答, 答案, 答, 输出, antwort; system_prompt. A row with input and output alone asks its input.
+    /// </summary>
+    Instruction,
+
+    /// <summary>conversations or conversation with from and value (ShareGPT), system and tools beside it.</summary>
+    ShareGpt,
+
+    /// <summary>messages with role and content (OpenAI), tool_calls, reasoning_content and weight in them, tools beside them.</summary>
+    Messages,
+
+    /// <summary>prompt and completion (or response, answer, output): texts, which become a question and its answer, or lists of messages.</summary>
+    PromptCompletion,
+
+    /// <summary>text: a document for continued pretraining. In a .txt file every line is one.</summary>
+    Text,
+}
+
 /// <summary>One row of a data set: a conversation with an answer to learn, or a document. One of the two is there.</summary>
 /// <param name="File">The file it stands in.</param>
 /// <param name="Line">Line on which it begins, from 1; 0 in a file that has no lines (<see cref="DatasetReaders"/>).</param>
@@ -16,3 +42,9 @@ public sealed record DatasetRow(string File, long Line, long Number, Conversatio
 
     internal static string Place(string file, long line, long number) => line > 0 ? $"{file}, line {line}, row {number}" : $"{file}, row {number}";
 }
+
+/// <summary>A row to learn or to ask: one of an instruction with its parts, a conversation, or a document.</summary>
+/// <param name="Instruction">The instruction row, before any prompt template.</param>
+/// <param name="Conversation">The conversation.</param>
+/// <param name="Document">The document, which is learned whole.</param>
+internal sealed record TextRow(InstructionRow? Instruction = null, Conversation? Conversation = null, string? Document = null);

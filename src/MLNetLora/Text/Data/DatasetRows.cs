@@ -5,98 +5,170 @@ namespace MLNetLora.Text;
 /// <summary>Reads the rows of the formats that data sets come in.</summary>
 internal static class DatasetRows
 {
-    /// <summary>The names of the fields that rows have, in all formats.</summary>
-    public static readonly HashSet<string> Fields = new(StringComparer.OrdinalIgnoreCase)
-    {
-        "instruction", "input", "output", "system", "history", "messages", "conversations", "conversation",
-        "prompt", "completion", "response", "text", "tools", "functions",
-    };
-
-    private static readonly string[] Completions = ["completion", "response"];
-    private static readonly string[] Conversations = ["conversations", "conversation"];
-
-    /// <summary>The format of a row by its fields.</summary>
-    /// <exception cref="DatasetException">It is none that is known.</exception>
-    public static DatasetFormat Recognize(JsonElement row, string where)
-    {
-        if (row.ValueKind != JsonValueKind.Object)
-            throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": \"…\"}}.");
-        if (Has("messages"))
-            return DatasetFormat.Messages;
-        if (Conversations.Any(Has))
-            return DatasetFormat.ShareGpt;
-        if (Has("instruction"))
-            return DatasetFormat.Instruction;
-        if (Has("prompt") && Completions.Any(Has))
-            return DatasetFormat.PromptCompletion;
-        if (Has("text"))
-            return DatasetFormat.Text;
-        throw new DatasetException(
-            $"{where}: the format is not recognised{JsonFields.Hint(row)}. Known are instruction and output; messages; conversations; prompt and completion; text. Rename the fields, or name the format.");
-
-        bool Has(string name) => row.TryGetProperty(name, out _);
-    }
-
     /// <summary>Reads one row; where it stands is for the caller to fill in.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="format">Its format; <see cref="DatasetFormat.Recognize"/> is replaced with the one that its fields show.</param>
+    /// <param name="promptTemplate">What the user's message of instruction rows is made of.</param>
+    /// <param name="where">File, line and row, for messages.</param>
     /// <exception cref="DatasetException">A field is missing or has the wrong type.</exception>
-    public static DatasetRow Read(JsonElement row, DatasetFormat format, string? promptTemplate, string where)
+    public static DatasetRow Read(JsonElement row, ref DatasetFormat format, string? promptTemplate, string where)
     {
         if (row.ValueKind != JsonValueKind.Object)
-            throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object.");
+        {
+            throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": "
+                + $"\"…\"}}.");
+        }
+
+        if (format == DatasetFormat.Recognize)
+        {
+            format = DatasetFields.Recognize(row, where);
+        }
+
         switch (format)
         {
             case DatasetFormat.Instruction:
-                InstructionRow instruction = InstructionFile.ReadRow(row, where);
+                InstructionRow instruction = ReadInstruction(row, where);
                 return Row(Conversation.From(instruction, promptTemplate)) with { Instruction = instruction };
             case DatasetFormat.ShareGpt:
-                string? found = Conversations.FirstOrDefault(name => row.TryGetProperty(name, out _));
-                return Row(Checked(MessageRows.ReadShareGpt(row, Required(row, found ?? "conversations", where), where), where));
+                return Row(Checked(MessageRows.ReadShareGpt(row, Required(row, DatasetFields.Conversations, where), where), where));
             case DatasetFormat.Messages:
-                return Row(Checked(MessageRows.ReadMessages(row, Required(row, "messages", where), where), where));
+                return Row(Checked(MessageRows.ReadMessages(row, Required(row, DatasetFields.Messages, where), where), where));
             case DatasetFormat.PromptCompletion:
                 return Row(Checked(ReadCompletion(row, where), where));
             default:
-                string text = JsonFields.Text(row, "text", where) ?? throw new DatasetException($"{where}: \"text\" is missing{JsonFields.Hint(row)}.");
-                return string.IsNullOrWhiteSpace(text) ? throw new DatasetException($"{where}: \"text\" is empty. Write a document, or remove the row.") : Row(null, text);
+                string text = Text(row, DatasetFields.Text, where) ?? throw Missing(row, DatasetFields.Text, where);
+                return string.IsNullOrWhiteSpace(text)
+                    ? throw new DatasetException($"{where}: \"text\" is empty. Write a document, or remove the row.")
+                    : Row(null, text);
         }
 
         static DatasetRow Row(Conversation? conversation, string? document = null) => new("", 0, 0, conversation, document);
     }
 
-    private static Conversation ReadCompletion(JsonElement row, string where)
+    /// <summary>Earlier turns, [[question, answer], …]; null where there are none.</summary>
+    /// <exception cref="DatasetException">It is something else.</exception>
+    public static List<InstructionTurn>? ReadHistory(JsonElement history, string where)
     {
-        JsonElement prompt = Required(row, "prompt", where);
-        string name = Completions.FirstOrDefault(candidate => row.TryGetProperty(candidate, out _)) ?? Completions[0];
-        JsonElement completion = Required(row, name, where);
-        IReadOnlyList<JsonElement>? tools = MessageRows.ReadTools(row, where);
-        List<ChatMessage> messages = Part(prompt, "user");
-        // Only the completion is learned, even where the prompt holds earlier answers.
-        for (int i = 0; i < messages.Count; i++)
-            messages[i] = messages[i] with { IsLearned = false };
-        messages.AddRange(Part(completion, "assistant"));
-        if (JsonFields.Text(row, "system", where) is { Length: > 0 } system)
-            messages.Insert(0, ChatMessage.System(system));
-        return new Conversation(messages, tools);
-
-        List<ChatMessage> Part(JsonElement part, string role)
+        if (history.ValueKind == JsonValueKind.Null)
         {
-            if (part.ValueKind == JsonValueKind.Array)
-                return [.. MessageRows.ReadList(part, where)];
-            string text = part.ValueKind == JsonValueKind.String ? JsonText.String(part)
-                : throw new DatasetException($"{where}: \"{(role == "user" ? "prompt" : name)}\" is {JsonFields.Name(part.ValueKind)}, not a text or a list of messages.");
-            return string.IsNullOrWhiteSpace(text) ? throw new DatasetException($"{where}: \"{(role == "user" ? "prompt" : name)}\" is empty. Write something, or remove the row.") : [new ChatMessage(role, text)];
+            return null;
         }
-    }
 
-    private static JsonElement Required(JsonElement row, string name, string where) =>
-        row.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : throw new DatasetException($"{where}: \"{name}\" is missing{JsonFields.Hint(row)}.");
+        if (history.ValueKind != JsonValueKind.Array)
+        {
+            throw new DatasetException($"{where}: \"history\" is {JsonFields.Name(history.ValueKind)}, not an array of [question, answer] pairs.");
+        }
+
+        List<InstructionTurn> turns = [];
+        foreach (JsonElement turn in history.EnumerateArray())
+        {
+            JsonElement[] pair = turn.ValueKind == JsonValueKind.Array ? [.. turn.EnumerateArray()] : [];
+            if (pair is not [{ ValueKind: JsonValueKind.String } question, { ValueKind: JsonValueKind.String } answer])
+            {
+                throw new DatasetException($"{where}: turn {turns.Count + 1} of \"history\" is not a pair of texts, [question, answer].");
+            }
+
+            turns.Add(new InstructionTurn(JsonText.String(question), JsonText.String(answer)));
+        }
+
+        return turns.Count == 0 ? null : turns;
+    }
 
     /// <summary>The conversation, where it has something to learn.</summary>
     /// <exception cref="DatasetException">It has not.</exception>
-    internal static Conversation Checked(Conversation conversation, string where)
+    public static Conversation Checked(Conversation conversation, string where)
     {
         if (!conversation.Messages.Any(message => message is { Role: "assistant", IsLearned: true }))
+        {
             throw new DatasetException($"{where}: no message of the assistant is there to be learned. Add an answer, or remove the row.");
+        }
+
         return conversation;
     }
+
+    private static InstructionRow ReadInstruction(JsonElement row, string where)
+    {
+        string? instruction = Text(row, DatasetFields.Instruction, where);
+        string? input = Text(row, DatasetFields.Input, where);
+        string? output = Text(row, DatasetFields.Output, where);
+        if (instruction is null && output is not null && !string.IsNullOrWhiteSpace(input))
+        {
+            (instruction, input) = (input, null); // input and output: what is asked, and its answer.
+        }
+
+        if (instruction is null)
+        {
+            throw Missing(row, DatasetFields.Instruction, where);
+        }
+
+        if (string.IsNullOrWhiteSpace(instruction) && string.IsNullOrWhiteSpace(input))
+        {
+            throw new DatasetException($"{where}: \"instruction\" and \"input\" are both empty. Write what is asked, or remove the row.");
+        }
+
+        if (output is null)
+        {
+            throw Missing(row, DatasetFields.Output, where, " Write the answer to learn, or remove the row.");
+        }
+
+        if (string.IsNullOrWhiteSpace(output))
+        {
+            throw new DatasetException($"{where}: \"output\" is empty. Write the answer to learn, or remove the row.");
+        }
+
+        string? system = Text(row, DatasetFields.System, where);
+        List<InstructionTurn>? history = row.TryGetProperty(DatasetFields.History[0], out JsonElement turns) ? ReadHistory(turns, where) : null;
+        return new InstructionRow(instruction, output, string.IsNullOrEmpty(input) ? null : input, string.IsNullOrEmpty(system) ? null : system, history);
+    }
+
+    private static Conversation ReadCompletion(JsonElement row, string where)
+    {
+        JsonElement prompt = Required(row, DatasetFields.Prompt, where);
+        JsonElement completion = Required(row, DatasetFields.Completion, where);
+        IReadOnlyList<JsonElement>? tools = MessageRows.ReadTools(row, where);
+        List<ChatMessage> messages = Part(prompt, "user", "prompt", where);
+
+        // Only the completion is learned, even where the prompt holds earlier answers.
+        for (int i = 0; i < messages.Count; i++)
+        {
+            messages[i] = messages[i] with { IsLearned = false };
+        }
+
+        messages.AddRange(Part(completion, "assistant", DatasetFields.Find(row, DatasetFields.Completion, where)!, where));
+        if (Text(row, DatasetFields.System, where) is { Length: > 0 } system)
+        {
+            messages.Insert(0, ChatMessage.System(system));
+        }
+
+        return new Conversation(messages, tools);
+    }
+
+    private static List<ChatMessage> Part(JsonElement part, string role, string name, string where)
+    {
+        if (part.ValueKind == JsonValueKind.Array)
+        {
+            return [.. MessageRows.ReadList(part, where)];
+        }
+
+        if (part.ValueKind != JsonValueKind.String)
+        {
+            throw new DatasetException($"{where}: \"{name}\" is {JsonFields.Name(part.ValueKind)}, not a text or a list of messages.");
+        }
+
+        string text = JsonText.String(part);
+        return string.IsNullOrWhiteSpace(text)
+            ? throw new DatasetException($"{where}: \"{name}\" is empty. Write something, or remove the row.")
+            : [new ChatMessage(role, text)];
+    }
+
+    private static string? Text(JsonElement row, string[] names, string where) =>
+        DatasetFields.Find(row, names, where) is { } name ? JsonFields.Text(row, name, where) : null;
+
+    private static JsonElement Required(JsonElement row, string[] names, string where) =>
+        DatasetFields.Find(row, names, where) is { } name && row.GetProperty(name) is { ValueKind: not JsonValueKind.Null } value
+            ? value
+            : throw Missing(row, names, where);
+
+    private static DatasetException Missing(JsonElement row, string[] names, string where, string advice = "") =>
+        new($"{where}: \"{names[0]}\" is missing{JsonFields.Hint(row)}.{advice}");
 }

@@ -3,7 +3,9 @@ using System.Text;
 
 namespace MLNetLora.Text;
 
-/// <summary>The text of a data set's file, piece by piece: UTF-8, or UTF-16 where a byte order mark says so. What cannot be read is an error that names file and line.</summary>
+/// <summary>
+/// The text of a data set's file, piece by piece: UTF-8, or UTF-16 where a byte order mark says so. What cannot be read is an error that names file and line.
+/// </summary>
 /// <param name="path">The file, for messages.</param>
 /// <param name="stream">Its bytes; disposed with this.</param>
 internal sealed class DatasetText(string path, Stream stream) : TextReader
@@ -39,7 +41,8 @@ internal sealed class DatasetText(string path, Stream stream) : TextReader
     public static string Advice(byte value)
     {
         string latin = value >= 0xA0 ? string.Create(CultureInfo.InvariantCulture, $" (in Latin-1 it would be \"{(char)value}\")") : "";
-        return $"the byte 0x{value:X2} is not valid UTF-8{latin}. Save the file as UTF-8, in Excel as \"CSV UTF-8\"; it may be in Latin-1 (Windows-1252) or GBK.";
+        return $"the byte 0x{value:X2} is not valid UTF-8{latin}. Save the file as UTF-8, in Excel as \"CSV UTF-8\"; "
+            + $"it may be in Latin-1 (Windows-1252) or GBK.";
     }
 
     /// <inheritdoc/>

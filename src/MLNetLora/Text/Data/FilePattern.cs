@@ -3,7 +3,8 @@ using System.IO.Enumeration;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Finds the files of a pattern: * and ? within a name, ** for folders at any depth. Links are followed, and a file that can be reached on several ways, also through folders that are linked in a circle,
+/// Finds the files of a pattern: * and ? within a name, ** for folders at any depth. Links are followed, and a file that can be reached on several ways, also
+/// through folders that are linked in a circle,
 /// is found once, on a way without links where there is one.
 /// </summary>
 internal sealed class FilePattern
@@ -66,7 +67,8 @@ internal sealed class FilePattern
         }
 
         // In order, so that of two links to one folder the same one is taken on every machine.
-        foreach (FileSystemInfo entry in new DirectoryInfo(folder.Path).EnumerateFileSystemInfos("*", Everything).OrderBy(entry => entry.Name, StringComparer.Ordinal))
+        IEnumerable<FileSystemInfo> entries = new DirectoryInfo(folder.Path).EnumerateFileSystemInfos("*", Everything);
+        foreach (FileSystemInfo entry in entries.OrderBy(entry => entry.Name, StringComparer.Ordinal))
         {
             bool matches = part == "**" || FileSystemName.MatchesSimpleExpression(part, entry.Name, ignoreCase: false);
             if (matches && entry is DirectoryInfo && (part == "**" || folder.Part < _parts.Length - 1))

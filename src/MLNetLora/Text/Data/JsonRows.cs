@@ -9,7 +9,8 @@ namespace MLNetLora.Text;
 internal readonly record struct JsonRow(long Row, long Line, ReadOnlyMemory<byte> Json);
 
 /// <summary>
-/// Cuts a JSON file into rows without holding more than one of them: the elements of an array, or the lines of a JSONL file. Which of the two it is shows in the first character.
+/// Cuts a JSON file into rows without holding more than one of them: the elements of an array, or the lines of a JSONL file. Which of the two it is shows in
+/// the first character.
 /// The JSON of a row is not checked here.
 /// </summary>
 /// <param name="path">The file, for messages.</param>
@@ -34,9 +35,15 @@ internal sealed class JsonRows(string path, Stream stream)
     public IEnumerable<JsonRow> Read()
     {
         if (Peek(0) is 0xFF or 0xFE)
+        {
             throw new DatasetException($"{path} is UTF-16 text. Save it as UTF-8.");
+        }
+
         if (Peek(0) == 0xEF && Peek(1) == 0xBB && Peek(2) == 0xBF)
+        {
             _start += 3;
+        }
+
         SkipWhiteSpace();
         return Peek(0) == '[' ? Elements() : Lines();
     }
@@ -51,12 +58,18 @@ internal sealed class JsonRows(string path, Stream stream)
             {
                 length = _end - _start;
                 if (!Fill())
+                {
                     break;
+                }
             }
+
             length = found < 0 ? _end - _start : length + found;
             ReadOnlyMemory<byte> line = _buffer.AsMemory(_start, length);
             if (line.Span.ContainsAnyExcept(" \t\r"u8))
+            {
                 yield return new JsonRow(++_row, _line, line);
+            }
+
             _start += length + (found < 0 ? 0 : 1);
             _line++;
         }
@@ -74,18 +87,31 @@ internal sealed class JsonRows(string path, Stream stream)
             _start += length;
             SkipWhiteSpace();
             if (Peek(0) == ']')
+            {
                 break;
+            }
+
             if (Peek(0) != ',')
-                throw new DatasetException($"{path}, line {_line}: {After()} stands behind row {_row} where a comma or the closing bracket of the array belongs.");
+            {
+                throw new DatasetException($"{path}, line {_line}: {After()} stands behind row {_row} where a comma or the closing bracket of the array "
+                    + $"belongs.");
+            }
+
             _start++;
             SkipWhiteSpace();
             if (Peek(0) == ']')
+            {
                 throw new DatasetException($"{path}, line {_line}: a comma stands behind row {_row}, the last one. Remove it.");
+            }
         }
+
         _start++;
         SkipWhiteSpace();
         if (Peek(0) >= 0)
-            throw new DatasetException($"{path}, line {_line}: {After()} stands behind the end of the array. A file holds one array of rows, or one row on every line.");
+        {
+            throw new DatasetException($"{path}, line {_line}: {After()} stands behind the end of the array. "
+                + $"A file holds one array of rows, or one row on every line.");
+        }
     }
 
     /// <summary>Length of the element at the start of the buffer, all of it in the buffer afterwards; counts rows and lines.</summary>
@@ -99,7 +125,11 @@ internal sealed class JsonRows(string path, Stream stream)
         {
             int value = Peek(at);
             if (value < 0)
-                throw new DatasetException($"{path} ends inside row {row}, which begins on line {line}. A quotation mark or a bracket is missing there, or the file was cut off.");
+            {
+                throw new DatasetException($"{path} ends inside row {row}, which begins on line {line}. "
+                    + $"A quotation mark or a bracket is missing there, or the file was cut off.");
+            }
+
             if (inString || depth > 0)
             {
                 // Only these bytes matter inside strings and containers; a bare number or word ends at whatever follows it.
@@ -108,17 +138,24 @@ internal sealed class JsonRows(string path, Stream stream)
                 at += next < 0 ? rest.Length - 1 : next;
                 value = next < 0 ? ' ' : rest[next];
             }
+
             switch (value)
             {
                 case '\n':
                     if (depth == 0 && !inString)
+                    {
                         return at;
+                    }
+
                     _line++;
                     break;
                 case '"':
                     inString = !inString;
                     if (!inString && depth == 0)
+                    {
                         return at + 1;
+                    }
+
                     break;
                 case '\\' when inString:
                     at++;
@@ -128,9 +165,15 @@ internal sealed class JsonRows(string path, Stream stream)
                     break;
                 case '}' or ']' when !inString:
                     if (depth == 0)
+                    {
                         return at;
+                    }
+
                     if (--depth == 0)
+                    {
                         return at + 1;
+                    }
+
                     break;
                 case ',' or ' ' or '\t' or '\r' when depth == 0 && !inString:
                     return at;
@@ -143,7 +186,10 @@ internal sealed class JsonRows(string path, Stream stream)
         for (int value = Peek(0); value is ' ' or '\t' or '\r' or '\n'; value = Peek(0))
         {
             if (value == '\n')
+            {
                 _line++;
+            }
+
             _start++;
         }
     }
@@ -154,8 +200,11 @@ internal sealed class JsonRows(string path, Stream stream)
         while (_start + offset >= _end)
         {
             if (!Fill())
+            {
                 return -1;
+            }
         }
+
         return _buffer[_start + offset];
     }
 
@@ -163,19 +212,28 @@ internal sealed class JsonRows(string path, Stream stream)
     private bool Fill()
     {
         if (_finished)
+        {
             return false;
+        }
+
         if (_start > 0)
         {
             _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
             _end -= _start;
             _start = 0;
         }
+
         if (_end == _buffer.Length)
         {
             if (_end >= RowLimit)
-                throw new DatasetException($"{path}, line {_line}: a row has more than {RowLimit >> 20} MiB. A quotation mark or a line break is missing before it.");
+            {
+                throw new DatasetException($"{path}, line {_line}: a row has more than {RowLimit >> 20} MiB. "
+                    + $"A quotation mark or a line break is missing before it.");
+            }
+
             Array.Resize(ref _buffer, _buffer.Length * 2);
         }
+
         try
         {
             int read = stream.Read(_buffer, _end, _buffer.Length - _end);
@@ -186,8 +244,19 @@ internal sealed class JsonRows(string path, Stream stream)
         {
             throw new DatasetException($"{path} cannot be read: {error.Message}", error);
         }
+
         return !_finished;
     }
 
-    private string After() => Peek(0) < 0 ? "the end of the file" : Peek(0) is > ' ' and < 0x7F ? $"'{(char)Peek(0)}'" : $"the byte 0x{Peek(0):X2}";
+    /// <summary>What stands at the start, for messages.</summary>
+    private string After()
+    {
+        int value = Peek(0);
+        return value switch
+        {
+            < 0 => "the end of the file",
+            > ' ' and < 0x7F => $"'{(char)value}'",
+            _ => $"the byte 0x{value:X2}",
+        };
+    }
 }

@@ -18,9 +18,10 @@ internal static class JsonText
         if (!Utf8.IsValid(bytes))
         {
             Utf8.ToUtf16(bytes, new char[bytes.Length], out int valid, out _, replaceInvalidSequences: false);
-            throw new DatasetException(
-                $"{path}, line {row.Line + bytes[..valid].Count((byte)'\n')}, row {row.Row}: the byte 0x{bytes[valid]:X2} is not valid UTF-8. Save the file as UTF-8 (it may be in GBK or Latin-1).");
+            long line = row.Line + bytes[..valid].Count((byte)'\n');
+            throw new DatasetException($"{path}, line {line}, row {row.Row}: {DatasetText.Advice(bytes[valid])}");
         }
+
         try
         {
             return JsonDocument.Parse(row.Json);
@@ -28,7 +29,8 @@ internal static class JsonText
         catch (JsonException error)
         {
             long line = row.Line + (error.LineNumber ?? 0);
-            throw new DatasetException($"{path}, line {line}, row {row.Row}: not valid JSON at byte {(error.BytePositionInLine ?? 0) + 1} of the line. {Reason(error)}", error);
+            throw new DatasetException($"{path}, line {line}, row {row.Row}: not valid JSON at byte {(error.BytePositionInLine ?? 0) + 1} of the line. "
+                + $"{Reason(error)}", error);
         }
     }
 
@@ -61,6 +63,7 @@ internal static class JsonText
                 text.Append(raw[i]);
                 continue;
             }
+
             char escape = raw[++i];
             if (escape == 'u')
             {
@@ -68,8 +71,10 @@ internal static class JsonText
                 i += 4;
                 continue;
             }
+
             text.Append(escape switch { 'n' => '\n', 'r' => '\r', 't' => '\t', 'b' => '\b', 'f' => '\f', char other => other });
         }
+
         return text.ToString();
     }
 
@@ -79,4 +84,39 @@ internal static class JsonText
         int position = error.Message.IndexOf(" LineNumber:", StringComparison.Ordinal);
         return position < 0 ? error.Message : error.Message[..position];
     }
+}
+
+/// <summary>Fields of a data set's row, with messages that say what is there instead.</summary>
+internal static class JsonFields
+{
+    /// <summary>A text field; null where it is missing or null.</summary>
+    /// <exception cref="DatasetException">It is something else.</exception>
+    public static string? Text(JsonElement row, string name, string where)
+    {
+        if (!row.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
+        {
+            return null;
+        }
+
+        return value.ValueKind == JsonValueKind.String ? JsonText.String(value) : throw new DatasetException($"{where}: \"{name}\" is "
+            + $"{Name(value.ValueKind)}, not a text. Put it in quotation marks.");
+    }
+
+    /// <summary>What the row has instead: a misspelled or foreign field is the usual cause.</summary>
+    public static string Hint(JsonElement row)
+    {
+        string[] names = [.. row.EnumerateObject().Select(field => field.Name).Take(8)];
+        return names.Length == 0 ? "; the row is empty" : $"; the row has {string.Join(", ", names.Select(name => $"\"{name}\""))}";
+    }
+
+    /// <summary>A kind of value as messages call it.</summary>
+    public static string Name(JsonValueKind kind) => kind switch
+    {
+        JsonValueKind.Object => "an object",
+        JsonValueKind.Array => "an array",
+        JsonValueKind.String => "a text",
+        JsonValueKind.Number => "a number",
+        JsonValueKind.True or JsonValueKind.False => "true or false",
+        _ => "null",
+    };
 }

@@ -18,7 +18,10 @@ internal static class MessageRows
         using JsonDocument? parsed = ParseText(conversations, "conversations", where);
         List<ChatMessage> messages = [.. ReadList(parsed?.RootElement ?? conversations, where)];
         if (JsonFields.Text(row, "system", where) is { Length: > 0 } system && (messages.Count == 0 || messages[0].Role != "system"))
+        {
             messages.Insert(0, ChatMessage.System(system));
+        }
+
         return new Conversation(messages, ReadTools(row, where));
     }
 
@@ -26,29 +29,50 @@ internal static class MessageRows
     public static IEnumerable<ChatMessage> ReadList(JsonElement list, string where)
     {
         if (list.ValueKind != JsonValueKind.Array)
+        {
             throw new DatasetException($"{where}: the conversation is {JsonFields.Name(list.ValueKind)}, not a list of messages.");
+        }
+
         int number = 0;
         foreach (JsonElement message in list.EnumerateArray())
         {
             string at = $"{where}, message {++number}";
             if (message.ValueKind != JsonValueKind.Object)
+            {
                 throw new DatasetException($"{at}: the message is {JsonFields.Name(message.ValueKind)}, not an object with role and content.");
+            }
+
             yield return ReadMessage(message, at);
         }
+
         if (number == 0)
+        {
             throw new DatasetException($"{where}: the conversation has no messages. Remove the row.");
+        }
     }
 
     /// <summary>The tools beside a conversation: a list, or the JSON of one as a text; null where there are none.</summary>
     public static IReadOnlyList<JsonElement>? ReadTools(JsonElement row, string where)
     {
         string name = row.TryGetProperty("tools", out JsonElement tools) ? "tools" : "functions";
-        if ((name == "functions" && !row.TryGetProperty(name, out tools)) || tools.ValueKind == JsonValueKind.Null || (tools.ValueKind == JsonValueKind.String && string.IsNullOrWhiteSpace(JsonText.String(tools))))
+        bool given = name == "tools" || row.TryGetProperty(name, out tools);
+        if (!given || tools.ValueKind == JsonValueKind.Null)
+        {
             return null;
+        }
+
+        if (tools.ValueKind == JsonValueKind.String && string.IsNullOrWhiteSpace(JsonText.String(tools)))
+        {
+            return null; // The empty cell of a table.
+        }
+
         using JsonDocument? parsed = ParseText(tools, name, where);
         JsonElement list = parsed?.RootElement ?? tools;
         if (list.ValueKind != JsonValueKind.Array || list.EnumerateArray().Any(tool => tool.ValueKind != JsonValueKind.Object))
+        {
             throw new DatasetException($"{where}: \"{name}\" is not a list of tools, each an object with name, description and parameters.");
+        }
+
         JsonElement[] all = [.. list.EnumerateArray().Select(WithType)];
         return all.Length == 0 ? null : all;
     }
@@ -61,10 +85,11 @@ internal static class MessageRows
         string? content = ReadContent(message, at);
         string? thinking = JsonFields.Text(message, "reasoning_content", at) ?? JsonFields.Text(message, "thinking", at);
         if (from == "function_call")
+        {
             (calls, content) = (ReadCallText(content ?? "", at), "");
-        if (string.IsNullOrEmpty(content) && calls is null && thinking is null && from is "assistant" or "gpt" or "user" or "human")
-            throw new DatasetException($"{at}: the message is empty. Write what is said, or remove it.");
-        return new ChatMessage(Role(from, at), content)
+        }
+
+        ChatMessage read = new(Role(from, at), content)
         {
             Thinking = thinking,
             ToolCalls = calls,
@@ -72,6 +97,12 @@ internal static class MessageRows
             ToolCallId = JsonFields.Text(message, "tool_call_id", at),
             IsLearned = Weight(message, at),
         };
+        if (read.Role is "assistant" or "user" && string.IsNullOrWhiteSpace(content) && calls is null && thinking is null)
+        {
+            throw new DatasetException($"{at}: the message is empty. Write what is said, or remove it.");
+        }
+
+        return read;
     }
 
     private static string Role(string from, string at) => from switch
@@ -80,37 +111,64 @@ internal static class MessageRows
         "user" or "human" => "user",
         "assistant" or "gpt" or "bot" or "chatgpt" or "model" or "function_call" => "assistant",
         "tool" or "function" or "observation" or "tool_response" => "tool",
-        _ => throw new DatasetException($"{at}: nobody is known by the role \"{(from.Length <= 40 ? from : from[..40] + "…")}\". Use system, user, assistant or tool."),
+        _ => throw new DatasetException($"{at}: nobody is known by the role \"{(from.Length <= 40 ? from : from[..40] + "…")}\". "
+            + $"Use system, user, assistant or tool."),
     };
 
     /// <summary>content or value: a text, null, or a list of parts of which only texts can be learned.</summary>
     private static string? ReadContent(JsonElement message, string at)
     {
         if (!message.TryGetProperty("content", out JsonElement content) && !message.TryGetProperty("value", out content))
+        {
             return null;
+        }
+
         if (content.ValueKind != JsonValueKind.Array)
+        {
             return JsonFields.Text(message, message.TryGetProperty("content", out _) ? "content" : "value", at);
-        return string.Concat(content.EnumerateArray().Select(part =>
-            part.ValueKind == JsonValueKind.String ? JsonText.String(part)
-            : part.ValueKind == JsonValueKind.Object && part.TryGetProperty("text", out JsonElement text) && text.ValueKind == JsonValueKind.String ? JsonText.String(text)
-            : throw new DatasetException($"{at}: a part of \"content\" is not text. Pictures, sounds and films cannot be learned here.")));
+        }
+
+        return string.Concat(content.EnumerateArray().Select(part => ReadPart(part, at)));
+    }
+
+    private static string ReadPart(JsonElement part, string at)
+    {
+        if (part.ValueKind == JsonValueKind.Object && part.TryGetProperty("text", out JsonElement text))
+        {
+            part = text;
+        }
+
+        return part.ValueKind == JsonValueKind.String ? JsonText.String(part)
+            : throw new DatasetException($"{at}: a part of \"content\" is not text. Pictures, sounds and films cannot be learned here.");
     }
 
     private static bool Weight(JsonElement message, string at)
     {
         if (!message.TryGetProperty("weight", out JsonElement weight) || weight.ValueKind == JsonValueKind.Null)
+        {
             return true;
+        }
+
         if (weight.ValueKind == JsonValueKind.Number && weight.TryGetDouble(out double value) && value is 0 or 1)
+        {
             return value == 1;
+        }
+
         throw new DatasetException($"{at}: \"weight\" is neither 0 nor 1.");
     }
 
     private static List<ToolCall>? ReadCalls(JsonElement message, string at)
     {
         if (!message.TryGetProperty("tool_calls", out JsonElement calls) || calls.ValueKind == JsonValueKind.Null)
+        {
             return message.TryGetProperty("function_call", out JsonElement single) && single.ValueKind == JsonValueKind.Object ? [ReadCall(single, at)] : null;
+        }
+
         if (calls.ValueKind != JsonValueKind.Array)
+        {
             throw new DatasetException($"{at}: \"tool_calls\" is {JsonFields.Name(calls.ValueKind)}, not a list.");
+        }
+
         List<ToolCall> all = [.. calls.EnumerateArray().Select(call => ReadCall(call, at))];
         return all.Count == 0 ? null : all;
     }
@@ -119,9 +177,15 @@ internal static class MessageRows
     {
         JsonElement function = call;
         if (call.ValueKind == JsonValueKind.Object && call.TryGetProperty("function", out JsonElement inner))
+        {
             function = inner;
+        }
+
         if (function.ValueKind != JsonValueKind.Object || JsonFields.Text(function, "name", at) is not { Length: > 0 } name)
+        {
             throw new DatasetException($"{at}: a call of a tool has no \"name\". Write {{\"name\": …, \"arguments\": {{…}}}}.");
+        }
+
         string arguments = !function.TryGetProperty("arguments", out JsonElement value) || value.ValueKind == JsonValueKind.Null ? "{}"
             : value.ValueKind == JsonValueKind.String ? JsonText.String(value) : value.GetRawText();
         return new ToolCall(name, arguments, call.ValueKind == JsonValueKind.Object ? JsonFields.Text(call, "id", at) : null);
@@ -133,7 +197,8 @@ internal static class MessageRows
         try
         {
             using JsonDocument document = JsonText.ParseText(text);
-            return document.RootElement.ValueKind == JsonValueKind.Array ? [.. document.RootElement.EnumerateArray().Select(call => ReadCall(call, at))] : [ReadCall(document.RootElement, at)];
+            JsonElement root = document.RootElement;
+            return root.ValueKind == JsonValueKind.Array ? [.. root.EnumerateArray().Select(call => ReadCall(call, at))] : [ReadCall(root, at)];
         }
         catch (JsonException error)
         {
@@ -145,7 +210,10 @@ internal static class MessageRows
     private static JsonDocument? ParseText(JsonElement value, string name, string where)
     {
         if (value.ValueKind != JsonValueKind.String)
+        {
             return null;
+        }
+
         try
         {
             return JsonText.ParseText(JsonText.String(value));
@@ -160,7 +228,10 @@ internal static class MessageRows
     private static JsonElement WithType(JsonElement tool)
     {
         if (tool.TryGetProperty("function", out _) || tool.TryGetProperty("type", out _) || !tool.TryGetProperty("name", out _))
+        {
             return tool.Clone();
+        }
+
         return JsonElement.Parse($"{{\"type\": \"function\", \"function\": {tool.GetRawText()}}}", new JsonDocumentOptions { MaxDepth = 128 });
     }
 }

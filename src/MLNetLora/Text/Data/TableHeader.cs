@@ -12,7 +12,10 @@ internal readonly record struct TableHeader(char Separator, bool IsAnnounced)
 
     private static readonly char[] Separators = [',', ';', '\t'];
 
-    /// <summary>Looks at the first line: the separator that yields the most names of fields that data sets have; the one that the file's name promises where that leaves a choice.</summary>
+    /// <summary>
+    /// Looks at the first line: the separator that yields the most names of fields that data sets have; the one that the file's name promises where that leaves
+    /// a choice.
+    /// </summary>
     /// <exception cref="DatasetException">The file cannot be read.</exception>
     public static TableHeader Find(string path)
     {
@@ -49,7 +52,7 @@ internal readonly record struct TableHeader(char Separator, bool IsAnnounced)
             using StringReader reader = new(line);
             using CsvDataReader csv = TableRows.Open(reader, separator);
             string[] names = csv.Read() ? [.. Enumerable.Range(0, csv.RowFieldCount).Select(column => csv.GetString(column).Trim())] : [];
-            return (separator, names.Count(DatasetRows.Fields.Contains), names.Length);
+            return (separator, names.Count(DatasetFields.All.Contains), names.Length);
         }
         catch (CsvFormatException)
         {

@@ -6,7 +6,8 @@ using Sylvan.Data.Csv;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Reads CSV (RFC 4180: quotation marks around fields with separators, line breaks or quotation marks, which are doubled) and TSV. The first row names the columns.
+/// Reads CSV (RFC 4180: quotation marks around fields with separators, line breaks or quotation marks, which are doubled) and TSV. The first row names the
+/// columns.
 /// Every row becomes a JSON object, so that the formats are read in one way. One row is in memory at a time.
 /// </summary>
 /// <param name="path">The file, for messages.</param>
@@ -27,7 +28,9 @@ internal sealed class TableRows(string path, Stream stream)
     private long _row;
 
     /// <summary>The rows behind the first, with line and number.</summary>
-    /// <exception cref="DatasetException">A row has another number of fields than the first, a quotation mark is not closed or stands where none belongs, or a row is too long.</exception>
+    /// <exception cref="DatasetException">
+    /// A row has another number of fields than the first, a quotation mark is not closed or stands where none belongs, or a row is too long.
+    /// </exception>
     public IEnumerable<(long Line, long Row, JsonElement Fields)> Read()
     {
         TableHeader header = TableHeader.Find(path);
@@ -105,7 +108,8 @@ internal sealed class TableRows(string path, Stream stream)
         }
         catch (CsvRecordTooLargeException error)
         {
-            throw new DatasetException($"{path}, line {_nextLine}: a row has more than {RowLimit} characters. A quotation mark is missing in it or before it.", error);
+            throw new DatasetException($"{path}, line {_nextLine}: a row has more than {RowLimit} characters. "
+                + $"A quotation mark is missing in it or before it.", error);
         }
         catch (CsvInvalidCharacterException error) when (error.InvalidCharacter == '"')
         {

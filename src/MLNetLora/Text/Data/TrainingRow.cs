@@ -2,7 +2,9 @@ namespace MLNetLora.Text;
 
 /// <summary>One tokenised row, ready for batching.</summary>
 /// <param name="InputIds">Token ids, [length].</param>
-/// <param name="Labels">The same ids where the loss counts, <see cref="Ignore"/> elsewhere, [length]; not shifted: position i is learned from position i−1.</param>
+/// <param name="Labels">
+/// The same ids where the loss counts, <see cref="Ignore"/> elsewhere, [length]; not shifted: position i is learned from position i−1.
+/// </param>
 public sealed record TrainingRow(int[] InputIds, int[] Labels)
 {
     /// <summary>The label of a position without loss, −100 as in PyTorch.</summary>
