@@ -86,6 +86,7 @@ public sealed class CausalLanguageModel : IDisposable
     public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null, int vocabularyLimit = 0, CancellationToken cancellation = default)
     {
         options.Validate();
+        options = options.Resolve(Checkpoint.Config);
         int context = Checkpoint.Config.MaxPositionEmbeddings;
         for (int i = 0; i < prompts.Count; i++)
         {

@@ -32,42 +32,45 @@ internal sealed class Sampler
     public int Next(Span<float> logits)
     {
         Span<float> scores = logits[.._limit];
-        if (_options.RepetitionPenalty != 1f)
+        float penalty = _options.RepetitionPenalty ?? 1f;
+        if (penalty != 1f)
         {
             foreach (int id in _seen.Where(id => id < _limit))
             {
-                logits[id] = logits[id] > 0 ? logits[id] / _options.RepetitionPenalty : logits[id] * _options.RepetitionPenalty;
+                logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
             }
         }
 
         // IndexOfMax of System.Numerics.Tensors 10.0.15 gives 0 whatever the scores are on processors with AVX-512; Max is right.
-        int chosen = _options.Temperature == 0 ? scores.IndexOf(TensorPrimitives.Max<float>(scores)) : Sample(scores);
+        int chosen = (_options.Temperature ?? 0f) == 0f ? scores.IndexOf(TensorPrimitives.Max<float>(scores)) : Sample(scores);
         _seen.Add(chosen);
         return chosen;
     }
 
     private int Sample(Span<float> scores)
     {
+        int topK = _options.TopK ?? 0;
+        float topP = _options.TopP ?? 1f;
         // The highest score is taken off first: a tiny temperature then makes no infinities.
         TensorPrimitives.Subtract(scores, TensorPrimitives.Max<float>(scores), scores);
-        TensorPrimitives.Divide(scores, _options.Temperature, scores);
+        TensorPrimitives.Divide(scores, _options.Temperature ?? 0f, scores);
         int[] ids = [.. Enumerable.Range(0, scores.Length)];
         float[] keys = scores.ToArray();
         int keep = scores.Length;
-        if (_options.TopK > 0 || _options.TopP < 1f)
+        if (topK > 0 || topP < 1f)
         {
             Array.Sort(keys, ids, Comparer<float>.Create((a, b) => b.CompareTo(a)));
-            keep = _options.TopK > 0 ? Math.Min(keep, _options.TopK) : keep;
+            keep = topK > 0 ? Math.Min(keep, topK) : keep;
         }
 
         float[] probabilities = new float[keep];
         TensorPrimitives.SoftMax(keys.AsSpan(0, keep), probabilities);
-        if (_options.TopP < 1f)
+        if (topP < 1f)
         {
             // The fewest tokens that together reach p; always at least one.
             double sum = 0;
             int count = 0;
-            while (count < keep && sum < _options.TopP)
+            while (count < keep && sum < topP)
             {
                 sum += probabilities[count++];
             }

@@ -10,7 +10,14 @@ namespace MLNetLora.Inference;
 /// <param name="Reason">Why it ended.</param>
 /// <param name="PromptTokens">Tokens of the prompt.</param>
 /// <param name="NewTokens">Tokens generated, an ending eos included.</param>
-public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens);
+public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens)
+{
+    /// <summary>What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think.</summary>
+    public string? Thinking { get; init; }
+
+    /// <summary>Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.</summary>
+    public MLNetLoraException? Error { get; init; }
+}
 
 /// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
 public sealed class TextGenerator : IDisposable

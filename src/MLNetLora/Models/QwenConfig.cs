@@ -50,6 +50,9 @@ public sealed record QwenConfig
     /// <summary>eos_token_id of generation_config.json and config.json together: generation stops on each.</summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
+    /// <summary>What generation_config.json says of sampling; greedy where there is no such file.</summary>
+    public GenerationDefaults Generation { get; init; } = new();
+
     /// <summary>Reads config.json (and generation_config.json beside it, where there is one).</summary>
     /// <exception cref="CheckpointException">A file is missing or is not JSON, a field is missing or impossible, or the architecture is unknown.</exception>
     public static QwenConfig Read(string folder)
@@ -119,6 +122,7 @@ public sealed record QwenConfig
             AttentionBias = architecture.AlwaysAttentionBias || Flag("attention_bias"),
             SlidingWindows = Windows(root, layers, Flag("use_sliding_window"), root.TryGetProperty("sliding_window", out _) ? OptionalInt("sliding_window") : 4096, OptionalInt("max_window_layers", minimum: 0) ?? 28),
             EosTokenIds = Eos(root, Path.Combine(folder, "generation_config.json")),
+            Generation = ReadGeneration(Path.Combine(folder, "generation_config.json")),
         };
 
         int Int(string field) => OptionalInt(field) ?? throw new CheckpointException($"{file} has no {field}.");
@@ -142,6 +146,17 @@ public sealed record QwenConfig
             ? [.. list.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.String ? item.GetString() : null)]
             : null;
         return [.. Enumerable.Range(0, layers).Select(i => (types is not null && i < types.Length ? types[i] == "sliding_attention" : i >= maxWindowLayers) ? window : null)];
+    }
+
+    private static GenerationDefaults ReadGeneration(string file)
+    {
+        if (!File.Exists(file))
+        {
+            return new GenerationDefaults();
+        }
+
+        using JsonDocument document = Parse(file);
+        return GenerationDefaults.Read(document.RootElement, file);
     }
 
     private static List<int> Eos(JsonElement root, string generationFile)

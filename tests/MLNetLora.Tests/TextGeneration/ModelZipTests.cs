@@ -234,7 +234,7 @@ public sealed class ModelZipTests : IDisposable
     [InlineData("\"name\": \"model.safetensors\"", "\"name\": \"passwd\"", "only plain names of .safetensors files are accepted")]
     [InlineData("\"format\": 2", "\"format\": 3", "has format 3, this version of MLNetLora reads up to 2; update the package")]
     [InlineData("\"instruction\": \"Instruction\"", "\"instruction\": null", "mlnetlora.json cannot be used")]
-    [InlineData("\"batch_size\": 8", "\"batch_size\": 0", "BatchSize is 0; it must be at least 1")]
+    [InlineData("\"batch_size\": 8", "\"batch_size\": 0", "BatchSize is 0; it must be between 1 and 4096")]
     [InlineData("\"weight_precision\": \"checkpoint\"", "\"weight_precision\": \"int3\"", "mlnetlora.json cannot be used")]
     [InlineData("\"total_size\": ", "\"total_size\": 1", "record of the base checkpoint contradicts itself")]
     [InlineData("\"location\": \"", "\"location\": \"\", \"x\": \"", "is no path; the zip is damaged")]
