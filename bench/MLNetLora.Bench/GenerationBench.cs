@@ -27,7 +27,14 @@ internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, i
 /// <param name="DecodeAtOnce">The same with all prompts as one batch.</param>
 /// <param name="PrivateBytes">Anonymous memory of the process with the model loaded, before the first prompt, beyond what there was without it.</param>
 /// <param name="PeakBytes">Highest private memory of the process, loading and the batch included.</param>
-internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double DecodeAtOnce, long PrivateBytes, long PeakBytes);
+internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double DecodeAtOnce, long PrivateBytes, long PeakBytes)
+{
+    /// <summary>One prompt, tokens drawn (temperature 0.7, top-k 20, top-p 0.8) instead of the most likely one taken.</summary>
+    public double Sampled { get; init; }
+
+    /// <summary>The same with all prompts as one batch.</summary>
+    public double SampledAtOnce { get; init; }
+}
 
 /// <summary>llama.cpp on the same weights, and the precision of ours that it stands beside.</summary>
 internal sealed record GenerationPeer(WeightPrecision Precision, double Prefill, double Decode);
@@ -50,14 +57,14 @@ internal static class GenerationBench
         }
 
         Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
-        Print($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB");
+        Print($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB  sampled, of greedy");
         foreach (WeightPrecision precision in setting.Precisions)
         {
             // The peer runs before and after, so that both see the machine's faster and slower minutes.
             GenerationPeer? before = Peer(precision, llama, ggufs, setting);
             GenerationResult ours = Measure(setting, precision);
             GenerationPeer? after = Peer(precision, llama, ggufs, setting);
-            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2}");
+            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2} {ours.Sampled / ours.Decode,10:F2} {ours.SampledAtOnce / ours.DecodeAtOnce:F2}");
             if (before is not null && after is not null)
             {
                 (double prefill, double decode) = ((before.Prefill + after.Prefill) / 2, (before.Decode + after.Decode) / 2);
@@ -88,23 +95,31 @@ internal static class GenerationBench
         long loaded = PeakMemory.Now() - without;
         int[][] prompts = Prompts(setting, checkpoint);
         Time(1, 2);
-        List<double> first = [], one = [], firstMany = [], many = [];
+        List<double> first = [], one = [], firstMany = [], many = [], sampledOne = [], sampledMany = [];
         for (int round = 0; round < setting.Rounds; round++)
         {
             first.Add(Time(1, 1));
             one.Add(Time(1, setting.Tokens));
+            sampledOne.Add(Time(1, setting.Tokens, sampled: true));
             firstMany.Add(Time(setting.Together, 1));
             many.Add(Time(setting.Together, setting.Tokens));
+            sampledMany.Add(Time(setting.Together, setting.Tokens, sampled: true));
         }
 
-        long generated = (long)setting.Together * setting.Tokens;
-        return new GenerationResult(precision, load, setting.Prompt / Median(first), (setting.Tokens - 1) / (Median(one) - Median(first)),
-            (generated - setting.Together) / (Median(many) - Median(firstMany)), loaded, memory.Peak);
+        return new GenerationResult(precision, load, setting.Prompt / Median(first), Speed(1, one, first), Speed(setting.Together, many, firstMany), loaded, memory.Peak)
+        {
+            Sampled = Speed(1, sampledOne, first),
+            SampledAtOnce = Speed(setting.Together, sampledMany, firstMany),
+        };
 
-        double Time(int rows, int count)
+        // From the second token on.
+        double Speed(int rows, List<double> whole, List<double> beginning) => rows * (setting.Tokens - 1L) / (Median(whole) - Median(beginning));
+
+        double Time(int rows, int count, bool sampled = false)
         {
             long start = Stopwatch.GetTimestamp();
-            IReadOnlyList<GeneratedIds> answers = lm.Generate(prompts[..rows], new GenerationOptions { MaximumNewTokens = count }, vocabularyLimit: Limit(checkpoint));
+            GenerationOptions options = new() { MaximumNewTokens = count, Temperature = sampled ? 0.7f : 0, TopK = 20, TopP = 0.8f, Seed = 1 };
+            IReadOnlyList<GeneratedIds> answers = lm.Generate(prompts[..rows], options, vocabularyLimit: Limit(checkpoint));
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
             return answers.All(answer => answer.Ids.Count == count) ? seconds : throw new InvalidOperationException("An answer ended early; the figures would not be comparable.");
         }

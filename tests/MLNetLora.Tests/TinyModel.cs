@@ -12,7 +12,7 @@ internal static class TinyModel
     public const int Vocabulary = 24;
 
     /// <summary>Writes config.json.</summary>
-    public static void WriteConfig(string folder, string modelType, bool tied, int? slidingWindow = null, int layers = 2)
+    public static void WriteConfig(string folder, string modelType, bool tied, int? slidingWindow = null, int layers = 2, int positions = 64)
     {
         Directory.CreateDirectory(folder);
         File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
@@ -27,7 +27,7 @@ internal static class TinyModel
             ["vocab_size"] = Vocabulary,
             ["rms_norm_eps"] = 1e-6,
             ["rope_theta"] = 10000.0,
-            ["max_position_embeddings"] = 64,
+            ["max_position_embeddings"] = positions,
             ["tie_word_embeddings"] = tied,
             ["use_sliding_window"] = slidingWindow is not null,
             ["sliding_window"] = slidingWindow,
@@ -37,9 +37,10 @@ internal static class TinyModel
     }
 
     /// <summary>Writes a whole checkpoint with random weights.</summary>
-    public static Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, TensorType type = TensorType.Float32, int seed = 1)
+    public static Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, TensorType type = TensorType.Float32, int seed = 1,
+        int? slidingWindow = null, int positions = 64)
     {
-        WriteConfig(folder, modelType, tied);
+        WriteConfig(folder, modelType, tied, slidingWindow, positions: positions);
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder));
         using ParameterSet parameters = new(target.Trainables);
         Fill(parameters, new Random(seed));

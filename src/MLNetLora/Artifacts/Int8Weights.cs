@@ -25,15 +25,16 @@ internal sealed unsafe class Int8Weights : IDisposable
     /// <param name="layers">The layers and what they are fed.</param>
     /// <param name="used">Names of the initializers that the graph reads.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public Int8Weights(Checkpoint checkpoint, IReadOnlyList<LayerInputs> layers, IReadOnlySet<string> used, int threads)
+    /// <param name="cancellation">Ends it on the way.</param>
+    public Int8Weights(Checkpoint checkpoint, IReadOnlyList<LayerInputs> layers, IReadOnlySet<string> used, int threads, CancellationToken cancellation = default)
     {
         using TensorRows source = new(checkpoint);
         try
         {
             Layer[][] work = [.. layers.Select(inputs => inputs.Modules.Select(module => new Layer(this, checkpoint.Tensors[module + ".weight"], used)).ToArray())];
             nint[] smoothing = [.. layers.Select(inputs => Allocate(SmoothingName(inputs.Modules[0] + ".weight"), TensorElementType.Float, [inputs.Largest.Length], sizeof(float)))];
-            Parallel.For(0, layers.Count, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads },
-                i => Round(source, work[i], layers[i].Largest, new Span<float>((float*)smoothing[i], layers[i].Largest.Length)));
+            ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads, CancellationToken = cancellation };
+            Parallel.For(0, layers.Count, parallel, i => Round(source, work[i], layers[i].Largest, new Span<float>((float*)smoothing[i], layers[i].Largest.Length)));
         }
         catch (AggregateException e) when (e.Flatten().InnerExceptions[0] is CheckpointException cause)
         {

@@ -45,7 +45,8 @@ internal sealed unsafe class RoundedWeights : IDisposable
     /// <param name="checkpoint">Where the weights are.</param>
     /// <param name="precision">8 or 4 bits.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    public RoundedWeights(Checkpoint checkpoint, WeightPrecision precision, int threads)
+    /// <param name="cancellation">Ends it on the way.</param>
+    public RoundedWeights(Checkpoint checkpoint, WeightPrecision precision, int threads, CancellationToken cancellation = default)
     {
         _checkpoint = checkpoint;
         BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
@@ -64,7 +65,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
                 next += (nint)PackedBytes(tensor);
             }
 
-            Fill(_threads = threads);
+            Fill(_threads = threads, cancellation);
         }
         catch
         {
@@ -113,7 +114,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
         _packed.Clear();
         if (!run().AsSpan().SequenceEqual(before))
         {
-            Fill(_threads);
+            Fill(_threads, default);
             return;
         }
 
@@ -147,7 +148,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
         return (nint)buffer.Data;
     }
 
-    private void Fill(int threads)
+    private void Fill(int threads, CancellationToken cancellation)
     {
         // Work is cut into pieces of about a megabyte of the file, whatever the layers' sizes.
         (RoundedWeight Weight, int First, int Count)[] pieces = [.. _weights.Values.SelectMany(w =>
@@ -158,7 +159,8 @@ internal sealed unsafe class RoundedWeights : IDisposable
         using TensorRows source = new(_checkpoint);
         try
         {
-            Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, piece => Fill(piece.Weight, piece.First, piece.Count, source));
+            ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads, CancellationToken = cancellation };
+            Parallel.ForEach(pieces, parallel, piece => Fill(piece.Weight, piece.First, piece.Count, source));
         }
         catch (AggregateException e) when (e.Flatten().InnerExceptions[0] is CheckpointException cause)
         {

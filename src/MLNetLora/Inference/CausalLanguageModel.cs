@@ -22,44 +22,51 @@ public sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
 
 /// <summary>
 /// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged).
-/// float32 weights stay mapped; 16-bit ones are widened once into private memory, twice the checkpoint's size. Thread-safe: every call has its own cache.
+/// float32 weights stay mapped; 16-bit ones are upcast once into private memory, twice the checkpoint's size.
 /// </summary>
+/// <remarks>
+/// Thread-safe: every call has its own cache. <see cref="Dispose"/> waits for nobody: calls under way end with their answer, and the memory is freed when the last of them has;
+/// every later call throws an <see cref="ObjectDisposedException"/>. Dropped without Dispose, everything is freed by the garbage collector.
+/// </remarks>
 public sealed class CausalLanguageModel : IDisposable
 {
+    private readonly SharedResources _resources = new();
     private readonly OnnxSession _session;
-    private readonly RoundedWeights? _rounded;
-    private readonly List<FloatBuffer> _buffers = [];
     private readonly Dictionary<string, NativeTensor> _factors = [];
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it; null for the base alone.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    /// <param name="precision">How the base's weights are held; rounded ones are private memory.</param>
-    public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
+    /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
+    /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <exception cref="AdapterException">The adapter was not made for this base.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint,
+        CancellationToken cancellation = default)
     {
-        if (!Enum.IsDefined(precision))
-        {
-            throw new OptionException($"The weight precision is {precision}; it must be {string.Join(" or ", Enum.GetNames<WeightPrecision>())}.");
-        }
-
+        Require.Defined(precision, "The weight precision");
+        Require.Threads(threads, nameof(threads));
         adapter?.RequireFit(checkpoint);
+        cancellation.ThrowIfCancellationRequested();
         _ = ReadAhead.Start(checkpoint);
         Checkpoint = checkpoint;
         Adapter = adapter;
         Precision = precision;
         LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
-        _rounded = precision == WeightPrecision.Checkpoint ? null : new RoundedWeights(checkpoint, precision, threads);
         try
         {
-            _session = new OnnxSession(InferenceModel.Build(checkpoint, modules, _rounded), _rounded is null ? SessionUse.Generation : SessionUse.RoundedGeneration, threads, _rounded?.Initializers());
+            RoundedWeights? rounded = precision == WeightPrecision.Checkpoint ? null : _resources.Own(new RoundedWeights(checkpoint, precision, threads, cancellation));
+            SessionUse use = rounded is null ? SessionUse.Generation : SessionUse.RoundedGeneration;
+            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, rounded), use, threads, rounded?.Initializers(), cancellation));
             foreach (LoraFactors f in adapter?.Factors ?? [])
             {
                 Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
                 Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
             }
 
-            _rounded?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)])); // two tokens: with one, queries and keys change nothing
+            rounded?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)], cancellation)); // two tokens: with one, queries and keys change nothing
         }
         catch
         {
@@ -82,9 +89,16 @@ public sealed class CausalLanguageModel : IDisposable
     /// <param name="options">Sampling and length; <see cref="GenerationOptions.StopStrings"/> and <see cref="GenerationOptions.BatchSize"/> are the caller's to honour.</param>
     /// <param name="onToken">Called with row and token as they come; true ends the row.</param>
     /// <param name="vocabularyLimit">Ids from here on are never chosen (rows that pad the embedding); 0 takes the whole vocabulary.</param>
-    /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
-    public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null, int vocabularyLimit = 0, CancellationToken cancellation = default)
+    /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>, in the middle of a prompt too.</param>
+    /// <exception cref="OptionException">An option makes no sense, or a prompt does not fit into the context.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    /// <exception cref="CheckpointException">The model gives scores that are not numbers.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null, int vocabularyLimit = 0,
+        CancellationToken cancellation = default)
     {
+        using SharedResources.Call call = _resources.Begin(this);
+        cancellation.ThrowIfCancellationRequested();
         options.Validate();
         options = options.Resolve(Checkpoint.Config);
         int context = Checkpoint.Config.MaxPositionEmbeddings;
@@ -101,26 +115,18 @@ public sealed class CausalLanguageModel : IDisposable
             return [];
         }
 
-        int longest = prompts.Max(prompt => prompt.Length);
-        int capacity = (int)Math.Min(context, (long)longest + options.MaximumNewTokens);
-        using KeyValueCache cache = new(Checkpoint.Config, prompts.Count, capacity);
-        Row[] rows = [.. prompts.Select(prompt => new Row(prompt, options, vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize)))];
-        int[][] step = [.. prompts];
-        float[] logits = new float[rows.Length * Checkpoint.Config.VocabSize];
+        int limit = vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize);
+        int mostTokens = (int)Math.Min(context, (long)prompts.Max(prompt => prompt.Length) + options.MaximumNewTokens);
+        Row[] rows = [.. prompts.Select(prompt => new Row(new Sampler(options, prompt, limit)))];
+        using BatchDecoder decoder = new(_session, _factors, Checkpoint.Config, rows.Length, mostTokens);
+        decoder.Prefill(prompts, cancellation);
         while (true)
         {
-            cancellation.ThrowIfCancellationRequested();
-            Run(cache, step, rows, logits, cancellation);
             for (int i = 0; i < rows.Length; i++)
             {
-                Row row = rows[i];
-                if (row.Reason is null)
+                if (rows[i].Reason is null)
                 {
-                    int token = row.Sampler.Next(logits.AsSpan(i * Checkpoint.Config.VocabSize, Checkpoint.Config.VocabSize));
-                    row.Ids.Add(token);
-                    bool stop = Checkpoint.Config.EosTokenIds.Contains(token);
-                    stop |= onToken?.Invoke(i, token) ?? false;
-                    row.Reason = stop ? FinishReason.Stop : row.Ids.Count == options.MaximumNewTokens || row.Length + 1 >= context ? FinishReason.Length : null;
+                    Choose(i);
                 }
             }
 
@@ -129,95 +135,58 @@ public sealed class CausalLanguageModel : IDisposable
                 return [.. rows.Select(row => new GeneratedIds(row.Ids, row.Reason!.Value))];
             }
 
-            // A row that has ended repeats its last token until the others are done; its cache grows no further.
-            step = [.. rows.Select(row => new[] { row.Ids[^1] })];
+            decoder.Next([.. rows.Select(row => row.Ids[^1])], cancellation);
+        }
+
+        void Choose(int i)
+        {
+            if (!decoder.IsFinite(i))
+            {
+                throw BadNumbers.Explain(Checkpoint, Adapter, cancellation);
+            }
+
+            int token = rows[i].Sampler.Next(decoder.Logits(i));
+            rows[i].Ids.Add(token);
+            bool stop = Checkpoint.Config.EosTokenIds.Contains(token);
+            stop |= onToken?.Invoke(i, token) ?? false;
+            bool full = rows[i].Ids.Count == options.MaximumNewTokens || decoder.Length(i) + 1 >= context;
+            rows[i].Reason = stop ? FinishReason.Stop : full ? FinishReason.Length : null;
+            if (rows[i].Reason is not null)
+            {
+                decoder.End(i);
+            }
         }
     }
 
     /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
-    internal float[] Logits(int[] prompt)
+    internal float[] Logits(int[] prompt, CancellationToken cancellation = default)
     {
-        using KeyValueCache cache = new(Checkpoint.Config, 1, prompt.Length);
-        float[] logits = new float[Checkpoint.Config.VocabSize];
-        Run(cache, [prompt], [new Row(prompt, new GenerationOptions(), Checkpoint.Config.VocabSize)], logits, default);
-        return logits;
+        using SharedResources.Call call = _resources.Begin(this);
+        using BatchDecoder decoder = new(_session, _factors, Checkpoint.Config, 1, prompt.Length);
+        decoder.Prefill([prompt], cancellation);
+        return decoder.Logits(0).ToArray();
     }
+
+    /// <summary>Throws after <see cref="Dispose"/>.</summary>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_resources.IsDisposed, this);
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _session?.Dispose(); // not there yet where the constructor failed
-        _rounded?.Dispose();
-        _buffers.ForEach(buffer => buffer.Dispose());
-    }
-
-    private void Run(KeyValueCache cache, int[][] step, Row[] rows, float[] logits, CancellationToken cancellation)
-    {
-        (int batch, int length) = (step.Length, step.Max(ids => ids.Length));
-        long[] ids = new long[batch * length];
-        long[] positions = new long[batch * length];
-        long[] last = new long[batch];
-        int[] lengths = new int[batch];
-        for (int r = 0; r < batch; r++)
-        {
-            int past = rows[r].Length;
-            for (int i = 0; i < length; i++)
-            {
-                positions[(r * length) + i] = i < step[r].Length ? past + i : 0;
-                ids[(r * length) + i] = i < step[r].Length ? step[r][i] : 0;
-            }
-
-            last[r] = (r * length) + step[r].Length - 1;
-            lengths[r] = past + step[r].Length - 1;
-            if (rows[r].Reason is null)
-            {
-                rows[r].Length += step[r].Length;
-            }
-        }
-
-        Dictionary<string, NativeTensor> inputs = new(_factors);
-        Dictionary<string, NativeTensor> outputs = [];
-        List<NativeTensor> owned = [];
-        try
-        {
-            inputs["input_ids"] = Own(Tensors.Of(ids, batch, length));
-            inputs["position_ids"] = Own(Tensors.Of(positions, batch, length));
-            inputs["last_positions"] = Own(Tensors.Of(last, batch));
-            inputs["past_lengths"] = Own(Tensors.Of(lengths, batch));
-            inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
-            outputs["logits"] = Own(Tensors.Of(logits, batch, Checkpoint.Config.VocabSize));
-            cache.Add(inputs, outputs);
-            _session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation);
-        }
-        finally
-        {
-            owned.ForEach(value => value.Dispose());
-        }
-
-        NativeTensor Own(NativeTensor value)
-        {
-            owned.Add(value);
-            return value;
-        }
-    }
+    public void Dispose() => _resources.Dispose();
 
     private void Keep(string name, float[] values, long[] shape)
     {
-        FloatBuffer buffer = new(values.Length);
+        FloatBuffer buffer = _resources.Own(new FloatBuffer(values.Length, $"the adapter's {name}"));
         values.CopyTo(buffer.Span(0, values.Length));
-        _buffers.Add(buffer);
         _factors[name] = buffer.View(0, shape);
     }
 
-    private sealed class Row(int[] prompt, GenerationOptions options, int limit)
+    private sealed class Row(Sampler sampler)
     {
-        public Sampler Sampler { get; } = new(options, prompt, limit);
+        public Sampler Sampler { get; } = sampler;
 
         public List<int> Ids { get; } = [];
 
         public FinishReason? Reason { get; set; }
-
-        /// <summary>Tokens in the cache.</summary>
-        public int Length { get; set; }
     }
 }

@@ -63,6 +63,7 @@ public sealed class TextGenerator : IDisposable
 
     internal IReadOnlyList<GeneratedText> Generate(IReadOnlyList<TextRow> rows, GenerationOptions options, Action<int, string>? onText, CancellationToken cancellation)
     {
+        _model.ThrowIfDisposed();
         options.Validate();
         List<GeneratedText> answers = [];
         foreach (TextRow[] chunk in rows.Chunk(options.BatchSize))
@@ -80,7 +81,10 @@ public sealed class TextGenerator : IDisposable
         return answers;
     }
 
-    /// <inheritdoc/>
+    /// <summary>
+    /// Waits for nobody: the prompts that other threads are answering get their answer, then memory is freed; every later call and every later batch of a call throws an
+    /// <see cref="ObjectDisposedException"/>.
+    /// </summary>
     public void Dispose() => _model.Dispose();
 
     /// <summary>Text as it grows: whole characters only, cut at the first stop string.</summary>

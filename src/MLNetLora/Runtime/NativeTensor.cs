@@ -11,6 +11,8 @@ namespace MLNetLora.Runtime;
 /// </summary>
 internal sealed class NativeTensor : NativeHandle
 {
+    private static long s_live;
+
     private readonly OrtValue _value;
     private readonly NativeBuffer? _buffer;
     private MemoryHandle _pin;
@@ -21,7 +23,11 @@ internal sealed class NativeTensor : NativeHandle
         _buffer = buffer;
         _pin = pin;
         SetHandle(1); // the OrtValue holds the real one
+        Interlocked.Increment(ref s_live);
     }
+
+    /// <summary>Number of tensors in this process that are not freed yet.</summary>
+    public static long Live => Interlocked.Read(ref s_live);
 
     /// <summary>What the runtime takes.</summary>
     internal OrtValue Value
@@ -90,6 +96,7 @@ internal sealed class NativeTensor : NativeHandle
         _value.Dispose();
         _pin.Dispose();
         _buffer?.DangerousRelease();
+        Interlocked.Decrement(ref s_live);
         return true;
     }
 }

@@ -39,23 +39,34 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="use">What it is for.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="initializers">Tensors that take the place of initializers; the session keeps them. Null for none.</param>
+    /// <param name="cancellation">Ends the loading.</param>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     /// <exception cref="MLNetLoraException">The runtime refuses the model, or is not there.</exception>
-    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null)
+    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null, CancellationToken cancellation = default)
     {
+        cancellation.ThrowIfCancellationRequested();
         _running = Advice.For("while it ran", artifact.Name, use);
-        InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use), () =>
+        try
         {
-            using SessionOptions options = Options(artifact, use, threads);
-            foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
+            InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use), () =>
             {
-                options.AddInitializer(name, tensor.Value);
-            }
+                using SessionOptions options = Options(artifact, use, threads);
+                foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
+                {
+                    options.AddInitializer(name, tensor.Value);
+                }
 
-            return new InferenceSession(artifact.Bytes, options);
-        });
-        _handle = new SessionHandle(session, [.. initializers?.Values ?? []]);
-        InputNames = session.InputNames;
+                using CancellationTokenRegistration ended = cancellation.UnsafeRegister(static options => ((SessionOptions)options!).SetLoadCancellationFlag(true), options);
+                return new InferenceSession(artifact.Bytes, options);
+            });
+            _handle = new SessionHandle(session, [.. initializers?.Values ?? []]);
+            InputNames = session.InputNames;
+        }
+        catch (MLNetLoraException e) when (e is not NativeMemoryException && cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException("The call was cancelled.", e, cancellation);
+        }
     }
 
     /// <summary>Names of the inputs.</summary>

@@ -8,6 +8,9 @@ internal static class Tensors
     /// <summary>Floats.</summary>
     public static NativeTensor Of(float[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Float, shape);
 
+    /// <summary>Part of an array of floats.</summary>
+    public static NativeTensor Of(Memory<float> data, params long[] shape) => NativeTensor.Over(data, TensorElementType.Float, shape);
+
     /// <summary>64-bit integers.</summary>
     public static NativeTensor Of(long[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Int64, shape);
 

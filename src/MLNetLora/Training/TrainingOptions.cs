@@ -20,9 +20,6 @@ public class TrainingOptions
     internal const double DefaultLearningRate = 2e-4;
     internal const int DefaultNumberOfEpochs = 3;
 
-    // The runtime starts them all; beyond the number of processors they only take turns.
-    private static readonly int s_maximumThreads = Math.Max(64, Environment.ProcessorCount);
-
     /// <summary>Rows per micro-batch. Default 1. The peers' name: per_device_train_batch_size.</summary>
     public int BatchSize { get; set; } = 1;
 
@@ -126,8 +123,7 @@ public class TrainingOptions
         Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require.That(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
         Require.Defined(Precision, nameof(Precision));
-        Require.That(Threads >= 0, nameof(Threads), Threads, "0 (all cores) or more");
-        Require.That(Threads <= s_maximumThreads, nameof(Threads), Threads, FormattableString.Invariant($"at most {s_maximumThreads} on this machine"));
+        Require.Threads(Threads, nameof(Threads));
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
 

@@ -69,6 +69,66 @@ public sealed class SamplerTests
         Assert.NotEqual(Row(1, [1, 2]), Row(1, [2, 1]));
     }
 
+    [Theory]
+    [InlineData(0.7f, 20, 0.8f)]
+    [InlineData(0.7f, 20, 1f)]
+    [InlineData(1.3f, 5000, 0.95f)]
+    [InlineData(0.7f, 0, 0.8f)]
+    [InlineData(1f, 0, 0.999f)]
+    [InlineData(50f, 0, 0.9f)]
+    [InlineData(1f, 1, 1f)]
+    [InlineData(1f, 100_000, 1f)]
+    public void Drawn_are_the_same_tokens_as_after_a_full_sort(float temperature, int topK, float topP)
+    {
+        GenerationOptions options = new() { Temperature = temperature, TopK = topK, TopP = topP, Seed = 3 };
+        Sampler sampler = new(options, [], 20_000);
+        Random logits = new(4);
+        Random draws = new(3 ^ Fnv());
+        for (int round = 0; round < 40; round++)
+        {
+            // Steps of an eighth make many ties, with the best among them, too.
+            float[] scores = [.. Enumerable.Range(0, 20_000).Select(_ => MathF.Round((float)(logits.NextDouble() + logits.NextDouble() + logits.NextDouble()) * 40) / 8)];
+            Assert.Equal(FullSort(scores, options, draws.NextDouble()), sampler.Next(scores));
+        }
+    }
+
+    [Fact]
+    public void A_token_allocates_nothing()
+    {
+        Sampler sampler = new(new() { Temperature = 0.7f, TopK = 20, TopP = 0.8f, Seed = 1, RepetitionPenalty = 1.1f }, [], 150_000);
+        Random random = new(1);
+        float[] logits = [.. Enumerable.Range(0, 150_000).Select(_ => random.NextSingle() * 20)];
+        float[] copy = new float[logits.Length];
+        long before = 0;
+        for (int i = 0; i < 60; i++)
+        {
+            before = i == 10 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            logits.CopyTo(copy, 0);
+            sampler.Next(copy);
+        }
+
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 10_000);
+    }
+
+    private static int Fnv() => unchecked((int)(14695981039346656037 ^ (14695981039346656037 >> 32)));
+
+    // The definition: all tokens sorted, the lower id first among equals; the first k of them; the fewest of these that reach p; one of those by its probability.
+    private static int FullSort(float[] logits, GenerationOptions options, double draw)
+    {
+        float highest = logits.Max();
+        (int Id, double Weight)[] sorted = [.. logits.Select((logit, id) => (id, score: (logit - highest) / options.Temperature!.Value)).OrderByDescending(item => item.score).ThenBy(item => item.id)
+            .Select(item => (item.id, (double)MathF.Exp(item.score))).Take(options.TopK > 0 ? options.TopK.Value : int.MaxValue)];
+        double reach = options.TopP!.Value * sorted.Sum(item => item.Weight);
+        int keep = 0;
+        for (double sum = 0; keep < sorted.Length && (keep == 0 || sum < reach || options.TopP == 1); keep++)
+        {
+            sum += sorted[keep].Weight;
+        }
+
+        double left = draw * sorted.Take(keep).Sum(item => item.Weight);
+        return sorted.Take(keep).First(item => (left -= item.Weight) < 0).Id;
+    }
+
     private static int[] Seen(GenerationOptions options) => [.. Draw(options).Select((count, id) => (count, id)).Where(item => item.count > 0).Select(item => item.id)];
 
     private static int[] Draw(GenerationOptions options)

@@ -1,0 +1,53 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+
+namespace MLNetLora.Tests.Inference;
+
+/// <summary>Scores that are not numbers are an error that says where they begin; they used to become the token 0, over and over.</summary>
+public sealed class BadNumbersTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [InlineData("model.layers.1.mlp.up_proj.weight", float.NaN)]
+    [InlineData("model.layers.0.input_layernorm.weight", float.PositiveInfinity)]
+    public void A_bad_weight_is_named(string name, float value)
+    {
+        Write(name, value);
+        using CausalLanguageModel lm = new(Checkpoint.Open(_folder.File("model")), threads: 1);
+        CheckpointException error = Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3], [4]], new()));
+        Assert.Contains(name, error.Message, StringComparison.Ordinal);
+        Assert.Contains("model.safetensors", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_bad_adapter_is_named()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2 }, checkpoint, 1);
+        adapter.Factors[^1].B[3] = float.NaN;
+        using CausalLanguageModel lm = new(checkpoint, adapter, threads: 1);
+        Assert.Contains(adapter.Factors[^1].Module.Module.Name, Assert.Throws<AdapterException>(() => lm.Generate([[2, 3]], new())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Products_that_overflow_are_said_to_be_that()
+    {
+        Write("model.norm.weight", float.MaxValue);
+        using CausalLanguageModel lm = new(Checkpoint.Open(_folder.File("model")), threads: 1);
+        Assert.Contains("overflow", Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3]], new() { RepetitionPenalty = 1e-30f })).Message, StringComparison.Ordinal);
+    }
+
+    // All of a tensor, in its place.
+    private void Write(string name, float value)
+    {
+        CheckpointTensor tensor = TinyModel.WriteCheckpoint(_folder.File("model")).Tensors[name];
+        byte[] numbers = [.. Enumerable.Repeat(BitConverter.GetBytes(value), (int)(tensor.Entry.Length / sizeof(float))).SelectMany(bytes => bytes)];
+        using FileStream file = new(tensor.File.Source, FileMode.Open, FileAccess.Write);
+        file.Position = tensor.Entry.Offset;
+        file.Write(numbers);
+    }
+}
