@@ -63,4 +63,8 @@ Option<string?> transformers = new("--transformers") { Description = "Command of
 Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, libtorch, transformers, llama, ggufs };
 table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
-return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, curve, text, packing, dataset }.Parse(args).Invoke();
+Option<double[]> delays = new("--after") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [0.3, 1, 2, 4, 8], Description = "Seconds after which calls are cancelled" };
+Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays };
+cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!));
+
+return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, cancellation, curve, text, packing, dataset }.Parse(args).Invoke();
