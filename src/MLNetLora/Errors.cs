@@ -39,3 +39,12 @@ public sealed class OptionException(string message, Exception? inner = null) : M
 /// <param name="message">What it was wanted for, how much where that is known, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
+/// <summary>Something would be lost or go wrong in a training, and <see cref="Training.TrainingOptions.WarningsAsErrors"/> asks to be stopped by it. Nothing was trained.</summary>
+/// <param name="warnings">A sentence each.</param>
+public sealed class TrainingWarningException(IReadOnlyList<string> warnings)
+    : MLNetLoraException($"{string.Join(" ", warnings)} (WarningsAsErrors is true.)")
+{
+    /// <summary>The warnings, a sentence each; at least one.</summary>
+    public IReadOnlyList<string> Warnings { get; } = warnings;
+}

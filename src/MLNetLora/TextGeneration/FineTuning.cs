@@ -20,6 +20,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="training">The training's options.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="notice">Receives messages for the log.</param>
+    /// <param name="warn">Receives warnings for the log, which are in the summary too.</param>
     /// <param name="cancellationToken">Ends the training early.</param>
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(
         IEnumerable<TextRow> rows,
@@ -29,25 +30,28 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         TrainingOptions training,
         Action<TrainingProgress> progress,
         Action<string> notice,
+        Action<string> warn,
         CancellationToken cancellationToken)
     {
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
         Preflight preflight = NewPreflight();
-        (int count, List<TrainingRow> learned) = rowTokenizer.Tokenize(rows, "training", preflight);
-        Preflight ofValidation = new(_tokenizer);
-        (int validationCount, List<TrainingRow> validation) = validationRows is null ? (0, []) : rowTokenizer.Tokenize(validationRows, "validation", ofValidation);
+        List<TrainingRow> learned = [.. rowTokenizer.Tokenize(rows, "training", preflight)];
+        Preflight ofValidation = new(_tokenizer, samples: 0, checkpoint.Config.MaxPositionEmbeddings);
+        List<TrainingRow> validation = validationRows is null ? [] : [.. rowTokenizer.Tokenize(validationRows, "validation", ofValidation)];
 
-        notice(FormattableString.Invariant($"{count} training rows, {validationCount} for validation."));
-        foreach (string message in rowTokenizer.Notices(preflight, "training").Concat(rowTokenizer.Notices(ofValidation, "validation")))
+        notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
+        notice(preflight.Statistics);
+        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation")];
+        foreach (string warning in warnings)
         {
-            notice(message);
+            warn(warning);
         }
 
-        notice(preflight.ToString());
+        RowChecks.Refuse(warnings, training);
         LoraAdapter fresh = LoraAdapter.Create(lora, checkpoint, training.SeedOrDefault);
         LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors) { Prompt = prompt.Settings };
         notice(initial.DescribeParameters(checkpoint));
-        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, cancellationToken);
+        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
     }
 
     /// <summary>Looks at what would be trained on.</summary>
@@ -56,7 +60,11 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     public Preflight Inspect(IEnumerable<TextRow> rows, int threads)
     {
         Preflight preflight = NewPreflight();
-        NewRowTokenizer(threads).Tokenize(rows, "training", preflight);
+        foreach (TrainingRow _ in NewRowTokenizer(threads).Tokenize(rows, "training", preflight))
+        {
+            // Only counted: the rows of a large file need not fit into memory.
+        }
+
         return preflight;
     }
 
@@ -65,7 +73,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <summary>A preflight that says what is to be known about the checkpoint.</summary>
     private Preflight NewPreflight()
     {
-        Preflight preflight = new(_tokenizer);
+        Preflight preflight = new(_tokenizer, context: checkpoint.Config.MaxPositionEmbeddings);
         if (StopCheck.Warning(checkpoint.Folder, checkpoint.Config, _tokenizer) is { } warning)
         {
             preflight.Warn(warning);

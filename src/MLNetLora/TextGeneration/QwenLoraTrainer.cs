@@ -11,7 +11,9 @@ namespace MLNetLora.TextGeneration;
 /// <remarks>
 /// <para>A row is an instruction (columns Instruction and Output, where they are there also Input, System and History), a conversation (column Conversation, JSON) or a document (column Text);
 /// views of <c>ml.Data.LoadFromInstructionFile</c> have these columns, and any other view that has them will do. The data is read once, in its order, and kept as tokens. The frozen weights stay in the checkpoint's own files; only the LoRA factors are trained.</para>
-/// <para>Messages go to <c>MLContext.Log</c>: one Info message at the start, at each validation and at the end, one Trace message per optimizer step.</para>
+/// <para>Messages go to <c>MLContext.Log</c>: one Info message at the start, at each validation and at the end, one Trace message per optimizer step;
+/// a Warning for whatever is lost of the data or will not be learned, which <see cref="TrainingSummary.Warnings"/> has too, and which
+/// <see cref="TrainingOptions.WarningsAsErrors"/> makes an error.</para>
 /// </remarks>
 public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 {
@@ -31,6 +33,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
     /// <exception cref="DatasetException">The data has no rows, a row has no instruction or no answer or is not what its column should hold, or nothing is left to learn.</exception>
+    /// <exception cref="TrainingWarningException">Something of the data would be lost, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good step.</exception>
@@ -58,6 +61,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             _options,
             progress => Report(channel, progress),
             message => channel.Info(MessageSensitivity.UserData, message),
+            warning => channel.Warning(MessageSensitivity.UserData, warning),
             cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)
         {

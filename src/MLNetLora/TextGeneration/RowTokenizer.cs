@@ -2,24 +2,19 @@ using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>
-/// Rows become tokens for training: on all cores, looked at by a preflight on their way, those with nothing to learn left out and told by number.
-/// </summary>
+/// <summary>Rows become tokens for training: on all cores, looked at by a preflight on their way, those with nothing to learn left out.</summary>
 /// <param name="formatter">Makes tokens of a row.</param>
 /// <param name="prompt">Label scope and maximum length.</param>
 /// <param name="threads">How many threads; 0 takes all cores.</param>
 internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt, int threads)
 {
-    /// <summary>The tokenised rows that have something to learn.</summary>
+    /// <summary>The tokenised rows that have something to learn, made while they are enumerated: a long file is never in memory.</summary>
     /// <param name="rows">The rows, enumerated once.</param>
     /// <param name="what">"training" or "validation", for the messages.</param>
-    /// <param name="preflight">Looks at every row, those that are left out too.</param>
-    /// <returns>How many rows there were, and what became of them.</returns>
+    /// <param name="preflight">Looks at every row, those that are left out too; complete when the enumeration is.</param>
     /// <exception cref="DatasetException">A row is wrong, or none has anything to learn; the message names rows by number, from 1.</exception>
-    public (int Count, List<TrainingRow> Rows) Tokenize(IEnumerable<TextRow> rows, string what, Preflight preflight)
+    public IEnumerable<TrainingRow> Tokenize(IEnumerable<TextRow> rows, string what, Preflight preflight)
     {
-        List<TrainingRow> learned = [];
-        int number = 0;
         bool hasAnswers = false;
         bool hasThinking = false;
         IEnumerable<(TextRow Row, int Number)> numbered = rows.Select((row, index) =>
@@ -30,34 +25,21 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
         });
         foreach (IReadOnlyList<TokenizedRow> parts in ParallelRows.Convert(numbered, row => Tokenize(row.Row, row.Number, what), threads))
         {
-            number++;
-            preflight.Add(parts, number);
-            learned.AddRange(parts.Select(part => part.Row).Where(row => row.LabelTokens > 0));
+            preflight.Add(parts, preflight.Rows + 1);
+            foreach (TokenizedRow part in parts.Where(part => part.Row.LabelTokens > 0))
+            {
+                yield return part.Row;
+            }
         }
 
-        if (learned.Count == 0)
-        {
-            throw new DatasetException(
-                $"None of the {number} {what} rows has a token to learn: MaximumSequenceLength is {prompt.MaximumSequenceLength}, and nothing of the answers "
-                    + $"is left "
-                + $"({Preflight.Numbers(preflight.UnlearnedRows, preflight.UnlearnedCount)}). Raise MaximumSequenceLength, up to {preflight.LongestRow} for "
-                + $"the longest row, "
-                + "or shorten the questions.");
-        }
-
+        preflight.Check(what);
         if (prompt.EnableThinking == true && hasAnswers && !hasThinking)
         {
             preflight.Warn(
-                $"EnableThinking is true, but no answer of the {what} rows has reasoning (reasoning_content, or <think>…</think> before the answer): the "
-                    + $"model learns to answer "
-                + "without thinking when it is asked to think. Leave EnableThinking null or set it to false, or add the reasoning to the data.");
+                $"EnableThinking is true, but no answer of the {what} rows has reasoning (reasoning_content, or <think>…</think> before the answer): "
+                + "the model learns to answer without thinking when it is asked to think. Leave EnableThinking null or set it to false, or add the reasoning.");
         }
-
-        return (number, learned);
     }
-
-    /// <summary>What should be said about rows that were cut off or left out.</summary>
-    public IEnumerable<string> Notices(Preflight preflight, string what) => prompt.MaximumSequenceLength > 0 ? preflight.Warnings(what) : [];
 
     private static bool Thinks(TextRow row) => row.Conversation is { } conversation
         ? conversation.Messages.Any(message => message.Role == "assistant" && (!string.IsNullOrWhiteSpace(message.Thinking) || HoldsThinking(message.Content)))

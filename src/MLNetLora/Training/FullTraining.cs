@@ -37,12 +37,14 @@ public static class FullTraining
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);
+        IReadOnlyList<string> warnings = RowChecks.Warnings(rows, validation ?? [], config);
+        RowChecks.Refuse(warnings, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4));
         Initialize(session.Parameters, options.SeedOrDefault, initial);
         try
         {
-            return TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
+            return TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
         }
         finally
         {

@@ -16,19 +16,24 @@ public static class LoraTraining
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step, on the calling thread.</param>
     /// <param name="initial">An adapter to go on from; null starts a fresh one.</param>
+    /// <param name="warnings">What is known to be lost of the data, for the summary; null: the rows are looked at here.</param>
     /// <param name="cancellation">Ends the run after the current micro-batch; the adapter of the last whole step is returned.</param>
     /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <exception cref="TrainingWarningException">There are warnings, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="DatasetException">There is no row, a row has no label or an id outside the vocabulary.</exception>
     /// <exception cref="AdapterException">A target matches no layer.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number; the exception carries the last good adapter.</exception>
     public static (LoraAdapter Adapter, TrainingSummary Summary) Train(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options,
-        IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null, CancellationToken cancellation = default)
+        IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null,
+        IReadOnlyList<string>? warnings = null, CancellationToken cancellation = default)
     {
         options.Validate();
         lora.Validate();
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
+        warnings ??= RowChecks.Warnings(rows, validation ?? [], checkpoint.Config);
+        RowChecks.Refuse(warnings, options);
         initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options.With(o => o.Dropout = lora.Dropout));
@@ -40,7 +45,7 @@ public static class LoraTraining
         try
         {
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
-            return (Snapshot(), summary);
+            return (Snapshot(), summary with { Warnings = [.. warnings, .. summary.Warnings] });
         }
         catch (TrainingDivergedException e)
         {

@@ -39,6 +39,35 @@ internal static class RowChecks
         }
     }
 
+    /// <summary>What rows lose in a model: those that are longer than its context. Where they come from text, a <see cref="Preflight"/> says more.</summary>
+    public static IReadOnlyList<string> Warnings(IReadOnlyList<TrainingRow> rows, IReadOnlyList<TrainingRow> validation, QwenConfig config)
+    {
+        return [.. Beyond(rows, "training"), .. Beyond(validation, "validation")];
+
+        IEnumerable<string> Beyond(IReadOnlyList<TrainingRow> rows, string what)
+        {
+            RowNumbers beyond = new();
+            for (int i = 0; i < rows.Count; i++)
+            {
+                if (rows[i].InputIds.Length > config.MaxPositionEmbeddings)
+                {
+                    beyond.Add(i + 1);
+                }
+            }
+
+            return beyond.Count == 0 ? [] : [beyond.BeyondContext(rows.Count, $"{what} rows", config.MaxPositionEmbeddings)];
+        }
+    }
+
+    /// <summary>Throws where there are warnings and the option forbids them.</summary>
+    public static void Refuse(IReadOnlyList<string> warnings, TrainingOptions options)
+    {
+        if (options.WarningsAsErrors && warnings.Count > 0)
+        {
+            throw new TrainingWarningException(warnings);
+        }
+    }
+
     private static void Check(TrainingRow row, int vocabulary, string where)
     {
         if (row.InputIds.Length != row.Labels.Length)

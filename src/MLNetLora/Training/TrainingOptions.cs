@@ -104,6 +104,12 @@ public class TrainingOptions
     /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch.</summary>
     public int EvaluationSteps { get; set; }
 
+    /// <summary>
+    /// Whether a warning about the data or the checkpoint is a <see cref="TrainingWarningException"/> before the first step, rather than a line in the log and in
+    /// <see cref="TrainingSummary.Warnings"/>: rows that are cut off, left out or longer than the model's context, an end that is not learned. Default false.
+    /// </summary>
+    public bool WarningsAsErrors { get; set; }
+
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public virtual void Validate()
     {

@@ -20,4 +20,8 @@ public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, do
 /// <param name="Steps">Every optimizer step, in order.</param>
 /// <param name="WasCancelled">True when the cancellation token stopped the run early; the tensors are those of the last whole step.</param>
 /// <param name="Duration">Wall-clock time of the run.</param>
-public sealed record TrainingSummary(IReadOnlyList<TrainingProgress> Steps, bool WasCancelled, TimeSpan Duration);
+public sealed record TrainingSummary(IReadOnlyList<TrainingProgress> Steps, bool WasCancelled, TimeSpan Duration)
+{
+    /// <summary>What was lost or looks wrong, a sentence each: rows that were cut or left out, options without effect, where an unfinished result was written. Empty when there is nothing.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
+}

@@ -50,12 +50,12 @@ public sealed class PreflightTests : IDisposable
         Assert.Contains("2 of 3 training rows were cut off", preflight.Warnings("training")[0], StringComparison.Ordinal);
 
         Preflight nothing = new(_tokenizer);
-        Assert.Contains("no rows", Assert.Throws<DatasetException>(nothing.Check).Message, StringComparison.Ordinal);
+        Assert.Contains("no rows", Assert.Throws<DatasetException>(() => nothing.Check()).Message, StringComparison.Ordinal);
         nothing.Add(Rows(prompt, "hello").Single(), 7);
         Assert.Equal([7], nothing.UnlearnedRows);
         Assert.False(nothing.IsEndLearned);
         Assert.Equal(3, nothing.Warnings().Count);
-        Assert.Contains("cut off before their answer begins", Assert.Throws<DatasetException>(nothing.Check).Message, StringComparison.Ordinal);
+        Assert.Contains("row 7 were cut off before the answer begins", Assert.Throws<DatasetException>(() => nothing.Check()).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -65,4 +65,33 @@ public sealed class StreamingTests : IDisposable
         File.WriteAllText(_bench.PathOf("big.jsonl"), """{"text":"d"}""");
         Assert.Contains("row 1 has changed since the file was loaded: it now has Text", Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void A_preflight_counts_rows_without_keeping_them()
+    {
+        const int Count = 6000;
+        string text = string.Concat(Enumerable.Repeat("the heron stands there ", 100));
+        long before = 0;
+        long most = 0;
+        Preflight preflight = _bench.Trainer().Preflight(_bench.Context.Data.LoadFromEnumerable(Rows()));
+        Assert.Equal(Count, preflight.Rows);
+        Assert.True(preflight.Tokens > Count * 300L, $"{preflight.Tokens} tokens");
+        Assert.True(most < 8 << 20, $"{most >> 20} MiB are held.");
+
+        IEnumerable<Row> Rows()
+        {
+            for (int i = 0; i < Count; i++)
+            {
+                yield return new Row("What?", "", text);
+                if (i == 1000)
+                {
+                    before = GC.GetTotalMemory(forceFullCollection: true);
+                }
+                else if (i > 1000 && i % 1000 == 999)
+                {
+                    most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
+                }
+            }
+        }
+    }
 }

@@ -1,27 +1,24 @@
-using System.Globalization;
 using System.Numerics;
-using System.Text;
 
 namespace MLNetLora.Text;
 
 /// <summary>
 /// What is to be trained on, looked at before the first step: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model
-/// will see them.
-/// Rows are added one by one, so that a data set of any length can be looked at while it is tokenised.
+/// will see them. Rows are added one by one, so that a data set of any length can be looked at while it is tokenised.
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>
 /// <param name="samples">How many of the first rows are shown.</param>
-public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
+/// <param name="context">Positions that the model knows (max_position_embeddings of config.json); null (default) where rows need not be compared with them.</param>
+public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? context = null)
 {
-    /// <summary>At most so many row numbers are kept of each kind.</summary>
-    private const int NumbersKept = 1000;
 
-    private const int SampleCharacters = 4000;
+    private const int BarLength = 40;
 
     private readonly QwenTokenizer _tokenizer = tokenizer ?? throw new ArgumentNullException(nameof(tokenizer));
     private readonly List<TrainingRow> _samples = [];
-    private readonly List<long> _truncated = [];
-    private readonly List<long> _unlearned = [];
+    private readonly RowNumbers _truncated = new();
+    private readonly RowNumbers _unlearned = new();
+    private readonly RowNumbers _beyondContext = new();
     private readonly SortedDictionary<int, long> _lengths = [];
     private readonly List<string> _further = [];
     private (long Row, int Lost, int Tokens) _worst;
@@ -44,19 +41,25 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     public int LongestRow { get; private set; }
 
     /// <summary>How many rows were cut off at the maximum length.</summary>
-    public long TruncatedCount { get; private set; }
+    public long TruncatedCount => _truncated.Count;
 
     /// <summary>The numbers of the first of them.</summary>
-    public IReadOnlyList<long> TruncatedRows => _truncated;
+    public IReadOnlyList<long> TruncatedRows => _truncated.First;
 
     /// <summary>Tokens that were cut off, of all rows.</summary>
     public long TruncatedTokens { get; private set; }
 
     /// <summary>How many rows have nothing to learn, or become several of which one has nothing to learn.</summary>
-    public long UnlearnedCount { get; private set; }
+    public long UnlearnedCount => _unlearned.Count;
 
     /// <summary>The numbers of the first of them.</summary>
-    public IReadOnlyList<long> UnlearnedRows => _unlearned;
+    public IReadOnlyList<long> UnlearnedRows => _unlearned.First;
+
+    /// <summary>How many rows are longer than the model's context, after truncation.</summary>
+    public long BeyondContextCount => _beyondContext.Count;
+
+    /// <summary>The numbers of the first of them.</summary>
+    public IReadOnlyList<long> BeyondContextRows => _beyondContext.First;
 
     /// <summary>In how many rows a token that ends an answer (&lt;|im_end|&gt;) or a document (&lt;|endoftext|&gt;) is learned.</summary>
     public long EndLearnedCount { get; private set; }
@@ -73,7 +76,7 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     /// <summary>
     /// The first training rows as the model sees them, what is learned between ❮ and ❯. They are the data itself: not for a log that others read.
     /// </summary>
-    public IReadOnlyList<string> Samples => [.. _samples.Select(row => Show(row, "❮", "❯"))];
+    public IReadOnlyList<string> Samples => [.. _samples.Select(row => RowDisplay.Show(_tokenizer, row, green: false))];
 
     /// <summary>Looks at a row that becomes one training row.</summary>
     /// <param name="row">The training row.</param>
@@ -90,14 +93,19 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
         int lost = parts.Sum(part => part.Report.Tokens - part.Report.KeptTokens);
         if (lost > 0)
         {
-            Note(_truncated, number, ++TruncatedCount);
+            _truncated.Add(number);
             TruncatedTokens += lost;
             _worst = lost > _worst.Lost ? (number, lost, parts.Sum(part => part.Report.Tokens)) : _worst;
         }
 
         if (parts.Count == 0 || parts.Any(part => part.Row.LabelTokens == 0))
         {
-            Note(_unlearned, number, ++UnlearnedCount);
+            _unlearned.Add(number);
+        }
+
+        if (parts.Any(part => part.Row.InputIds.Length > context))
+        {
+            _beyondContext.Add(number);
         }
 
         if (parts.Any(TeachesEnd))
@@ -132,20 +140,22 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     }
 
     /// <summary>Fails where nothing could be learned.</summary>
+    /// <param name="what">What messages call the rows: "training" or "validation"; empty (default) for just rows.</param>
     /// <exception cref="DatasetException">There are no rows, or none has a token to learn.</exception>
-    public void Check()
+    public void Check(string what = "")
     {
         if (Rows == 0)
         {
-            throw new DatasetException("There are no rows to train on.");
+            throw new DatasetException($"There are no {Called(what)}.");
         }
 
         if (LabelTokens == 0)
         {
             string cause = TruncatedCount > 0
-                ? $": {TruncatedCount} were cut off before their answer begins. Raise the maximum length."
+                ? $": {_truncated} were cut off before the answer begins. Raise the maximum length (option MaximumSequenceLength), up to {LongestRow} for the "
+                    + "longest row, or shorten the questions."
                 : ". Look at the data set's answers.";
-            throw new DatasetException($"None of the {Rows} rows has a token to learn{cause}");
+            throw new DatasetException($"None of the {Rows} {Called(what)} has a token to learn{cause}");
         }
     }
 
@@ -153,22 +163,25 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     /// <param name="what">What messages call the rows: "training" or "validation"; empty (default) for just rows.</param>
     public IReadOnlyList<string> Warnings(string what = "")
     {
-        string rows = what.Length == 0 ? "rows" : $"{what} rows";
+        string rows = Called(what);
         List<string> warnings = [];
         if (TruncatedCount > 0)
         {
             warnings.Add(
-                $"{TruncatedCount} of {Rows} {rows} were cut off at the maximum length (option MaximumSequenceLength) and lose their end, {TruncatedTokens} "
-                    + $"tokens together: "
-                + $"{Numbers(_truncated, TruncatedCount)}. The longest has {LongestRow} tokens; row {_worst.Row} loses most, {_worst.Lost} of its "
-                + $"{_worst.Tokens} tokens.");
+                $"{TruncatedCount} of {Rows} {rows} were cut off at the maximum length (option MaximumSequenceLength) and lose their end, "
+                + $"{TruncatedTokens} tokens together: {_truncated}. "
+                + $"The longest has {LongestRow} tokens; row {_worst.Row} loses most, {_worst.Lost} of its {_worst.Tokens} tokens.");
         }
 
         if (UnlearnedCount > 0)
         {
             warnings.Add(
-                $"{UnlearnedCount} of {Rows} {rows} are left out, all or a part of them, because nothing is left of them to learn: "
-                    + $"{Numbers(_unlearned, UnlearnedCount)}.");
+                $"{UnlearnedCount} of {Rows} {rows} are left out, all or a part of them, because nothing is left of them to learn: {_unlearned}.");
+        }
+
+        if (BeyondContextCount > 0)
+        {
+            warnings.Add(_beyondContext.BeyondContext(Rows, rows, context!.Value));
         }
 
         if (Rows > 0 && !IsEndLearned)
@@ -191,72 +204,49 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
     /// <param name="writer">Where to.</param>
     /// <param name="color">
     /// Whether what is learned is shown in green rather than between ❮ and ❯. Null (default): in green where the writer is the console, its output goes to a
-    /// terminal,
-    /// NO_COLOR is not set and TERM is not dumb.
+    /// terminal, NO_COLOR is not set and TERM is not dumb.
     /// </param>
     public void Write(TextWriter writer, bool? color = null)
     {
         ArgumentNullException.ThrowIfNull(writer);
-        WriteStatistics(writer);
-        foreach (string warning in Warnings())
+        writer.Write(ToString());
+        bool green = color ?? TerminalColor.Supports(writer);
+        for (int i = 0; i < _samples.Count; i++)
         {
-            writer.WriteLine($"warning: {warning}");
+            writer.WriteLine($"--- training row {i + 1}, learned: {(green ? "green" : "between ❮ and ❯")}");
+            writer.WriteLine(RowDisplay.Show(_tokenizer, _samples[i], green));
         }
-
-        WriteSamples(writer, color ?? TerminalColor.Supports(writer));
     }
 
     /// <summary>The statistics and warnings, without the rows themselves: they may be private, and texts of this kind go into logs.</summary>
-    public override string ToString()
+    public override string ToString() =>
+        Statistics + Environment.NewLine + string.Concat(Warnings().Select(warning => $"warning: {warning}{Environment.NewLine}"));
+
+    /// <summary>How many rows and tokens, how long they are, and how many teach the end of an answer.</summary>
+    internal string Statistics
     {
-        using StringWriter writer = new(CultureInfo.InvariantCulture);
-        WriteStatistics(writer);
-        foreach (string warning in Warnings())
+        get
         {
-            writer.WriteLine($"warning: {warning}");
-        }
+            double share = Tokens == 0 ? 0 : 100.0 * LabelTokens / Tokens;
+            string sequences = Sequences == Rows ? "" : $" as {Sequences} training rows";
+            string longest = TruncatedCount == 0 ? $"{LongestRow} tokens" : $"{LongestRow} tokens, {TruncatedCount} rows are cut off";
+            List<string> lines =
+            [
+                FormattableString.Invariant($"{Rows} rows{sequences}, {Tokens} tokens, {LabelTokens} of them learned ({share:0.0}%); the longest has {longest}"),
+            ];
+            long most = _lengths.Count == 0 ? 1 : _lengths.Values.Max();
+            foreach ((int length, long count) in _lengths)
+            {
+                string bar = new('#', (int)(((count * BarLength) + most - 1) / most));
+                lines.Add(FormattableString.Invariant($"{(length / 2) + 1,8} to {length,-8}{count,10}  {bar}"));
+            }
 
-        return writer.ToString();
-    }
-
-    /// <summary>How many rows and tokens, and how long they are.</summary>
-    internal void WriteStatistics(TextWriter writer)
-    {
-        double share = Tokens == 0 ? 0 : 100.0 * LabelTokens / Tokens;
-        string sequences = Sequences == Rows ? "" : $" as {Sequences} training rows";
-        writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Rows} rows{sequences}, {Tokens} tokens, {LabelTokens} of them learned ({share:0.0}%)"));
-        long most = _lengths.Count == 0 ? 1 : _lengths.Values.Max();
-        foreach ((int length, long count) in _lengths)
-        {
-            string bar = new('#', (int)(((count * 40) + most - 1) / most));
-            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(length / 2) + 1,8} to {length,-8}{count,10}  {bar}"));
-        }
-
-        writer.WriteLine($"the end of the answer (<|im_end|>, <|endoftext|>) is learned in {EndLearnedCount} of {Rows} rows");
-    }
-
-    /// <summary>The first rows, what is learned in green or between ❮ and ❯.</summary>
-    internal void WriteSamples(TextWriter writer, bool green)
-    {
-        (string open, string close) = green ? ("\e[32m", "\e[0m") : ("❮", "❯");
-        for (int i = 0; i < _samples.Count; i++)
-        {
-            writer.WriteLine($"--- row {i + 1}, learned: {(green ? "green" : "between ❮ and ❯")}");
-            writer.WriteLine(Show(_samples[i], open, close));
+            lines.Add($"the end of the answer (<|im_end|>, <|endoftext|>) is learned in {EndLearnedCount} of {Rows} rows");
+            return string.Join(Environment.NewLine, lines);
         }
     }
 
-    /// <summary>"row 3", or "rows 1, 2, …".</summary>
-    internal static string Numbers(IReadOnlyList<long> numbers, long count) =>
-        (count == 1 ? "row " : "rows ") + string.Join(", ", numbers.Take(20)) + (count > 20 ? ", …" : "");
-
-    private static void Note(List<long> numbers, long number, long count)
-    {
-        if (count <= NumbersKept)
-        {
-            numbers.Add(number);
-        }
-    }
+    private static string Called(string what) => what.Length == 0 ? "rows" : $"{what} rows";
 
     private void Count(TokenizedRow part)
     {
@@ -279,36 +269,4 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2)
         ReadOnlySpan<int> predicted = part.Row.Labels.AsSpan(Math.Min(1, part.Row.Labels.Length));
         return (_tokenizer.ImEndId is { } end && predicted.Contains(end)) || (_tokenizer.EndOfTextId is { } endOfText && predicted.Contains(endOfText));
     }
-
-    private string Show(TrainingRow row, string open, string close)
-    {
-        StringBuilder text = new();
-        for (int start = 0, end; start < row.InputIds.Length && text.Length < SampleCharacters; start = end)
-        {
-            bool learned = row.Labels[start] != TrainingRow.Ignore;
-            end = start + 1;
-            while (end < row.InputIds.Length && (row.Labels[end] != TrainingRow.Ignore) == learned)
-            {
-                end++;
-            }
-
-            string part = _tokenizer.Decode(row.InputIds.AsSpan(start, end - start));
-            text.Append(learned ? open : "").Append(part).Append(learned ? close : "");
-        }
-
-        return text.Length <= SampleCharacters ? text.ToString() : text.ToString(0, SampleCharacters) + "…" + (close.Length > 1 ? close : "");
-    }
-}
-
-/// <summary>Whether colours may be written: into a terminal that knows them, and whose user has not refused them (no-color.org).</summary>
-internal static class TerminalColor
-{
-    /// <summary>Whether a writer is the terminal, and takes colours.</summary>
-    public static bool Supports(TextWriter writer) =>
-        (ReferenceEquals(writer, Console.Out) && Supports(Console.IsOutputRedirected, Environment.GetEnvironmentVariable))
-        || (ReferenceEquals(writer, Console.Error) && Supports(Console.IsErrorRedirected, Environment.GetEnvironmentVariable));
-
-    /// <summary>The same for given circumstances: NO_COLOR with any value but an empty one refuses, TERM=dumb cannot.</summary>
-    public static bool Supports(bool redirected, Func<string, string?> environment) =>
-        !redirected && string.IsNullOrEmpty(environment("NO_COLOR")) && environment("TERM") != "dumb";
 }

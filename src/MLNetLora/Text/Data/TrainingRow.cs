@@ -11,5 +11,5 @@ public sealed record TrainingRow(int[] InputIds, int[] Labels)
     public const int Ignore = -100;
 
     /// <summary>Number of positions whose label counts; the first position has nothing before it to be predicted from and never does.</summary>
-    public int LabelTokens => Labels.Skip(1).Count(label => label != Ignore);
+    public int LabelTokens => Labels.Length == 0 ? 0 : Labels.Length - 1 - Labels.AsSpan(1).Count(Ignore);
 }
