@@ -78,6 +78,34 @@ public sealed class LongContextTests : IDisposable
     }
 
     [Fact]
+    public void A_token_ends_a_long_prompt_between_its_parts()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096), threads: 1);
+        using CancellationTokenSource source = new();
+        int runs = 0;
+        NativeCalls.Before = kind =>
+        {
+            runs += kind == "run" ? 1 : 0;
+            if (runs == 4)
+            {
+                source.Cancel();
+            }
+        };
+        try
+        {
+            OperationCanceledException error = Assert.ThrowsAny<OperationCanceledException>(() => lm.Generate([TinyModel.Row(new Random(1), 4000).InputIds], new(), cancellation: source.Token));
+            Assert.Equal(source.Token, error.CancellationToken);
+            Assert.Equal(4, runs); // two of each of the eight parts: the options and the run
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.Equal(FinishReason.Length, lm.Generate([[2, 3]], new GenerationOptions { MaximumNewTokens = 2 }, (_, _) => false)[0].Reason);
+    }
+
+    [Fact]
     public void Prompts_are_cut_into_parts()
     {
         Assert.Equal([new PrefillPart(0, 4, 0, 100)], PrefillPlan.Cut([100, 3, 20, 90], 2048));

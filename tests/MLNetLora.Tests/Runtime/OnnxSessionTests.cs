@@ -36,6 +36,25 @@ public sealed class OnnxSessionTests
     }
 
     [Fact]
+    public void A_token_ends_the_loading_of_a_session()
+    {
+        NativeCounts before = NativeCounts.Settled();
+        using CancellationTokenSource source = new();
+        NativeCalls.Before = _ => source.Cancel(); // after the first look at the token, before the runtime begins
+        try
+        {
+            OperationCanceledException error = Assert.ThrowsAny<OperationCanceledException>(() => Session(source.Token));
+            Assert.Equal(source.Token, error.CancellationToken);
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.Equal(before, NativeCounts.Now);
+    }
+
+    [Fact]
     public async Task Disposed_during_a_run_everything_goes_when_the_run_has_ended()
     {
         (long sessions, long buffers) = (SessionHandle.Live, NativeBuffer.Live);
@@ -112,7 +131,7 @@ public sealed class OnnxSessionTests
         Assert.Contains("BatchSize", error.Message, StringComparison.Ordinal);
     }
 
-    private static OnnxSession Session()
+    private static OnnxSession Session(CancellationToken cancellation = default)
     {
         GraphBuilder graph = new("products");
         Value x = graph.Input("x", ElementType.Float32, "n", "n");
@@ -123,7 +142,7 @@ public sealed class OnnxSessionTests
         }
 
         graph.Output("y", y);
-        return new OnnxSession(new ModelArtifact("products.onnx", graph.ToBytes(), null), SessionUse.Training, 0);
+        return new OnnxSession(new ModelArtifact("products.onnx", graph.ToBytes(), null), SessionUse.Training, 0, cancellation: cancellation);
     }
 
     private static float[] Run(OnnxSession session, int size, CancellationToken cancellation)
