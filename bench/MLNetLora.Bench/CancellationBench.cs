@@ -18,13 +18,14 @@ internal static class CancellationBench
     /// <summary>Measures and prints.</summary>
     /// <param name="model">Checkpoint folder.</param>
     /// <param name="delays">Seconds after which the calls are cancelled.</param>
-    public static void Run(string model, double[] delays)
+    /// <param name="trainingOnly">Leaves generation out.</param>
+    public static void Run(string model, double[] delays, bool trainingOnly)
     {
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
         Random random = new(1);
         int[] Ids(int count) => [.. Enumerable.Range(0, count).Select(_ => random.Next(checkpoint.Config.VocabSize))];
         Console.WriteLine($"{model}: milliseconds from the cancellation to the end of the call, cancelled after {string.Join(", ", delays)} s");
-        foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
+        foreach (WeightPrecision precision in trainingOnly ? [] : Enum.GetValues<WeightPrecision>())
         {
             Measure($"load, {precision}", delays, token =>
             {

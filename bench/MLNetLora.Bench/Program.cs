@@ -64,7 +64,8 @@ Command table = new("table", "Every figure of docs/performance.md beside its pee
 table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
 Option<double[]> delays = new("--after") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [0.3, 1, 2, 4, 8], Description = "Seconds after which calls are cancelled" };
-Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays };
-cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!));
+Option<bool> trainingOnly = new("--training") { Description = "Leaves generation out" };
+Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays, trainingOnly };
+cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!, p.GetValue(trainingOnly)));
 
 return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, cancellation, curve, text, packing, dataset }.Parse(args).Invoke();
