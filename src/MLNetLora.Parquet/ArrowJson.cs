@@ -77,7 +77,7 @@ internal static class ArrowJson
                 break;
             default:
                 throw new DatasetException($"{where} has the type {array.Data.DataType.Name}, which has no place in a data set. "
-                    + $"Write texts, numbers, lists and structs of them.");
+                    + "Write texts, numbers, lists and structs of them.");
         }
     }
 

@@ -138,7 +138,7 @@ internal sealed class ParquetRows : IDisposable
         if (leaves.Count == 0)
         {
             throw new DatasetException($"{_path} has no column of a data set, only {string.Join(", ", fields.Take(8).Select(name => $"\"{name}\""))}. "
-                + $"Rename those to learn from: instruction and output; messages; conversations; prompt and completion; text.");
+                + "Rename those to learn from: instruction and output; messages; conversations; prompt and completion; text.");
         }
 
         if (fields.GroupBy(name => name).FirstOrDefault(same => same.Count() > 1 && Names.Contains(same.Key)) is { } twice)
@@ -217,7 +217,7 @@ internal sealed class ParquetRows : IDisposable
             if (file.Length < 12 || !ends[..4].SequenceEqual("PAR1"u8))
             {
                 throw new DatasetException($"{path} is not a Parquet file: it does not begin with PAR1. "
-                    + $"Name it by what it is, such as .jsonl, and unpack it where it is compressed as a whole.");
+                    + "Name it by what it is, such as .jsonl, and unpack it where it is compressed as a whole.");
             }
 
             file.Seek(-4, SeekOrigin.End);
@@ -242,7 +242,7 @@ internal sealed class ParquetRows : IDisposable
         catch (ParquetException error) when (error.Message.Contains("Exceeded size limit", StringComparison.Ordinal))
         {
             throw new DatasetException($"{where}: the footer lists more than {FooterLimit} row groups or columns. "
-                + $"Write the file with fewer, larger row groups, or as several files.", error);
+                + "Write the file with fewer, larger row groups, or as several files.", error);
         }
 
         // Arrow's messages come as many types: ParquetException, OutOfMemoryException, and what the import of its arrays raises.

@@ -8,9 +8,8 @@ internal static class TrainingRows
 {
     /// <summary>
     /// The rows, in the order of the view, read while they are enumerated: a long file behind the view is never in memory. Throws an
-    /// <see cref="ArgumentOutOfRangeException"/> that names a missing
-    /// or mistyped column at once, and while enumerating a <see cref="DatasetException"/> for an empty view or for a row (counted from 1) with nothing to
-    /// learn.
+    /// <see cref="ArgumentOutOfRangeException"/> that names a missing or mistyped column at once, and while enumerating a <see cref="DatasetException"/> for an
+    /// empty view or for a row (counted from 1) with nothing to learn.
     /// </summary>
     /// <param name="data">The view.</param>
     /// <param name="names">The names of its columns.</param>

@@ -50,6 +50,8 @@ public sealed class DatasetFieldsTests : IDisposable
     [InlineData("""{"question":"q","answer":"a"}""" + "\n" + """{"question":"q","answer":" "}""", "line 2, row 2: \"output\" is empty")]
     [InlineData("""{"messages":[{"role":"user","content":" "},{"role":"assistant","content":"a"}]}""", "message 1: the message is empty")]
     [InlineData("""{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"\n"}]}""", "message 2: the message is empty")]
+    [InlineData("""{"version":1,"data":[{"question":"q","answer":"a"}]}""", "If \"data\" is the list of the rows, let the file begin with its bracket")]
+    [InlineData("{\n  \"question\": \"q\",\n  \"answer\": \"a\"\n}", "Outside of an array a row ends on its own line: put the rows into [ and ]")]
     public void Nobody_guesses(string content, string expected) =>
         Assert.Contains(expected, Assert.Throws<DatasetException>(() => Read("a.jsonl", content).Count()).Message, StringComparison.Ordinal);
 

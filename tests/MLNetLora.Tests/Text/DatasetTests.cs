@@ -60,7 +60,7 @@ public sealed class DatasetTests : IDisposable
     [InlineData("a.jsonl", "{\"text\":\"a\"}\n{\"messages\":[]}", "line 2, row 2: \"text\" is missing; the row has \"messages\"")]
     [InlineData("a.jsonl", "{\"messages\":[]}", "row 1: the conversation has no messages")]
     [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}", "no message of the assistant is there to be learned")]
-    [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"robot\",\"content\":\"q\"}]}", "message 1: nobody is known by the role \"robot\"")]
+    [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"robot\",\"content\":\"q\"}]}", "message 1: the role \"robot\" is not known")]
     [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\"}]}", "message 2: the message is empty")]
     [InlineData("a.jsonl", "{\"messages\":[{\"content\":\"q\"}]}", "message 1: \"role\" (or \"from\") is missing")]
     [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}", "message 1: a part of \"content\" is not text")]

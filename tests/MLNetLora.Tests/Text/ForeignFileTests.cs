@@ -19,7 +19,11 @@ public sealed class ForeignFileTests : IDisposable
     [InlineData("data.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "is a pointer of git-lfs, not the file itself")]
     [InlineData("data.pdf", "%PDF-1.7\n", "is a PDF")]
     [InlineData("data.json", "PK\u0003\u0004\u0014\0\0\0data/a.jsonl", "is a zip archive")]
-    [InlineData("data.csv", "PK\u0003\u0004\u0014\0\u0006\0[Content_Types].xml", "is a workbook. Save it in Excel as \"CSV UTF-8")]
+    [InlineData("data.csv", "PK\u0003\u0004\u0014\0\u0006\0[Content_Types].xml", "is a file of an office program. Save a workbook as \"CSV UTF-8\"")]
+    [InlineData("data.docx", "", "is a document of a word processor. Save it as plain text (.txt)")]
+    [InlineData("data.csv", "\u00D0\u00CF\u0011\u00E0\u00A1\u00B1\u001A\u00E1", "is a file of an office program")]
+    [InlineData("data.jsonl", "Rar!\u001A\u0007\u0001\0", "is compressed in a way that is not read here")]
+    [InlineData("data.jsonl", "BZh91AY&SY", "is compressed in a way that is not read here")]
     [InlineData("data.xlsx", "", "is a workbook")]
     [InlineData("data.jsonl", "PAR1\u0015\u0004", "is a Parquet file. Name it .parquet")]
     [InlineData("data.jsonl", "<!doctype HTML><html>", "is a web page")]
@@ -54,10 +58,13 @@ public sealed class ForeignFileTests : IDisposable
         Assert.Contains("git lfs pull", Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.pointer")).Count()).Message, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void The_text_of_a_web_page_may_be_learned()
+    [Theory]
+    [InlineData("<html>")]
+    [InlineData("GGUF is the format of llama.cpp.")]
+    [InlineData("Rar! shouted the bear.")]
+    public void Texts_that_begin_like_other_files_may_be_learned(string text)
     {
-        File.WriteAllText(_folder.File("a.txt"), "<html>");
-        Assert.Equal("<html>", Assert.Single(Dataset.Read(_folder.File("a.txt"))).Document);
+        File.WriteAllText(_folder.File("a.txt"), text);
+        Assert.Equal(text, Assert.Single(Dataset.Read(_folder.File("a.txt"))).Document);
     }
 }

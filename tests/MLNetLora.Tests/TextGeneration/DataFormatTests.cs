@@ -61,7 +61,7 @@ public sealed class DataFormatTests : IDisposable
     [Fact]
     public void What_is_wrong_with_a_row_is_said_when_the_file_is_loaded()
     {
-        Assert.Contains("a.jsonl, line 2, row 2: message 1: nobody is known by the role \"robot\"".Replace(": message", ", message", StringComparison.Ordinal),
+        Assert.Contains("a.jsonl, line 2, row 2: message 1: the role \"robot\" is not known".Replace(": message", ", message", StringComparison.Ordinal),
             Assert.Throws<DatasetException>(() => Load("a.jsonl", ShareGpt + "\n" + ShareGpt.Replace("human", "robot", StringComparison.Ordinal))).Message, StringComparison.Ordinal);
         Assert.Contains("has no rows", Assert.Throws<DatasetException>(() => Load("a.jsonl", "")).Message, StringComparison.Ordinal);
     }

@@ -4,18 +4,15 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Reads data sets: JSON arrays, JSONL, CSV, TSV and plain text, each also compressed with gzip, and what <see cref="DatasetReaders"/> adds. One row is in
-/// memory at a time, however long the file.
-/// What a file is shows in its content and name; what its rows are, in the fields of the first one, unless the format is named; what separates the fields of a
-/// table (commas, semicolons, tabs),
-/// in its first line.
+/// memory at a time, however long the file. What a file is shows in its content and name; what its rows are, in the fields of the first one, unless the
+/// format is named; what separates the fields of a table (commas, semicolons, tabs), in its first line.
 /// </summary>
 public static class Dataset
 {
     /// <summary>Reads files.</summary>
     /// <param name="path">
     /// A file, or a pattern with * and ? in the file name, with ** for folders at any depth (<c>data/**/*.jsonl.gz</c>). Files are read in ordinal order of
-    /// their paths, each once, also where links
-    /// lead to it several times.
+    /// their paths, each once, also where links lead to it several times.
     /// </param>
     /// <param name="format">How the rows are written.</param>
     /// <param name="promptTemplate">What the user's message of instruction rows is made of; see <see cref="InstructionFormatter"/>.</param>
@@ -62,7 +59,7 @@ public static class Dataset
         RowsOfFile rows = new(path, format, promptTemplate);
         if (DatasetReaders.Find(path) is { } added)
         {
-            DatasetFiles.CheckForeign(path);
+            DatasetFiles.CheckPlaceholder(path);
             long number = 0;
             foreach (JsonElement row in added(path))
             {
@@ -76,7 +73,7 @@ public static class Dataset
         {
             throw new DatasetException(
                 $"{path} is a Parquet file. Add the package MLNetLora.Parquet and call ParquetData.Register() once before files are read; "
-                    + $"or convert it to JSONL.");
+                + "or convert it to JSONL.");
         }
 
         using Stream stream = DatasetFiles.Open(path);
@@ -111,8 +108,8 @@ public static class Dataset
     {
         if (format is not (DatasetFormat.Recognize or DatasetFormat.Text))
         {
-            throw new DatasetException($"{path} is plain text, which has no {format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format "
-                + $"{DatasetFormat.Text}.");
+            throw new DatasetException(
+                $"{path} is plain text, which has no {format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format {DatasetFormat.Text}.");
         }
 
         long number = 0;

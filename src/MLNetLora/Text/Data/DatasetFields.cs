@@ -3,9 +3,8 @@ using System.Text.Json;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// The names that the fields of rows have. Data sets call the same thing by many names: those that can mean only one thing are taken for it, in any case; where
-/// two fields of a row could be the same
-/// part of it, nobody guesses.
+/// The names that the fields of rows have. Data sets call the same thing by many names: those that can mean only one thing are taken for it, in any case;
+/// where two fields of a row could be the same part of it, nobody guesses.
 /// </summary>
 internal static class DatasetFields
 {
@@ -85,11 +84,9 @@ internal static class DatasetFields
         }
 
         throw new DatasetException(
-            $"{where}: the format is not recognised{JsonFields.Hint(row)}. Known are instruction and output, question and answer, query and response; "
-                + $"messages; conversations; "
-            + "prompt and completion; text. Rename the fields, or name the format; or load the rows as a view of your own, a table with "
-            + "ml.Data.LoadFromTextFile, and set the trainer's options "
-            + "InstructionColumnName and OutputColumnName to its columns.");
+            $"{where}: the format is not recognised{JsonFields.Hint(row)}.{Wrapped(row)} Known are instruction and output, question and answer, "
+            + "query and response; messages; conversations; prompt and completion; text. Rename the fields, or name the format; or load the rows as a view of "
+            + "your own, a table with ml.Data.LoadFromTextFile, and set the trainer's options InstructionColumnName and OutputColumnName to its columns.");
     }
 
     /// <summary>
@@ -108,7 +105,16 @@ internal static class DatasetFields
         return found.Length <= 1 ? found.FirstOrDefault()
             : throw new DatasetException(
                 $"{where}: {string.Join(" and ", found.Select(name => $"\"{name}\""))} could both be what is called \"{names[0]}\" here. "
-                    + $"Rename the one that is meant to \"{names[0]}\".");
+                + $"Rename the one that is meant to \"{names[0]}\".");
+    }
+
+    /// <summary>Rows are often found one level deeper, as in {"version": 1, "data": [{…}, …]}.</summary>
+    private static string Wrapped(JsonElement row)
+    {
+        JsonProperty list = row.EnumerateObject().FirstOrDefault(field => field.Value.ValueKind == JsonValueKind.Array
+            && field.Value.EnumerateArray().Any(item => item.ValueKind == JsonValueKind.Object));
+        return list.Value.ValueKind == JsonValueKind.Undefined ? ""
+            : $" If \"{list.Name}\" is the list of the rows, let the file begin with its bracket and end with it.";
     }
 
     private static bool Has(JsonElement row, string[] names) => row.TryGetProperty(names[0], out _) || Present(row, names).Any();

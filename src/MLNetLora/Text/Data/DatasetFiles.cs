@@ -81,13 +81,13 @@ internal static class DatasetFiles
     }
 
     /// <summary>Looks at a file that another reader is going to read.</summary>
-    /// <exception cref="DatasetException">It cannot be read, or is no data set.</exception>
-    public static void CheckForeign(string path)
+    /// <exception cref="DatasetException">It cannot be read, or stands in place of the file that is meant.</exception>
+    public static void CheckPlaceholder(string path)
     {
         try
         {
             using FileStream stream = OpenRaw(path);
-            ForeignFile.CheckForeign(path, Head(stream));
+            ForeignFile.CheckPlaceholder(path, Head(stream));
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

@@ -32,8 +32,7 @@ public static class DatasetReaders
 
     /// <summary>
     /// The names of the fields that rows can have, in any case: what a reader of a columnar format need not skip. Other fields are not read; name them in a row
-    /// with null, so that messages can
-    /// say what there was.
+    /// with null, so that messages can say what there was.
     /// </summary>
     public static IReadOnlySet<string> Fields => DatasetFields.All;
 

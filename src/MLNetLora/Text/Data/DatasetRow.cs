@@ -7,9 +7,9 @@ public enum DatasetFormat
     Recognize,
 
     /// <summary>
-    /// instruction, input, output, system, history (alpaca). The same under other names, in any case: question, query, problem, user, human, 问题, 提问, 问, 指令,
-    /// frage; context, 输入; answer, response, completion,
-    /// reply, solution, assistant, 回答, 答案, 答, 输出, antwort; system_prompt. A row with input and output alone asks its input.
+    /// instruction, input, output, system, history (alpaca). The same under other names, in any case: for instruction question, query, problem, user, human,
+    /// 问题, 提问, 问, 指令, frage; for input context, 输入; for output answer, response, completion, reply, solution, assistant, 回答, 答案, 答, 输出, antwort; for
+    /// system system_prompt. A row with input and output alone asks its input.
     /// </summary>
     Instruction,
 

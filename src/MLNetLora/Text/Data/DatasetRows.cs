@@ -15,8 +15,8 @@ internal static class DatasetRows
     {
         if (row.ValueKind != JsonValueKind.Object)
         {
-            throw new DatasetException($"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": "
-                + $"\"…\"}}.");
+            throw new DatasetException(
+                $"{where}: the row is {JsonFields.Name(row.ValueKind)}, not an object such as {{\"instruction\": \"…\", \"output\": \"…\"}}.");
         }
 
         if (format == DatasetFormat.Recognize)

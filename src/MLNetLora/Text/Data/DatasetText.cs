@@ -42,7 +42,7 @@ internal sealed class DatasetText(string path, Stream stream) : TextReader
     {
         string latin = value >= 0xA0 ? string.Create(CultureInfo.InvariantCulture, $" (in Latin-1 it would be \"{(char)value}\")") : "";
         return $"the byte 0x{value:X2} is not valid UTF-8{latin}. Save the file as UTF-8, in Excel as \"CSV UTF-8\"; "
-            + $"it may be in Latin-1 (Windows-1252) or GBK.";
+            + "it may be in Latin-1 (Windows-1252) or GBK.";
     }
 
     /// <inheritdoc/>

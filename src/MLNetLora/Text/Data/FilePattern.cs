@@ -4,8 +4,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Finds the files of a pattern: * and ? within a name, ** for folders at any depth. Links are followed, and a file that can be reached on several ways, also
-/// through folders that are linked in a circle,
-/// is found once, on a way without links where there is one.
+/// through folders that are linked in a circle, is found once, on a way without links where there is one.
 /// </summary>
 internal sealed class FilePattern
 {

@@ -10,8 +10,7 @@ internal readonly record struct JsonRow(long Row, long Line, ReadOnlyMemory<byte
 
 /// <summary>
 /// Cuts a JSON file into rows without holding more than one of them: the elements of an array, or the lines of a JSONL file. Which of the two it is shows in
-/// the first character.
-/// The JSON of a row is not checked here.
+/// the first character. The JSON of a row is not checked here.
 /// </summary>
 /// <param name="path">The file, for messages.</param>
 /// <param name="stream">Its bytes.</param>
@@ -93,8 +92,8 @@ internal sealed class JsonRows(string path, Stream stream)
 
             if (Peek(0) != ',')
             {
-                throw new DatasetException($"{path}, line {_line}: {After()} stands behind row {_row} where a comma or the closing bracket of the array "
-                    + $"belongs.");
+                throw new DatasetException(
+                    $"{path}, line {_line}: {After()} stands behind row {_row} where a comma or the closing bracket of the array belongs.");
             }
 
             _start++;
@@ -110,7 +109,7 @@ internal sealed class JsonRows(string path, Stream stream)
         if (Peek(0) >= 0)
         {
             throw new DatasetException($"{path}, line {_line}: {After()} stands behind the end of the array. "
-                + $"A file holds one array of rows, or one row on every line.");
+                + "A file holds one array of rows, or one row on every line.");
         }
     }
 
@@ -127,7 +126,7 @@ internal sealed class JsonRows(string path, Stream stream)
             if (value < 0)
             {
                 throw new DatasetException($"{path} ends inside row {row}, which begins on line {line}. "
-                    + $"A quotation mark or a bracket is missing there, or the file was cut off.");
+                    + "A quotation mark or a bracket is missing there, or the file was cut off.");
             }
 
             if (inString || depth > 0)
@@ -228,7 +227,7 @@ internal sealed class JsonRows(string path, Stream stream)
             if (_end >= RowLimit)
             {
                 throw new DatasetException($"{path}, line {_line}: a row has more than {RowLimit >> 20} MiB. "
-                    + $"A quotation mark or a line break is missing before it.");
+                    + "A quotation mark or a line break is missing before it.");
             }
 
             Array.Resize(ref _buffer, _buffer.Length * 2);

@@ -29,8 +29,10 @@ internal static class JsonText
         catch (JsonException error)
         {
             long line = row.Line + (error.LineNumber ?? 0);
-            throw new DatasetException($"{path}, line {line}, row {row.Row}: not valid JSON at byte {(error.BytePositionInLine ?? 0) + 1} of the line. "
-                + $"{Reason(error)}", error);
+            string advice = IsOpen(bytes) ? " Outside of an array a row ends on its own line: put the rows into [ and ], with commas between them." : "";
+            throw new DatasetException(
+                $"{path}, line {line}, row {row.Row}: not valid JSON at byte {(error.BytePositionInLine ?? 0) + 1} of the line. {Reason(error)}{advice}",
+                error);
         }
     }
 
@@ -52,6 +54,13 @@ internal static class JsonText
     /// <exception cref="JsonException">The text is not valid JSON.</exception>
     public static JsonDocument ParseText(string text) =>
         JsonDocument.Parse(UnicodeText.ReplaceUnpairedSurrogates(text, out _), new JsonDocumentOptions { MaxDepth = 128 });
+
+    /// <summary>Whether a line holds the beginning of an object, as the first line of an indented document does.</summary>
+    private static bool IsOpen(ReadOnlySpan<byte> line)
+    {
+        ReadOnlySpan<byte> json = line.Trim(" \t\r\n"u8);
+        return json.Length > 0 && json[0] == '{' && json[^1] != '}';
+    }
 
     private static string Unescape(ReadOnlySpan<char> raw)
     {
@@ -98,8 +107,9 @@ internal static class JsonFields
             return null;
         }
 
-        return value.ValueKind == JsonValueKind.String ? JsonText.String(value) : throw new DatasetException($"{where}: \"{name}\" is "
-            + $"{Name(value.ValueKind)}, not a text. Put it in quotation marks.");
+        return value.ValueKind == JsonValueKind.String
+            ? JsonText.String(value)
+            : throw new DatasetException($"{where}: \"{name}\" is {Name(value.ValueKind)}, not a text. Put it in quotation marks.");
     }
 
     /// <summary>What the row has instead: a misspelled or foreign field is the usual cause.</summary>

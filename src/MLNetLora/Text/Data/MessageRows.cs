@@ -111,8 +111,8 @@ internal static class MessageRows
         "user" or "human" => "user",
         "assistant" or "gpt" or "bot" or "chatgpt" or "model" or "function_call" => "assistant",
         "tool" or "function" or "observation" or "tool_response" => "tool",
-        _ => throw new DatasetException($"{at}: nobody is known by the role \"{(from.Length <= 40 ? from : from[..40] + "…")}\". "
-            + $"Use system, user, assistant or tool."),
+        _ => throw new DatasetException(
+            $"{at}: the role \"{(from.Length <= 40 ? from : from[..40] + "…")}\" is not known. Use system, user, assistant or tool."),
     };
 
     /// <summary>content or value: a text, null, or a list of parts of which only texts can be learned.</summary>

@@ -8,7 +8,9 @@ namespace MLNetLora.Text;
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>
 /// <param name="samples">How many of the first rows are shown.</param>
-/// <param name="context">Positions that the model knows (max_position_embeddings of config.json); null (default) where rows need not be compared with them.</param>
+/// <param name="context">
+/// Positions that the model knows (max_position_embeddings of config.json); null (default) where rows need not be compared with them.
+/// </param>
 public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? context = null)
 {
 
@@ -232,7 +234,8 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? con
             string longest = TruncatedCount == 0 ? $"{LongestRow} tokens" : $"{LongestRow} tokens, {TruncatedCount} rows are cut off";
             List<string> lines =
             [
-                FormattableString.Invariant($"{Rows} rows{sequences}, {Tokens} tokens, {LabelTokens} of them learned ({share:0.0}%); the longest has {longest}"),
+                FormattableString.Invariant(
+                    $"{Rows} rows{sequences}, {Tokens} tokens, {LabelTokens} of them learned ({share:0.0}%); the longest has {longest}"),
             ];
             long most = _lengths.Count == 0 ? 1 : _lengths.Values.Max();
             foreach ((int length, long count) in _lengths)

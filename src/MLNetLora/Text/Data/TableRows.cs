@@ -7,8 +7,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Reads CSV (RFC 4180: quotation marks around fields with separators, line breaks or quotation marks, which are doubled) and TSV. The first row names the
-/// columns.
-/// Every row becomes a JSON object, so that the formats are read in one way. One row is in memory at a time.
+/// columns. Every row becomes a JSON object, so that the formats are read in one way. One row is in memory at a time.
 /// </summary>
 /// <param name="path">The file, for messages.</param>
 /// <param name="stream">Its bytes.</param>
@@ -109,7 +108,7 @@ internal sealed class TableRows(string path, Stream stream)
         catch (CsvRecordTooLargeException error)
         {
             throw new DatasetException($"{path}, line {_nextLine}: a row has more than {RowLimit} characters. "
-                + $"A quotation mark is missing in it or before it.", error);
+                + "A quotation mark is missing in it or before it.", error);
         }
         catch (CsvInvalidCharacterException error) when (error.InvalidCharacter == '"')
         {

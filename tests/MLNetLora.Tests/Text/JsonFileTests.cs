@@ -3,7 +3,7 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Text;
 
-public sealed class InstructionFileTests : IDisposable
+public sealed class JsonFileTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("mlnetlora-data-").FullName;
 
