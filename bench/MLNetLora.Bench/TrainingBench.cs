@@ -99,8 +99,8 @@ internal static class TrainingBench
             {
                 data = batches[i % batches.Length];
                 long begun = Stopwatch.GetTimestamp();
-                loss = session.Accumulate(data, data.LabelIds.Length);
-                session.Step(1e-4);
+                loss = session.Accumulate(data, data.LabelIds.Length, i);
+                session.Step(1e-4, i + 1);
                 steps.Add((Stopwatch.GetElapsedTime(begun).TotalSeconds, data.Tokens));
             }
         }

@@ -32,6 +32,11 @@ internal static class NanoTraining
         preparation.WriteFolder(folder);
         string weights = Path.Combine(folder, "model.safetensors");
         TrainingSummary summary = FullTraining.Train(folder, rows, options, weights, TensorType.BFloat16, validation: validation, progress: Print, cancellation: cancellation);
+        if (summary.WasCancelled)
+        {
+            Console.WriteLine(string.Join(Environment.NewLine, summary.Warnings)); // no card for half a model
+            return;
+        }
 
         Dictionary<string, string> figures = preparation.Figures();
         figures["dtype"] = "bf16";

@@ -35,7 +35,9 @@ public sealed class LoraAdapter
     /// <summary>The adapted layers in order of the forward pass.</summary>
     public IReadOnlyList<LoraFactors> Factors { get; }
 
-    /// <summary>What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used by whoever answers with the adapter.</summary>
+    /// <summary>
+    /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used by whoever answers with the adapter.
+    /// </summary>
     public PromptSettings Prompt { get; init; } = new();
 
     /// <summary>Numbers in all factors.</summary>
@@ -84,11 +86,18 @@ public sealed class LoraAdapter
     /// <summary>The text of adapter_config.json.</summary>
     public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel, Factors.Select(factor => factor.Module));
 
-    /// <summary>The bytes of adapter_model.safetensors.</summary>
+    /// <summary>Writes adapter_model.safetensors (float32) to a stream, piece by piece; of any size.</summary>
+    /// <param name="stream">Receives <see cref="SafetensorsLength"/> bytes; it need not be able to go back.</param>
+    public void Write(Stream stream) => SafetensorsWriter.Write(stream, Items());
+
+    /// <summary>How many bytes <see cref="Write"/> writes.</summary>
+    public long SafetensorsLength => SafetensorsWriter.Length(Items());
+
+    /// <summary>The bytes of adapter_model.safetensors, of adapters up to 2 GB; see <see cref="Write"/> for larger ones.</summary>
     public byte[] ToSafetensors()
     {
-        using MemoryStream stream = new();
-        SafetensorsWriter.Write(stream, Items());
+        using MemoryStream stream = new(checked((int)SafetensorsLength));
+        Write(stream);
         return stream.ToArray();
     }
 
@@ -106,12 +115,13 @@ public sealed class LoraAdapter
         if (!File.Exists(weights))
         {
             throw new AdapterException(File.Exists(Path.Combine(folder, "adapter_model.bin"))
-                ? $"{folder} holds adapter_model.bin, a Python pickle: opening one can run any code, so it is refused. Save the adapter again with safe_serialization=True, which makes adapter_model.safetensors."
+                ? $"{folder} holds adapter_model.bin, a Python pickle: opening one can run any code, so it is refused. "
+                    + "Save the adapter again with safe_serialization=True, which makes adapter_model.safetensors."
                 : $"{weights} is missing.");
         }
 
         using FileStream stream = File.OpenRead(weights);
-        return FromPeft(stream, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint, PromptSettings.Load(folder));
+        return Read(stream, stream.Length, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint).WithPrompt(PromptSettings.Load(folder));
     }
 
     /// <summary>Makes an adapter from the contents of the two PEFT files.</summary>
@@ -122,22 +132,50 @@ public sealed class LoraAdapter
     public static LoraAdapter FromPeft(ReadOnlyMemory<byte> safetensors, string configJson, string source, Checkpoint checkpoint)
     {
         using MemoryStream stream = new(safetensors.ToArray(), writable: false);
-        return FromPeft(stream, configJson, source, checkpoint, new PromptSettings());
+        return Read(stream, stream.Length, configJson, source, checkpoint);
     }
 
-    private static LoraAdapter FromPeft(Stream stream, string configJson, string source, Checkpoint checkpoint, PromptSettings prompt)
+    /// <summary>Reads an adapter from the two PEFT files as they come: the weights once, from front to back, into the factors; of any size.</summary>
+    /// <param name="safetensors">adapter_model.safetensors, from its first byte; it need not be able to go back.</param>
+    /// <param name="length">How many bytes it has. Names, types and shapes in its header are compared with what the base and the configuration ask for before memory is taken.</param>
+    /// <param name="configJson">adapter_config.json.</param>
+    /// <param name="source">What error messages call them.</param>
+    /// <param name="checkpoint">The base.</param>
+    /// <exception cref="AdapterException">The configuration is refused, a tensor is missing, unexpected or of the wrong shape.</exception>
+    /// <exception cref="CheckpointException">The weights are not a whole safetensors file.</exception>
+    public static LoraAdapter Read(Stream safetensors, long length, string configJson, string source, Checkpoint checkpoint)
     {
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
-        SafetensorsFile file = SafetensorsFile.Read(stream, $"{source}/{WeightsName}");
+        SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
         IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
-        HashSet<string> unused = [.. file.Tensors.Keys];
-        LoraFactors[] factors = [.. modules.Select(module => new LoraFactors(module,
-            Tensor(module.KeyA, [module.Rank, module.Module.In]), Tensor(module.KeyB, [module.Module.Out, module.Rank])))];
-        return unused.Count == 0
-            ? new LoraAdapter(options, baseModel, factors) { Prompt = prompt }
-            : throw new AdapterException($"{file.Source} holds '{unused.First()}' ({unused.Count} in all), which {ConfigName} does not account for; the adapter may be for another model or use a feature that is not supported.");
+        RequireTensors(file, modules);
+        Dictionary<string, float[]> tensors = [];
+        foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
+        {
+            float[] values = tensors[entry.Name] = new float[entry.Count];
+            file.ReadNextFloat32(safetensors, entry, values);
+        }
 
-        float[] Tensor(string key, long[] shape)
+        return new LoraAdapter(options, baseModel, [.. modules.Select(module => new LoraFactors(module, tensors[module.KeyA], tensors[module.KeyB]))]);
+    }
+
+    /// <summary>Throws where a file does not hold exactly the factors of these layers.</summary>
+    private static void RequireTensors(SafetensorsFile file, IReadOnlyList<LoraModule> modules)
+    {
+        HashSet<string> unused = [.. file.Tensors.Keys];
+        foreach (LoraModule module in modules)
+        {
+            RequireTensor(module.KeyA, [module.Rank, module.Module.In]);
+            RequireTensor(module.KeyB, [module.Module.Out, module.Rank]);
+        }
+
+        if (unused.Count > 0)
+        {
+            throw new AdapterException($"{file.Source} holds '{unused.First()}' ({unused.Count} in all), which {ConfigName} does not account for; "
+                + "the adapter may be for another model or use a feature that is not supported.");
+        }
+
+        void RequireTensor(string key, long[] shape)
         {
             if (!file.Tensors.TryGetValue(key, out TensorEntry? entry))
             {
@@ -145,9 +183,11 @@ public sealed class LoraAdapter
             }
 
             unused.Remove(key);
-            return entry.Shape.SequenceEqual(shape)
-                ? file.ReadFloat32(stream, entry)
-                : throw new AdapterException($"{file.Source}: '{key}' has the shape [{string.Join(", ", entry.Shape)}], but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
+            if (!entry.Shape.SequenceEqual(shape))
+            {
+                throw new AdapterException($"{file.Source}: '{key}' has the shape [{string.Join(", ", entry.Shape)}], "
+                    + $"but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
+            }
         }
     }
 
@@ -162,9 +202,10 @@ public sealed class LoraAdapter
     {
         foreach (LoraModule module in Factors.Select(factor => factor.Module))
         {
-            if (!checkpoint.Tensors.TryGetValue(module.Module.Name + ".weight", out CheckpointTensor? weight) || !weight.Entry.Shape.SequenceEqual([module.Module.Out, module.Module.In]))
+            (string name, int inputs, int outputs) = (module.Module.Name, module.Module.In, module.Module.Out);
+            if (!checkpoint.Tensors.TryGetValue(name + ".weight", out CheckpointTensor? weight) || !weight.Entry.Shape.SequenceEqual([outputs, inputs]))
             {
-                throw new AdapterException($"The adapter was made for another base: {checkpoint.Folder} has no layer '{module.Module.Name}' of {module.Module.In} inputs and {module.Module.Out} outputs.");
+                throw new AdapterException($"The adapter was made for another base: {checkpoint.Folder} has no layer '{name}' of {inputs} inputs and {outputs} outputs.");
             }
         }
     }

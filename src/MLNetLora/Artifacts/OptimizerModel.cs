@@ -10,8 +10,9 @@ namespace MLNetLora.Artifacts;
 /// <remarks>
 /// Inputs, with i the group: parameters.i, gradients.i, first_moment.i, second_moment.i [n]; decay.i [] = 1 − lr·weight_decay;
 /// step_size [] = lr / (1 − beta1ᵗ); second_correction [] = √(1 − beta2ᵗ); maximum_norm [].
-/// Outputs: gradient_norm [] before clipping; new_parameters.i, new_first_moment.i, new_second_moment.i. Each input that has a new value is read by
-/// one node, which the node of the new value depends on: the two can therefore share memory.
+/// Outputs: gradient_norm [] before clipping; new_parameters.i, new_first_moment.i, new_second_moment.i. A moment is read by one node,
+/// which the node of its new value depends on: the two can therefore share memory. Every reading of gradients.i comes before the writing of new_parameters.i, which may therefore
+/// take the gradients' memory: the old parameters then stay as they are until the step is whole.
 /// </remarks>
 internal static class OptimizerModel
 {

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 
@@ -40,6 +41,7 @@ public sealed record TensorEntry(string Name, TensorType Type, string TypeName, 
 public sealed class SafetensorsFile
 {
     private const long MaximumHeader = 100_000_000; // the limit of the reference implementation
+    private const int Piece = 1 << 20; // elements read at once
 
     private readonly Dictionary<string, TensorEntry> _tensors;
 
@@ -78,13 +80,19 @@ public sealed class SafetensorsFile
         }
     }
 
-    /// <summary>Reads the header from a seekable stream that holds one whole file.</summary>
+    /// <summary>Reads the header from a stream that holds one whole file and says how long it is.</summary>
     /// <param name="stream">The bytes.</param>
     /// <param name="source">What error messages call it.</param>
     /// <exception cref="CheckpointException">The bytes are truncated or the header is wrong.</exception>
-    public static SafetensorsFile Read(Stream stream, string source)
+    public static SafetensorsFile Read(Stream stream, string source) => Read(stream, stream.Length, source);
+
+    /// <summary>Reads the header from a stream that holds one whole file, and leaves it at the first tensor; the stream need not know its length or go back.</summary>
+    /// <param name="stream">The bytes.</param>
+    /// <param name="fileLength">How many they are.</param>
+    /// <param name="source">What error messages call it.</param>
+    /// <exception cref="CheckpointException">The bytes are truncated or the header is wrong.</exception>
+    public static SafetensorsFile Read(Stream stream, long fileLength, string source)
     {
-        long fileLength = stream.Length;
         Span<byte> prefix = stackalloc byte[8];
         if (fileLength < 8 || stream.ReadAtLeast(prefix, 8, throwOnEndOfStream: false) < 8)
         {
@@ -115,19 +123,51 @@ public sealed class SafetensorsFile
     /// <param name="entry">A tensor of this file.</param>
     public float[] ReadFloat32(TensorEntry entry)
     {
-        using FileStream stream = File.OpenRead(Source);
-        return ReadFloat32(stream, entry);
+        float[] values = new float[entry.Count];
+        ReadFloat32(entry, values);
+        return values;
+    }
+
+    /// <summary>Reads a tensor as float32 to where it is wanted, piece by piece.</summary>
+    /// <param name="entry">A tensor of this file.</param>
+    /// <param name="values">Receives all its elements.</param>
+    public void ReadFloat32(TensorEntry entry, Span<float> values)
+    {
+        using FileStream stream = new(Source, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+        stream.Position = entry.Offset;
+        ReadNextFloat32(stream, entry, values);
     }
 
     /// <summary>Reads a tensor as float32 from a stream that holds this file.</summary>
     public float[] ReadFloat32(Stream stream, TensorEntry entry)
     {
-        byte[] bytes = new byte[entry.Length];
-        stream.Position = entry.Offset;
-        stream.ReadExactly(bytes);
         float[] values = new float[entry.Count];
-        FloatConversion.ToFloat32(bytes, entry.Type, values, $"{Source}: {entry.Name} ({entry.TypeName})");
+        stream.Position = entry.Offset;
+        ReadNextFloat32(stream, entry, values);
         return values;
+    }
+
+    /// <summary>Reads a tensor as float32 from a stream of this file that stands at its first byte, piece by piece.</summary>
+    internal void ReadNextFloat32(Stream stream, TensorEntry entry, Span<float> values)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(values.Length, entry.Count);
+        string what = $"{Source}: {entry.Name} ({entry.TypeName})";
+        int size = values.Length == 0 ? 1 : (int)(entry.Length / values.Length);
+        byte[] bytes = new byte[Math.Min(Piece, values.Length) * size];
+        try
+        {
+            for (int at = 0; at < values.Length; at += Piece)
+            {
+                Span<float> part = values[at..Math.Min(values.Length, at + Piece)];
+                Span<byte> read = bytes.AsSpan(0, part.Length * size);
+                stream.ReadExactly(read);
+                FloatConversion.ToFloat32(read, entry.Type, part, what);
+            }
+        }
+        catch (EndOfStreamException e)
+        {
+            throw Bad(Source, $"ends within the tensor '{entry.Name}'; download or copy it again", e);
+        }
     }
 
     private static SafetensorsFile Parse(JsonElement root, string source, long fileLength, byte[] header)
@@ -242,7 +282,18 @@ public static class SafetensorsWriter
 
         /// <summary>An item from float32 values in memory, rounded to the type.</summary>
         public static Item From(string name, TensorType type, IReadOnlyList<long> shape, ReadOnlyMemory<float> values) =>
-            new(name, type, shape, stream => stream.Write(FloatConversion.FromFloat32(values.Span, type)));
+            new(name, type, shape, stream => SafetensorsWriter.Write(stream, values.Span, type));
+    }
+
+    /// <summary>Writes numbers, rounded to a type, piece by piece.</summary>
+    internal static void Write(Stream stream, ReadOnlySpan<float> values, TensorType type)
+    {
+        const int piece = 1 << 20;
+        for (int at = 0; at < values.Length; at += piece)
+        {
+            ReadOnlySpan<float> part = values[at..Math.Min(values.Length, at + piece)];
+            stream.Write(type == TensorType.Float32 ? MemoryMarshal.AsBytes(part) : FloatConversion.FromFloat32(part, type));
+        }
     }
 
     /// <summary>Writes a file with the metadata {"format": "pt"} that transformers and PEFT ask for.</summary>
@@ -250,6 +301,22 @@ public static class SafetensorsWriter
 
     /// <summary>Writes the bytes of a file to a stream.</summary>
     public static void Write(Stream stream, IReadOnlyList<Item> items)
+    {
+        byte[] header = Header(items);
+        Span<byte> prefix = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
+        stream.Write(prefix);
+        stream.Write(header);
+        foreach (Item item in items)
+        {
+            item.Write(stream);
+        }
+    }
+
+    /// <summary>How many bytes <see cref="Write(Stream, IReadOnlyList{Item})"/> writes.</summary>
+    internal static long Length(IReadOnlyList<Item> items) => 8 + Header(items).Length + items.Sum(item => item.Length);
+
+    private static byte[] Header(IReadOnlyList<Item> items)
     {
         using MemoryStream json = new();
         using (Utf8JsonWriter writer = new(json))
@@ -262,7 +329,13 @@ public static class SafetensorsWriter
             foreach (Item item in items)
             {
                 writer.WriteStartObject(item.Name);
-                writer.WriteString("dtype", item.Type switch { TensorType.Float32 => "F32", TensorType.Float16 => "F16", TensorType.BFloat16 => "BF16", _ => throw new ArgumentException($"{item.Name} has a type that cannot be written.", nameof(items)) });
+                writer.WriteString("dtype", item.Type switch
+                {
+                    TensorType.Float32 => "F32",
+                    TensorType.Float16 => "F16",
+                    TensorType.BFloat16 => "BF16",
+                    _ => throw new ArgumentException($"{item.Name} has a type that cannot be written.", nameof(items)),
+                });
                 writer.WriteStartArray("shape");
                 foreach (long size in item.Shape)
                 {
@@ -281,14 +354,6 @@ public static class SafetensorsWriter
         }
 
         // Spaces up to a multiple of 8, so that the tensors are aligned when the file is mapped.
-        byte[] header = [.. json.ToArray(), .. Enumerable.Repeat((byte)' ', (int)((8 - (json.Length % 8)) % 8))];
-        Span<byte> prefix = stackalloc byte[8];
-        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
-        stream.Write(prefix);
-        stream.Write(header);
-        foreach (Item item in items)
-        {
-            item.Write(stream);
-        }
+        return [.. json.ToArray(), .. Enumerable.Repeat((byte)' ', (int)((8 - (json.Length % 8)) % 8))];
     }
 }

@@ -37,6 +37,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good step.</exception>
+    /// <exception cref="TrainingException">
+    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the log threw. The exception carries the
+    /// adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>. What fails before the first step comes as it is.
+    /// </exception>
     /// <exception cref="OperationCanceledException">Cancelled before the first optimizer step.</exception>
     public QwenLoraTransformer Fit(IDataView input)
     {
@@ -68,9 +72,19 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             throw new OperationCanceledException("The training was cancelled before its first optimizer step.", cancellationToken);
         }
 
-        ReportEnd(channel, summary);
-        QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision);
-        return new QwenLoraTransformer(model, summary);
+        try
+        {
+            ReportEnd(channel, summary);
+            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision);
+            return new QwenLoraTransformer(model, summary);
+        }
+        catch (Exception e) when (summary.Steps.Count > 0)
+        {
+            // A log handler, for one: hours of training must not end with it.
+            TrainingException error = TrainingException.In(summary.Steps[^1].Step, summary.Steps[^1].TotalSteps, summary.Steps[^1].Step, e);
+            error.Keep(adapter);
+            throw error;
+        }
     }
 
     /// <summary>Looks at what would be trained on, without training: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model will see them.</summary>

@@ -12,16 +12,22 @@ public static class FullTraining
     /// <param name="configFolder">Folder with config.json (and generation_config.json).</param>
     /// <param name="rows">Tokenised rows.</param>
     /// <param name="options">The loop's options; the seed also draws the initial weights.</param>
-    /// <param name="output">File that receives the weights: …/model.safetensors.</param>
+    /// <param name="output">
+    /// File that receives the weights: …/model.safetensors. A file that is there already is replaced by a run that made all its steps, and by no other: what a cancelled or failed
+    /// run has learned after at least one whole step then goes beside it, to ….interrupted.safetensors. Nothing is written before the first whole step.
+    /// </param>
     /// <param name="type">Type of the written weights.</param>
     /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0.</param>
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step.</param>
-    /// <param name="cancellation">Ends the run early; what was learned so far is written.</param>
-    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written.</exception>
+    /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
+    /// <returns>Every step; where the weights of a cancelled run were written is in its warnings.</returns>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written, the message says where.</exception>
+    /// <exception cref="TrainingException">Something failed after the first whole step; the weights of the last one are written, the message says where.</exception>
     public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType type,
         Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
+        options = options.Copy();
         options.Validate();
         if (options.Precision != TrainingPrecision.Float32)
         {
@@ -40,19 +46,52 @@ public static class FullTraining
         IReadOnlyList<string> warnings = RowChecks.Warnings(rows, validation ?? [], config);
         RowChecks.Refuse(warnings, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-        using TrainingSession session = new(TrainingTarget.Full(config), options, TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4));
+        ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4);
+        using TrainingSession session = new(TrainingTarget.Full(config), options, plan);
         Initialize(session.Parameters, options.SeedOrDefault, initial);
         try
         {
-            return TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
+            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
+            if (!summary.WasCancelled)
+            {
+                Write(output, session.Parameters, type);
+            }
+            else if (summary.Steps.Count > 0)
+            {
+                string kept = WriteUnfinished(output, session.Parameters, type);
+                return summary with { Warnings = [.. warnings, $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}"] };
+            }
+
+            return summary;
         }
-        finally
+        catch (TrainingException e) when (e.LastGoodStep > 0)
         {
-            // Also after a divergence: the parameters are then those of the last good step.
-            SafetensorsWriter.Write(output, [.. session.Parameters.Tensors.Select(tensor =>
-                SafetensorsWriter.Item.From(tensor.Name, type, tensor.Shape, session.Parameters.Slice(session.Parameters.Values, tensor.Name).ToArray()))]);
+            e.Keep(WriteUnfinished(output, session.Parameters, type));
+            throw;
         }
     }
+
+    /// <summary>Writes the weights of an unfinished run where they replace nothing but those of another one.</summary>
+    /// <returns>A sentence that says where they are.</returns>
+    private static string WriteUnfinished(string output, ParameterSet parameters, TensorType type)
+    {
+        bool isTaken = File.Exists(output);
+        string path = isTaken ? Path.ChangeExtension(output, ".interrupted" + Path.GetExtension(output)) : output;
+        try
+        {
+            Write(path, parameters, type);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return $"The weights of the last whole step could not be written to {path}: {e.Message}";
+        }
+
+        return $"The weights of the last whole step are in {path}{(isTaken ? $"; {output}, which was there before, is unchanged" : "")}.";
+    }
+
+    private static void Write(string path, ParameterSet parameters, TensorType type) =>
+        SafetensorsWriter.Write(path, [.. parameters.Tensors.Select(tensor => new SafetensorsWriter.Item(tensor.Name, type, tensor.Shape,
+            stream => SafetensorsWriter.Write(stream, parameters.Slice(parameters.Values, tensor.Name), type)))]);
 
     private static void Initialize(ParameterSet parameters, int seed, Checkpoint? initial)
     {
@@ -62,7 +101,8 @@ public static class FullTraining
             Span<float> values = parameters.Slice(parameters.Values, tensor.Name);
             if (initial is not null)
             {
-                initial.Tensors[tensor.Name].ReadFloat32().CopyTo(values);
+                (SafetensorsFile file, TensorEntry entry) = initial.Tensors[tensor.Name];
+                file.ReadFloat32(entry, values);
             }
             else if (tensor.Shape.Count == 1)
             {

@@ -17,16 +17,18 @@ public static class LoraTraining
     /// <param name="progress">Called after every optimizer step, on the calling thread.</param>
     /// <param name="initial">An adapter to go on from; null starts a fresh one.</param>
     /// <param name="warnings">What is known to be lost of the data, for the summary; null: the rows are looked at here.</param>
-    /// <param name="cancellation">Ends the run after the current micro-batch; the adapter of the last whole step is returned.</param>
+    /// <param name="cancellation">Ends the run, in the middle of a micro-batch too; the adapter of the last whole step is returned.</param>
     /// <exception cref="OptionException">An option makes no sense.</exception>
     /// <exception cref="TrainingWarningException">There are warnings, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="DatasetException">There is no row, a row has no label or an id outside the vocabulary.</exception>
     /// <exception cref="AdapterException">A target matches no layer.</exception>
-    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the exception carries the last good adapter.</exception>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the exception carries the adapter of the last good step.</exception>
+    /// <exception cref="TrainingException">Something failed after the first whole step (the runtime, a file, the callback); the exception carries the adapter of the last one.</exception>
     public static (LoraAdapter Adapter, TrainingSummary Summary) Train(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options,
         IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null,
         IReadOnlyList<string>? warnings = null, CancellationToken cancellation = default)
     {
+        options = options.Copy();
         options.Validate();
         lora.Validate();
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
@@ -36,7 +38,8 @@ public static class LoraTraining
         RowChecks.Refuse(warnings, options);
         initial?.RequireFit(checkpoint);
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, start.Options.With(o => o.Dropout = lora.Dropout));
+        LoraOptions shape = start.Options.With(o => o.Dropout = lora.Dropout);
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
         Prepacking.RequireMemory(checkpoint, options, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
@@ -47,12 +50,12 @@ public static class LoraTraining
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
             return (Snapshot(), summary with { Warnings = [.. warnings, .. summary.Warnings] });
         }
-        catch (TrainingDivergedException e)
+        catch (TrainingException e) when (e.LastGoodStep > 0)
         {
-            e.LastGoodAdapter = Snapshot();
+            e.Keep(Snapshot());
             throw;
         }
 
-        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, start.Options.With(o => o.Dropout = lora.Dropout), start.BaseModel, target.Loras).WithPrompt(start.Prompt);
+        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
     }
 }

@@ -45,17 +45,27 @@ internal sealed class ParameterSet : IDisposable
     /// <summary>The optimizer's groups: where each starts, how long it is, whether it decays.</summary>
     public IReadOnlyList<(long Start, long Length, bool Decays)> Groups { get; }
 
-    /// <summary>Parameters.</summary>
-    public FloatBuffer Values { get; }
+    /// <summary>Parameters, as the last whole step left them.</summary>
+    public FloatBuffer Values { get; private set; }
 
     /// <summary>Accumulated gradients.</summary>
-    public FloatBuffer Gradients { get; }
+    public FloatBuffer Gradients { get; private set; }
 
     /// <summary>AdamW's first moment.</summary>
     public FloatBuffer FirstMoment { get; }
 
     /// <summary>AdamW's second moment.</summary>
     public FloatBuffer SecondMoment { get; }
+
+    /// <summary>
+    /// Ends a step whose optimizer wrote the new parameters where the gradients were: the two vectors change roles, and the gradients are cleared. Until then the old parameters
+    /// are untouched, whatever happens while the optimizer runs, and no memory is needed for it.
+    /// </summary>
+    public void Swap()
+    {
+        (Values, Gradients) = (Gradients, Values);
+        Gradients.Clear();
+    }
 
     /// <summary>A tensor's slice of one of the four vectors.</summary>
     public Span<float> Slice(FloatBuffer buffer, string name) => buffer.Span(_slots[name].Offset, checked((int)_slots[name].Tensor.Count));

@@ -14,8 +14,20 @@ internal static class Schedule
         return (int)((batches + options.GradientAccumulationSteps - 1) / options.GradientAccumulationSteps);
     }
 
+    /// <summary>Whether the validation rows are evaluated after a step: every so many steps or at the end of each epoch, and at the end.</summary>
+    /// <param name="step">Optimizer step, from 1.</param>
+    /// <param name="total">Optimizer steps of the run.</param>
+    /// <param name="rows">Rows of an epoch.</param>
+    /// <param name="options">How often.</param>
+    public static bool Evaluates(int step, int total, int rows, TrainingOptions options)
+    {
+        int every = options.EvaluationSteps > 0 ? options.EvaluationSteps : StepsPerEpoch(rows, options);
+        return step % every == 0 || step == total;
+    }
+
     /// <summary>Warm-up steps of a run.</summary>
-    public static int WarmupSteps(int total, TrainingOptions options) => options.WarmupSteps > 0 ? options.WarmupSteps : (int)Math.Ceiling(total * options.WarmupRatio);
+    public static int WarmupSteps(int total, TrainingOptions options) =>
+        options.WarmupSteps > 0 ? options.WarmupSteps : (int)Math.Ceiling(total * options.WarmupRatio);
 
     /// <summary>The learning rate of a step.</summary>
     /// <param name="step">Optimizer step, from 0.</param>

@@ -7,22 +7,18 @@ namespace MLNetLora.Training;
 /// <summary>The sessions of a run over one set of parameters: forward and backward of a micro-batch, the optimizer's step, evaluation.</summary>
 internal sealed class TrainingSession : IDisposable
 {
+    private readonly Stack<IDisposable> _owned = [];
     private readonly TrainingTarget _target;
     private readonly TrainingOptions _options;
     private readonly GraphInputs _inputs;
     private readonly DropoutMasks? _dropout;
-    private readonly Int8Weights? _rounded;
     private readonly OnnxSession _training;
     private readonly OnnxSession _optimizer;
-    private readonly FloatBuffer _loss = new(1);
-    private readonly FloatBuffer _norm = new(1);
-    private readonly Dictionary<string, NativeTensor> _trainingInputs = [];
-    private readonly Dictionary<string, NativeTensor> _trainingOutputs = [];
-    private readonly Dictionary<string, NativeTensor> _optimizerInputs = [];
-    private readonly Dictionary<string, NativeTensor> _optimizerOutputs = [];
+    private readonly FloatBuffer _loss;
+    private readonly FloatBuffer _norm;
     private OnnxSession? _evaluation;
-    private int _step;
-    private long _microBatch;
+    private Views _views;
+    private Views _viewsAfterSwap;
 
     /// <summary>Builds the graphs and creates the sessions; the parameters start at zero and are filled by the caller.</summary>
     public TrainingSession(TrainingTarget target, TrainingOptions options, ChunkPlan plan)
@@ -35,29 +31,28 @@ internal sealed class TrainingSession : IDisposable
         _target = target;
         _options = options;
         Plan = plan;
-        _inputs = new GraphInputs(target.Config);
-        _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
-        Parameters = new ParameterSet(target.Trainables);
-        GraphBuilder graph = new("training");
-        ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);
-        _rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint } ? new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads) : null;
-        _training = new OnnxSession(training, options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training, options.Threads, _rounded?.Initializers);
-        _optimizer = new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads);
-        foreach (TrainableTensor tensor in Parameters.Tensors)
+        try
         {
-            _trainingInputs[tensor.Name] = Parameters.View(Parameters.Values, tensor.Name);
-            _trainingInputs[tensor.Name + ".gradient_buffer"] = _trainingOutputs[tensor.Name + ".gradient"] = Parameters.View(Parameters.Gradients, tensor.Name);
+            _inputs = Own(new GraphInputs(target.Config));
+            _loss = Own(new FloatBuffer(1));
+            _norm = Own(new FloatBuffer(1));
+            _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
+            Parameters = Own(new ParameterSet(target.Trainables));
+            GraphBuilder graph = new("training");
+            ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);
+            Int8Weights? rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint }
+                ? Own(new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads))
+                : null;
+            SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
+            _training = Own(new OnnxSession(training, use, options.Threads, rounded?.Initializers));
+            _optimizer = Own(new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads));
+            _views = View(Parameters.Values, Parameters.Gradients);
+            _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }
-
-        _trainingOutputs["loss"] = _loss.View(0, []);
-        _optimizerOutputs["gradient_norm"] = _norm.View(0, []);
-        for (int i = 0; i < Parameters.Groups.Count; i++)
+        catch
         {
-            (long start, long length, bool _) = Parameters.Groups[i];
-            _optimizerInputs[$"gradients.{i}"] = Parameters.Gradients.View(start, [length]);
-            _optimizerInputs[$"parameters.{i}"] = _optimizerOutputs[$"new_parameters.{i}"] = Parameters.Values.View(start, [length]);
-            _optimizerInputs[$"first_moment.{i}"] = _optimizerOutputs[$"new_first_moment.{i}"] = Parameters.FirstMoment.View(start, [length]);
-            _optimizerInputs[$"second_moment.{i}"] = _optimizerOutputs[$"new_second_moment.{i}"] = Parameters.SecondMoment.View(start, [length]);
+            Dispose();
+            throw;
         }
     }
 
@@ -70,10 +65,13 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>Runs forward and backward of a micro-batch and adds its gradients to the buffers.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="windowLabels">Label tokens of the whole accumulation window, by which losses are divided.</param>
+    /// <param name="microBatch">Number of the micro-batch since the run began, which decides its dropout masks.</param>
+    /// <param name="cancellation">Ends it on the way; the gradients are then undefined.</param>
     /// <returns>Sum of the batch's token losses over <paramref name="windowLabels"/>.</returns>
-    public float Accumulate(Batch batch, long windowLabels)
+    public float Accumulate(Batch batch, long windowLabels, long microBatch = 0, CancellationToken cancellation = default)
     {
-        Dictionary<string, NativeTensor> inputs = new(_trainingInputs);
+        cancellation.ThrowIfCancellationRequested();
+        Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs);
         List<NativeTensor> owned = [];
         try
         {
@@ -81,13 +79,12 @@ internal sealed class TrainingSession : IDisposable
             for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
             {
                 int tokens = batch.Rows * batch.Length;
-                NativeTensor mask = Tensors.Of(_dropout.Draw(i, _microBatch, tokens), tokens, _target.Loras[i].Module.In);
+                NativeTensor mask = Tensors.Of(_dropout.Draw(i, microBatch, tokens), tokens, _target.Loras[i].Module.In);
                 owned.Add(mask);
                 inputs[_target.Loras[i].Module.Name + ".dropout_mask"] = mask;
             }
 
-            _training.Run(inputs.Keys, inputs.Values, _trainingOutputs.Keys, _trainingOutputs.Values);
-            _microBatch++;
+            _training.Run(inputs.Keys, inputs.Values, _views.TrainingOutputs.Keys, _views.TrainingOutputs.Values, cancellation);
             return _loss.Span(0, 1)[0];
         }
         finally
@@ -96,32 +93,38 @@ internal sealed class TrainingSession : IDisposable
         }
     }
 
-    /// <summary>Makes one AdamW step with the accumulated gradients and clears them.</summary>
+    /// <summary>
+    /// Makes one AdamW step with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws, <see cref="ParameterSet.Values"/> are then those of
+    /// before (the moments are not, so a run cannot go on from there). That is also why it takes no token.
+    /// </summary>
+    /// <param name="learningRate">The rate.</param>
+    /// <param name="step">Number of the step, from 1, by which the moments' bias is corrected.</param>
     /// <returns>Global norm of the gradients before clipping.</returns>
-    public float Step(double learningRate)
+    public float Step(double learningRate, int step)
     {
-        _step++;
-        Dictionary<string, NativeTensor> inputs = new(_optimizerInputs);
+        Dictionary<string, NativeTensor> inputs = new(_views.OptimizerInputs);
         List<NativeTensor> owned = [];
         try
         {
             // Corrections in double: 1 − 0.999 has only four good digits in float32.
-            Scalar("step_size", learningRate / (1 - Math.Pow(_options.AdamBeta1, _step)));
-            Scalar("second_correction", Math.Sqrt(1 - Math.Pow(_options.AdamBeta2, _step)));
+            Scalar("step_size", learningRate / (1 - Math.Pow(_options.AdamBeta1, step)));
+            Scalar("second_correction", Math.Sqrt(1 - Math.Pow(_options.AdamBeta2, step)));
             Scalar("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue);
             for (int i = 0; i < Parameters.Groups.Count; i++)
             {
                 Scalar($"decay.{i}", Parameters.Groups[i].Decays ? 1 - (learningRate * _options.WeightDecay) : 1);
             }
 
-            _optimizer.Run(inputs.Keys, inputs.Values, _optimizerOutputs.Keys, _optimizerOutputs.Values);
-            Parameters.Gradients.Clear();
-            return _norm.Span(0, 1)[0];
+            _optimizer.Run(inputs.Keys, inputs.Values, _views.OptimizerOutputs.Keys, _views.OptimizerOutputs.Values);
         }
         finally
         {
             owned.ForEach(value => value.Dispose());
         }
+
+        Parameters.Swap();
+        (_views, _viewsAfterSwap) = (_viewsAfterSwap, _views);
+        return _norm.Span(0, 1)[0];
 
         void Scalar(string name, double value)
         {
@@ -132,15 +135,18 @@ internal sealed class TrainingSession : IDisposable
     }
 
     /// <summary>Sum of the token losses of a batch, without dropout; the evaluation session is made at the first call.</summary>
-    public double Evaluate(Batch batch)
+    /// <param name="batch">Rows.</param>
+    /// <param name="cancellation">Ends it on the way.</param>
+    public double Evaluate(Batch batch, CancellationToken cancellation = default)
     {
-        _evaluation ??= new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads);
-        Dictionary<string, NativeTensor> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _trainingInputs[tensor.Name]);
+        cancellation.ThrowIfCancellationRequested();
+        _evaluation ??= Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads));
+        Dictionary<string, NativeTensor> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _views.TrainingInputs[tensor.Name]);
         List<NativeTensor> owned = [];
         try
         {
             _inputs.Add(batch, 1f, Plan.Loss, inputs, owned);
-            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_trainingOutputs["loss"]]);
+            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_views.TrainingOutputs["loss"]], cancellation);
             return _loss.Span(0, 1)[0];
         }
         finally
@@ -152,13 +158,42 @@ internal sealed class TrainingSession : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _training.Dispose();
-        _rounded?.Dispose();
-        _optimizer.Dispose();
-        _evaluation?.Dispose();
-        _inputs.Dispose();
-        _loss.Dispose();
-        _norm.Dispose();
-        Parameters.Dispose();
+        while (_owned.TryPop(out IDisposable? owned))
+        {
+            owned.Dispose();
+        }
     }
+
+    private T Own<T>(T value)
+        where T : IDisposable
+    {
+        _owned.Push(value);
+        return value;
+    }
+
+    /// <summary>What the graphs read and write, by name, while one vector holds the parameters and another takes the gradients.</summary>
+    private Views View(FloatBuffer values, FloatBuffer gradients)
+    {
+        Views views = new([], [], [], []);
+        foreach (TrainableTensor tensor in Parameters.Tensors)
+        {
+            views.TrainingInputs[tensor.Name] = Parameters.View(values, tensor.Name);
+            views.TrainingInputs[tensor.Name + ".gradient_buffer"] = views.TrainingOutputs[tensor.Name + ".gradient"] = Parameters.View(gradients, tensor.Name);
+        }
+
+        views.TrainingOutputs["loss"] = _loss.View(0, []);
+        views.OptimizerOutputs["gradient_norm"] = _norm.View(0, []);
+        foreach ((int i, (long start, long length, bool _)) in Parameters.Groups.Index())
+        {
+            views.OptimizerInputs[$"parameters.{i}"] = values.View(start, [length]);
+            views.OptimizerInputs[$"gradients.{i}"] = views.OptimizerOutputs[$"new_parameters.{i}"] = gradients.View(start, [length]);
+            views.OptimizerInputs[$"first_moment.{i}"] = views.OptimizerOutputs[$"new_first_moment.{i}"] = Parameters.FirstMoment.View(start, [length]);
+            views.OptimizerInputs[$"second_moment.{i}"] = views.OptimizerOutputs[$"new_second_moment.{i}"] = Parameters.SecondMoment.View(start, [length]);
+        }
+
+        return views;
+    }
+
+    private sealed record Views(Dictionary<string, NativeTensor> TrainingInputs, Dictionary<string, NativeTensor> TrainingOutputs,
+        Dictionary<string, NativeTensor> OptimizerInputs, Dictionary<string, NativeTensor> OptimizerOutputs);
 }

@@ -35,7 +35,7 @@ public sealed class OptimizerTests
 
             double norm = Math.Sqrt(g.Sum(value => value * value));
             double clip = maximumNorm > 0 ? Math.Min(1, maximumNorm / (norm + 1e-6)) : 1;
-            Assert.Equal(norm, session.Step(rate), 1e-4);
+            Assert.Equal(norm, session.Step(rate, step), 1e-4);
             for (int i = 0; i < n; i++)
             {
                 p[i] *= i < decaying ? 1 - (rate * weightDecay) : 1;

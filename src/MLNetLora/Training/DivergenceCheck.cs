@@ -1,0 +1,40 @@
+using System.Numerics.Tensors;
+
+namespace MLNetLora.Training;
+
+/// <summary>Looks, before the optimizer uses them, whether loss and gradients are numbers to learn from.</summary>
+internal static class DivergenceCheck
+{
+    private const string Remedy = "training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.";
+    private const int Piece = 1 << 26; // floats looked at in one call
+
+    /// <summary>Throws where they are not.</summary>
+    /// <param name="step">The step that they are for, from 1.</param>
+    /// <param name="loss">The window's loss.</param>
+    /// <param name="parameters">The gradients.</param>
+    /// <exception cref="TrainingDivergedException">The loss or a gradient is not finite, or all gradients are zero at a loss that is not.</exception>
+    public static void Require(int step, double loss, ParameterSet parameters)
+    {
+        if (!double.IsFinite(loss))
+        {
+            throw new TrainingDivergedException($"The loss of step {step} is {loss}: {Remedy}", step);
+        }
+
+        double squares = 0;
+        for (long at = 0; at < parameters.Gradients.Length; at += Piece)
+        {
+            squares += TensorPrimitives.SumOfSquares<float>(parameters.Gradients.Span(at, (int)Math.Min(Piece, parameters.Gradients.Length - at)));
+        }
+
+        if (!double.IsFinite(squares))
+        {
+            throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: {Remedy}", step);
+        }
+
+        if (squares == 0 && loss > 1e-3)
+        {
+            throw new TrainingDivergedException(FormattableString.Invariant(
+                $"The gradient of step {step} is exactly zero at a loss of {loss:F3}: numbers inside have overflowed and training has diverged. Lower LearningRate."), step);
+        }
+    }
+}
