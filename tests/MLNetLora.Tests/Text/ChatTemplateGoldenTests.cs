@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Jinja;
 using MLNetLora.Text;
 using Xunit.Abstractions;
 

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using MLNetLora.Text.Jinja;
+using MLNetLora.Jinja;
 
 namespace MLNetLora.Text;
 
@@ -9,23 +9,27 @@ namespace MLNetLora.Text;
 /// </summary>
 public sealed class ChatTemplate
 {
-    private const long FreeWork = 16_000_000;
-    private const long WorkPerCharacter = 200;
-
-    private readonly IReadOnlyList<Statement> _statements;
+    private readonly JinjaTemplate _template;
     private readonly ChatTemplate? _withTools;
     private readonly IReadOnlyDictionary<string, object?> _specialTokens;
 
     private ChatTemplate(string source, ChatTemplate? withTools, IReadOnlyDictionary<string, object?> specialTokens)
     {
-        Source = source;
-        _statements = StatementParser.Parse(source);
+        try
+        {
+            _template = JinjaTemplate.Parse(source);
+        }
+        catch (JinjaException error)
+        {
+            throw new TemplateException($"The chat template is not valid: {error.Message}", error);
+        }
+
         _withTools = withTools;
         _specialTokens = specialTokens;
     }
 
     /// <summary>The template as it is written.</summary>
-    public string Source { get; }
+    public string Source => _template.Source;
 
     /// <summary>Whether it marks what an assistant generates with {% generation %}.</summary>
     public bool HasGenerationMarks => Source.Contains("endgeneration", StringComparison.Ordinal);
@@ -87,7 +91,7 @@ public sealed class ChatTemplate
     /// <exception cref="TemplateException">The template refuses the conversation or does what it may not; the message names the line.</exception>
     public RenderedTemplate Render(JsonElement messages, JsonElement? tools = null, bool addGenerationPrompt = false, IReadOnlyDictionary<string, object?>? variables = null)
     {
-        object? toolValues = tools is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given ? TemplateValues.From(given, Origin.Data) : null;
+        object? toolValues = tools is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given ? JinjaValues.From(given, Origin.Data) : null;
         (TaggedText text, IReadOnlyList<GenerationSpan> spans) = RenderTagged(TemplateValues.FromMessages(messages), toolValues, addGenerationPrompt, variables);
         return new RenderedTemplate(text.Value, spans);
     }
@@ -96,13 +100,17 @@ public sealed class ChatTemplate
     internal TaggedText RenderTagged(Conversation conversation, bool addGenerationPrompt, IReadOnlyDictionary<string, object?>? variables) =>
         RenderTagged(TemplateValues.From(conversation.Messages), Tools(conversation.Tools), addGenerationPrompt, variables).Text;
 
-    private static JinjaList? Tools(IReadOnlyList<JsonElement>? tools) => tools is null ? null : new JinjaList([.. tools.Select(tool => TemplateValues.From(tool, Origin.Data))]);
+    private static JinjaList? Tools(IReadOnlyList<JsonElement>? tools) =>
+        tools is null ? null : new JinjaList([.. tools.Select(tool => JinjaValues.From(tool, Origin.Data))]);
 
     private (TaggedText Text, IReadOnlyList<GenerationSpan> Spans) RenderTagged(
         object? messages, object? tools, bool addGenerationPrompt, IReadOnlyDictionary<string, object?>? variables)
     {
         if (tools is not null && _withTools is not null)
+        {
             return _withTools.RenderTagged(messages, tools, addGenerationPrompt, variables);
+        }
+
         Dictionary<string, object?> values = new(_specialTokens, StringComparer.Ordinal)
         {
             ["messages"] = messages,
@@ -110,26 +118,18 @@ public sealed class ChatTemplate
             ["documents"] = null,
             ["add_generation_prompt"] = addGenerationPrompt,
         };
-        foreach ((string name, object? value) in variables ?? new Dictionary<string, object?>())
-            values[name] = TemplateValues.From(value, name);
-        // A conversation of any length may be rendered, but every character of it only so often.
-        Work work = new(FreeWork + (WorkPerCharacter * values.Values.Sum(value => Size(value))));
-        Interpreter interpreter = new(work, DateTimeOffset.Now);
         try
         {
-            return (interpreter.Render(_statements, values), interpreter.Spans);
+            foreach ((string name, object? value) in variables ?? new Dictionary<string, object?>())
+            {
+                values[name] = JinjaValues.From(value, name);
+            }
+
+            return _template.RenderTagged(values);
         }
-        catch (JinjaFault fault)
+        catch (JinjaException error)
         {
-            throw new TemplateException($"The chat template cannot render this conversation: line {interpreter.Line}: {fault.Message}.");
+            throw new TemplateException($"The chat template cannot render this conversation: {error.Message}.", error);
         }
     }
-
-    private static long Size(object? value) => value switch
-    {
-        TaggedText text => text.Length,
-        JinjaList list => list.Items.Count + list.Items.Sum(Size),
-        JinjaDict dict => dict.Items.Sum(item => Size(item.Key) + Size(item.Value)),
-        _ => 1,
-    };
 }

@@ -1,4 +1,4 @@
-using MLNetLora.Text.Jinja;
+using MLNetLora.Jinja;
 
 namespace MLNetLora.Text;
 

@@ -1,6 +1,6 @@
 using System.Text;
 using System.Text.Json;
-using MLNetLora.Text.Jinja;
+using MLNetLora.Jinja;
 
 namespace MLNetLora.Text;
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.Unicode;
+using MLNetLora.Jinja;
 
 namespace MLNetLora.Text;
 
@@ -37,18 +38,7 @@ internal static class JsonText
     }
 
     /// <summary>The text of a JSON string. An escaped surrogate without its partner is kept: it is replaced, and counted, when the text is tokenised.</summary>
-    public static string String(JsonElement value)
-    {
-        try
-        {
-            return value.GetString()!;
-        }
-        catch (InvalidOperationException)
-        {
-            // System.Text.Json refuses "\ud83d" alone, which Python writes without complaint.
-            return Unescape(value.GetRawText().AsSpan()[1..^1]);
-        }
-    }
+    public static string String(JsonElement value) => JinjaValues.String(value);
 
     /// <summary>The document that a text holds; unpaired surrogates, which JSON cannot carry, become U+FFFD.</summary>
     /// <exception cref="JsonException">The text is not valid JSON.</exception>
@@ -60,31 +50,6 @@ internal static class JsonText
     {
         ReadOnlySpan<byte> json = line.Trim(" \t\r\n"u8);
         return json.Length > 0 && json[0] == '{' && json[^1] != '}';
-    }
-
-    private static string Unescape(ReadOnlySpan<char> raw)
-    {
-        StringBuilder text = new(raw.Length);
-        for (int i = 0; i < raw.Length; i++)
-        {
-            if (raw[i] != '\\')
-            {
-                text.Append(raw[i]);
-                continue;
-            }
-
-            char escape = raw[++i];
-            if (escape == 'u')
-            {
-                text.Append((char)ushort.Parse(raw.Slice(i + 1, 4), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture));
-                i += 4;
-                continue;
-            }
-
-            text.Append(escape switch { 'n' => '\n', 'r' => '\r', 't' => '\t', 'b' => '\b', 'f' => '\f', char other => other });
-        }
-
-        return text.ToString();
     }
 
     /// <summary>The parser's reason without its own line and position, which count from the row's start.</summary>
