@@ -63,8 +63,17 @@ public sealed class OnnxSessionTests
         NativeTensor x = memory.View(0, [Large, Large]);
         NativeTensor y = memory.View(Large * Large, [Large, Large]);
         using CancellationTokenSource source = new();
-        Task run = Task.Run(() => session.Run(["x"], [x], ["y"], [y], source.Token));
-        await Task.Delay(200);
+        using ManualResetEventSlim begun = new();
+        Task run = Task.Factory.StartNew(
+            () =>
+            {
+                NativeCalls.Before = _ => begun.Set(); // session and tensors are held by then
+                session.Run(["x"], [x], ["y"], [y], source.Token);
+            },
+            source.Token,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default);
+        begun.Wait();
         session.Dispose();
         memory.Dispose();
         Assert.False(run.IsCompleted);
