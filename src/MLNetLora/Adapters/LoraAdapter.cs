@@ -47,10 +47,17 @@ public sealed class LoraAdapter
     /// <param name="options">Its shape.</param>
     /// <param name="checkpoint">The base.</param>
     /// <param name="seed">Seed of A.</param>
+    /// <exception cref="OptionException">A factor would take more than 2 GB.</exception>
     public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
     {
         Random random = new(seed);
-        return new LoraAdapter(options, checkpoint.Folder, [.. LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config).Select(module =>
+        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        foreach (LoraModule module in modules)
+        {
+            RequireSize(module);
+        }
+
+        return new LoraAdapter(options, checkpoint.Folder, [.. modules.Select(module =>
         {
             float[] a = new float[module.Rank * module.Module.In];
             float bound = 1 / MathF.Sqrt(module.Module.In);
@@ -188,6 +195,18 @@ public sealed class LoraAdapter
                 throw new AdapterException($"{file.Source}: '{key}' has the shape [{string.Join(", ", entry.Shape)}], "
                     + $"but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
             }
+        }
+    }
+
+    /// <summary>Throws where a factor is larger than one tensor of the runtime can be.</summary>
+    internal static void RequireSize(LoraModule module)
+    {
+        int widest = Math.Max(module.Module.In, module.Module.Out);
+        long bytes = sizeof(float) * (long)module.Rank * widest;
+        if (bytes > int.MaxValue)
+        {
+            throw new OptionException(FormattableString.Invariant(
+                $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Rank} x {widest} numbers would take {bytes / 1e9:F1} GB, and 2 GB is the most. Lower it."));
         }
     }
 

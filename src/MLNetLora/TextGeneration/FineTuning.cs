@@ -48,6 +48,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         RowChecks.Refuse(warnings, training);
+        LoraTraining.RequireMemory(checkpoint, lora, learned, training);
         LoraAdapter fresh = LoraAdapter.Create(lora, checkpoint, training.SeedOrDefault);
         LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors) { Prompt = prompt.Settings };
         notice(initial.DescribeParameters(checkpoint));

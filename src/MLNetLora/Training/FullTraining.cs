@@ -47,7 +47,14 @@ public static class FullTraining
         RowChecks.Refuse(warnings, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4);
-        using TrainingSession session = new(TrainingTarget.Full(config), options, plan);
+        TrainingTarget target = TrainingTarget.Full(config);
+        MemoryEstimate.Of(target, options, plan, sequences).Require();
+        if (cancellation.IsCancellationRequested)
+        {
+            return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
+        }
+
+        using TrainingSession session = new(target, options, plan);
         Initialize(session.Parameters, options.SeedOrDefault, initial);
         try
         {

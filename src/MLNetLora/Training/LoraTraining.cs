@@ -17,8 +17,8 @@ public static class LoraTraining
     /// <param name="progress">Called after every optimizer step, on the calling thread.</param>
     /// <param name="initial">An adapter to go on from; null starts a fresh one.</param>
     /// <param name="warnings">What is known to be lost of the data, for the summary; null: the rows are looked at here.</param>
-    /// <param name="cancellation">Ends the run, in the middle of a micro-batch too; the adapter of the last whole step is returned.</param>
-    /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <param name="cancellation">Ends the run, in its preparation and in the middle of a micro-batch too; the adapter of the last whole step is returned.</param>
+    /// <exception cref="OptionException">An option makes no sense, or the run would take more memory than there is.</exception>
     /// <exception cref="TrainingWarningException">There are warnings, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="DatasetException">There is no row, a row has no label or an id outside the vocabulary.</exception>
     /// <exception cref="AdapterException">A target matches no layer.</exception>
@@ -37,25 +37,53 @@ public static class LoraTraining
         warnings ??= RowChecks.Warnings(rows, validation ?? [], checkpoint.Config);
         RowChecks.Refuse(warnings, options);
         initial?.RequireFit(checkpoint);
-        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
-        LoraOptions shape = start.Options.With(o => o.Dropout = lora.Dropout);
-        TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
+        LoraOptions shape = (initial?.Options ?? lora).With(o => o.Dropout = lora.Dropout);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         Prepacking.RequireMemory(checkpoint, options, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
-        using TrainingSession session = new(Rounding.Prepare(target, options, plan, sequences), options, plan);
-        LoraParameters.Load(session.Parameters, start);
+        MemoryEstimate.Of(target, options, plan, sequences).Require();
+        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
         try
         {
-            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
-            return (Snapshot(), summary with { Warnings = [.. warnings, .. summary.Warnings] });
+            TrainingTarget prepared = Rounding.Prepare(target, options, plan, sequences, cancellation);
+            using TrainingSession session = new(prepared, options, plan, cancellation);
+            LoraParameters.Load(session.Parameters, start);
+            return Run(session);
         }
-        catch (TrainingException e) when (e.LastGoodStep > 0)
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            e.Keep(Snapshot());
-            throw;
+            // Cancelled while the run was prepared: no step was made, as the summary says.
+            return (start, new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings });
         }
 
-        LoraAdapter Snapshot() => LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
+        (LoraAdapter, TrainingSummary) Run(TrainingSession session)
+        {
+            try
+            {
+                TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
+                return (Snapshot(session), summary with { Warnings = [.. warnings, .. summary.Warnings] });
+            }
+            catch (TrainingException e) when (e.LastGoodStep > 0)
+            {
+                e.Keep(Snapshot(session));
+                throw;
+            }
+        }
+
+        LoraAdapter Snapshot(TrainingSession session) =>
+            LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
+    }
+
+    /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
+    /// <exception cref="OptionException">It would; the message has the figures.</exception>
+    internal static void RequireMemory(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options)
+    {
+        if (rows.Count > 0)
+        {
+            IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
+            ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
+            MemoryEstimate.Of(TrainingTarget.Lora(checkpoint, lora), options, plan, sequences).Require();
+        }
     }
 }

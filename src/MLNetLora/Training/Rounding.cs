@@ -15,7 +15,9 @@ internal static class Rounding
     /// <param name="options">The run's options.</param>
     /// <param name="plan">How its graphs are cut.</param>
     /// <param name="sequences">Its rows; the first of them, up to 512 tokens but at least one sequence, are looked at.</param>
-    public static TrainingTarget Prepare(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences)
+    /// <param name="cancellation">Ends it on the way.</param>
+    public static TrainingTarget Prepare(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences,
+        CancellationToken cancellation = default)
     {
         if (options.Precision == TrainingPrecision.Float32)
         {
@@ -23,7 +25,7 @@ internal static class Rounding
         }
 
         ModelArtifact model = TrainingModel.LayerInputs(target, plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers);
-        using OnnxSession session = new(model, SessionUse.Training, options.Threads);
+        using OnnxSession session = new(model, SessionUse.Training, options.Threads, cancellation: cancellation);
         using GraphInputs shared = new(target.Config);
         Dictionary<string, float[]> largest = [];
         int tokens = 0;
@@ -37,7 +39,7 @@ internal static class Rounding
             {
                 shared.Add(batch, 1f, 1, inputs, owned);
                 string[] outputs = [.. layers.Keys];
-                using NativeTensors results = session.Run(session.InputNames, [.. session.InputNames.Select(name => inputs[name])], outputs);
+                using NativeTensors results = session.Run(session.InputNames, [.. session.InputNames.Select(name => inputs[name])], outputs, cancellation);
                 for (int i = 0; i < outputs.Length; i++)
                 {
                     float[] now = results[i].Span<float>().ToArray();

@@ -20,43 +20,46 @@ public class TrainingOptions
     internal const double DefaultLearningRate = 2e-4;
     internal const int DefaultNumberOfEpochs = 3;
 
-    /// <summary>Rows per micro-batch. Default 1. The peers' name: per_device_train_batch_size.</summary>
+    // More than anybody has had in one micro-batch; whether so many fit is for the estimate of memory to say.
+    private const int MostRows = 65_536;
+
+    /// <summary>Rows per micro-batch, up to 65,536. Default 1. The peers' name: per_device_train_batch_size.</summary>
     public int BatchSize { get; set; } = 1;
 
-    /// <summary>Micro-batches per optimizer step. Default 8. The short last window of an epoch still makes a step.</summary>
+    /// <summary>Micro-batches per optimizer step. Default 8. The short last window of an epoch still makes a step. The peers' name: gradient_accumulation_steps.</summary>
     public int GradientAccumulationSteps { get; set; } = 8;
 
-    /// <summary>Peak learning rate. Default 2e-4.</summary>
+    /// <summary>Peak learning rate. Default 2e-4. The peers' name: learning_rate.</summary>
     public double LearningRate { get; set; } = DefaultLearningRate;
 
-    /// <summary>Passes over the rows. Default 3.</summary>
+    /// <summary>Passes over the rows. Default 3. The peers' name: num_train_epochs.</summary>
     public int NumberOfEpochs { get; set; } = DefaultNumberOfEpochs;
 
-    /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>.</summary>
+    /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>. The peers' name: max_steps.</summary>
     public int? MaximumSteps { get; set; }
 
-    /// <summary>Shape of the learning rate over the run. Default linear.</summary>
+    /// <summary>Shape of the learning rate over the run. Default linear. The peers' name: lr_scheduler_type.</summary>
     public LearningRateSchedule Schedule { get; set; } = LearningRateSchedule.Linear;
 
-    /// <summary>Optimizer steps during which the learning rate rises from 0. Default 0; wins over <see cref="WarmupRatio"/> when positive.</summary>
+    /// <summary>Optimizer steps during which the learning rate rises from 0. Default 0; wins over <see cref="WarmupRatio"/> when positive. The peers' name: warmup_steps.</summary>
     public int WarmupSteps { get; set; }
 
-    /// <summary>Warm-up as a share of all steps, rounded up. Default 0.</summary>
+    /// <summary>Warm-up as a share of all steps, from 0 to 1, rounded up. Default 0. The peers' name: warmup_ratio.</summary>
     public double WarmupRatio { get; set; }
 
-    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers).</summary>
+    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers). The peers' name: weight_decay.</summary>
     public double WeightDecay { get; set; }
 
-    /// <summary>AdamW's decay of the first moment. Default 0.9.</summary>
+    /// <summary>AdamW's decay of the first moment. Default 0.9. The peers' name: adam_beta1.</summary>
     public double AdamBeta1 { get; set; } = 0.9;
 
-    /// <summary>AdamW's decay of the second moment. Default 0.999.</summary>
+    /// <summary>AdamW's decay of the second moment. Default 0.999. The peers' name: adam_beta2.</summary>
     public double AdamBeta2 { get; set; } = 0.999;
 
-    /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8.</summary>
+    /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8. The peers' name: adam_epsilon.</summary>
     public double AdamEpsilon { get; set; } = 1e-8;
 
-    /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off.</summary>
+    /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off. The peers' name: max_grad_norm.</summary>
     public double MaximumGradientNorm { get; set; } = 1.0;
 
     /// <summary>
@@ -65,7 +68,7 @@ public class TrainingOptions
     /// </summary>
     public int? Seed { get; set; }
 
-    /// <summary>Whether the rows are shuffled anew each epoch (by <see cref="Seed"/>). Default true.</summary>
+    /// <summary>Whether the rows are shuffled anew each epoch (by <see cref="Seed"/>). Default true. transformers always does.</summary>
     public bool Shuffle { get; set; } = true;
 
     /// <summary>
@@ -76,7 +79,7 @@ public class TrainingOptions
 
     /// <summary>
     /// Packs rows into sequences of up to this many tokens, longest first; a sequence then counts as one row of a batch. Packed rows do not see each other.
-    /// Default 0: no packing.
+    /// Default 0: no packing. TRL's names: packing, and max_length for the tokens.
     /// </summary>
     public int PackingLength { get; set; }
 
@@ -101,7 +104,7 @@ public class TrainingOptions
     /// <summary>Threads of the sessions; 0 (default) takes all cores.</summary>
     public int Threads { get; set; }
 
-    /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch.</summary>
+    /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch. The peers' name: eval_steps.</summary>
     public int EvaluationSteps { get; set; }
 
     /// <summary>
@@ -113,7 +116,7 @@ public class TrainingOptions
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public virtual void Validate()
     {
-        Require.That(BatchSize >= 1, nameof(BatchSize), BatchSize, "at least 1");
+        Require.That(BatchSize is >= 1 and <= MostRows, nameof(BatchSize), BatchSize, FormattableString.Invariant($"at least 1 and at most {MostRows}"));
         Require.That(GradientAccumulationSteps >= 1, nameof(GradientAccumulationSteps), GradientAccumulationSteps, "at least 1");
         Require.That(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "a positive number, such as 2e-4");
         Require.That(NumberOfEpochs >= 1, nameof(NumberOfEpochs), NumberOfEpochs, "at least 1");
@@ -124,8 +127,8 @@ public class TrainingOptions
         Require.That(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
         Require.That(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
         Require.That(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
-        Require.That(AdamEpsilon > 0, nameof(AdamEpsilon), AdamEpsilon, "a positive number");
-        Require.That(MaximumGradientNorm >= 0, nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
+        Require.That(AdamEpsilon > 0 && double.IsFinite(AdamEpsilon), nameof(AdamEpsilon), AdamEpsilon, "a positive number, such as 1e-8");
+        Require.That(MaximumGradientNorm >= 0 && double.IsFinite(MaximumGradientNorm), nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
         Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require.That(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
         Require.Defined(Precision, nameof(Precision));

@@ -21,7 +21,11 @@ internal sealed class TrainingSession : IDisposable
     private Views _viewsAfterSwap;
 
     /// <summary>Builds the graphs and creates the sessions; the parameters start at zero and are filled by the caller.</summary>
-    public TrainingSession(TrainingTarget target, TrainingOptions options, ChunkPlan plan)
+    /// <param name="target">What is trained.</param>
+    /// <param name="options">How.</param>
+    /// <param name="plan">How the graphs are cut.</param>
+    /// <param name="cancellation">Ends it on the way with an <see cref="OperationCanceledException"/>.</param>
+    public TrainingSession(TrainingTarget target, TrainingOptions options, ChunkPlan plan, CancellationToken cancellation = default)
     {
         if (target.Checkpoint is not null)
         {
@@ -41,11 +45,11 @@ internal sealed class TrainingSession : IDisposable
             GraphBuilder graph = new("training");
             ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);
             Int8Weights? rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint }
-                ? Own(new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads))
+                ? Own(new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads, cancellation))
                 : null;
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
-            _training = Own(new OnnxSession(training, use, options.Threads, rounded?.Initializers));
-            _optimizer = Own(new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads));
+            _training = Own(new OnnxSession(training, use, options.Threads, rounded?.Initializers, cancellation));
+            _optimizer = Own(new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads, cancellation: cancellation));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }
@@ -140,7 +144,7 @@ internal sealed class TrainingSession : IDisposable
     public double Evaluate(Batch batch, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
-        _evaluation ??= Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads));
+        _evaluation ??= Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads, cancellation: cancellation));
         Dictionary<string, NativeTensor> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _views.TrainingInputs[tensor.Name]);
         List<NativeTensor> owned = [];
         try

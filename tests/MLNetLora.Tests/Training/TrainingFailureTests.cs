@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
@@ -100,6 +101,124 @@ public sealed class TrainingFailureTests : IDisposable
     }
 
     [Fact]
+    public void Wherever_native_memory_runs_out_the_last_whole_step_is_kept()
+    {
+        TrainingOptions options = Options;
+        options.MaximumSteps = 3;
+        float[][] after = [[], .. Enumerable.Range(1, 3).Select(AfterSteps)];
+        HashSet<int> kept = [];
+        for (int failing = 0; ; failing += 5)
+        {
+            Exception? error = FailAt(failing, () => LoraTraining.Train(_base, Lora, _rows, options));
+            if (error is null)
+            {
+                break; // the run has fewer native calls
+            }
+
+            if (error is not TrainingException training)
+            {
+                Assert.IsType<NativeMemoryException>(error); // before the first whole step it comes as it is
+                Assert.Empty(kept);
+                continue;
+            }
+
+            kept.Add(training.LastGoodStep);
+            Assert.IsType<NativeMemoryException>(training.InnerException);
+            Assert.Equal(after[training.LastGoodStep], Numbers(training.LastGoodAdapter!));
+        }
+
+        Assert.Equal([1, 2], kept.Order());
+    }
+
+    [Fact]
+    public void A_base_file_that_vanished_leaves_the_adapter()
+    {
+        // The graph of the evaluation is loaded after the first epoch, of three steps.
+        TrainingException error = Assert.Throws<TrainingException>(() => LoraTraining.Train(_base, Lora, _rows, Options, [_rows[0]],
+            progress => _ = progress.Step == 2 ? Vanish() : 0));
+
+        Assert.Equal((3, 3), (error.Step, error.LastGoodStep));
+        Assert.Equal(AfterSteps(3, TinyModel.WriteCheckpoint(_folder.File("base"))), Numbers(error.LastGoodAdapter!));
+
+        int Vanish()
+        {
+            File.Move(_folder.File("base/model.safetensors"), _folder.File("moved.safetensors"));
+            return 0;
+        }
+    }
+
+    [Fact]
+    public void Fit_keeps_the_adapter_too_when_the_callback_throws_or_memory_runs_out()
+    {
+        InvalidOperationException cause = new("no");
+        TrainingException thrown = Assert.Throws<TrainingException>(() => Fit(o => o.ProgressCallback = ThrowAt(2, cause)));
+        Assert.Same(cause, thrown.InnerException);
+        Assert.Equal(2, thrown.LastGoodStep);
+        Saves(thrown);
+
+        int steps = 0;
+        TrainingException failed = Assert.IsType<TrainingException>(FailAt(0, () => Fit(o => o.ProgressCallback = progress => steps = progress.Step), () => steps == 3));
+        Assert.IsType<NativeMemoryException>(failed.InnerException);
+        Assert.Equal(3, failed.LastGoodStep);
+        Saves(failed);
+
+        void Saves(TrainingException error)
+        {
+            string folder = _folder.File($"kept{error.LastGoodStep}");
+            error.LastGoodAdapter!.SaveAsPeft(folder);
+            Assert.Equal(Numbers(error.LastGoodAdapter), Numbers(LoraAdapter.LoadPeft(folder, Checkpoint.Open(Repository.Nano))));
+        }
+    }
+
+    [Fact]
+    public void Fit_returns_the_last_whole_step_when_it_is_cancelled_and_throws_before_there_is_one()
+    {
+        using CancellationTokenSource late = new();
+        using QwenLoraTransformer model = Fit(o =>
+        {
+            o.CancellationToken = late.Token;
+            o.ProgressCallback = progress => _ = progress.Step == 2 ? Cancel(late) : 0;
+        });
+        Assert.True(model.TrainingSummary!.WasCancelled);
+        Assert.Equal(2, model.TrainingSummary.Steps.Count);
+
+        using CancellationTokenSource early = new();
+        NativeCalls.Before = kind => _ = kind == "session" ? Cancel(early) : 0;
+        try
+        {
+            Assert.ThrowsAny<OperationCanceledException>(() => Fit(o => o.CancellationToken = early.Token));
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+    }
+
+    [Theory]
+    [InlineData(TrainingPrecision.Float32)]
+    [InlineData(TrainingPrecision.Int8)]
+    public void A_token_ends_the_preparation(TrainingPrecision precision)
+    {
+        TrainingOptions options = Options;
+        options.Precision = precision;
+        using CancellationTokenSource source = new();
+        int sessions = 0;
+        NativeCalls.Before = kind => sessions += kind == "session" ? 1 + Cancel(source) : 0;
+        try
+        {
+            (LoraAdapter adapter, TrainingSummary summary) = LoraTraining.Train(_base, Lora, _rows, options, cancellation: source.Token);
+            Assert.True(summary.WasCancelled);
+            Assert.Empty(summary.Steps);
+            Assert.Equal(1, sessions);
+            Assert.Equal(Numbers(LoraAdapter.Create(Lora, _base, options.SeedOrDefault)), Numbers(adapter));
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+    }
+
+    [Fact]
     public void Before_a_whole_step_full_training_writes_nothing()
     {
         string output = Good(out byte[] hash);
@@ -148,11 +267,60 @@ public sealed class TrainingFailureTests : IDisposable
 
     private static Action<TrainingProgress> ThrowAt(int step, Exception cause) => progress => _ = progress.Step == step ? throw cause : 0;
 
-    private float[] AfterSteps(int steps)
+    private static int Cancel(CancellationTokenSource source)
+    {
+        source.Cancel();
+        return 0;
+    }
+
+    /// <summary>Lets the native memory run out at one call of this thread.</summary>
+    /// <param name="call">Its number, from 0.</param>
+    /// <param name="run">What is run.</param>
+    /// <param name="isArmed">Whether calls are counted yet; null: from the beginning.</param>
+    /// <returns>How it ended; null when it was whole.</returns>
+    private static Exception? FailAt(int call, Action run, Func<bool>? isArmed = null)
+    {
+        int calls = 0;
+        NativeCalls.Before = kind =>
+        {
+            if (isArmed?.Invoke() != false && calls++ == call)
+            {
+                throw kind == "allocation" ? new InsufficientMemoryException() : Tests.Runtime.Failing.Runtime("Failed to allocate memory for requested buffer");
+            }
+        };
+        try
+        {
+            return Record.Exception(run);
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+    }
+
+    private static QwenLoraTransformer Fit(Action<QwenLoraTrainer.Options> change)
+    {
+        MLContext context = new(seed: 1);
+        IDataView rows = context.Data.LoadFromEnumerable<Row>([new("why", "because"), new("what", "that")]);
+        QwenLoraTrainer.Options options = new()
+        {
+            ModelPath = Repository.Nano,
+            Rank = 2,
+            GradientAccumulationSteps = 1,
+            NumberOfEpochs = 2,
+            Threads = 1,
+        };
+        change(options);
+        return context.TextGeneration.Trainers.QwenLora(options).Fit(rows);
+    }
+
+    private float[] AfterSteps(int steps) => AfterSteps(steps, _base);
+
+    private float[] AfterSteps(int steps, Checkpoint checkpoint)
     {
         TrainingOptions options = Options;
         options.MaximumSteps = steps;
-        return Numbers(LoraTraining.Train(_base, Lora, _rows, options).Adapter);
+        return Numbers(LoraTraining.Train(checkpoint, Lora, _rows, options).Adapter);
     }
 
     private string FullAfterSteps(int steps)

@@ -1,0 +1,89 @@
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Models;
+using MLNetLora.Text;
+
+namespace MLNetLora.Training;
+
+/// <summary>
+/// What a run takes of private memory at the least, known before anything is allocated: a run that cannot fit is refused in words instead of ended by the
+/// system's memory killer. The frozen weights are not in it; they stay in the checkpoint's files, which the system reads again when memory is short.
+/// </summary>
+/// <param name="Parameters">Bytes of the trained parameters, their gradients and AdamW's two moments, and of the adapter outside the runtime.</param>
+/// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass.</param>
+/// <param name="Copies">Bytes of the copies of frozen weights that the options ask for.</param>
+internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies)
+{
+    /// <summary>What a test says there is, in bytes; null: what the machine (or the container) has.</summary>
+    [ThreadStatic]
+    internal static long? Available;
+
+    /// <summary>All of it.</summary>
+    public long Bytes => Parameters + Activations + Copies;
+
+    /// <summary>The estimate for a run.</summary>
+    /// <param name="target">What is trained.</param>
+    /// <param name="options">How.</param>
+    /// <param name="plan">How the graphs are cut.</param>
+    /// <param name="sequences">What is learned.</param>
+    public static MemoryEstimate Of(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences)
+    {
+        const int Vectors = 4; // parameters, gradients, two moments
+        int vectors = target.Checkpoint is null ? Vectors : Vectors + 1; // a LoRA run starts from an adapter on the managed heap
+        long parameters = vectors * sizeof(float) * target.Trainables.Sum(tensor => tensor.Count);
+        long rows = Math.Min(options.BatchSize, sequences.Count);
+        long tokens = rows * sequences.Max(sequence => sequence.Sum(row => (long)row.InputIds.Length));
+        long labels = sequences.Select(sequence => (long)sequence.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum();
+        long logits = labels / Math.Max(1, plan.Loss) * target.Config.VocabSize;
+        long activations = sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits);
+        long copies = options.PrepackWeights && target.Checkpoint is { } checkpoint ? Prepacking.Bytes(checkpoint, options.Precision) : 0;
+        return new MemoryEstimate(parameters, activations, copies);
+    }
+
+    /// <summary>Refuses the run where the machine has less memory than this.</summary>
+    /// <exception cref="OptionException">It has; the message has the figures, and names the option that takes most.</exception>
+    public void Require()
+    {
+        long available = Available ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        if (Bytes <= available)
+        {
+            return;
+        }
+
+        string copies = Copies > 0 ? $", {Gigabytes(Copies)} for copies of weights" : "";
+        throw new OptionException(
+            $"The training would take at least {Gigabytes(Bytes)} and there are {Gigabytes(available)} of memory: "
+            + $"{Gigabytes(Parameters)} for the trained parameters with gradients and moments, "
+            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {Remedy}");
+    }
+
+    /// <summary>What helps against the largest part.</summary>
+    private string Remedy
+    {
+        get
+        {
+            if (Copies > Math.Max(Parameters, Activations))
+            {
+                return $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
+            }
+
+            return Parameters > Activations
+                ? $"Lower {nameof(LoraOptions.Rank)} or name fewer {nameof(LoraOptions.TargetModules)}."
+                : $"Lower {nameof(TrainingOptions.BatchSize)}, {nameof(TrainingOptions.PackingLength)} or the length of the rows, "
+                    + $"or set {nameof(TrainingOptions.ActivationCheckpointing)}.";
+        }
+    }
+
+    /// <summary>
+    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up; with recomputation the input of each
+    /// layer, and one layer whole.
+    /// </summary>
+    private static long FloatsPerToken(QwenConfig config, TrainingOptions options)
+    {
+        long heads = (2L * config.NumAttentionHeads) + (2L * config.NumKeyValueHeads); // q and the output, k and v
+        long layer = (2L * config.HiddenSize) + (heads * config.HeadDim) + (2L * config.IntermediateSize);
+        return options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layer : config.NumHiddenLayers * layer;
+    }
+
+    private static string Gigabytes(long bytes) => FormattableString.Invariant($"{bytes / 1e9:F1} GB");
+}

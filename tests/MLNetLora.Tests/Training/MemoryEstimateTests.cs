@@ -1,0 +1,138 @@
+using Microsoft.ML;
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Runtime;
+using MLNetLora.Text;
+using MLNetLora.TextGeneration;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.Training;
+
+/// <summary>A run that cannot fit is refused with figures, before anything is allocated.</summary>
+public sealed class MemoryEstimateTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly Checkpoint _base;
+    private readonly TrainingRow[] _rows;
+
+    public MemoryEstimateTests()
+    {
+        _base = TinyModel.WriteCheckpoint(_folder.File("base"));
+        Random random = new(4);
+        _rows = [.. Enumerable.Range(0, 6).Select(i => TinyModel.Row(random, 6 + i))];
+    }
+
+    private static LoraOptions Lora => new() { Rank = 4, TargetModules = "all-linear" };
+
+    [Fact]
+    public void Counts_parameters_activations_and_copies()
+    {
+        TrainingOptions options = new() { BatchSize = 2, Threads = 1 };
+        MemoryEstimate estimate = Of(options);
+        long trained = LoraAdapter.Create(Lora, _base, 1).ParameterCount;
+        Assert.Equal(5 * 4 * trained, estimate.Parameters); // values, gradients, two moments, and the adapter that it starts from
+        Assert.Equal(0, estimate.Copies);
+
+        // Two layers of hidden 16, four heads of 8 for q and the output, two of k and v, intermediate 24; the two sequences are 11 tokens long.
+        long activations = 2 * 11 * 2 * ((2 * 16) + (12 * 8) + (2 * 24)) * 4;
+        Assert.InRange(estimate.Activations, activations, activations + (2 * 11 * TinyModel.Vocabulary * 4));
+
+        options.ActivationCheckpointing = true;
+        Assert.True(Of(options).Activations < estimate.Activations);
+        options.BatchSize = 1;
+        Assert.True(Of(options).Activations < activations);
+        options.PrepackWeights = true;
+        Assert.Equal(Prepacking.Bytes(_base, options.Precision), Of(options).Copies);
+    }
+
+    [Fact]
+    public void A_run_is_refused_with_figures_where_there_is_less_and_starts_where_there_is_as_much()
+    {
+        TrainingOptions options = new() { Threads = 1, MaximumSteps = 1 };
+        long bytes = Of(options).Bytes;
+        int calls = 0;
+        NativeCalls.Before = _ => calls++;
+        try
+        {
+            string message = Assert.Throws<OptionException>(() => WithMemory(bytes - 1, () => LoraTraining.Train(_base, Lora, _rows, options))).Message;
+            Assert.StartsWith("The training would take at least 0.0 GB and there are 0.0 GB of memory", message, StringComparison.Ordinal);
+            Assert.Contains("for the trained parameters with gradients and moments", message, StringComparison.Ordinal);
+            Assert.Equal(0, calls);
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        WithMemory(bytes, () => LoraTraining.Train(_base, Lora, _rows, options));
+    }
+
+    [Fact]
+    public void The_advice_names_the_option_that_takes_most()
+    {
+        Assert.Contains("Lower Rank", Refusal(new MemoryEstimate(30_000_000_000, 2_000_000_000, 0)), StringComparison.Ordinal);
+        Assert.Contains("Lower BatchSize", Refusal(new MemoryEstimate(1_000_000_000, 31_000_000_000, 0)), StringComparison.Ordinal);
+        string copies = Refusal(new MemoryEstimate(1_000_000_000, 1_000_000_000, 30_000_000_000));
+        Assert.Contains("at least 32.0 GB and there are 24.0 GB of memory: 1.0 GB for", copies, StringComparison.Ordinal);
+        Assert.Contains("30.0 GB for copies of weights. Set PrepackWeights to false.", copies, StringComparison.Ordinal);
+
+        static string Refusal(MemoryEstimate estimate) => Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, estimate.Require)).Message;
+    }
+
+    [Fact]
+    public void Full_training_and_Fit_ask_too()
+    {
+        TrainingOptions options = new() { Threads = 1 };
+        string output = _folder.File("model.safetensors");
+        Assert.Throws<OptionException>(() => WithMemory(1000, () => FullTraining.Train(_folder.File("base"), _rows, options, output, TensorType.Float32)));
+        Assert.False(File.Exists(output));
+
+        MLContext context = new(seed: 1);
+        IDataView rows = context.Data.LoadFromEnumerable<Row>([new("why", "because")]);
+        QwenLoraTrainer trainer = context.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options { ModelPath = Repository.Nano, Threads = 1 });
+        Assert.Contains("of memory", Assert.Throws<OptionException>(() => WithMemory(1000, () => trainer.Fit(rows))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Impossible_sizes_are_refused_by_name_at_once()
+    {
+        Refused(() => new LoraOptions { Rank = 100_000 }.Validate(), "Rank is 100000");
+        Refused(() => new TrainingOptions { Threads = 100_000 }.Validate(), "Threads is 100000");
+        Refused(() => new TrainingOptions { BatchSize = 1_000_000 }.Validate(), "BatchSize is 1000000");
+        Refused(() => new TrainingOptions { MaximumGradientNorm = double.NaN }.Validate(), "MaximumGradientNorm is NaN");
+        Refused(() => new TrainingOptions { MaximumGradientNorm = double.PositiveInfinity }.Validate(), "MaximumGradientNorm is Infinity");
+        Refused(() => new TrainingOptions { AdamEpsilon = double.PositiveInfinity }.Validate(), "AdamEpsilon is Infinity");
+
+        LoraModule module = LoraTargets.Resolve(Lora, _base.Architecture, _base.Config)[0];
+        LoraModule head = module with { Rank = 16_384, Module = module.Module with { Name = "lm_head", Out = 151_936 } };
+        Refused(() => LoraAdapter.RequireSize(head), "Rank is 16384 for 'lm_head'; a factor of 16384 x 151936 numbers would take 10.0 GB");
+
+        static void Refused(Action action, string begins) =>
+            Assert.StartsWith(begins, Assert.Throws<OptionException>(action).Message, StringComparison.Ordinal);
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    private MemoryEstimate Of(TrainingOptions options)
+    {
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(_rows, options);
+        return MemoryEstimate.Of(TrainingTarget.Lora(_base, Lora), options, TrainingLoop.Plan(_base.Config, sequences, [], options), sequences);
+    }
+
+    private static void WithMemory(long bytes, Action action)
+    {
+        MemoryEstimate.Available = bytes;
+        try
+        {
+            action();
+        }
+        finally
+        {
+            MemoryEstimate.Available = null;
+        }
+    }
+
+    private sealed record Row(string Instruction, string Output);
+}
