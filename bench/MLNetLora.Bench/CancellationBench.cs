@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Inference;
 using MLNetLora.Text;
 using MLNetLora.Training;

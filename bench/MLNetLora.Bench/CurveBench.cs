@@ -1,6 +1,7 @@
 using System.Globalization;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 using ScottPlot;

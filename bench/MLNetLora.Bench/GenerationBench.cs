@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 
 namespace MLNetLora.Bench;
 

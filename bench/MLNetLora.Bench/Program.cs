@@ -1,6 +1,7 @@
 using System.CommandLine;
 using MLNetLora.Bench;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Training;
 
 Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };

@@ -6,6 +6,7 @@ using Microsoft.ML;
 using MLNetLora;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 

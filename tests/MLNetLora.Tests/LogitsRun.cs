@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;

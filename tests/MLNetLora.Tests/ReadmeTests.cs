@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests;
 

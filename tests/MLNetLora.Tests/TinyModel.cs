@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

@@ -1,7 +1,6 @@
 using System.Text;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
-using MLNetLora.Text;
 
 namespace MLNetLora.Adapters;
 

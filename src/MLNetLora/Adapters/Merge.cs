@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
@@ -21,7 +22,7 @@ public static class Merge
         foreach (string present in Directory.EnumerateFiles(target, "*.safetensors*").Select(Path.GetFileName).OfType<string>())
         {
             // A link or another spelling of the base's own folder is recognised by what lies in it, not by its name.
-            if (IsSameFile(Path.Combine(target, present), Path.Combine(checkpoint.Folder, present)))
+            if (RealPath.SameFile(Path.Combine(target, present), Path.Combine(checkpoint.Folder, present)))
             {
                 throw new OptionException($"The merged checkpoint would overwrite its own base in {target}; give another folder.");
             }
@@ -96,18 +97,6 @@ public static class Merge
                 left -= read;
             }
         }
-    }
-
-    /// <summary>Whether two paths lead to one file, links resolved.</summary>
-    private static bool IsSameFile(string a, string b)
-    {
-        if (!File.Exists(a) || !File.Exists(b))
-        {
-            return false;
-        }
-
-        static string Real(string path) => Artifacts.GraphWeights.RealPath(path);
-        return string.Equals(Real(a), Real(b), OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase);
     }
 
     // Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence.

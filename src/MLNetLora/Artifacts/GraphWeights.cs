@@ -1,4 +1,5 @@
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Onnx;
 
 namespace MLNetLora.Artifacts;
@@ -25,7 +26,7 @@ internal sealed class GraphWeights
         _widenOnce = widenOnce;
         _graph = graph;
         _tensors = checkpoint?.Tensors ?? new Dictionary<string, CheckpointTensor>();
-        _real = (checkpoint?.Files ?? []).ToDictionary(file => file, file => RealPath(file.Source));
+        _real = (checkpoint?.Files ?? []).ToDictionary(file => file, file => RealPath.Of(file.Source));
         Folder = _real.Count == 0 ? null : CommonFolder(_real.Values);
     }
 
@@ -107,29 +108,6 @@ internal sealed class GraphWeights
     private static ElementType Type(CheckpointTensor tensor) => tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
-
-    /// <summary>The path with every link in it resolved.</summary>
-    internal static string RealPath(string path)
-    {
-        string full = Path.GetFullPath(path);
-        string file = File.ResolveLinkTarget(full, returnFinalTarget: true)?.FullName ?? full;
-
-        // A link may also be one of the folders above.
-        DirectoryInfo? folder = Directory.GetParent(file);
-        List<string> tail = [Path.GetFileName(file)];
-        while (folder is not null)
-        {
-            if (folder.ResolveLinkTarget(returnFinalTarget: true) is FileSystemInfo target)
-            {
-                return RealPath(Path.Combine([target.FullName, .. Enumerable.Reverse(tail)]));
-            }
-
-            tail.Add(folder.Name);
-            folder = folder.Parent;
-        }
-
-        return file;
-    }
 
     private static string CommonFolder(IEnumerable<string> files)
     {

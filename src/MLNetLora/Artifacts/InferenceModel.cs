@@ -33,10 +33,8 @@ internal static class InferenceModel
         Value total = graph.Input("total_length", ElementType.Int32);
         Value cos = graph.Input("rope_cos", ElementType.Float32, "positions", config.HeadDim / 2);
         Value sin = graph.Input("rope_sin", ElementType.Float32, "positions", config.HeadDim / 2);
-        Dictionary<string, AttachedLora> attached = loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora,
-            new Weight(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In)),
-            new Weight(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank)), null, 1f));
-        ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, attached, Cached)
+        Dictionary<string, AdaptedLinear> adapted = loras.ToDictionary(lora => lora.Module.Name, Attached);
+        ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
             InputIds = ids,
             OutputRows = last,
@@ -47,6 +45,13 @@ internal static class InferenceModel
         Value logits = head.Product(graph, model.Norm("model.norm", x)); // [batch, vocabulary]
         graph.Output("logits", logits);
         return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
+
+        AdaptedLinear Attached(LoraModule lora)
+        {
+            Weight a = new(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In));
+            Weight b = new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank));
+            return new AttachedLora(lora, a, b).Apply;
+        }
 
         // The embedding is looked up in the checkpoint, even where it is the output layer too.
         Weight? Linear(string name) => name != Architecture.HeadName(config) && rounded?.Get(name) is RoundedWeight weight

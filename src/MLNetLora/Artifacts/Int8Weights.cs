@@ -3,6 +3,7 @@ using System.Numerics.Tensors;
 using System.Runtime.Intrinsics.X86;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Artifacts;
@@ -28,7 +29,7 @@ internal sealed unsafe class Int8Weights : IDisposable
     /// <param name="cancellation">Ends it on the way.</param>
     public Int8Weights(Checkpoint checkpoint, IReadOnlyList<LayerInputs> layers, IReadOnlySet<string> used, int threads, CancellationToken cancellation = default)
     {
-        using TensorRows source = new(checkpoint);
+        using TensorRows source = new(checkpoint.Files);
         try
         {
             Layer[][] work = [.. layers.Select(inputs => inputs.Modules.Select(module => new Layer(this, checkpoint.Tensors[module + ".weight"], used)).ToArray())];

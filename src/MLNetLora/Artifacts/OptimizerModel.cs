@@ -1,7 +1,12 @@
 using MLNetLora.Onnx;
-using MLNetLora.Training;
 
 namespace MLNetLora.Artifacts;
+
+/// <summary>What AdamW's graph has fixed in it.</summary>
+/// <param name="Beta1">Decay of the first moment.</param>
+/// <param name="Beta2">Decay of the second moment.</param>
+/// <param name="Epsilon">Added to the corrected square root.</param>
+internal sealed record AdamW(double Beta1, double Beta2, double Epsilon);
 
 /// <summary>
 /// Builds optimizer_model.onnx: AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101) after clipping by the global norm,
@@ -17,7 +22,7 @@ namespace MLNetLora.Artifacts;
 internal static class OptimizerModel
 {
     /// <summary>The graph for a number of groups.</summary>
-    public static ModelArtifact Build(int groups, TrainingOptions options)
+    public static ModelArtifact Build(int groups, AdamW adam)
     {
         GraphBuilder g = new("optimizer");
         Value one = g.Float(1f);
@@ -34,9 +39,10 @@ internal static class OptimizerModel
             Value m = g.Input($"first_moment.{i}", ElementType.Float32, $"n{i}"); // [n]
             Value v = g.Input($"second_moment.{i}", ElementType.Float32, $"n{i}"); // [n]
             Value clipped = g.Mul(gradients[i], clip); // [n]
-            Value newM = g.Add(g.Mul(m, g.Float((float)options.AdamBeta1)), g.Mul(clipped, g.Float((float)(1 - options.AdamBeta1))), $"new_first_moment.{i}"); // [n]
-            Value newV = g.Add(g.Mul(v, g.Float((float)options.AdamBeta2)), g.Mul(g.Mul(clipped, clipped), g.Float((float)(1 - options.AdamBeta2))), $"new_second_moment.{i}"); // [n]
-            Value denominator = g.Add(g.Div(g.Sqrt(newV), correction), g.Float((float)options.AdamEpsilon)); // [n]
+            Value newM = g.Add(g.Mul(m, g.Float((float)adam.Beta1)), g.Mul(clipped, g.Float((float)(1 - adam.Beta1))), $"new_first_moment.{i}"); // [n]
+            Value decayedV = g.Mul(v, g.Float((float)adam.Beta2)); // [n]
+            Value newV = g.Add(decayedV, g.Mul(g.Mul(clipped, clipped), g.Float((float)(1 - adam.Beta2))), $"new_second_moment.{i}"); // [n]
+            Value denominator = g.Add(g.Div(g.Sqrt(newV), correction), g.Float((float)adam.Epsilon)); // [n]
             Value newP = g.Sub(g.Mul(p, decay), g.Mul(g.Div(newM, denominator), stepSize), $"new_parameters.{i}"); // [n]
             g.Output(newM);
             g.Output(newV);

@@ -2,6 +2,7 @@ using System.Buffers;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Artifacts;
@@ -156,7 +157,7 @@ internal sealed unsafe class RoundedWeights : IDisposable
             int rows = (int)Math.Max(1, ChunkBytes * w.Outputs / w.Tensor.Entry.Length);
             return Enumerable.Range(0, (w.Outputs + rows - 1) / rows).Select(i => (w, i * rows, Math.Min(rows, w.Outputs - (i * rows))));
         })];
-        using TensorRows source = new(_checkpoint);
+        using TensorRows source = new(_checkpoint.Files);
         try
         {
             ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads, CancellationToken = cancellation };

@@ -1,3 +1,4 @@
+using MLNetLora.Adapters;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
@@ -115,15 +116,20 @@ internal static class TrainingModel
         }
 
         double dropout = training ? target.Dropout : 0;
-        Dictionary<string, AttachedLora> loras = target.Loras.ToDictionary(lora => lora.Module.Name, lora => new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB],
-            dropout > 0 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.Bool, "tokens", lora.Module.In) : null, (float)(1 / (1 - dropout))));
-        return new ModelGraph(tape, config, target.Architecture, weights.Get, loras,
+        Dictionary<string, AdaptedLinear> adapted = target.Loras.ToDictionary(lora => lora.Module.Name, Attached);
+        return new ModelGraph(tape, config, target.Architecture, weights.Get, adapted,
             (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!, plan.RecomputeAttention))
         {
             InputIds = ids,
             Rotary = new RotaryTables(positions, cos, sin),
             OutputRows = outputs,
         };
+
+        AdaptedLinear Attached(LoraModule lora)
+        {
+            Value? mask = dropout > 0 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.Bool, "tokens", lora.Module.In) : null; // [tokens, in]
+            return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout))).Apply;
+        }
 
         CausalMask Mask(string name) => CausalMask.Build(graph, graph.Input(name, ElementType.Int64, "mask_batch", "sequence"), plan.Attention);
 

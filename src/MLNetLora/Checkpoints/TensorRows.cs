@@ -9,12 +9,13 @@ internal sealed class TensorRows : IDisposable
     private readonly Dictionary<SafetensorsFile, SafeFileHandle> _files = [];
 
     /// <summary>Opens the files of a checkpoint.</summary>
+    /// <param name="files">The files whose tensors will be read.</param>
     /// <exception cref="CheckpointException">A file cannot be opened.</exception>
-    public TensorRows(Checkpoint checkpoint)
+    public TensorRows(IEnumerable<SafetensorsFile> files)
     {
         try
         {
-            foreach (SafetensorsFile file in checkpoint.Files)
+            foreach (SafetensorsFile file in files)
             {
                 _files[file] = File.OpenHandle(file.Source);
             }

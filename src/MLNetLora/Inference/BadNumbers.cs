@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Inference;
 
@@ -35,7 +36,7 @@ internal static class BadNumbers
 
     private static CheckpointTensor? FirstBad(Checkpoint checkpoint, CancellationToken cancellation)
     {
-        using TensorRows rows = new(checkpoint);
+        using TensorRows rows = new(checkpoint.Files);
         foreach (CheckpointTensor tensor in checkpoint.Architecture.AllTensors(checkpoint.Config).Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name)).OfType<CheckpointTensor>())
         {
             cancellation.ThrowIfCancellationRequested();

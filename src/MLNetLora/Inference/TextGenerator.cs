@@ -1,6 +1,7 @@
 using System.Text;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;

@@ -1,4 +1,3 @@
-using MLNetLora.Adapters;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
 
@@ -19,16 +18,27 @@ internal delegate Value AttentionCore(Tape tape, int layer, Value q, Value k, Va
 /// <param name="Sin">[positions, d/2].</param>
 internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin);
 
-/// <summary>The adapter of one layer inside a graph.</summary>
-/// <param name="Module">Layer, rank, scaling.</param>
-/// <param name="A">[rank, in].</param>
-/// <param name="B">[out, rank].</param>
-/// <param name="Mask">[tokens, in], true where the input is kept; null without dropout.</param>
-/// <param name="KeptScale">1/(1−p), 1 without dropout.</param>
-internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, Value? Mask, float KeptScale);
+/// <summary>Computes a linear layer that something is put on, such as an adapter: [tokens, in] → [tokens, out].</summary>
+/// <param name="model">The model that the layer belongs to.</param>
+/// <param name="x">[tokens, in].</param>
+/// <param name="weight">The layer's own weight, [out, in].</param>
+/// <param name="bias">[out]; null where the layer has none.</param>
+internal delegate Value AdaptedLinear(ModelGraph model, Value x, Weight weight, Weight? bias);
 
 /// <summary>What a family's file builds a model from: weights by name, the inputs that all layers share, and the layers' common parts.</summary>
-internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Architecture, Func<string, Weight?> Weights, IReadOnlyDictionary<string, AttachedLora> Loras, AttentionCore Attention)
+/// <param name="Tape">Tape.</param>
+/// <param name="Config">The model.</param>
+/// <param name="Architecture">Its family.</param>
+/// <param name="Weights">A weight by name; null where the model has none.</param>
+/// <param name="Adapted">Linear layers that are computed otherwise, by module name.</param>
+/// <param name="Attention">How queries meet keys and values.</param>
+internal sealed record ModelGraph(
+    Tape Tape,
+    QwenConfig Config,
+    Architecture Architecture,
+    Func<string, Weight?> Weights,
+    IReadOnlyDictionary<string, AdaptedLinear> Adapted,
+    AttentionCore Attention)
 {
     private readonly Dictionary<int, Value> _headSizes = [];
 
@@ -73,13 +83,9 @@ internal sealed record ModelGraph(Tape Tape, QwenConfig Config, Architecture Arc
         OnLinear?.Invoke(module, x);
         Weight weight = Required(module + ".weight");
         Weight? bias = Weights(module + ".bias");
-        if (!Loras.TryGetValue(module, out AttachedLora? lora))
-        {
-            return Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
-        }
-
-        Value? mask = lora.Mask is not null && x.Shape[0] != lora.Mask.Shape[0] ? Graph.Gather(lora.Mask, OutputRows) : lora.Mask; // [rows, in] behind OutputOnly
-        return Lora.Apply(Tape, x, weight, bias, lora.A, lora.B, (float)lora.Module.Scaling, mask, lora.KeptScale);
+        return Adapted.TryGetValue(module, out AdaptedLinear? adapted)
+            ? adapted(this, x, weight, bias)
+            : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
     }
 
     /// <summary>In the last block the rows whose output is asked for, in others all: [tokens, n] → [rows, n] or [tokens, n].</summary>

@@ -1,5 +1,5 @@
 using MLNetLora.Adapters;
-using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

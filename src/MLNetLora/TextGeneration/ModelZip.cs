@@ -5,6 +5,7 @@ using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 
 namespace MLNetLora.TextGeneration;
 

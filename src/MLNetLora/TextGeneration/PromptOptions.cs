@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MLNetLora.Adapters;
 using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;

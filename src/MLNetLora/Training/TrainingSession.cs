@@ -49,7 +49,9 @@ internal sealed class TrainingSession : IDisposable
                 : null;
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
             _training = Own(new OnnxSession(training, use, options.Threads, rounded?.Initializers, cancellation));
-            _optimizer = Own(new OnnxSession(OptimizerModel.Build(Parameters.Groups.Count, options), SessionUse.Training, options.Threads, cancellation: cancellation));
+            AdamW adam = new(options.AdamBeta1, options.AdamBeta2, options.AdamEpsilon);
+            ModelArtifact optimizer = OptimizerModel.Build(Parameters.Groups.Count, adam);
+            _optimizer = Own(new OnnxSession(optimizer, SessionUse.Training, options.Threads, cancellation: cancellation));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Adapters;
 

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Onnx.Proto;
 using MLNetLora.Training;
 
@@ -14,7 +15,7 @@ public sealed class OnnxArtifactsTests
     {
         ["training_model.onnx"] = () => TrainingModel.Training(Target(), checkpointing: false, ChunkPlan.Whole),
         ["eval_model.onnx"] = () => TrainingModel.Evaluation(Target(), ChunkPlan.Whole),
-        ["optimizer_model.onnx"] = () => OptimizerModel.Build(1, new TrainingOptions()),
+        ["optimizer_model.onnx"] = () => OptimizerModel.Build(1, new AdamW(0.9, 0.999, 1e-8)),
         ["inference_model.onnx"] = () => InferenceModel.Build(Checkpoint.Open(Repository.Nano), Target().Loras),
     };
 

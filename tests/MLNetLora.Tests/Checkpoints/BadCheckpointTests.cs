@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Text;
 using System.Text.Json.Nodes;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Checkpoints;
 

@@ -1,4 +1,5 @@
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Tests.TextGeneration;
 
 namespace MLNetLora.Tests.Checkpoints;

@@ -1,4 +1,5 @@
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Checkpoints;
 

@@ -1,5 +1,6 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Inference;
 
 namespace MLNetLora.Tests.Inference;

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Inference;
 

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using MLNetLora.Adapters;
-using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Inference;
 using MLNetLora.Runtime;
 using MLNetLora.Tests.Runtime;

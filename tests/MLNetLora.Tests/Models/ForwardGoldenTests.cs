@@ -1,4 +1,5 @@
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Microsoft.ML;
+using MLNetLora.Adapters;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 

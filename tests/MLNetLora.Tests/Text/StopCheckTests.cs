@@ -1,3 +1,4 @@
+using MLNetLora.Adapters;
 using MLNetLora.Models;
 using MLNetLora.Text;
 

@@ -4,6 +4,7 @@ using Microsoft.ML.Data;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;

@@ -2,6 +2,7 @@ using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;

@@ -4,6 +4,7 @@ using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Tests.TextGeneration;

@@ -4,6 +4,7 @@ using Microsoft.ML.Data;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.TextGeneration;
 

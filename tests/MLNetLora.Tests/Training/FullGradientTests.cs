@@ -1,5 +1,6 @@
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

@@ -2,6 +2,7 @@ using System.Text.Json;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;

@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Proto;
 using MLNetLora.Training;

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using MLNetLora.Models;
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;

@@ -3,6 +3,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

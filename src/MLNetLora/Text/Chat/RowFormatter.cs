@@ -1,3 +1,5 @@
+using MLNetLora.Adapters;
+
 namespace MLNetLora.Text;
 
 /// <summary>

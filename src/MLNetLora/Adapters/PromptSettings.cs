@@ -1,11 +1,12 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MLNetLora.Checkpoints;
 
-namespace MLNetLora.Text;
+namespace MLNetLora.Adapters;
 
 /// <summary>What an adapter was trained to be asked with: belongs to the adapter as its rank does, because asked otherwise it answers otherwise.</summary>
 /// <param name="SystemPrompt">The system message of conversations without their own; null for the checkpoint's default, empty for none.</param>
-/// <param name="PromptTemplate">What the user's message of instruction rows is made of; see <see cref="InstructionFormatter"/>. Null for the instruction itself.</param>
+/// <param name="PromptTemplate">What the user's message of instruction rows is made of; see <see cref="Text.InstructionFormatter"/>. Null for the instruction itself.</param>
 /// <param name="EnableThinking">The chat template's enable_thinking, where it reads one (Qwen3); null leaves it unsaid.</param>
 public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
 {
@@ -28,7 +29,7 @@ public sealed record PromptSettings(string? SystemPrompt = null, string? PromptT
         if (this == new PromptSettings())
             File.Delete(path);
         else
-            Checkpoints.AtomicFile.WriteText(path, JsonSerializer.Serialize(this, s_json));
+            AtomicFile.WriteText(path, JsonSerializer.Serialize(this, s_json));
     }
 
     /// <summary>Reads it from an adapter's folder; without the file, nothing is set.</summary>

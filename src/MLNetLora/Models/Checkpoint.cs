@@ -1,16 +1,6 @@
-using System.Text.Json;
-using MLNetLora.Models;
+using MLNetLora.Checkpoints;
 
-namespace MLNetLora.Checkpoints;
-
-/// <summary>A tensor of a checkpoint: its header entry and the file that holds it.</summary>
-/// <param name="File">The safetensors file.</param>
-/// <param name="Entry">Name, type, shape and place in that file.</param>
-public sealed record CheckpointTensor(SafetensorsFile File, TensorEntry Entry)
-{
-    /// <summary>Reads the tensor into memory as float32.</summary>
-    public float[] ReadFloat32() => File.ReadFloat32(Entry);
-}
+namespace MLNetLora.Models;
 
 /// <summary>
 /// A Hugging Face checkpoint folder: config.json and safetensors in one file or in shards with model.safetensors.index.json.
@@ -58,7 +48,7 @@ public sealed class Checkpoint
 
         QwenConfig config = QwenConfig.Read(full);
         Architecture architecture = Architecture.Find(config.ModelType, Path.Combine(full, "config.json"));
-        Dictionary<string, SafetensorsFile> placed = Locate(full);
+        Dictionary<string, SafetensorsFile> placed = WeightFiles.Locate(full);
         Dictionary<string, CheckpointTensor> tensors = [];
         foreach (TensorSpec spec in architecture.AllTensors(config))
         {
@@ -69,7 +59,8 @@ public sealed class Checkpoint
 
             if (!entry.Shape.SequenceEqual(spec.Shape))
             {
-                throw new CheckpointException($"{file.Source}: '{spec.Name}' has the shape [{string.Join(", ", entry.Shape)}], but config.json asks for [{string.Join(", ", spec.Shape)}].");
+                string found = string.Join(", ", entry.Shape);
+                throw new CheckpointException($"{file.Source}: '{spec.Name}' has the shape [{found}], but config.json asks for [{string.Join(", ", spec.Shape)}].");
             }
 
             if (entry.Type == TensorType.Other)
@@ -82,57 +73,5 @@ public sealed class Checkpoint
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
         return new Checkpoint(full, config, architecture, files, tensors);
-    }
-
-    private static Dictionary<string, SafetensorsFile> Locate(string folder)
-    {
-        string single = Path.Combine(folder, "model.safetensors");
-        string index = Path.Combine(folder, "model.safetensors.index.json");
-        if (File.Exists(single))
-        {
-            SafetensorsFile file = SafetensorsFile.Open(single);
-            return file.Tensors.Keys.ToDictionary(name => name, _ => file);
-        }
-
-        if (!File.Exists(index))
-        {
-            string hint = Directory.EnumerateFiles(folder, "*.bin").Any() ? " It holds .bin files, which are Python pickles and are never opened; convert them to safetensors." : "";
-            throw new CheckpointException($"{folder} has neither model.safetensors nor model.safetensors.index.json.{hint}");
-        }
-
-        Dictionary<string, SafetensorsFile> shards = [];
-        Dictionary<string, SafetensorsFile> placed = [];
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(index));
-            if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
-            {
-                throw new CheckpointException($"{index} has no weight_map.");
-            }
-
-            foreach (JsonProperty item in map.EnumerateObject())
-            {
-                string shard = item.Value.ValueKind == JsonValueKind.String ? item.Value.GetString()! : "";
-                if (shard.Length == 0 || shard != Path.GetFileName(shard))
-                {
-                    throw new CheckpointException($"{index} places '{item.Name}' in '{shard}'; only plain file names beside the index are allowed.");
-                }
-
-                if (!shards.TryGetValue(shard, out SafetensorsFile? file))
-                {
-                    string path = Path.Combine(folder, shard);
-                    file = File.Exists(path) ? SafetensorsFile.Open(path) : throw new CheckpointException($"{path} is missing, but {index} names it; download the checkpoint whole.");
-                    shards[shard] = file;
-                }
-
-                placed[item.Name] = file;
-            }
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            throw new CheckpointException($"{index} is not valid JSON: {e.Message}", e);
-        }
-
-        return placed;
     }
 }

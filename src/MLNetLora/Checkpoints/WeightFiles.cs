@@ -1,0 +1,74 @@
+using System.Text.Json;
+
+namespace MLNetLora.Checkpoints;
+
+/// <summary>Which safetensors file of a checkpoint folder holds which tensor: model.safetensors alone, or the shards of model.safetensors.index.json.</summary>
+internal static class WeightFiles
+{
+    private const string SingleName = "model.safetensors";
+    private const string IndexName = "model.safetensors.index.json";
+
+    /// <summary>Opens the folder's weight files, headers only.</summary>
+    /// <returns>The file of each tensor by the tensor's name.</returns>
+    /// <exception cref="CheckpointException">A file is missing or wrong, or the index leads out of the folder.</exception>
+    public static Dictionary<string, SafetensorsFile> Locate(string folder)
+    {
+        string single = Path.Combine(folder, SingleName);
+        if (File.Exists(single))
+        {
+            SafetensorsFile file = SafetensorsFile.Open(single);
+            return file.Tensors.Keys.ToDictionary(name => name, _ => file);
+        }
+
+        string index = Path.Combine(folder, IndexName);
+        if (File.Exists(index))
+        {
+            return Shards(folder, index);
+        }
+
+        string hint = Directory.EnumerateFiles(folder, "*.bin").Any()
+            ? " It holds .bin files, which are Python pickles and are never opened; convert them to safetensors."
+            : "";
+        throw new CheckpointException($"{folder} has neither {SingleName} nor {IndexName}.{hint}");
+    }
+
+    private static Dictionary<string, SafetensorsFile> Shards(string folder, string index)
+    {
+        Dictionary<string, SafetensorsFile> shards = [];
+        Dictionary<string, SafetensorsFile> placed = [];
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(index));
+            if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
+            {
+                throw new CheckpointException($"{index} has no weight_map.");
+            }
+
+            foreach (JsonProperty item in map.EnumerateObject())
+            {
+                string shard = item.Value.ValueKind == JsonValueKind.String ? item.Value.GetString()! : "";
+                if (shard.Length == 0 || shard != Path.GetFileName(shard))
+                {
+                    throw new CheckpointException($"{index} places '{item.Name}' in '{shard}'; only plain file names beside the index are allowed.");
+                }
+
+                if (!shards.TryGetValue(shard, out SafetensorsFile? file))
+                {
+                    file = shards[shard] = OpenShard(Path.Combine(folder, shard), index);
+                }
+
+                placed[item.Name] = file;
+            }
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new CheckpointException($"{index} is not valid JSON: {e.Message}", e);
+        }
+
+        return placed;
+    }
+
+    private static SafetensorsFile OpenShard(string path, string index) => File.Exists(path)
+        ? SafetensorsFile.Open(path)
+        : throw new CheckpointException($"{path} is missing, but {index} names it; download the checkpoint whole.");
+}
