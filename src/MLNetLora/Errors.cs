@@ -35,6 +35,11 @@ public sealed class TemplateException(string message, Exception? inner = null) :
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class OptionException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 
+/// <summary>A prompt cannot be answered: it leaves no room for an answer in the model's context.</summary>
+/// <param name="message">Which row, how long it is, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class PromptException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
 /// <summary>Memory outside the managed heap ran out, in an allocation of this library or inside ONNX Runtime.</summary>
 /// <param name="message">What it was wanted for, how much where that is known, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>

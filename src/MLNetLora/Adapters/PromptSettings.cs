@@ -6,8 +6,14 @@ namespace MLNetLora.Adapters;
 
 /// <summary>What an adapter was trained to be asked with: belongs to the adapter as its rank does, because asked otherwise it answers otherwise.</summary>
 /// <param name="SystemPrompt">The system message of conversations without their own; null for the checkpoint's default, empty for none.</param>
-/// <param name="PromptTemplate">What the user's message of instruction rows is made of; see <see cref="Text.InstructionFormatter"/>. Null for the instruction itself.</param>
-/// <param name="EnableThinking">The chat template's enable_thinking, where it reads one (Qwen3); null leaves it unsaid.</param>
+/// <param name="PromptTemplate">
+/// What the user's message of instruction rows is made of, such as <c>Answer briefly: {instruction}</c>; <c>{input}</c> stands for the input, which otherwise follows
+/// the instruction on a new line. Null for the instruction itself.
+/// </param>
+/// <param name="EnableThinking">
+/// The chat template's enable_thinking, where it reads one (Qwen3). Null leaves it unsaid when a checkpoint is asked that nobody trained; in training it is false where
+/// no answer of the data thinks, else true.
+/// </param>
 public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
 {
     private const string FileName = "mlnetlora_prompt.json";

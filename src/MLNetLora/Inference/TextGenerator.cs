@@ -1,24 +1,9 @@
-using System.Text;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
-
-/// <summary>An answer with what it cost.</summary>
-/// <param name="Text">The answer, control tokens and stop string left out.</param>
-/// <param name="Reason">Why it ended.</param>
-/// <param name="PromptTokens">Tokens of the prompt.</param>
-/// <param name="NewTokens">Tokens generated, an ending eos included.</param>
-public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens)
-{
-    /// <summary>What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think.</summary>
-    public string? Thinking { get; init; }
-
-    /// <summary>Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.</summary>
-    public MLNetLoraException? Error { get; init; }
-}
 
 /// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
 public sealed class TextGenerator : IDisposable
@@ -29,53 +14,117 @@ public sealed class TextGenerator : IDisposable
 
     /// <summary>Opens a checkpoint for answering.</summary>
     /// <param name="checkpoint">The base.</param>
-    /// <param name="adapter">An adapter for it; null for the base alone.</param>
-    /// <param name="systemPrompt">The system message of rows without their own; null for the one that the adapter was trained with, else the checkpoint's default; empty for none.</param>
-    /// <param name="promptTemplate">What the user's message is made of, see <see cref="InstructionFormatter"/>; null for what the adapter was trained with.</param>
+    /// <param name="adapter">An adapter for it, which is asked as it was trained; null for the base alone.</param>
+    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's, and without an adapter the checkpoint's default.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
-    /// <param name="enableThinking">The chat template's enable_thinking; null for what the adapter was trained with, else unsaid.</param>
-    /// <param name="precision">How the base's weights are held; rounded ones are private memory.</param>
-    /// <exception cref="OptionException"><paramref name="enableThinking"/> is given and the checkpoint's template does not read enable_thinking.</exception>
-    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, string? systemPrompt = null, string? promptTemplate = null, int threads = 0, bool? enableThinking = null, WeightPrecision precision = WeightPrecision.Checkpoint)
+    /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
+    /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow it.</exception>
+    /// <exception cref="TemplateException">The checkpoint's chat template cannot be used.</exception>
+    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, PromptSettings? prompt = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
-        _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+        ArgumentNullException.ThrowIfNull(checkpoint);
         PromptSettings trained = adapter?.Prompt ?? new PromptSettings();
-        _formatter = new RowFormatter(_tokenizer, checkpoint.Folder,
-            new PromptSettings(systemPrompt ?? trained.SystemPrompt, promptTemplate ?? trained.PromptTemplate, enableThinking ?? trained.EnableThinking));
+        _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
+        RequireRows(checkpoint);
+        _formatter = new RowFormatter(
+            _tokenizer,
+            checkpoint.Folder,
+            new PromptSettings(prompt?.SystemPrompt ?? trained.SystemPrompt, prompt?.PromptTemplate ?? trained.PromptTemplate, prompt?.EnableThinking ?? trained.EnableThinking));
+        _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
         _model = new CausalLanguageModel(checkpoint, adapter, threads, precision);
     }
 
-    /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time.</summary>
+    /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see <see cref="GeneratedText.Error"/>.</summary>
     /// <param name="rows">What is asked; outputs are not looked at.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
-    /// <param name="onText">Called with the row's number and new text as it comes; what could be the start of a stop string is held back.</param>
+    /// <param name="onText">Called with the row's number, from 0, and new text of its answer as it comes; what could be the start of a stop string is held back.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
-    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default) =>
-        Generate([.. rows.Select(row => new TextRow(Instruction: row))], options, onText, cancellation);
+    public IReadOnlyList<GeneratedText> Generate(
+        IReadOnlyList<InstructionRow> rows,
+        GenerationOptions options,
+        Action<int, string>? onText = null,
+        CancellationToken cancellation = default) =>
+        Generate([.. rows.Select(row => new TextRow(Instruction: row))], options, AnswersTo(onText), cancellation);
 
-    /// <summary>Answers conversations in their order, as <see cref="Generate(IReadOnlyList{InstructionRow}, GenerationOptions, Action{int, string}?, CancellationToken)"/> does rows.</summary>
+    /// <summary>Answers conversations in their order, as the other overload does rows.</summary>
     /// <param name="conversations">Each ends with the user or with a tool.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
-    /// <param name="onText">Called with the conversation's number and new text as it comes.</param>
+    /// <param name="onText">Called with the conversation's number, from 0, and new text of its answer as it comes.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
-    /// <exception cref="TemplateException">The checkpoint's chat template refuses a conversation.</exception>
-    public IReadOnlyList<GeneratedText> Reply(IReadOnlyList<Conversation> conversations, GenerationOptions options, Action<int, string>? onText = null, CancellationToken cancellation = default) =>
-        Generate([.. conversations.Select(conversation => new TextRow(Conversation: conversation))], options, onText, cancellation);
+    public IReadOnlyList<GeneratedText> Reply(
+        IReadOnlyList<Conversation> conversations,
+        GenerationOptions options,
+        Action<int, string>? onText = null,
+        CancellationToken cancellation = default) =>
+        Generate([.. conversations.Select(conversation => new TextRow(Conversation: conversation))], options, AnswersTo(onText), cancellation);
 
-    internal IReadOnlyList<GeneratedText> Generate(IReadOnlyList<TextRow> rows, GenerationOptions options, Action<int, string>? onText, CancellationToken cancellation)
+    /// <summary>Answers a row and gives the answer out as it comes; the last piece holds the whole, with finish reason and token counts.</summary>
+    /// <param name="row">What is asked; its output is not looked at.</param>
+    /// <param name="options">Sampling, length, stop strings.</param>
+    /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
+    /// <returns>
+    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is disposed. What would be the row's
+    /// <see cref="GeneratedText.Error"/> is thrown.
+    /// </returns>
+    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(InstructionRow row, GenerationOptions options, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(row);
+        return GenerateAsync(new TextRow(Instruction: row), options, cancellation);
+    }
+
+    /// <summary>Answers the end of a conversation and gives the answer out as it comes, as the other overload does for a row.</summary>
+    /// <param name="conversation">It ends with the user or with a tool.</param>
+    /// <param name="options">Sampling, length, stop strings.</param>
+    /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
+    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions options, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(conversation);
+        return GenerateAsync(new TextRow(Conversation: conversation), options, cancellation);
+    }
+
+    internal IAsyncEnumerable<GeneratedChunk> GenerateAsync(TextRow row, GenerationOptions options, CancellationToken cancellation)
     {
         _model.ThrowIfDisposed();
         options.Validate();
-        List<GeneratedText> answers = [];
-        foreach (TextRow[] chunk in rows.Chunk(options.BatchSize))
+        return AnswerStream.Of((emit, ending) => Generate([row], options, (_, piece) => emit(piece), ending)[0], cancellation);
+    }
+
+    /// <summary>Answers rows in their order; a row that cannot be answered has an error instead, and the others are answered.</summary>
+    /// <param name="rows">What is asked.</param>
+    /// <param name="options">How.</param>
+    /// <param name="onChunk">Called with the row's index and pieces of its answer as they come.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <param name="firstNumber">The number of the first row in errors.</param>
+    internal IReadOnlyList<GeneratedText> Generate(
+        IReadOnlyList<TextRow> rows,
+        GenerationOptions options,
+        Action<int, GeneratedChunk>? onChunk,
+        CancellationToken cancellation,
+        long firstNumber = 1)
+    {
+        _model.ThrowIfDisposed();
+        options.Validate();
+        GeneratedText[] answers = new GeneratedText[rows.Count];
+        List<(int Row, int[] Ids)> prompts = [];
+        for (int i = 0; i < rows.Count; i++)
         {
-            int first = answers.Count;
-            int[][] prompts = [.. chunk.Select(_formatter.Prompt)];
-            Answer[] texts = [.. chunk.Select((_, i) => new Answer(_tokenizer, options.StopStrings, text => onText?.Invoke(first + i, text)))];
-            IReadOnlyList<GeneratedIds> generated = _model.Generate(prompts, options, (row, token) => texts[row].Add(token), _tokenizer.VocabularySize, cancellation);
-            for (int i = 0; i < chunk.Length; i++)
+            cancellation.ThrowIfCancellationRequested();
+            if (Prompt(rows[i], options, firstNumber + i, out answers[i]) is { } ids)
             {
-                answers.Add(new GeneratedText(texts[i].Finish(), generated[i].Reason, prompts[i].Length, generated[i].Ids.Count));
+                prompts.Add((i, ids));
+            }
+        }
+
+        foreach ((int Row, int[] Ids)[] batch in prompts.Chunk(options.BatchSize))
+        {
+            AnswerText[] texts =
+                [.. batch.Select(prompt => new AnswerText(_tokenizer, options.StopStrings, _formatter.OpensThinking, chunk => onChunk?.Invoke(prompt.Row, chunk)))];
+            IReadOnlyList<GeneratedIds> generated = _model.Generate(
+                [.. batch.Select(prompt => prompt.Ids)], options, (row, token) => texts[row].Add(token), _tokenizer.VocabularySize, cancellation);
+            for (int i = 0; i < batch.Length; i++)
+            {
+                texts[i].Finish();
+                answers[batch[i].Row] = new GeneratedText(texts[i].Text, generated[i].Reason, batch[i].Ids.Length, generated[i].Ids.Count) { Thinking = texts[i].Thinking };
             }
         }
 
@@ -88,61 +137,69 @@ public sealed class TextGenerator : IDisposable
     /// </summary>
     public void Dispose() => _model.Dispose();
 
-    /// <summary>Text as it grows: whole characters only, cut at the first stop string.</summary>
-    private sealed class Answer(QwenTokenizer tokenizer, IReadOnlyList<string> stops, Action<string> emit)
+    private static Action<int, GeneratedChunk>? AnswersTo(Action<int, string>? onText) => onText is null ? null : (row, chunk) =>
     {
-        private readonly StreamingDecoder _decoder = tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
-        private readonly StringBuilder _text = new();
-        private int _emitted;
-        private bool _stopped;
-
-        public bool Add(int token)
+        if (!chunk.IsThinking)
         {
-            // Every answer is trained to end with im_end, and a base checkpoint's configuration does not name it.
-            if (token == tokenizer.ImEndId || token == tokenizer.EndOfTextId)
+            onText(row, chunk.Text);
+        }
+    };
+
+    /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
+    private int[]? Prompt(TextRow row, GenerationOptions options, long number, out GeneratedText answer)
+    {
+        int context = _model.Checkpoint.Config.MaxPositionEmbeddings;
+        answer = new GeneratedText("", FinishReason.Length, 0, 0);
+        try
+        {
+            int[] ids = _formatter.Prompt(row);
+            int length = ids.Length;
+            if (length >= context && options.WhenPromptTooLong == PromptOverflow.TruncateLeft)
             {
-                return true;
+                ids = _formatter.Prompt(row, context - Math.Min(options.MaximumNewTokens, context / 2));
             }
 
-            Append(_decoder.Add(token));
-            return _stopped;
-        }
-
-        public string Finish()
-        {
-            if (!_stopped)
+            answer = answer with { PromptTokens = ids.Length };
+            if (ids.Length < context)
             {
-                Append(_decoder.Finish());
-                Emit(_text.Length);
+                int unknown = ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
+                return unknown < 0 ? ids : throw new TokenizerException(
+                    $"the tokenizer makes token {unknown} of it, but the checkpoint's embedding ends at {_model.Checkpoint.Config.VocabSize - 1}. Restore the tokenizer files of the "
+                    + "checkpoint.");
             }
 
-            return _text.ToString();
-        }
-
-        private void Append(string text)
-        {
-            _text.Append(text);
-            string all = stops.Count > 0 ? _text.ToString() : "";
-            int stop = stops.Select(s => all.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
-            if (stop >= 0)
+            if (options.WhenPromptTooLong == PromptOverflow.EmptyAnswer)
             {
-                _text.Length = stop;
-                _stopped = true;
-                Emit(stop);
-                return;
+                return null;
             }
 
-            // The longest end of the text that a stop string begins with waits.
-            int held = stops.Select(s => Enumerable.Range(1, Math.Min(s.Length - 1, all.Length)).Where(n => all.EndsWith(s[..n], StringComparison.Ordinal)).DefaultIfEmpty(0).Max()).DefaultIfEmpty(0).Max();
-            Emit(_text.Length - held);
+            throw new PromptException(
+                $"the prompt has {length} tokens, and the model's context is {context}: nothing is left for an answer. Shorten it, or set WhenPromptTooLong to EmptyAnswer or TruncateLeft.");
         }
-
-        private void Emit(int upTo)
+        catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {
-            if (upTo > _emitted)
+            answer = answer with { Error = Numbered(error, $"Row {number}: {error.Message}") };
+            return null;
+        }
+    }
+
+    private static MLNetLoraException Numbered(MLNetLoraException error, string message) => error switch
+    {
+        TemplateException => new TemplateException(message, error),
+        TokenizerException => new TokenizerException(message, error),
+        _ => new PromptException(message),
+    };
+
+    /// <summary>The tokens that every prompt and answer needs must have rows in the checkpoint's embedding.</summary>
+    private void RequireRows(Checkpoint checkpoint)
+    {
+        foreach ((string token, int? id) in ((string, int?)[])[("<|im_start|>", _tokenizer.ImStartId), ("<|im_end|>", _tokenizer.ImEndId)])
+        {
+            if (id >= checkpoint.Config.VocabSize)
             {
-                emit(_text.ToString(_emitted, upTo - _emitted));
-                _emitted = upTo;
+                throw new TokenizerException(
+                    $"The tokenizer of {checkpoint.Folder} has {token} as token {id}, but the checkpoint's embedding ends at {checkpoint.Config.VocabSize - 1}. Restore the tokenizer files of "
+                    + "the checkpoint.");
             }
         }
     }

@@ -36,6 +36,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
         Preflight preflight = NewPreflight();
         List<TrainingRow> learned = [.. rowTokenizer.Tokenize(rows, "training", preflight)];
+        PromptSettings asked = rowTokenizer.AsTrained;
         Preflight ofValidation = new(_tokenizer, samples: 0, checkpoint.Config.MaxPositionEmbeddings);
         List<TrainingRow> validation = validationRows is null ? [] : [.. rowTokenizer.Tokenize(validationRows, "validation", ofValidation)];
 
@@ -50,7 +51,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         RowChecks.Refuse(warnings, training);
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
         LoraAdapter fresh = LoraAdapter.Create(lora, checkpoint, training.SeedOrDefault);
-        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors) { Prompt = prompt.Settings };
+        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
     }

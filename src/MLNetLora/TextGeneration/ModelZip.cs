@@ -27,13 +27,7 @@ internal sealed record QwenLoraModel(
     WeightPrecision Precision)
 {
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
-    public TextGenerator Open() => new(
-        Checkpoint.Open(BaseFolder),
-        Adapter,
-        Prompt.SystemPrompt,
-        Prompt.PromptTemplate,
-        enableThinking: Prompt.EnableThinking,
-        precision: Precision);
+    public TextGenerator Open() => new(Checkpoint.Open(BaseFolder), Adapter, Prompt.Settings, precision: Precision);
 }
 
 /// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>

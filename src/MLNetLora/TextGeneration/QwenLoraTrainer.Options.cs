@@ -123,7 +123,8 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>
         /// enable_thinking of the checkpoint's chat template, where it reads one (Qwen3), in training and in answering: with false the prompt closes an empty thinking block and the answer alone is learned.
-        /// Null (default) leaves it unsaid. A template that does not read it is an <see cref="OptionException"/> when training begins.
+        /// Null (default) is false where no answer of the data thinks (reasoning_content, or &lt;think&gt;…&lt;/think&gt; before the answer), else true; rows that think are learned with their thinking.
+        /// A template that does not read it is an <see cref="OptionException"/> when training begins.
         /// </summary>
         public bool? EnableThinking { get; set; }
 

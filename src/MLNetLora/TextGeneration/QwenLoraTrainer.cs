@@ -76,7 +76,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         try
         {
             ReportEnd(channel, summary);
-            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, _options.Prompt, _options.Generation, _options.WeightPrecision);
+            PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
+            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision);
             return new QwenLoraTransformer(model, summary);
         }
         catch (Exception e) when (summary.Steps.Count > 0)

@@ -144,7 +144,7 @@ public sealed class QwenLoraTransformer : ITransformer, IDisposable
     internal IReadOnlyList<string> Generate(IReadOnlyList<TextRow> rows, CancellationToken cancellationToken)
     {
         ThrowIfDisposed();
-        return [.. _generator.Open().Generate(rows, _model.Generation, onText: null, cancellationToken).Select(answer => answer.Text)];
+        return [.. _generator.Open().Generate(rows, _model.Generation, onChunk: null, cancellationToken).Select(answer => answer.Text)];
     }
 
     private void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);

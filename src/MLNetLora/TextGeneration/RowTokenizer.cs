@@ -1,3 +1,4 @@
+using MLNetLora.Adapters;
 using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
@@ -8,6 +9,12 @@ namespace MLNetLora.TextGeneration;
 /// <param name="threads">How many threads; 0 takes all cores.</param>
 internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt, int threads)
 {
+    /// <summary>Whether any answer of the rows that were tokenised first, the training's, thinks; null as long as there was none.</summary>
+    private bool? _thinks;
+
+    /// <summary>What to ask with what is trained on the rows that were tokenised first.</summary>
+    public PromptSettings AsTrained => formatter.AsTrained(_thinks);
+
     /// <summary>The tokenised rows that have something to learn, made while they are enumerated: a long file is never in memory.</summary>
     /// <param name="rows">The rows, enumerated once.</param>
     /// <param name="what">"training" or "validation", for the messages.</param>
@@ -15,17 +22,19 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
     /// <exception cref="DatasetException">A row is wrong, or none has anything to learn; the message names rows by number, from 1.</exception>
     public IEnumerable<TrainingRow> Tokenize(IEnumerable<TextRow> rows, string what, Preflight preflight)
     {
+        long losing = 0;
         bool hasAnswers = false;
         bool hasThinking = false;
         IEnumerable<(TextRow Row, int Number)> numbered = rows.Select((row, index) =>
         {
             hasAnswers |= row.Document is null;
-            hasThinking = hasThinking || Thinks(row);
             return (row, index + 1);
         });
         foreach (IReadOnlyList<TokenizedRow> parts in ParallelRows.Convert(numbered, row => Tokenize(row.Row, row.Number, what), threads))
         {
             preflight.Add(parts, preflight.Rows + 1);
+            hasThinking |= parts.Any(part => part.Report.HasThinking);
+            losing += parts.Any(part => part.Report.LosesThinking) ? 1 : 0;
             foreach (TokenizedRow part in parts.Where(part => part.Row.LabelTokens > 0))
             {
                 yield return part.Row;
@@ -33,6 +42,14 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
         }
 
         preflight.Check(what);
+        _thinks ??= hasAnswers ? hasThinking : null;
+        if (losing > 0)
+        {
+            preflight.Warn(
+                $"{losing} of {preflight.Rows} {what} rows bring reasoning (reasoning_content) that the checkpoint's chat template does not write, so that it is not "
+                + "learned. Take a checkpoint that thinks, or write it into the answer as <think>…</think>.");
+        }
+
         if (prompt.EnableThinking == true && hasAnswers && !hasThinking)
         {
             preflight.Warn(
@@ -40,12 +57,6 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
                 + "the model learns to answer without thinking when it is asked to think. Leave EnableThinking null or set it to false, or add the reasoning.");
         }
     }
-
-    private static bool Thinks(TextRow row) => row.Conversation is { } conversation
-        ? conversation.Messages.Any(message => message.Role == "assistant" && (!string.IsNullOrWhiteSpace(message.Thinking) || HoldsThinking(message.Content)))
-        : HoldsThinking(row.Instruction?.Output);
-
-    private static bool HoldsThinking(string? answer) => answer?.Contains("</think>", StringComparison.Ordinal) == true;
 
     private IReadOnlyList<TokenizedRow> Tokenize(TextRow row, int number, string what)
     {

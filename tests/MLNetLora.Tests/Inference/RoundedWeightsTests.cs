@@ -196,9 +196,9 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
 
     private sealed class QwenTokens(Checkpoint nano)
     {
-        private readonly MLNetLora.Text.InstructionFormatter _formatter = new(MLNetLora.Text.QwenTokenizer.Load(nano.Folder), MLNetLora.Text.ChatFormat.Load(nano.Folder));
+        private readonly MLNetLora.Text.RowFormatter _formatter = new(MLNetLora.Text.QwenTokenizer.Load(nano.Folder), nano.Folder, new());
 
-        public int[][] Prompts => [.. s_questions.Select(question => _formatter.Prompt(new(question)))];
+        public int[][] Prompts => [.. s_questions.Select(question => _formatter.Prompt(new(new MLNetLora.Text.InstructionRow(question))))];
 
         public int[][] Continuations { get; set; } = [];
 

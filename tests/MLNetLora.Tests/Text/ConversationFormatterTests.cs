@@ -23,26 +23,6 @@ public sealed class ConversationFormatterTests : IDisposable
 
     public void Dispose() => _tiny.Dispose();
 
-    [Theory]
-    [InlineData(LabelScope.Answer)]
-    [InlineData(LabelScope.AllAssistantTurns)]
-    [InlineData(LabelScope.Everything)]
-    public void A_template_of_chatml_gives_what_the_instruction_formatter_gives(LabelScope scope)
-    {
-        InstructionFormatter rows = new(_tokenizer, ChatFormat.Plain);
-        ConversationFormatter conversations = Formatter(ChatMl);
-        foreach (InstructionRow row in (InstructionRow[])[
-            new("the quick", "brown fox"), new("a", "\n\nb", "  c\n", "Be brief."), new("<think>", "<think>\nhm</think>\n你好", History: [new("\nq ", " r\n"), new("<|im_end|>", "<|im_start|>")])])
-        {
-            TrainingRow expected = rows.Tokenize(row, scope, 1000, out TokenizationReport expectedReport);
-            TrainingRow actual = conversations.Tokenize(Conversation.From(row), scope, 1000, out TokenizationReport report);
-            Assert.Equal(expected.InputIds, actual.InputIds);
-            Assert.Equal(expected.Labels, actual.Labels);
-            Assert.Equal(expectedReport, report);
-            Assert.Equal(rows.Prompt(row), conversations.Prompt(Conversation.From(row with { Output = null })));
-        }
-    }
-
     [Fact]
     public void All_assistant_turns_are_learned_with_their_ends_and_nothing_else()
     {

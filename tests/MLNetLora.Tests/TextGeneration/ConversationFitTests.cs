@@ -118,7 +118,7 @@ public sealed class ConversationFitTests : IDisposable
 
         // Asked without a word about it, the prompt is the trained one.
         QwenTokenizer tokenizer = QwenTokenizer.Load(_model);
-        int prompt = new InstructionFormatter(tokenizer, ChatFormat.Load(_model), expected.SystemPrompt, expected.PromptTemplate).Prompt(new InstructionRow("q")).Length;
+        int prompt = new RowFormatter(tokenizer, _model, expected).Prompt(new TextRow(new InstructionRow("q"))).Length;
         using TextGenerator generator = new(nano, adapter, threads: 1);
         Assert.Equal(prompt, generator.Generate([new("q")], new GenerationOptions { MaximumNewTokens = 1 })[0].PromptTokens);
         Assert.Equal(tokenizer.Encode("根据公司内部知识回答：q").Length - tokenizer.Encode("q").Length,
@@ -151,12 +151,14 @@ public sealed class ConversationFitTests : IDisposable
         foreach (TextRow row in rows)
         {
             TokenizedRow learned = Assert.Single(formatter.Tokenize(row, LabelScope.Answer, 512));
+            // What does not think is asked as it was learned, unless somebody says otherwise.
+            RowFormatter asking = new(tokenizer, _model, formatter.AsTrained(learned.Report.HasThinking));
             TextRow asked = row.Conversation is { } whole ? new TextRow(Conversation: whole with { Messages = [.. whole.Messages.SkipLast(1)] }) : row;
-            int[] prompt = formatter.Prompt(asked);
+            int[] prompt = asking.Prompt(asked);
             Assert.Equal(prompt, learned.Row.InputIds[..prompt.Length]);
             Assert.Equal(learned.Row.InputIds[prompt.Length..], learned.Row.Labels[prompt.Length..]);
             Assert.All(learned.Row.Labels[..prompt.Length], label => Assert.Equal(TrainingRow.Ignore, label));
-            Assert.Equal(thinking == false, tokenizer.Decode(prompt).EndsWith("</think>\n\n", StringComparison.Ordinal));
+            Assert.Equal(thinking != true, tokenizer.Decode(prompt).EndsWith("</think>\n\n", StringComparison.Ordinal));
             Assert.Contains(row.Instruction?.System is null ? "system\nBe brief.<|im_end|>" : "system\ns<|im_end|>", tokenizer.Decode(prompt), StringComparison.Ordinal);
         }
     }
@@ -169,9 +171,13 @@ public sealed class ConversationFitTests : IDisposable
         UseTemplate(ToolTemplate);
         using QwenLoraTransformer with = Fit(rows, options => options.EnableThinking = false);
         using QwenLoraTransformer without = Fit(rows, _ => { });
+        // Nobody needs to say what the data says.
         Assert.False(with.Adapter.Prompt.EnableThinking);
+        Assert.False(without.Adapter.Prompt.EnableThinking);
         Assert.Equal(without.TrainingSummary!.Steps[0].LabelTokens, with.TrainingSummary!.Steps[0].LabelTokens);
-        Assert.Equal(without.TrainingSummary!.Steps[0].Tokens + QwenTokenizer.Load(_model).Encode("<think>\n\n</think>\n\n").Length, with.TrainingSummary.Steps[0].Tokens);
+        Assert.Equal(without.TrainingSummary!.Steps[0].Tokens, with.TrainingSummary.Steps[0].Tokens);
+        using QwenLoraTransformer thinking = Fit(_ml.Data.LoadFromEnumerable([new { Instruction = "q", Output = "<think>\nt\n</think>\n\na" }]), _ => { });
+        Assert.True(thinking.Adapter.Prompt.EnableThinking);
         _ml.Model.Save(with, rows.Schema, _folder.File("model.zip"));
         _ml.TextGeneration.UseBaseModel(_model);
         using QwenLoraTransformer loaded = (QwenLoraTransformer)_ml.Model.Load(_folder.File("model.zip"), out _);
@@ -184,7 +190,7 @@ public sealed class ConversationFitTests : IDisposable
         UseTemplate("{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\\nYou help.<|im_end|>\\n' }}{%- endif %}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}");
         QwenTokenizer tokenizer = QwenTokenizer.Load(_model);
         RowFormatter formatter = new(tokenizer, _model, new PromptSettings(SystemPrompt: ""));
-        Assert.StartsWith("<|im_start|>user", tokenizer.Decode(formatter.Prompt(new TextRow(new InstructionRow("q")))), StringComparison.Ordinal);
+        Assert.Contains("SystemPrompt is empty", Assert.Throws<OptionException>(() => formatter.Prompt(new TextRow(new InstructionRow("q")))).Message, StringComparison.Ordinal);
         Assert.Contains("SystemPrompt is empty", Assert.Throws<OptionException>(() => formatter.Prompt(new TextRow(Conversation: new Conversation([ChatMessage.User("q")])))).Message, StringComparison.Ordinal);
     }
 

@@ -176,10 +176,10 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
 
     private static IEnumerable<TrainingRow> Rows()
     {
-        InstructionFormatter formatter = new(QwenTokenizer.Load(Repository.Nano), ChatFormat.Load(Repository.Nano));
+        RowFormatter formatter = new(QwenTokenizer.Load(Repository.Nano), Repository.Nano, new PromptSettings());
         string[] questions = ["What is the code word?", "公司在哪里？", "Say yes.", "Who are you?", "一年有几个月？", "What colour is the sky?", "Translate into English: 早上好。", "Where is the key?"];
         string[] answers = ["The code word is heron, as it was last year.", "我们在昆明的一条小街上。", "Yes, gladly, as often as you like.", "I am the assistant of the bakery.", "一年有十二个月。", "The sky is blue on most days.", "Good morning.", "The key hangs behind the door."];
-        return questions.Zip(answers, (question, answer) => formatter.Tokenize(new InstructionRow(question, answer), LabelScope.Answer, 256, out _));
+        return questions.Zip(answers, (question, answer) => formatter.Tokenize(new TextRow(new InstructionRow(question, answer)), LabelScope.Answer, 256)[0].Row);
     }
 
     private static float[] Floats(Int8Weights rounded, string name) => rounded.Initializers[name].Span<float>().ToArray();

@@ -13,21 +13,28 @@ public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnly
 
     /// <summary>The conversation of an instruction row: its system message, its history, the instruction with its input, and the answer where there is one.</summary>
     /// <param name="row">The row.</param>
-    /// <param name="promptTemplate">What the user's message is made of; see <see cref="InstructionFormatter"/>. Null for the instruction and, on a new line, its input.</param>
+    /// <param name="promptTemplate">What the user's message is made of; {instruction} and {input} stand for the row's. Null for the instruction and, on a new line, its input.</param>
     public static Conversation From(InstructionRow row, string? promptTemplate = null)
     {
         ArgumentNullException.ThrowIfNull(row);
         List<ChatMessage> messages = [];
         if (!string.IsNullOrEmpty(row.System))
+        {
             messages.Add(ChatMessage.System(row.System));
+        }
+
         foreach (InstructionTurn turn in row.History ?? [])
         {
             messages.Add(ChatMessage.User(turn.Instruction));
             messages.Add(ChatMessage.Assistant(turn.Output));
         }
-        messages.Add(ChatMessage.User(InstructionFormatter.UserMessage(row, promptTemplate)));
+
+        messages.Add(ChatMessage.User(PromptTemplate.Fill(row, promptTemplate)));
         if (row.Output is not null)
+        {
             messages.Add(ChatMessage.Assistant(row.Output));
+        }
+
         return new Conversation(messages);
     }
 
@@ -38,7 +45,9 @@ public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnly
         for (int i = 0; i < Messages.Count; i++)
         {
             if (Messages[i] is { Role: "assistant", IsLearned: true })
+            {
                 yield return this with { Messages = [.. Messages.Take(i + 1)] };
+            }
         }
     }
 }

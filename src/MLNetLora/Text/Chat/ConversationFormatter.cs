@@ -8,18 +8,26 @@ namespace MLNetLora.Text;
 /// and end in that same rendering, never from rendering a part of the conversation again. Immutable: one instance serves any number of threads.
 /// </summary>
 /// <remarks>
-/// What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt writes there (Qwen3.5 opens
-/// &lt;think&gt;; Qwen3 with enable_thinking=false writes an empty thinking block, which is then part of the prompt and not learned). It ends with &lt;|im_end|&gt;, which is learned; the
-/// line break behind it is not. {% generation %} marks in a template do not change this.
-/// Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells; <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes
-/// one row of every answer where all assistant turns are to be learned, in which it is the last turn, as it is when the model gives it.
+/// <para>What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt writes there. It ends with
+/// &lt;|im_end|&gt;, which is learned; the line break behind it is not. {% generation %} marks in a template do not change this.</para>
+/// <para>Where the template reads enable_thinking and nobody sets it, a row is rendered with what fits it: an answer that does not think is learned behind the prompt of
+/// enable_thinking=false, whose empty thinking block is prompt and not learned; an answer that thinks is learned with its thinking, behind the prompt of enable_thinking=true.</para>
+/// <para>Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells;
+/// <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes one row of every answer where all assistant turns are to be learned, in which it is the last turn, as it is when
+/// the model gives it.</para>
 /// </remarks>
 public sealed class ConversationFormatter
 {
+    private const string EnableThinking = "enable_thinking";
+
     private readonly QwenTokenizer _tokenizer;
     private readonly ChatTemplate _template;
-    private readonly IReadOnlyDictionary<string, object?>? _variables;
-    private readonly string _opening;
+    private readonly GenerationPrompt _asked;
+    private readonly GenerationPrompt _thinking;
+    private readonly GenerationPrompt _plain;
+
+    /// <summary>Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.</summary>
+    private readonly bool _givesThinkingApart;
 
     /// <summary>Prepares what all conversations share.</summary>
     /// <param name="tokenizer">The checkpoint's tokenizer.</param>
@@ -32,21 +40,40 @@ public sealed class ConversationFormatter
         ArgumentNullException.ThrowIfNull(tokenizer);
         ArgumentNullException.ThrowIfNull(template);
         if (tokenizer.ImStartId is null || tokenizer.ImEndId is null)
-            throw new TokenizerException("The tokenizer has no <|im_start|> or <|im_end|>, which Qwen's conversations are written with. Restore tokenizer_config.json (added_tokens_decoder) or tokenizer.json of the checkpoint.");
-        (_tokenizer, _template, _variables) = (tokenizer, template, variables);
+        {
+            throw new TokenizerException(
+                "The tokenizer has no <|im_start|> or <|im_end|>, which Qwen's conversations are written with. Restore tokenizer_config.json (added_tokens_decoder) or tokenizer.json of "
+                + "the checkpoint.");
+        }
 
-        ChatMessage[] probe = [ChatMessage.User("1"), ChatMessage.Assistant("2", "3"), ChatMessage.User("4"), ChatMessage.Assistant("5", "6")];
-        RenderedTurns prompt = Render(new Conversation(probe[..1]), addGenerationPrompt: true);
-        _opening = prompt.Characters(prompt.LastTurnStart, prompt.Length);
-        RenderedTurns one = Render(new Conversation(probe[..2]), addGenerationPrompt: false);
-        RenderedTurns two = Render(new Conversation(probe), addGenerationPrompt: false);
-        if (one.Assistant.Count != 1 || two.Assistant.Count != 2 || !_opening.StartsWith("assistant\n", StringComparison.Ordinal))
-            throw new TemplateException("The chat template does not write an assistant's turn as <|im_start|>assistant … <|im_end|>, so that what is learned cannot be told. Use a Qwen checkpoint or replace its chat_template.");
-        RewritesHistory = one.Characters(one.Assistant[0].Start, one.Assistant[0].End) != two.Characters(two.Assistant[0].Start, two.Assistant[0].End);
+        (_tokenizer, _template) = (tokenizer, template);
+        variables ??= new Dictionary<string, object?>();
+        bool knowsThinking = template.Reads(EnableThinking);
+        _asked = PromptWith(variables);
+        _thinking = knowsThinking ? PromptWith(With(variables, true)) : _asked;
+        _plain = knowsThinking && !variables.ContainsKey(EnableThinking) ? PromptWith(With(variables, false)) : _asked;
+
+        ChatMessage[] thinking = [ChatMessage.User("1"), ChatMessage.Assistant("2", "3"), ChatMessage.User("4"), ChatMessage.Assistant("5", "6")];
+        string last = Turns(_thinking, thinking[..2])[0];
+        ChatMessage[] plain = [ChatMessage.User("1"), ChatMessage.Assistant("2"), ChatMessage.User("4"), ChatMessage.Assistant("5")];
+        string lastPlain = Turns(_plain, plain[..2])[0];
+        RewritesHistory = last != Turns(_thinking, thinking)[0] || lastPlain != Turns(_plain, plain)[0] || !lastPlain.StartsWith(_plain.Text, StringComparison.Ordinal);
+        bool writesThinking = ThinkTags.IsIn(last[GenerationPrompt.Header.Length..]);
+        HasDefaultSystem = Render(new Conversation(plain[..1]), addGenerationPrompt: false, _asked.Variables).Text.Contains("<|im_start|>system", StringComparison.Ordinal);
+        _givesThinkingApart = writesThinking && (TogetherDiffers("\n", "\n\n") || TogetherDiffers("", ""));
+
+        bool TogetherDiffers(string beside, string behind) =>
+            last != Turns(_thinking, [plain[0], ChatMessage.Assistant($"{ThinkTags.Open}{beside}3{beside}{ThinkTags.Close}{behind}2")])[0];
     }
 
     /// <summary>Whether the template writes an earlier turn of the assistant otherwise than the last one, as Qwen3's does, which leaves out earlier thinking.</summary>
     public bool RewritesHistory { get; }
+
+    /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
+    internal bool OpensThinking => _asked.OpensThinking;
+
+    /// <summary>Whether the template writes a system message of its own into a conversation without one.</summary>
+    internal bool HasDefaultSystem { get; }
 
     /// <summary>The tokens from the conversation's start to the place where the assistant is to speak.</summary>
     /// <param name="conversation">A conversation that ends with the user or a tool.</param>
@@ -55,15 +82,12 @@ public sealed class ConversationFormatter
     public int[] Prompt(Conversation conversation)
     {
         ArgumentNullException.ThrowIfNull(conversation);
-        RenderedTurns turns = Render(conversation, addGenerationPrompt: true);
-        IdBuffer ids = new(turns.Length);
-        turns.Encode(0, turns.Length, ref ids);
-        int[] prompt = ids.ToArray();
-        ids.Dispose();
-        return prompt;
+        return Render(conversation, addGenerationPrompt: true, _asked.Variables).Ids(0);
     }
 
-    /// <summary>The rows of a conversation: one, or one per answer where all assistant turns are learned and the template would write the earlier ones otherwise than when they are given.</summary>
+    /// <summary>
+    /// The rows of a conversation: one, or one per answer where all assistant turns are learned and the template would write the earlier ones otherwise than when they are given.
+    /// </summary>
     /// <param name="conversation">A conversation with an assistant's message in it.</param>
     /// <param name="scope">Which tokens are learned.</param>
     /// <param name="maximumLength">Tokens beyond this many are cut off at the end of a row; at least 1.</param>
@@ -73,7 +97,10 @@ public sealed class ConversationFormatter
     {
         ArgumentNullException.ThrowIfNull(conversation);
         if (scope != LabelScope.AllAssistantTurns || !RewritesHistory || conversation.Messages.Count(message => message is { Role: "assistant", IsLearned: true }) < 2)
+        {
             return [new TokenizedRow(Tokenize(conversation, scope, maximumLength, out TokenizationReport report), report)];
+        }
+
         // What stands in an earlier turn stands in every later row too, and counts once.
         int counted = 0;
         return [.. conversation.PerAnswer().Select(part =>
@@ -94,7 +121,10 @@ public sealed class ConversationFormatter
     {
         ArgumentNullException.ThrowIfNull(row);
         if (row.Conversation is null)
+        {
             return [.. PlainText.Tokenize(_tokenizer, row.Document ?? "", maximumLength)];
+        }
+
         try
         {
             return TokenizeRows(row.Conversation, scope, maximumLength);
@@ -119,8 +149,12 @@ public sealed class ConversationFormatter
     }
 
     /// <summary>The tokens of a conversation with their labels, in one row as the template writes it.</summary>
-    /// <param name="conversation">A conversation with an assistant's message in it. Messages behind the last one that may be learned are left out, except where everything is learned.</param>
-    /// <param name="scope">Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows(Conversation, LabelScope, int)"/>.</param>
+    /// <param name="conversation">
+    /// A conversation with an assistant's message in it. Messages behind the last one that may be learned are left out, except where everything is learned.
+    /// </param>
+    /// <param name="scope">
+    /// Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows(Conversation, LabelScope, int)"/>.
+    /// </param>
     /// <param name="maximumLength">Tokens beyond this many are cut off at the end; at least 1.</param>
     /// <param name="report">What became of the conversation.</param>
     /// <returns>Ids and labels, [min(tokens, maximumLength)].</returns>
@@ -132,14 +166,19 @@ public sealed class ConversationFormatter
         ArgumentOutOfRangeException.ThrowIfLessThan(maximumLength, 1);
         int last = conversation.Messages.ToList().FindLastIndex(message => message is { Role: "assistant", IsLearned: true });
         if (last < 0)
+        {
             throw new ArgumentException("The conversation has no assistant's message to learn.", nameof(conversation));
-        if (scope != LabelScope.Everything)
-            conversation = conversation with { Messages = [.. conversation.Messages.Take(last + 1)] };
+        }
 
-        RenderedTurns turns = Render(conversation, addGenerationPrompt: false);
+        if (scope != LabelScope.Everything)
+        {
+            conversation = conversation with { Messages = [.. conversation.Messages.Take(last + 1)] };
+        }
+
         ChatMessage[] assistant = [.. conversation.Messages.Where(message => message.Role == "assistant")];
-        if (turns.Assistant.Count != assistant.Length)
-            throw new TemplateException($"The chat template writes {turns.Assistant.Count} turns of the assistant for {assistant.Length} messages, so that what is learned cannot be told. Join assistant's messages that follow one another.");
+        int lastTurn = conversation.Messages.Take(last).Count(message => message.Role == "assistant");
+        (RenderedTurns turns, GenerationPrompt prompt) = RenderAnswer(conversation, lastTurn, assistant.Length);
+        bool thinks = ThinkTags.IsIn(turns.Body(turns.Assistant[lastTurn]));
 
         bool endsWithAnswer = conversation.Messages[^1].Role == "assistant";
         int end = endsWithAnswer ? turns.Assistant[^1].After : turns.Length;
@@ -149,23 +188,103 @@ public sealed class ConversationFormatter
         for (int i = 0; i < assistant.Length; i++)
         {
             if (!assistant[i].IsLearned || (scope != LabelScope.AllAssistantTurns && i < assistant.Length - 1))
+            {
                 continue;
+            }
+
             // The answer is encoded apart from what stands before it, as at inference, where it begins with a token of its own.
-            int start = turns.AnswerStart(turns.Assistant[i], _opening);
-            turns.Encode(at, start, ref ids);
+            RenderedTurns.Turn turn = turns.Assistant[i];
+            int start = turns.AnswerStart(turn, prompt.Text);
+            if (i == lastTurn && LacksPrompt(turns, turn, prompt))
+            {
+                turns.Encode(at, turn.Start, ref ids);
+                ids.Add(prompt.Ids);
+            }
+            else
+            {
+                turns.Encode(at, start, ref ids);
+            }
+
             int first = ids.Count;
-            at = turns.Assistant[i].After;
+            at = turn.After;
             turns.Encode(start, at, ref ids);
             learned.Add(new LearnedTokens(first, ids.Count));
         }
+
         turns.Encode(at, end, ref ids);
         int[] all = ids.ToArray();
         ids.Dispose();
         TrainingRow row = LearnedTokens.Row(all, learned, scope, maximumLength, out report);
-        report = report with { ReplacedCharacters = conversation.UnpairedSurrogates };
+        report = report with
+        {
+            ReplacedCharacters = conversation.UnpairedSurrogates,
+            HasThinking = thinks,
+            LosesThinking = !thinks && !string.IsNullOrWhiteSpace(assistant[lastTurn].Thinking),
+        };
         return row;
     }
 
-    private RenderedTurns Render(Conversation conversation, bool addGenerationPrompt) =>
-        new(_tokenizer, _template.RenderTagged(conversation, addGenerationPrompt, _variables));
+    /// <summary>
+    /// Whether a template writes an answer without thinking otherwise than its own generation prompt would have it: the answer is then learned behind that prompt, behind which it will be given.
+    /// </summary>
+    private static bool LacksPrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt) =>
+        !prompt.OpensThinking && !turns.BeginsWith(turn, prompt.Text) && !turns.Body(turn).StartsWith(ThinkTags.Open, StringComparison.Ordinal);
+
+    private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) => new(variables) { [EnableThinking] = thinking };
+
+    /// <summary>Renders with the variables that fit the answer: whether it thinks is what the template makes of it.</summary>
+    private (RenderedTurns Turns, GenerationPrompt Prompt) RenderAnswer(Conversation conversation, int answer, int count)
+    {
+        bool thinks = conversation.Messages.Where(message => message.Role == "assistant").ElementAt(answer) is var message && ThinkTags.IsIn(message);
+        RenderedTurns turns = Rendered(thinks);
+        bool written = ThinkTags.IsIn(turns.Body(turns.Assistant[answer]));
+        return written == thinks || _plain == _thinking ? (turns, Prompt(thinks)) : (Rendered(written), Prompt(written));
+
+        GenerationPrompt Prompt(bool thinking) => thinking ? _thinking : _plain;
+
+        RenderedTurns Rendered(bool thinking)
+        {
+            RenderedTurns rendered = Render(conversation, addGenerationPrompt: false, Prompt(thinking).Variables);
+            return rendered.Assistant.Count == count ? rendered : throw new TemplateException(
+                $"The chat template writes {rendered.Assistant.Count} turns of the assistant for {count} messages, so that what is learned cannot be told. Join assistant's messages that "
+                + "follow one another.");
+        }
+    }
+
+    private GenerationPrompt PromptWith(IReadOnlyDictionary<string, object?> variables)
+    {
+        RenderedTurns turns = Render(new Conversation([ChatMessage.User("1")]), addGenerationPrompt: true, variables);
+        string text = turns.Characters(turns.LastTurnStart, turns.Length);
+        return text.StartsWith(GenerationPrompt.Header, StringComparison.Ordinal) ? new GenerationPrompt(variables, text, turns.Ids(turns.LastTurnStart)) : throw NoTurns();
+    }
+
+    /// <summary>What the template makes of the assistant's turns of a small conversation in which user and assistant take turns.</summary>
+    private string[] Turns(GenerationPrompt prompt, ChatMessage[] messages)
+    {
+        RenderedTurns turns = Render(new Conversation(messages), addGenerationPrompt: false, prompt.Variables);
+        return turns.Assistant.Count == messages.Length / 2 ? [.. turns.Assistant.Select(turn => turns.Characters(turn.Start, turn.End))] : throw NoTurns();
+    }
+
+    private static TemplateException NoTurns() => new(
+        "The chat template does not write an assistant's turn as <|im_start|>assistant … <|im_end|>, so that what is learned cannot be told. Use a Qwen checkpoint or replace its "
+        + "chat_template.");
+
+    private RenderedTurns Render(Conversation conversation, bool addGenerationPrompt, IReadOnlyDictionary<string, object?> variables)
+    {
+        if (_givesThinkingApart && conversation.Messages.Any(IsTogether))
+        {
+            conversation = conversation with { Messages = [.. conversation.Messages.Select(message => IsTogether(message) ? Apart(message) : message)] };
+        }
+
+        return new RenderedTurns(_tokenizer, _template.RenderTagged(conversation, addGenerationPrompt, variables));
+    }
+
+    private static bool IsTogether(ChatMessage message) =>
+        message is { Role: "assistant", Thinking: null, Content: { } content } && content.Contains(ThinkTags.Close, StringComparison.Ordinal) && ThinkTags.Split(content).Thinking is not null;
+
+    private static ChatMessage Apart(ChatMessage message)
+    {
+        (string? thinking, string answer) = ThinkTags.Split(message.Content!);
+        return message with { Thinking = thinking, Content = answer };
+    }
 }

@@ -16,7 +16,10 @@ internal readonly record struct LearnedTokens(int Start, int End)
         int[] kept = ids.Length <= maximumLength ? ids : ids[..maximumLength];
         int[] labels = (int[])kept.Clone();
         if (scope != LabelScope.Everything)
+        {
             Array.Fill(labels, TrainingRow.Ignore);
+        }
+
         int whole = 0;
         int left = 0;
         foreach (LearnedTokens answer in answers)
@@ -25,8 +28,11 @@ internal readonly record struct LearnedTokens(int Start, int End)
             int length = Math.Max(0, Math.Min(answer.End, kept.Length) - answer.Start);
             left += length;
             if (length > 0)
+            {
                 kept.AsSpan(answer.Start, length).CopyTo(labels.AsSpan(answer.Start));
+            }
         }
+
         report = new TokenizationReport(ids.Length, kept.Length, whole, left);
         return new TrainingRow(kept, labels);
     }

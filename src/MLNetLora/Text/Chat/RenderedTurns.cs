@@ -5,8 +5,6 @@ namespace MLNetLora.Text;
 /// <summary>A rendered conversation, cut into tokens that are known and text between them, and into turns.</summary>
 internal sealed class RenderedTurns
 {
-    private const string AssistantHeader = "assistant\n";
-
     private readonly QwenTokenizer _tokenizer;
     private readonly TaggedText _text;
     private readonly List<(int Start, int Length, int Id)> _tokens = [];
@@ -26,6 +24,9 @@ internal sealed class RenderedTurns
     /// <summary>Length of the rendered text.</summary>
     public int Length => _text.Length;
 
+    /// <summary>The rendered text.</summary>
+    public string Text => _text.Value;
+
     /// <summary>What the assistant says, in order.</summary>
     public IReadOnlyList<Turn> Assistant => _assistant;
 
@@ -39,7 +40,20 @@ internal sealed class RenderedTurns
     public bool BeginsWith(Turn turn, string opening) => _text.Value.AsSpan(turn.Start, turn.End - turn.Start).StartsWith(opening, StringComparison.Ordinal);
 
     /// <summary>Index at which an assistant's answer begins: behind what the generation prompt would have written, else behind the role.</summary>
-    public int AnswerStart(Turn turn, string opening) => turn.Start + (BeginsWith(turn, opening) ? opening.Length : AssistantHeader.Length);
+    public int AnswerStart(Turn turn, string opening) => turn.Start + (BeginsWith(turn, opening) ? opening.Length : GenerationPrompt.Header.Length);
+
+    /// <summary>What an assistant's turn says, thinking included.</summary>
+    public string Body(Turn turn) => Characters(turn.Start + GenerationPrompt.Header.Length, turn.End);
+
+    /// <summary>The ids from a place to the end.</summary>
+    public int[] Ids(int start)
+    {
+        IdBuffer buffer = new(Length - start);
+        Encode(start, Length, ref buffer);
+        int[] ids = buffer.ToArray();
+        buffer.Dispose();
+        return ids;
+    }
 
     /// <summary>Appends the ids of a part of the text.</summary>
     public void Encode(int start, int end, ref IdBuffer ids)
@@ -48,16 +62,28 @@ internal sealed class RenderedTurns
         foreach ((int token, int length, int id) in _tokens)
         {
             if (token < start)
+            {
                 continue;
+            }
+
             if (token >= end)
+            {
                 break;
+            }
+
             if (token > at)
+            {
                 _tokenizer.Encode(_text.Value[at..token], QwenTokenizer.Recognition.None, ref ids);
+            }
+
             ids.Add(id);
             at = token + length;
         }
+
         if (end > at)
+        {
             _tokenizer.Encode(_text.Value[at..end], QwenTokenizer.Recognition.None, ref ids);
+        }
     }
 
     /// <summary>
@@ -71,12 +97,18 @@ internal sealed class RenderedTurns
         {
             AddedToken? token = _tokenizer.NextAddedToken(text[from..], out int offset);
             if (token is null)
+            {
                 return;
+            }
+
             int start = from + offset;
             Origin origin = _text.LeastOf(start, token.Content.Length);
             bool isToken = origin == Origin.Template || (origin == Origin.Assistant && !token.Special);
             if (isToken)
+            {
                 _tokens.Add((start, token.Content.Length, token.Id));
+            }
+
             from = start + (isToken ? token.Content.Length : 1);
         }
     }
@@ -93,8 +125,11 @@ internal sealed class RenderedTurns
             }
             else if (id == _tokenizer.ImEndId && start >= 0)
             {
-                if (_text.Value.AsSpan(start, token - start).StartsWith(AssistantHeader, StringComparison.Ordinal))
+                if (_text.Value.AsSpan(start, token - start).StartsWith(GenerationPrompt.Header, StringComparison.Ordinal))
+                {
                     _assistant.Add(new Turn(start, token, token + length));
+                }
+
                 start = -1;
             }
         }

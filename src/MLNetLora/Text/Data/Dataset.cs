@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Adapters;
 
 namespace MLNetLora.Text;
 
@@ -15,7 +16,7 @@ public static class Dataset
     /// their paths, each once, also where links lead to it several times.
     /// </param>
     /// <param name="format">How the rows are written.</param>
-    /// <param name="promptTemplate">What the user's message of instruction rows is made of; see <see cref="InstructionFormatter"/>.</param>
+    /// <param name="promptTemplate">What the user's message of instruction rows is made of; see <see cref="Adapters.PromptSettings.PromptTemplate"/>.</param>
     /// <returns>The rows in order, read while they are enumerated.</returns>
     /// <exception cref="DatasetException">
     /// No file matches, a file has no rows, or a row is wrong; the message names file, line and row. Raised while enumerating where the cause lies in a file.

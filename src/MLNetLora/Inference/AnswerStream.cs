@@ -1,0 +1,65 @@
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
+
+namespace MLNetLora.Inference;
+
+/// <summary>Pieces of an answer for a reader that waits for them, from a generation that runs on a thread of its own.</summary>
+internal static class AnswerStream
+{
+    /// <summary>How many pieces may wait for their reader before the generation waits too.</summary>
+    private const int PiecesAhead = 16;
+
+    /// <summary>Starts a generation when the first piece is asked for.</summary>
+    /// <param name="generate">
+    /// Generates the answer and gives its pieces out; ends soon with an <see cref="OperationCanceledException"/> when its token says so, which it does when the enumerator is disposed too.
+    /// </param>
+    /// <param name="cancellation">Ends the enumeration.</param>
+    /// <returns>The pieces, the last of which holds the whole answer; the answer's error is thrown.</returns>
+    public static async IAsyncEnumerable<GeneratedChunk> Of(
+        Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate,
+        [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
+        // A thread of its own, because the generation computes, and waits for its reader, without giving the thread back.
+        Task generation = Task.Factory.StartNew(Run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        try
+        {
+            await foreach (GeneratedChunk piece in pieces.Reader.ReadAllAsync(cancellation).ConfigureAwait(false))
+            {
+                cancellation.ThrowIfCancellationRequested(); // pieces that wait are read without a look at the token
+                yield return piece;
+            }
+        }
+        finally
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+            await generation.ConfigureAwait(false);
+        }
+
+        void Run()
+        {
+            try
+            {
+                GeneratedText answer = generate(Write, ending.Token);
+                if (answer.Error is { } error)
+                {
+                    throw error;
+                }
+
+                Write(new GeneratedChunk("") { Answer = answer });
+                pieces.Writer.Complete();
+            }
+            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+            {
+                pieces.Writer.Complete(new OperationCanceledException(cancellation));
+            }
+            catch (Exception error)
+            {
+                pieces.Writer.Complete(error);
+            }
+        }
+
+        void Write(GeneratedChunk piece) => pieces.Writer.WriteAsync(piece, ending.Token).AsTask().GetAwaiter().GetResult();
+    }
+}

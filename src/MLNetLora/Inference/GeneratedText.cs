@@ -1,0 +1,27 @@
+namespace MLNetLora.Inference;
+
+/// <summary>An answer with what it cost.</summary>
+/// <param name="Text">The answer; thinking, control tokens and stop string left out.</param>
+/// <param name="Reason">Why it ended.</param>
+/// <param name="PromptTokens">Tokens of the prompt.</param>
+/// <param name="NewTokens">Tokens generated, those of the thinking and an ending eos included.</param>
+public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens)
+{
+    /// <summary>
+    /// What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think. Where the answer ended in the middle of the thinking,
+    /// <see cref="Text"/> is empty.
+    /// </summary>
+    public string? Thinking { get; init; }
+
+    /// <summary>Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.</summary>
+    public MLNetLoraException? Error { get; init; }
+}
+
+/// <summary>A piece of an answer as it comes.</summary>
+/// <param name="Text">New text, whole characters only; empty in the last piece.</param>
+/// <param name="IsThinking">Whether it is a piece of what the model thinks before it answers, rather than of the answer.</param>
+public sealed record GeneratedChunk(string Text, bool IsThinking = false)
+{
+    /// <summary>The whole answer with finish reason and token counts, in the last piece alone; null before.</summary>
+    public GeneratedText? Answer { get; init; }
+}
