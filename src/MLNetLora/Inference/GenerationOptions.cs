@@ -62,6 +62,14 @@ public sealed class GenerationOptions
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
 
+    /// <summary>Options that later changes of these do not reach.</summary>
+    internal GenerationOptions Copy()
+    {
+        GenerationOptions copy = (GenerationOptions)MemberwiseClone();
+        copy.StopStrings = [.. StopStrings];
+        return copy;
+    }
+
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public void Validate()
     {

@@ -1,5 +1,6 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Inference;
 using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
@@ -13,10 +14,11 @@ internal sealed class AnswerCursor : DataViewRowCursor
     private readonly DataViewRowCursor _input;
     private readonly Func<TextRow> _readPrompt;
     private readonly ValueGetter<DataViewRowId> _readId;
+    private readonly bool[] _active;
     private readonly ColumnBuffer?[] _buffers;
     private readonly DataViewRowId[] _ids;
     private readonly List<TextRow> _prompts;
-    private IReadOnlyList<string>? _answers;
+    private IReadOnlyList<GeneratedText>? _answers;
     private int _slot = -1;
     private long _position = -1;
 
@@ -24,6 +26,7 @@ internal sealed class AnswerCursor : DataViewRowCursor
     {
         _binding = binding;
         _input = input;
+        _active = active;
         _readPrompt = binding.PromptReader(input);
         _readId = input.GetIdGetter();
         _ids = new DataViewRowId[binding.BatchSize];
@@ -38,7 +41,9 @@ internal sealed class AnswerCursor : DataViewRowCursor
     /// <summary>Always 0: there is one cursor, so nothing has to be put in order with another.</summary>
     public override long Batch => 0;
 
-    private int Slot => _slot >= 0 ? _slot : throw new InvalidOperationException("The cursor is not on a row: call MoveNext first, and read nothing after it returned false.");
+    private int Slot => _slot >= 0
+        ? _slot
+        : throw new InvalidOperationException("The cursor is not on a row: call MoveNext first, and read nothing after it returned false.");
 
     public override bool MoveNext()
     {
@@ -53,16 +58,20 @@ internal sealed class AnswerCursor : DataViewRowCursor
         return true;
     }
 
-    public override bool IsColumnActive(DataViewSchema.Column column) => column.Index == _binding.AnswerIndex || _buffers[column.Index] is not null;
+    public override bool IsColumnActive(DataViewSchema.Column column) => _active[column.Index];
 
     public override ValueGetter<DataViewRowId> GetIdGetter() => (ref DataViewRowId value) => value = _ids[Slot];
 
     public override ValueGetter<TValue> GetGetter<TValue>(DataViewSchema.Column column)
     {
-        Delegate getter = column.Index == _binding.AnswerIndex
-            ? (ValueGetter<ReadOnlyMemory<char>>)GetAnswer
-            : _buffers[column.Index]?.Getter ?? throw new InvalidOperationException($"Column '{column.Name}' was not asked for when this cursor was made.");
-        return AnswerBinding.Typed<TValue>(getter, column);
+        if (!_active[column.Index])
+        {
+            throw new InvalidOperationException($"Column '{column.Name}' was not asked for when this cursor was made.");
+        }
+
+        return _binding.IsAdded(column.Index)
+            ? _binding.Getter<TValue>(column, Answer)
+            : AnswerBinding.Typed<TValue>(_buffers[column.Index]!.Getter, column);
     }
 
     protected override void Dispose(bool disposing)
@@ -83,6 +92,7 @@ internal sealed class AnswerCursor : DataViewRowCursor
         _prompts.Clear();
         while (_prompts.Count < _binding.BatchSize && _input.MoveNext())
         {
+            _binding.ThrowIfCancelled();
             int slot = _prompts.Count;
             _readId(ref _ids[slot]);
             foreach (ColumnBuffer? buffer in _buffers)
@@ -96,10 +106,19 @@ internal sealed class AnswerCursor : DataViewRowCursor
         return _prompts.Count > 0;
     }
 
-    private void GetAnswer(ref ReadOnlyMemory<char> value)
+    /// <summary>The current row's answer. A row that fails does not end the pass: it is told in the log, and in the error column where there is one.</summary>
+    private GeneratedText Answer()
     {
         int slot = Slot;
-        _answers ??= _binding.Generate([.. _prompts]);
-        value = _answers[slot].AsMemory();
+        if (_answers is null)
+        {
+            _answers = _binding.Answer([.. _prompts], _position - slot);
+            foreach (MLNetLoraException error in _answers.Select(answer => answer.Error).OfType<MLNetLoraException>())
+            {
+                _binding.Warn(error.Message);
+            }
+        }
+
+        return _answers[slot];
     }
 }

@@ -1,5 +1,6 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Inference;
 using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
@@ -13,12 +14,14 @@ internal sealed class AnswerRowMapper(QwenLoraTransformer transformer, DataViewS
 
     public DataViewSchema OutputSchema => _binding.OutputSchema;
 
-    public IEnumerable<DataViewSchema.Column> GetDependencies(IEnumerable<DataViewSchema.Column> dependingColumns) => _binding.Dependencies(_binding.Active(dependingColumns));
+    public IEnumerable<DataViewSchema.Column> GetDependencies(IEnumerable<DataViewSchema.Column> dependingColumns) =>
+        _binding.Dependencies(_binding.Active(dependingColumns));
 
     public DataViewRow GetRow(DataViewRow input, IEnumerable<DataViewSchema.Column> activeColumns)
     {
         ArgumentNullException.ThrowIfNull(input);
-        return input.Schema == InputSchema ? new AnswerRow(_binding, input, _binding.Active(activeColumns))
+        return input.Schema == InputSchema
+            ? new AnswerRow(_binding, input, _binding.Active(activeColumns))
             : throw new ArgumentException("The row's schema is not the one that the mapper was made for.", nameof(input));
     }
 }
@@ -31,14 +34,14 @@ internal sealed class AnswerRow : DataViewRow
     private readonly bool[] _active;
     private readonly Func<TextRow>? _readPrompt;
     private long _answeredPosition = -1;
-    private ReadOnlyMemory<char> _answer;
+    private GeneratedText? _answer;
 
     public AnswerRow(AnswerBinding binding, DataViewRow input, bool[] active)
     {
         _binding = binding;
         _input = input;
         _active = active;
-        _readPrompt = active[binding.AnswerIndex] ? binding.PromptReader(input) : null;
+        _readPrompt = binding.AnyAdded(active) ? binding.PromptReader(input) : null;
     }
 
     public override DataViewSchema Schema => _binding.OutputSchema;
@@ -58,9 +61,9 @@ internal sealed class AnswerRow : DataViewRow
             throw new InvalidOperationException($"Column '{column.Name}' was not asked for when this row was made.");
         }
 
-        return column.Index < _binding.AnswerIndex
-            ? _input.GetGetter<TValue>(_binding.InputSchema[column.Index])
-            : AnswerBinding.Typed<TValue>((ValueGetter<ReadOnlyMemory<char>>)GetAnswer, column);
+        return _binding.IsAdded(column.Index)
+            ? _binding.Getter<TValue>(column, Answer)
+            : _input.GetGetter<TValue>(_binding.InputSchema[column.Index]);
     }
 
     protected override void Dispose(bool disposing)
@@ -73,14 +76,17 @@ internal sealed class AnswerRow : DataViewRow
         base.Dispose(disposing);
     }
 
-    private void GetAnswer(ref ReadOnlyMemory<char> value)
+    /// <summary>There is no other row that an error could spoil, so it is thrown, unless it has a column.</summary>
+    private GeneratedText Answer()
     {
-        if (_answeredPosition < 0 || _answeredPosition != _input.Position)
+        if (_answer is null || _answeredPosition < 0 || _answeredPosition != _input.Position)
         {
-            _answer = _binding.Generate([_readPrompt!()])[0].AsMemory();
+            _answer = null;
+            GeneratedText answer = _binding.Answer([_readPrompt!()], _input.Position)[0];
+            _answer = answer.Error is { } error && !_binding.TellsErrors ? throw error : answer;
             _answeredPosition = _input.Position;
         }
 
-        value = _answer;
+        return _answer;
     }
 }

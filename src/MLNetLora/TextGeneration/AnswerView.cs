@@ -19,13 +19,13 @@ internal sealed class AnswerView(QwenLoraTransformer transformer, IDataView inpu
     {
         bool[] active = _binding.Active(columnsNeeded);
         DataViewRowCursor cursor = input.GetRowCursor(_binding.Dependencies(active));
-        return active[_binding.AnswerIndex] ? new AnswerCursor(_binding, cursor, active) : new PassThroughCursor(_binding, cursor, active);
+        return _binding.AnyAdded(active) ? new AnswerCursor(_binding, cursor, active) : new PassThroughCursor(_binding, cursor, active);
     }
 
     public DataViewRowCursor[] GetRowCursorSet(IEnumerable<DataViewSchema.Column> columnsNeeded, int n, Random? rand = null)
     {
         bool[] active = _binding.Active(columnsNeeded);
-        return active[_binding.AnswerIndex]
+        return _binding.AnyAdded(active)
             ? [GetRowCursor(columnsNeeded, rand)]
             : [.. input.GetRowCursorSet(_binding.Dependencies(active), n).Select(cursor => new PassThroughCursor(_binding, cursor, active))];
     }

@@ -9,8 +9,17 @@ namespace MLNetLora.TextGeneration;
 /// <param name="History">Earlier turns as JSON; null when rows never have any.</param>
 /// <param name="Conversation">A whole conversation as JSON; null when no row is one.</param>
 /// <param name="Text">A document; read in training only; null when no row is one.</param>
-internal sealed record ColumnNames(string Instruction, string? Input, string Output, string Answer, string? System = null, string? History = null,
-    string? Conversation = null, string? Text = null)
+/// <param name="Details">The columns that stand beside the answer where they are asked for; null for none of them.</param>
+internal sealed record ColumnNames(
+    string Instruction,
+    string? Input,
+    string Output,
+    string Answer,
+    string? System = null,
+    string? History = null,
+    string? Conversation = null,
+    string? Text = null,
+    AnswerDetails? Details = null)
 {
     public const string DefaultInstruction = "Instruction";
     public const string DefaultInput = "Input";
@@ -37,26 +46,51 @@ internal sealed record ColumnNames(string Instruction, string? Input, string Out
     /// <summary>Throws an <see cref="OptionException"/> that names the first option without a name, or two columns that are the same.</summary>
     public void Validate()
     {
-        Require(Instruction, nameof(QwenLoraTrainer.Options.InstructionColumnName));
-        Require(Output, nameof(QwenLoraTrainer.Options.OutputColumnName));
-        Require(Answer, nameof(QwenLoraTrainer.Options.AnswerColumnName));
+        RequireName(Instruction, nameof(QwenLoraTrainer.Options.InstructionColumnName));
+        RequireName(Output, nameof(QwenLoraTrainer.Options.OutputColumnName));
+        RequireName(Answer, nameof(QwenLoraTrainer.Options.AnswerColumnName));
         if (Instruction == Output || Input == Output || Instruction == Input)
         {
             throw new OptionException($"The instruction, input and output columns must be three columns; they are '{Instruction}', '{Input}' and '{Output}'.");
         }
 
-        string?[] all = [Instruction, Input, Output, System, History, Conversation, Text];
-        if (all.Where(name => name is not null).GroupBy(name => name).FirstOrDefault(group => group.Count() > 1) is { Key: string twice })
+        if (Twice([Instruction, Input, Output, System, History, Conversation, Text]) is { } read)
         {
-            throw new OptionException($"Two of the column names are '{twice}'; every part of a row needs a column of its own. Rename one, or set the option of a part that the data does not have to null.");
+            throw new OptionException(
+                $"Two of the column names are '{read}'; every part of a row needs a column of its own. "
+                + "Rename one, or set the option of a part that the data does not have to null.");
+        }
+
+        if (Twice([Answer, .. (Details ?? new AnswerDetails()).Names]) is { } added)
+        {
+            throw new OptionException($"Two of the columns that the transformer adds are called '{added}'; rename one, or set its option to null.");
         }
     }
 
-    private static void Require(string? name, string option)
+    private static string? Twice(IEnumerable<string?> names) =>
+        names.Where(name => name is not null).GroupBy(name => name).FirstOrDefault(group => group.Count() > 1)?.Key;
+
+    private static void RequireName(string? name, string option)
     {
         if (string.IsNullOrEmpty(name))
         {
             throw new OptionException($"{option} is empty; it must be the name of a column.");
         }
     }
+}
+
+/// <summary>The names of the columns that can stand beside the answer; null for each that is not wanted.</summary>
+/// <param name="Thinking">What the model thought.</param>
+/// <param name="FinishReason">Why the answer ended.</param>
+/// <param name="PromptTokens">Tokens of the prompt.</param>
+/// <param name="NewTokens">Tokens that were generated.</param>
+/// <param name="Error">Why the row has no answer.</param>
+internal sealed record AnswerDetails(
+    string? Thinking = null,
+    string? FinishReason = null,
+    string? PromptTokens = null,
+    string? NewTokens = null,
+    string? Error = null)
+{
+    public IEnumerable<string> Names => new[] { Thinking, FinishReason, PromptTokens, NewTokens, Error }.OfType<string>();
 }

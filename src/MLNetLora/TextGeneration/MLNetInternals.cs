@@ -6,7 +6,13 @@ using Microsoft.ML.Runtime;
 using MLNetLora.TextGeneration;
 
 [assembly: IgnoresAccessChecksTo("Microsoft.ML.Core")]
-[assembly: LoadableClass(typeof(QwenLoraTransformer), typeof(QwenLoraLoader), null, typeof(SignatureLoadModel), "Qwen LoRA text generation", QwenLoraLoader.Signature)]
+[assembly: LoadableClass(
+    typeof(QwenLoraTransformer),
+    typeof(QwenLoraLoader),
+    null,
+    typeof(SignatureLoadModel),
+    "Qwen LoRA text generation",
+    QwenLoraLoader.Signature)]
 
 namespace MLNetLora.TextGeneration
 {
@@ -19,43 +25,25 @@ namespace MLNetLora.TextGeneration
         /// <summary>The seed given to <c>new MLContext(seed)</c>, or null when none was given.</summary>
         public static int? Seed(MLContext context) => ((IHostEnvironmentInternal)context).Seed;
 
-        /// <summary>A text column of an estimator's output schema.</summary>
-        public static SchemaShape.Column TextColumn(string name) => new(name, SchemaShape.Column.VectorKind.Scalar, TextDataViewType.Instance, isKey: false);
+        /// <summary>Whether <c>MLContext.CancelExecution</c> was called, which AutoML does with its trials.</summary>
+        public static bool IsCancelled(IHostEnvironment environment) => environment is ICancelable { IsCanceled: true };
+
+        /// <summary>A column of an estimator's output schema.</summary>
+        public static SchemaShape.Column Column(string name, DataViewType type) => new(name, SchemaShape.Column.VectorKind.Scalar, type, isKey: false);
 
         /// <summary>Writes a model: its header, by which ML.NET finds the loader again, and its parts, each as an entry of its own in the zip.</summary>
-        public static void Save(ModelSaveContext context, IEnumerable<(string Name, byte[] Content)> parts)
+        public static void Save(ModelSaveContext context, IEnumerable<(string Name, Action<Stream> Write)> parts)
         {
             context.CheckAtModel();
             context.SetVersionInfo(QwenLoraLoader.Version());
-            foreach ((string name, byte[] content) in parts)
+            foreach ((string name, Action<Stream> write) in parts)
             {
-                context.SaveBinaryStream(name, writer => writer.Write(content));
+                context.SaveBinaryStream(name, writer => write(writer.BaseStream));
             }
         }
 
-        /// <summary>Reads one part, or throws an <see cref="AdapterException"/> when it is missing or larger than it may be.</summary>
-        /// <remarks>The size is checked before anything is unpacked: ML.NET unpacks an entry to disk as a whole, however large. .NET unpacks no more than that size.</remarks>
-        public static byte[] LoadPart(ModelLoadContext context, string name, long maximumBytes)
-        {
-            string path = Path.Combine(context.Directory ?? "", name);
-            ZipArchiveEntry entry = Archive(context.Repository).Entries.LastOrDefault(entry => SamePath(entry.FullName, path))
-                ?? throw new AdapterException($"The model zip has no entry {path}; it is damaged, save the model again.");
-            if (entry.Length > maximumBytes)
-            {
-                throw new AdapterException($"The model zip's entry {path} has {entry.Length} bytes, more than the {maximumBytes} that it may have; it is refused.");
-            }
-
-            byte[] content = [];
-            context.TryLoadBinaryStream(name, reader =>
-            {
-                content = new byte[reader.BaseStream.Length];
-                reader.BaseStream.ReadExactly(content);
-            });
-            return content;
-        }
-
-        // ML.NET writes the separator of the system that saves, and accepts both.
-        private static bool SamePath(string left, string right) => left.Replace('\\', '/') == right.Replace('\\', '/');
+        /// <summary>The parts that were saved. They are read from the archive itself: ML.NET would unpack an entry to disk as a whole, however large, before it looks at it.</summary>
+        public static ZipParts Parts(ModelLoadContext context) => new(Archive(context.Repository), context.Directory ?? "");
 
         [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_archive")]
         private static extern ref ZipArchive Archive(RepositoryReader reader);
@@ -68,13 +56,18 @@ namespace MLNetLora.TextGeneration
         internal const string Signature = "QwenLoraText";
 
         // The assembly is recorded without its version: a newer library loads older models, and the model's own version says what is readable.
-        internal static VersionInfo Version() => new("QWENLORA", verWrittenCur: 0x00010001, verReadableCur: 0x00010001, verWeCanReadBack: 0x00010001,
-            loaderAssemblyName: typeof(QwenLoraLoader).Assembly.GetName().Name, loaderSignature: Signature);
+        internal static VersionInfo Version() => new(
+            "QWENLORA",
+            verWrittenCur: 0x00010001,
+            verReadableCur: 0x00010001,
+            verWeCanReadBack: 0x00010001,
+            loaderAssemblyName: typeof(QwenLoraLoader).Assembly.GetName().Name,
+            loaderSignature: Signature);
 
         internal static QwenLoraTransformer Create(IHostEnvironment environment, ModelLoadContext context)
         {
             context.CheckAtModel(Version());
-            return ModelZip.Load(environment, (name, maximumBytes) => MLNetInternals.LoadPart(context, name, maximumBytes));
+            return ModelZip.Load(environment, MLNetInternals.Parts(context), ContextSettings.Of(environment).BaseFolders);
         }
     }
 }

@@ -1,6 +1,8 @@
+using System.IO.Compression;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.ML;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
@@ -8,27 +10,6 @@ using MLNetLora.Inference;
 using MLNetLora.Models;
 
 namespace MLNetLora.TextGeneration;
-
-/// <summary>Everything that a transformer is made of.</summary>
-/// <param name="Adapter">The trained LoRA factors.</param>
-/// <param name="BaseModel">What is remembered of the base checkpoint.</param>
-/// <param name="BaseFolder">Where the base checkpoint is now.</param>
-/// <param name="Columns">Names of the columns.</param>
-/// <param name="Prompt">How rows become prompts.</param>
-/// <param name="Generation">How answers are generated.</param>
-/// <param name="Precision">How the base's weights are held while answers are generated.</param>
-internal sealed record QwenLoraModel(
-    LoraAdapter Adapter,
-    BaseModelRecord BaseModel,
-    string BaseFolder,
-    ColumnNames Columns,
-    PromptOptions Prompt,
-    GenerationOptions Generation,
-    WeightPrecision Precision)
-{
-    /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
-    public TextGenerator Open() => new(Checkpoint.Open(BaseFolder), Adapter, Prompt.Settings, precision: Precision);
-}
 
 /// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>
 internal static class ModelZip
@@ -40,7 +21,9 @@ internal static class ModelZip
     /// <summary>1 remembered config.json and the weights alone, by their bytes; 2 has the <see cref="CheckpointFingerprint"/> too.</summary>
     private const int Format = 2;
     private const long MaximumJsonBytes = 16 << 20;
-    private const long MaximumAdapterBytes = 2_000_000_000;
+
+    /// <summary>The folder to which ML.NET saves a model, be it a chain or not.</summary>
+    private const string ModelFolderName = "TransformerChain";
 
     private static readonly JsonSerializerOptions s_json = new()
     {
@@ -52,29 +35,52 @@ internal static class ModelZip
         Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
     };
 
-    public static IEnumerable<(string Name, byte[] Content)> Parts(QwenLoraModel model)
+    /// <summary>Writes ML.NET's zip of a model. An existing file is replaced when the new one is whole and on disk, and stays as it is otherwise.</summary>
+    /// <exception cref="IOException">The disk is full or the folder cannot be written.</exception>
+    public static void Save(MLContext context, ITransformer model, DataViewSchema? inputSchema, string path) =>
+        AtomicFile.Write(path, stream => context.Model.Save(model, inputSchema, stream));
+
+    public static IEnumerable<(string Name, Action<Stream> Write)> Parts(QwenLoraModel model)
     {
         // A model from a zip of format 1 is saved with what that did not remember.
-        BaseModelRecord baseModel = model.BaseModel.Fingerprint is not null ? model.BaseModel
+        BaseModelRecord baseModel = model.BaseModel.Fingerprint is not null
+            ? model.BaseModel
             : BaseModelRecord.Create(model.BaseModel.Location, Checkpoint.Open(model.BaseFolder));
         ModelRecord record = new(Format, baseModel, model.Columns, model.Prompt, model.Generation, model.Precision);
-        yield return (RecordName, JsonSerializer.SerializeToUtf8Bytes(record, s_json));
-        yield return (AdapterConfigName, Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson()));
-        yield return (AdapterWeightsName, model.Adapter.ToSafetensors());
+        yield return (RecordName, stream => JsonSerializer.Serialize(stream, record, s_json));
+        yield return (AdapterConfigName, stream => stream.Write(Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson())));
+        yield return (AdapterWeightsName, model.Adapter.Write);
+    }
+
+    /// <summary>Reads a zip without ML.NET, whose loaders are called by reflection and whose errors come wrapped.</summary>
+    /// <param name="environment">Where the load is logged.</param>
+    /// <param name="path">The zip.</param>
+    /// <param name="baseFolders">Where the base checkpoint is looked for first.</param>
+    public static QwenLoraTransformer Load(IHostEnvironment environment, string path, IReadOnlyList<string> baseFolders)
+    {
+        using FileStream stream = File.OpenRead(path);
+        using ZipArchive archive = OpenArchive(stream, path);
+        string[] records = [.. archive.Entries.Select(entry => entry.FullName.Replace('\\', '/')).Where(name => name.EndsWith($"/{RecordName}", StringComparison.Ordinal))];
+        if (!records.Contains($"{ModelFolderName}/{RecordName}"))
+        {
+            throw new AdapterException(records.Length == 0
+                ? $"{path} holds no model of this library; load it with ml.Model.Load."
+                : $"{path} holds a chain of transformers; load it with ml.Model.Load, which gives all of them.");
+        }
+
+        return Load(environment, new ZipParts(archive, ModelFolderName), baseFolders);
     }
 
     /// <summary>Reads the parts, finds and verifies the base checkpoint; the sessions are opened when the first answer is asked for.</summary>
     /// <param name="environment">The host of the loading MLContext.</param>
-    /// <param name="readPart">Returns a part of at most so many bytes, or throws.</param>
-    public static QwenLoraTransformer Load(IHostEnvironment environment, Func<string, long, byte[]> readPart)
+    /// <param name="parts">The model's files.</param>
+    /// <param name="baseFolders">Where the base checkpoint is looked for first.</param>
+    public static QwenLoraTransformer Load(IHostEnvironment environment, ZipParts parts, IReadOnlyList<string> baseFolders)
     {
-        ModelRecord record = ReadRecord(readPart(RecordName, MaximumJsonBytes));
-        byte[] weights = readPart(AdapterWeightsName, MaximumAdapterBytes);
-        string config = Encoding.UTF8.GetString(readPart(AdapterConfigName, MaximumJsonBytes));
-
-        ContextSettings settings = ContextSettings.Of(environment);
-        string baseFolder = BaseModelSearch.Find(record.Base, settings.BaseFolders);
-        LoraAdapter adapter = LoraAdapter.FromPeft(weights, config, "the model zip", Checkpoint.Open(baseFolder)).WithPrompt(record.Prompt.Settings);
+        ModelRecord record = ReadRecord(parts.Bytes(RecordName, MaximumJsonBytes));
+        string config = Encoding.UTF8.GetString(parts.Bytes(AdapterConfigName, MaximumJsonBytes));
+        string baseFolder = BaseModelSearch.Find(record.Base, baseFolders);
+        LoraAdapter adapter = ReadAdapter(parts, config, Checkpoint.Open(baseFolder)).WithPrompt(record.Prompt.Settings);
         using (IChannel channel = environment.Start("Load"))
         {
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
@@ -89,7 +95,30 @@ internal static class ModelZip
 
         BaseModelRecord baseModel = record.Base with { AbsolutePath = baseFolder };
         QwenLoraModel model = new(adapter, baseModel, baseFolder, record.Columns, record.Prompt, record.Generation, record.WeightPrecision);
-        return new QwenLoraTransformer(model, summary: null);
+        return new QwenLoraTransformer(model, summary: null, environment);
+    }
+
+    /// <summary>Configuration and base say how many factors there are; a file that claims more is refused before it is unpacked.</summary>
+    private static LoraAdapter ReadAdapter(ZipParts parts, string config, Checkpoint checkpoint)
+    {
+        const string source = "the model zip";
+        const long longestHeader = 100_000_000;
+        (LoraOptions options, _) = PeftConfig.Read(config, $"{source}/{AdapterConfigName}");
+        long numbers = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config).Sum(module => module.ParameterCount);
+        long mostBytes = (long)Int128.Min(long.MaxValue, ((Int128)numbers * sizeof(float)) + longestHeader);
+        return parts.Read(AdapterWeightsName, mostBytes, (stream, length) => LoraAdapter.Read(stream, length, config, source, checkpoint));
+    }
+
+    private static ZipArchive OpenArchive(Stream stream, string path)
+    {
+        try
+        {
+            return new ZipArchive(stream, ZipArchiveMode.Read, leaveOpen: true);
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new AdapterException($"{path} is not a model zip: {exception.Message}", exception);
+        }
     }
 
     private static ModelRecord ReadRecord(byte[] json)
@@ -105,6 +134,7 @@ internal static class ModelZip
             record.Base.Validate();
             record.Columns.Validate();
             record.Generation.Validate();
+            Text.PromptTemplate.Validate(record.Prompt.PromptTemplate);
             return record;
         }
         catch (Exception exception) when (exception is JsonException or OptionException)

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
@@ -112,6 +111,27 @@ public sealed partial class QwenLoraTrainer
         /// <summary>Text column that the transformer adds, with the generated answer. Default "Answer".</summary>
         public string AnswerColumnName { get; set; } = ColumnNames.DefaultAnswer;
 
+        /// <summary>Text column that the transformer adds, with what the model thought before it answered; empty where it did not think. Null (default): no such column.</summary>
+        public string? ThinkingColumnName { get; set; }
+
+        /// <summary>
+        /// Text column that the transformer adds, with why an answer ended: "stop" where the model ended it, "length" where the limit did, "error" where there is none.
+        /// Null (default): no such column.
+        /// </summary>
+        public string? FinishReasonColumnName { get; set; }
+
+        /// <summary>Int32 column that the transformer adds, with the tokens of a row's prompt. Null (default): no such column.</summary>
+        public string? PromptTokensColumnName { get; set; }
+
+        /// <summary>Int32 column that the transformer adds, with the tokens that were generated, an ending eos included. Null (default): no such column.</summary>
+        public string? NewTokensColumnName { get; set; }
+
+        /// <summary>
+        /// Text column that the transformer adds, with why a row has no answer (its prompt is too long, or the chat template refuses it); empty where all is well.
+        /// Null (default): no such column; a view then warns in the log, a prediction engine throws.
+        /// </summary>
+        public string? ErrorColumnName { get; set; }
+
         /// <summary>System message of every conversation without its own, in training and in answering; null (default) leaves it to the chat template, empty stands for none.</summary>
         public string? SystemPrompt { get; set; }
 
@@ -161,19 +181,28 @@ public sealed partial class QwenLoraTrainer
             Require.Defined(LabelScope, nameof(LabelScope));
             Require.Defined(WeightPrecision, nameof(WeightPrecision));
             Require.That(Generation is not null, nameof(Generation), null, "given");
-            if (PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false)
-            {
-                throw new OptionException($"{nameof(PromptTemplate)} is \"{PromptTemplate}\"; it must contain {{instruction}}, or every row would ask the same.");
-            }
-
+            Text.PromptTemplate.Validate(PromptTemplate);
             Columns.Validate();
             Lora.Validate();
             base.Validate();
             Generation!.Validate();
         }
 
-        internal ColumnNames Columns => new ColumnNames(InstructionColumnName, OrNull(InputColumnName), OutputColumnName, AnswerColumnName,
-            OrNull(SystemColumnName), OrNull(HistoryColumnName), OrNull(ConversationColumnName), OrNull(TextColumnName)).WithoutTakenDefaults();
+        internal ColumnNames Columns => new ColumnNames(
+            InstructionColumnName,
+            OrNull(InputColumnName),
+            OutputColumnName,
+            AnswerColumnName,
+            OrNull(SystemColumnName),
+            OrNull(HistoryColumnName),
+            OrNull(ConversationColumnName),
+            OrNull(TextColumnName),
+            new AnswerDetails(
+                OrNull(ThinkingColumnName),
+                OrNull(FinishReasonColumnName),
+                OrNull(PromptTokensColumnName),
+                OrNull(NewTokensColumnName),
+                OrNull(ErrorColumnName))).WithoutTakenDefaults();
 
         internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 
@@ -184,7 +213,7 @@ public sealed partial class QwenLoraTrainer
         {
             Options copy = (Options)base.Copy();
             copy.Lora = Lora.Copy();
-            copy.Generation = JsonSerializer.Deserialize<GenerationOptions>(JsonSerializer.SerializeToUtf8Bytes(Generation))!;
+            copy.Generation = Generation.Copy();
             return copy;
         }
 

@@ -78,7 +78,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             ReportEnd(channel, summary);
             PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
             QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision);
-            return new QwenLoraTransformer(model, summary);
+            return new QwenLoraTransformer(model, summary, _host);
         }
         catch (Exception e) when (summary.Steps.Count > 0)
         {
@@ -112,7 +112,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         ArgumentNullException.ThrowIfNull(inputSchema);
         ColumnNames columns = _options.Columns;
         RowColumns.Find(columns, TextColumns.Of(inputSchema), training: true);
-        return new SchemaShape(inputSchema.Where(column => column.Name != columns.Answer).Append(MLNetInternals.TextColumn(columns.Answer)));
+        IReadOnlyList<AnswerColumn> added = AnswerColumn.Of(columns);
+        return new SchemaShape(inputSchema
+            .Where(column => added.All(other => other.Name != column.Name))
+            .Concat(added.Select(column => MLNetInternals.Column(column.Name, column.Type))));
     }
 
     private void Report(IChannel channel, TrainingProgress progress)

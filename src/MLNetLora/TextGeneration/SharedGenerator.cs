@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using MLNetLora.Inference;
 
 namespace MLNetLora.TextGeneration;
@@ -10,7 +11,7 @@ namespace MLNetLora.TextGeneration;
 internal sealed class SharedGenerator(Func<TextGenerator> open)
 {
     private readonly Lock _lock = new();
-    private TextGenerator? _generator;
+    private Task<TextGenerator>? _generator;
     private int _owners = 1;
 
     /// <summary>Whether it was opened and not closed yet.</summary>
@@ -20,7 +21,7 @@ internal sealed class SharedGenerator(Func<TextGenerator> open)
         {
             lock (_lock)
             {
-                return _generator is not null;
+                return _generator is { IsCompletedSuccessfully: true };
             }
         }
     }
@@ -38,27 +39,67 @@ internal sealed class SharedGenerator(Func<TextGenerator> open)
     }
 
     /// <summary>The generator.</summary>
+    /// <param name="cancellation">
+    /// Ends the waiting. Opening takes minutes where weights are quantized and cannot be ended itself: it goes on, and whoever asks next finds it done.
+    /// </param>
     /// <exception cref="ObjectDisposedException">The last owner has let go.</exception>
-    public TextGenerator Open()
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public TextGenerator Open(CancellationToken cancellation)
     {
+        cancellation.ThrowIfCancellationRequested();
+        Task<TextGenerator> opening;
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_owners == 0, typeof(QwenLoraTransformer));
-            return _generator ??= open();
+            opening = _generator ??= Task.Factory.StartNew(open, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        }
+
+        try
+        {
+            opening.Wait(cancellation);
+            return opening.Result;
+        }
+        catch (AggregateException failure)
+        {
+            lock (_lock)
+            {
+                _generator = _generator == opening ? null : _generator;
+            }
+
+            ExceptionDispatchInfo.Throw(failure.InnerException!);
+            throw;
         }
     }
 
     /// <summary>One owner less; each calls this once.</summary>
     public void Release()
     {
-        TextGenerator? closing;
+        Task<TextGenerator>? closing = null;
         lock (_lock)
         {
             _owners--;
-            closing = _owners == 0 ? _generator : null;
-            _generator = _owners == 0 ? null : _generator;
+            if (_owners == 0)
+            {
+                (closing, _generator) = (_generator, null);
+            }
         }
 
-        closing?.Dispose();
+        if (closing is { IsCompleted: true })
+        {
+            Close(closing);
+        }
+        else
+        {
+            // Opened by a call that was cancelled, or that is waiting on another thread.
+            closing?.ContinueWith(Close, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        }
+    }
+
+    private static void Close(Task<TextGenerator> opened)
+    {
+        if (opened.IsCompletedSuccessfully)
+        {
+            opened.Result.Dispose();
+        }
     }
 }

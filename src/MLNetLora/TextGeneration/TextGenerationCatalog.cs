@@ -1,6 +1,7 @@
 using MLNetLora;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -12,12 +13,12 @@ public static class TextGenerationExtensions
     /// <summary>Adds <c>ml.TextGeneration</c>.</summary>
     extension(MLContext context)
     {
-        /// <summary>Trainers and settings for text generation with Qwen.</summary>
+        /// <summary>Trainers, models and settings for text generation with Qwen.</summary>
         public TextGenerationCatalog TextGeneration => new(context);
     }
 }
 
-/// <summary>Trainers and settings for text generation; reached as <c>ml.TextGeneration</c>.</summary>
+/// <summary>Trainers, models and settings for text generation; reached as <c>ml.TextGeneration</c>.</summary>
 public sealed class TextGenerationCatalog
 {
     private readonly MLContext _context;
@@ -32,6 +33,64 @@ public sealed class TextGenerationCatalog
     /// <summary>The trainers.</summary>
     public TextGenerationTrainers Trainers { get; }
 
+    /// <summary>Makes a transformer of a base checkpoint and a LoRA adapter in PEFT's format, whoever trained it; nothing is trained.</summary>
+    /// <remarks>An adapter of this library remembers system message, prompt template and thinking; for one of PEFT say them in <paramref name="change"/> where it was trained with any.</remarks>
+    /// <param name="baseModel">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
+    /// <param name="peftFolder">The folder with adapter_config.json and adapter_model.safetensors.</param>
+    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves the defaults.</param>
+    /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
+    /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="AdapterException">The adapter cannot be used, or was made for another base.</exception>
+    /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
+    public QwenLoraTransformer LoadAdapter(string baseModel, string peftFolder, Action<QwenLoraTransformer.Options>? change = null)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(baseModel);
+        ArgumentException.ThrowIfNullOrWhiteSpace(peftFolder);
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(baseModel));
+        LoraAdapter adapter = LoraAdapter.LoadPeft(peftFolder, checkpoint);
+        QwenLoraTrainer.Options defaults = new();
+        PromptOptions prompt = defaults.Prompt with
+        {
+            SystemPrompt = adapter.Prompt.SystemPrompt,
+            PromptTemplate = adapter.Prompt.PromptTemplate,
+            EnableThinking = adapter.Prompt.EnableThinking,
+        };
+        BaseModelRecord record = BaseModelRecord.Create(baseModel, checkpoint);
+        QwenLoraModel model = new(adapter, record, checkpoint.Folder, defaults.Columns, prompt, defaults.Generation, defaults.WeightPrecision);
+        return Changed(new QwenLoraTransformer(model, summary: null, _context), change);
+    }
+
+    /// <summary>Loads a model that <see cref="QwenLoraTransformer.Save"/> or <c>ml.Model.Save</c> wrote, and finds and verifies its base checkpoint.</summary>
+    /// <remarks>
+    /// As <c>ml.Model.Load</c>, with options, and with errors as they are: ML.NET calls loaders by reflection, so there they come wrapped in a
+    /// <see cref="System.Reflection.TargetInvocationException"/>. Chains of several transformers are ML.NET's to load.
+    /// </remarks>
+    /// <param name="path">The zip; it is not trusted.</param>
+    /// <param name="baseModel">Where the base checkpoint is, looked at first: a folder or a hub id; null looks where <see cref="UseBaseModel"/> says and where it was at training.</param>
+    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves what was saved.</param>
+    /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
+    /// <exception cref="CheckpointException">The base checkpoint was not found, or is not the one of the training; the message says what differs.</exception>
+    /// <exception cref="AdapterException">The zip is damaged or is no model of this library.</exception>
+    /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
+    public QwenLoraTransformer Load(string path, string? baseModel = null, Action<QwenLoraTransformer.Options>? change = null)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(path);
+        IReadOnlyList<string> folders = ContextSettings.Of(_context).BaseFolders;
+        return Changed(ModelZip.Load(_context, path, baseModel is null ? folders : [baseModel, .. folders]), change);
+    }
+
+    /// <summary>Saves any model as <c>ml.Model.Save</c> does, a chain for instance, but replaces a file that is there already only when the new one is whole and on disk.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="inputSchema">The schema of its rows; null where it is not known.</param>
+    /// <param name="path">The zip.</param>
+    /// <exception cref="IOException">The disk is full, or the folder cannot be written; the old file is as it was.</exception>
+    public void Save(ITransformer model, DataViewSchema? inputSchema, string path)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentException.ThrowIfNullOrWhiteSpace(path);
+        ModelZip.Save(_context, model, inputSchema, path);
+    }
+
     /// <summary>
     /// Says where <c>ml.Model.Load</c> of this MLContext looks first for base checkpoints, before the environment variable MLNETLORA_BASE_MODEL and the recorded location.
     /// May be called several times, for models with several bases: a folder is taken only for models that were trained on exactly that checkpoint.
@@ -44,6 +103,20 @@ public sealed class TextGenerationCatalog
         lock (settings)
         {
             settings.BaseFolders = [.. settings.BaseFolders, ModelFolder.IsHubId(folder) && !Directory.Exists(folder) ? folder : Path.GetFullPath(folder)];
+        }
+    }
+
+    private static QwenLoraTransformer Changed(QwenLoraTransformer model, Action<QwenLoraTransformer.Options>? change)
+    {
+        if (change is null)
+        {
+            return model;
+        }
+
+        // The first one lets go of an engine that was never opened.
+        using (model)
+        {
+            return model.With(change);
         }
     }
 }
@@ -70,10 +143,19 @@ public sealed class TextGenerationTrainers
     /// <param name="validationSet">Rows whose loss is measured during training.</param>
     /// <returns>The trainer; nothing is read or trained before <see cref="QwenLoraTrainer.Fit"/>.</returns>
     /// <exception cref="OptionException">An argument makes no sense; the message names it.</exception>
-    public QwenLoraTrainer QwenLora(string modelPath, int rank = LoraOptions.DefaultRank, double alpha = LoraOptions.DefaultAlpha, double dropout = LoraOptions.DefaultDropout,
-        int numberOfEpochs = TrainingOptions.DefaultNumberOfEpochs, double learningRate = TrainingOptions.DefaultLearningRate,
-        int maximumSequenceLength = QwenLoraTrainer.Options.DefaultMaximumSequenceLength, string instructionColumnName = ColumnNames.DefaultInstruction, string? inputColumnName = ColumnNames.DefaultInput,
-        string outputColumnName = ColumnNames.DefaultOutput, string answerColumnName = ColumnNames.DefaultAnswer, IDataView? validationSet = null) =>
+    public QwenLoraTrainer QwenLora(
+        string modelPath,
+        int rank = LoraOptions.DefaultRank,
+        double alpha = LoraOptions.DefaultAlpha,
+        double dropout = LoraOptions.DefaultDropout,
+        int numberOfEpochs = TrainingOptions.DefaultNumberOfEpochs,
+        double learningRate = TrainingOptions.DefaultLearningRate,
+        int maximumSequenceLength = QwenLoraTrainer.Options.DefaultMaximumSequenceLength,
+        string instructionColumnName = ColumnNames.DefaultInstruction,
+        string? inputColumnName = ColumnNames.DefaultInput,
+        string outputColumnName = ColumnNames.DefaultOutput,
+        string answerColumnName = ColumnNames.DefaultAnswer,
+        IDataView? validationSet = null) =>
         QwenLora(new QwenLoraTrainer.Options
         {
             ModelPath = modelPath,

@@ -125,7 +125,7 @@ public sealed class RowFormatterTests : IDisposable
     [Fact]
     public void Options_and_tokenizers_that_cannot_work_are_refused()
     {
-        Assert.Contains("does not contain {instruction}", Assert.Throws<OptionException>(() => Formatter(ChatMl, promptTemplate: "Answer!")).Message, StringComparison.Ordinal);
+        Assert.Contains("must contain {instruction}", Assert.Throws<OptionException>(() => Formatter(ChatMl, promptTemplate: "Answer!")).Message, StringComparison.Ordinal);
         string folder = _tiny.Write("bare", at => File.Copy(Path.Combine(_tiny.JsonFolder(pairs: true), "tokenizer.json"), Path.Combine(at, "tokenizer.json")));
         string json = Path.Combine(folder, "tokenizer.json");
         File.WriteAllText(json, File.ReadAllText(json).Replace("im_start", "in_start", StringComparison.Ordinal));

@@ -65,7 +65,7 @@ internal sealed class Workbench : IDisposable
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(options.ModelPath));
         LoraAdapter adapter = TinyCheckpoint.Adapter(checkpoint.Folder);
         BaseModelRecord record = BaseModelRecord.Create(options.ModelPath, checkpoint);
-        return new(new(adapter, record, checkpoint.Folder, options.Columns, options.Prompt, options.Generation, options.WeightPrecision), summary: null);
+        return new(new(adapter, record, checkpoint.Folder, options.Columns, options.Prompt, options.Generation, options.WeightPrecision), summary: null, Context);
     }
 
     public string Save(ITransformer model, string name = "model.zip")

@@ -16,8 +16,7 @@ internal static class PromptTemplate
     {
         if (template?.Contains(Instruction, StringComparison.Ordinal) == false)
         {
-            throw new OptionException(
-                $"The prompt template \"{template}\" does not contain {Instruction}, so that every row would ask the same. Put {Instruction} where the row's instruction belongs.");
+            throw new OptionException($"PromptTemplate is \"{template}\"; it must contain {Instruction}, or every row would ask the same.");
         }
     }
 

@@ -1,0 +1,33 @@
+using MLNetLora.Adapters;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>Everything that a transformer is made of.</summary>
+/// <param name="Adapter">The trained LoRA factors.</param>
+/// <param name="BaseModel">What is remembered of the base checkpoint.</param>
+/// <param name="BaseFolder">Where the base checkpoint is now.</param>
+/// <param name="Columns">Names of the columns.</param>
+/// <param name="Prompt">How rows become prompts.</param>
+/// <param name="Generation">How answers are generated.</param>
+/// <param name="Precision">How the base's weights are held while answers are generated.</param>
+internal sealed record QwenLoraModel(
+    LoraAdapter Adapter,
+    BaseModelRecord BaseModel,
+    string BaseFolder,
+    ColumnNames Columns,
+    PromptOptions Prompt,
+    GenerationOptions Generation,
+    WeightPrecision Precision)
+{
+    /// <summary>Whether one opened generator serves both models: what differs is said with each call.</summary>
+    public bool SharesGenerator(QwenLoraModel other) => Prompt.Settings == other.Prompt.Settings && Precision == other.Precision;
+
+    /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
+    public TextGenerator Open() => new(
+        Checkpoint.Open(BaseFolder),
+        Adapter,
+        Prompt.Settings,
+        precision: Precision);
+}

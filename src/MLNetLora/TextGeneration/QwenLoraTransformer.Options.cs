@@ -1,0 +1,124 @@
+using MLNetLora.Inference;
+
+namespace MLNetLora.TextGeneration;
+
+public sealed partial class QwenLoraTransformer
+{
+    /// <summary>
+    /// What can be changed about a model without training it again: <see cref="With(Action{Options})"/>, <c>ml.TextGeneration.Load</c> and <c>ml.TextGeneration.LoadAdapter</c> hand out the
+    /// options as they are, to be changed in place.
+    /// </summary>
+    public sealed class Options
+    {
+        internal Options(QwenLoraModel model)
+        {
+            ColumnNames columns = model.Columns;
+            AnswerDetails details = columns.Details ?? new AnswerDetails();
+            InstructionColumnName = columns.Instruction;
+            InputColumnName = columns.Input;
+            SystemColumnName = columns.System;
+            HistoryColumnName = columns.History;
+            ConversationColumnName = columns.Conversation;
+            AnswerColumnName = columns.Answer;
+            ThinkingColumnName = details.Thinking;
+            FinishReasonColumnName = details.FinishReason;
+            PromptTokensColumnName = details.PromptTokens;
+            NewTokensColumnName = details.NewTokens;
+            ErrorColumnName = details.Error;
+            SystemPrompt = model.Prompt.SystemPrompt;
+            PromptTemplate = model.Prompt.PromptTemplate;
+            EnableThinking = model.Prompt.EnableThinking;
+            Generation = model.Generation.Copy();
+            WeightPrecision = model.Precision;
+        }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.InstructionColumnName"/>
+        public string InstructionColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.InputColumnName"/>
+        public string? InputColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.SystemColumnName"/>
+        public string? SystemColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.HistoryColumnName"/>
+        public string? HistoryColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.ConversationColumnName"/>
+        public string? ConversationColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.AnswerColumnName"/>
+        public string AnswerColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.ThinkingColumnName"/>
+        public string? ThinkingColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.FinishReasonColumnName"/>
+        public string? FinishReasonColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.PromptTokensColumnName"/>
+        public string? PromptTokensColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.NewTokensColumnName"/>
+        public string? NewTokensColumnName { get; set; }
+
+        /// <inheritdoc cref="QwenLoraTrainer.Options.ErrorColumnName"/>
+        public string? ErrorColumnName { get; set; }
+
+        /// <summary>System message of every conversation without its own; an adapter answers best with the one that it was trained with. Another one opens another engine.</summary>
+        public string? SystemPrompt { get; set; }
+
+        /// <summary>What the user's message is made of; an adapter answers best with the one that it was trained with. Another one opens another engine.</summary>
+        public string? PromptTemplate { get; set; }
+
+        /// <summary>enable_thinking of the checkpoint's chat template, where it reads one (Qwen3). Another value opens another engine.</summary>
+        public bool? EnableThinking { get; set; }
+
+        /// <summary>How answers are generated.</summary>
+        public GenerationOptions Generation { get; set; }
+
+        /// <summary>How the base's weights are held while answers are generated. Another value opens another engine.</summary>
+        public WeightPrecision WeightPrecision { get; set; }
+
+        /// <summary>
+        /// Ends with an <see cref="OperationCanceledException"/> what the transformer is doing: passes over its views, prediction engines, its own methods. Not saved. Default: none.
+        /// </summary>
+        public CancellationToken CancellationToken { get; set; }
+
+        /// <summary>The model with these options.</summary>
+        /// <exception cref="OptionException">One of them makes no sense.</exception>
+        internal QwenLoraModel Apply(QwenLoraModel model)
+        {
+            Require.Defined(WeightPrecision, nameof(WeightPrecision));
+            Require.That(Generation is not null, nameof(Generation), null, "given");
+            Generation!.Validate();
+            Text.PromptTemplate.Validate(PromptTemplate);
+            ColumnNames columns = model.Columns with
+            {
+                Instruction = InstructionColumnName,
+                Input = OrNull(InputColumnName),
+                System = OrNull(SystemColumnName),
+                History = OrNull(HistoryColumnName),
+                Conversation = OrNull(ConversationColumnName),
+                Answer = AnswerColumnName,
+                Details = new AnswerDetails(
+                    OrNull(ThinkingColumnName),
+                    OrNull(FinishReasonColumnName),
+                    OrNull(PromptTokensColumnName),
+                    OrNull(NewTokensColumnName),
+                    OrNull(ErrorColumnName)),
+            };
+            columns = columns.WithoutTakenDefaults();
+            columns.Validate();
+            return model with
+            {
+                Columns = columns,
+                Prompt = model.Prompt with { SystemPrompt = SystemPrompt, PromptTemplate = PromptTemplate, EnableThinking = EnableThinking },
+                Generation = Generation.Copy(),
+                Precision = WeightPrecision,
+            };
+        }
+
+        private static string? OrNull(string? name) => string.IsNullOrEmpty(name) ? null : name;
+    }
+}

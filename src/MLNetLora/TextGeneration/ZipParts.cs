@@ -1,0 +1,64 @@
+using System.IO.Compression;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>The files of one folder in a zip that nobody vouches for: each is read once, from front to back, and never beyond the size that it declares.</summary>
+/// <param name="archive">The zip.</param>
+/// <param name="folder">The folder; empty for the top.</param>
+internal sealed class ZipParts(ZipArchive archive, string folder)
+{
+    /// <summary>Far more than any chain of transformers writes.</summary>
+    private const int MostEntries = 10_000;
+
+    /// <summary>The bytes of a small file.</summary>
+    /// <exception cref="AdapterException">It is missing, damaged or larger than it may be.</exception>
+    public byte[] Bytes(string name, long mostBytes) => Read(name, mostBytes, (stream, length) =>
+    {
+        byte[] content = new byte[length];
+        stream.ReadExactly(content);
+        return content;
+    });
+
+    /// <summary>Reads a file as it is unpacked.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="mostBytes">The size that it may have; what declares more is refused before anything is unpacked.</param>
+    /// <param name="read">Gets the bytes and their number.</param>
+    /// <exception cref="AdapterException">It is missing, damaged or larger than it may be.</exception>
+    public T Read<T>(string name, long mostBytes, Func<Stream, long, T> read)
+    {
+        string path = Path.Combine(folder, name);
+        ZipArchiveEntry entry = Find(path);
+        if (entry.Length > mostBytes)
+        {
+            throw new AdapterException($"The model zip's entry {path} has {entry.Length} bytes, more than the {mostBytes} that it may have; it is refused.");
+        }
+
+        try
+        {
+            using Stream stream = entry.Open();
+            T result = read(stream, entry.Length);
+            return stream.ReadByte() < 0 ? result : throw new InvalidDataException("it is longer than it declares");
+        }
+        catch (Exception exception) when (exception is InvalidDataException or EndOfStreamException)
+        {
+            throw new AdapterException($"The model zip's entry {path} cannot be unpacked: {exception.Message} The zip is damaged, save the model again.", exception);
+        }
+    }
+
+    private ZipArchiveEntry Find(string path)
+    {
+        if (archive.Entries.Count > MostEntries)
+        {
+            throw new AdapterException($"The model zip has {archive.Entries.Count} entries, more than the {MostEntries} that it may have; it is refused.");
+        }
+
+        // ML.NET writes the separator of the system that saves, and accepts both.
+        ZipArchiveEntry[] found = [.. archive.Entries.Where(entry => entry.FullName.Replace('\\', '/') == path.Replace('\\', '/'))];
+        return found.Length switch
+        {
+            1 => found[0],
+            0 => throw new AdapterException($"The model zip has no entry {path}; it is damaged, save the model again."),
+            _ => throw new AdapterException($"The model zip has {found.Length} entries {path}, and nothing says which counts; it is refused."),
+        };
+    }
+}

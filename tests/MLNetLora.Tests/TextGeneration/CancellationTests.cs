@@ -1,0 +1,137 @@
+using System.Diagnostics;
+using System.Reflection;
+using MLNetLora.Models;
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using MLNetLora.Inference;
+using MLNetLora.Text;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+/// <summary>Everything that answers comes back when its token says so. What is cancelled here would take minutes; the bound is generous because other tests run beside it.</summary>
+public sealed class CancellationTests : IDisposable
+{
+    private static readonly TimeSpan s_bound = TimeSpan.FromSeconds(10);
+
+    private readonly Workbench _bench = new();
+
+    private IDataView ManyRows => _bench.Context.Data.LoadFromEnumerable(Enumerable.Range(0, 100_000).Select(number => new Row($"what {number}", "", "")));
+
+    public void Dispose() => _bench.Dispose();
+
+    [Fact]
+    public void A_pass_over_a_view_ends_by_the_token_of_its_transformer()
+    {
+        using CancellationTokenSource source = new();
+        using QwenLoraTransformer model = Model();
+        using QwenLoraTransformer mine = model.With(source.Token);
+        IDataView view = mine.Transform(ManyRows);
+        OperationCanceledException cancelled = Cancelled(source.Cancel, () => view.GetColumn<string>("Answer").Count());
+        Assert.Equal(source.Token, cancelled.CancellationToken);
+
+        // Nobody else is concerned, and what was cancelled stays so.
+        Assert.NotEmpty(model.Generate("what"));
+        Assert.Throws<OperationCanceledException>(() => mine.Generate("what"));
+        Assert.Throws<OperationCanceledException>(() => view.GetColumn<string>("Answer").Count());
+    }
+
+    [Fact]
+    public void MLNets_own_cancellation_ends_it_too()
+    {
+        using QwenLoraTransformer model = Model();
+        IDataView view = model.Transform(ManyRows);
+        MethodInfo cancel = typeof(MLContext).GetMethod("CancelExecution", BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public)!;
+        Cancelled(() => cancel.Invoke(_bench.Context, null), () => view.GetColumn<string>("Answer").Count());
+    }
+
+    [Fact]
+    public void A_call_ends_by_its_own_token()
+    {
+        using CancellationTokenSource source = new();
+        using QwenLoraTransformer model = Model();
+        InstructionRow[] rows = [.. Enumerable.Range(0, 10_000).Select(number => new InstructionRow($"what {number}"))];
+        Assert.Equal(source.Token, Cancelled(source.Cancel, () => model.Generate(rows, cancellationToken: source.Token)).CancellationToken);
+        Assert.NotEmpty(model.Generate("what"));
+    }
+
+    [Fact]
+    public async Task A_stream_gives_the_answer_as_it_comes_and_ends_by_either_token()
+    {
+        using CancellationTokenSource source = new();
+        using QwenLoraTransformer model = Model();
+        List<GeneratedChunk> pieces = [];
+        await foreach (GeneratedChunk piece in model.GenerateAsync("what"))
+        {
+            pieces.Add(piece);
+        }
+
+        Assert.Equal(model.Generate("what"), pieces[^1].Answer!.Text);
+        Assert.Equal(pieces[^1].Answer!.Text, string.Concat(pieces.Select(piece => piece.Text)));
+        Assert.True(pieces.Count > 2);
+
+        using QwenLoraTransformer mine = model.With(source.Token);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Read(mine.GenerateAsync("what"), source.Cancel));
+        using CancellationTokenSource call = new();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Read(model.GenerateAsync("what", cancellationToken: call.Token), call.Cancel));
+        using CancellationTokenSource reader = new();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Read(model.GenerateAsync("what"), reader.Cancel, reader.Token));
+        await Assert.ThrowsAnyAsync<MLNetLoraException>(() => Read(model.GenerateAsync(string.Concat(Enumerable.Repeat("what ", 5_000))), () => { }));
+        mine.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => mine.GenerateAsync("what"));
+
+        static async Task Read(IAsyncEnumerable<GeneratedChunk> stream, Action cancel, CancellationToken token = default)
+        {
+            await foreach (GeneratedChunk _ in stream.WithCancellation(token))
+            {
+                cancel();
+            }
+        }
+    }
+
+    [Fact]
+    public void Waiting_for_an_engine_ends_while_it_opens()
+    {
+        using CancellationTokenSource source = new();
+        using ManualResetEventSlim opened = new();
+        SharedGenerator generator = new(() =>
+        {
+            opened.Wait();
+            return new TextGenerator(Checkpoint.Open(_bench.BaseFolder));
+        });
+        Cancelled(source.Cancel, () => generator.Open(source.Token));
+        opened.Set();
+        Assert.NotNull(generator.Open(CancellationToken.None)); // what went on meanwhile
+        generator.Release();
+        Assert.Throws<ObjectDisposedException>(() => generator.Open(CancellationToken.None));
+    }
+
+    [Fact]
+    public void An_engine_that_does_not_open_is_tried_again()
+    {
+        int tries = 0;
+        SharedGenerator generator = new(() => tries++ == 0
+            ? throw new CheckpointException("not yet")
+            : new TextGenerator(Checkpoint.Open(_bench.BaseFolder)));
+        Assert.Equal("not yet", Assert.Throws<CheckpointException>(() => generator.Open(CancellationToken.None)).Message);
+        Assert.NotNull(generator.Open(CancellationToken.None));
+        generator.Release();
+        Assert.False(generator.IsOpen);
+    }
+
+    private QwenLoraTransformer Model() => _bench.Model(options => options.Generation = new GenerationOptions { MaximumNewTokens = 200, BatchSize = 4 });
+
+    private static OperationCanceledException Cancelled(Action cancel, Func<object?> work)
+    {
+        Task task = Task.Run(() =>
+        {
+            Thread.Sleep(500);
+            cancel();
+        });
+        Stopwatch watch = Stopwatch.StartNew();
+        OperationCanceledException exception = Assert.ThrowsAny<OperationCanceledException>(() => { work(); });
+        Assert.True(watch.Elapsed < s_bound, $"It took {watch.Elapsed}.");
+        task.Wait();
+        return exception;
+    }
+}
