@@ -185,6 +185,21 @@ public sealed class ConversationFitTests : IDisposable
     }
 
     [Fact]
+    public void Reasoning_that_the_template_does_not_write_is_a_warning()
+    {
+        IDataView rows = Load(
+            "a.jsonl",
+            """
+            {"messages":[{"role":"user","content":"q"},{"role":"assistant","reasoning_content":"t","content":"a"}]}
+            {"messages":[{"role":"user","content":"r"},{"role":"assistant","content":"b"}]}
+            """);
+        string warning = Assert.Single(Trainer(_ => { }).Preflight(rows).Warnings(), line => line.Contains("reasoning", StringComparison.Ordinal));
+        Assert.StartsWith("1 of 2 training rows bring reasoning (reasoning_content) that the checkpoint's chat template does not write", warning, StringComparison.Ordinal);
+        UseTemplate(ToolTemplate);
+        Assert.DoesNotContain(Trainer(_ => { }).Preflight(rows).Warnings(), line => line.Contains("reasoning", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void No_system_message_is_refused_where_the_template_always_writes_one()
     {
         UseTemplate("{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\\nYou help.<|im_end|>\\n' }}{%- endif %}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}");
