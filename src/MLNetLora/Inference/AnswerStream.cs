@@ -11,7 +11,8 @@ internal static class AnswerStream
 
     /// <summary>Starts a generation when the first piece is asked for.</summary>
     /// <param name="generate">
-    /// Generates the answer and gives its pieces out; ends soon with an <see cref="OperationCanceledException"/> when its token says so, which it does when the enumerator is disposed too.
+    /// Generates the answer and gives its pieces out; ends soon with an <see cref="OperationCanceledException"/> when its token says so, which it does when the
+    /// enumerator is disposed too.
     /// </param>
     /// <param name="cancellation">Ends the enumeration.</param>
     /// <returns>The pieces, the last of which holds the whole answer; the answer's error is thrown.</returns>
@@ -20,7 +21,8 @@ internal static class AnswerStream
         [EnumeratorCancellation] CancellationToken cancellation)
     {
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
+        Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(
+            new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
         // A thread of its own, because the generation computes, and waits for its reader, without giving the thread back.
         Task generation = Task.Factory.StartNew(Run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try

@@ -4,7 +4,8 @@ using MLNetLora.Text;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// Tokens of an answer become text as they come: whole characters only, thinking apart from the answer, the answer cut at the first stop string. What could be the beginning of a tag or of a
+/// Tokens of an answer become text as they come: whole characters only, thinking apart from the answer, the answer cut at the first stop string. What could be
+/// the beginning of a tag or of a
 /// stop string waits. For one answer on one thread at a time.
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>

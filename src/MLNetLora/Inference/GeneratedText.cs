@@ -8,12 +8,15 @@ namespace MLNetLora.Inference;
 public sealed record GeneratedText(string Text, FinishReason Reason, int PromptTokens, int NewTokens)
 {
     /// <summary>
-    /// What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think. Where the answer ended in the middle of the thinking,
+    /// What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think. Where the answer ended in the middle
+    /// of the thinking,
     /// <see cref="Text"/> is empty.
     /// </summary>
     public string? Thinking { get; init; }
 
-    /// <summary>Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.</summary>
+    /// <summary>
+    /// Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.
+    /// </summary>
     public MLNetLoraException? Error { get; init; }
 }
 

@@ -12,7 +12,8 @@ public enum PromptOverflow
     EmptyAnswer,
 
     /// <summary>
-    /// The prompt is cut from the left until <see cref="GenerationOptions.MaximumNewTokens"/> fit behind it (at most half of the context is kept free for them): the oldest turns of a
+    /// The prompt is cut from the left until <see cref="GenerationOptions.MaximumNewTokens"/> fit behind it (at most half of the context is kept free for
+    /// them): the oldest turns of a
     /// conversation go first, then the beginning of the last message. System message, tools and the begin of the answer are never cut.
     /// </summary>
     TruncateLeft,
@@ -35,10 +36,14 @@ public sealed class GenerationOptions
     /// </summary>
     public float? Temperature { get; set; }
 
-    /// <summary>Samples among the k most likely tokens only; 0 is off. Null (default) is the checkpoint's, and 50, as in transformers, where it says nothing.</summary>
+    /// <summary>
+    /// Samples among the k most likely tokens only; 0 is off. Null (default) is the checkpoint's, and 50, as in transformers, where it says nothing.
+    /// </summary>
     public int? TopK { get; set; }
 
-    /// <summary>Samples among the fewest tokens whose probabilities reach p; 1 is off. Null (default) is the checkpoint's, and 1 where it says nothing.</summary>
+    /// <summary>
+    /// Samples among the fewest tokens whose probabilities reach p; 1 is off. Null (default) is the checkpoint's, and 1 where it says nothing.
+    /// </summary>
     public float? TopP { get; set; }
 
     /// <summary>
@@ -51,7 +56,8 @@ public sealed class GenerationOptions
     public int? Seed { get; set; }
 
     /// <summary>
-    /// An answer ends before the first of these strings; empty by default. At most 64, each of at most 1,024 characters. They are looked for in the answer's text alone: what the model thinks
+    /// An answer ends before the first of these strings; empty by default. At most 64, each of at most 1,024 characters. They are looked for in the answer's
+    /// text alone: what the model thinks
     /// before it answers does not end it.
     /// </summary>
     public IReadOnlyList<string> StopStrings { get; set; } = [];
@@ -77,7 +83,8 @@ public sealed class GenerationOptions
         Require(Temperature is null || (Temperature >= 0 && float.IsFinite(Temperature.Value)), nameof(Temperature), Temperature, "0 (greedy) or more");
         Require(TopK is null or >= 0, nameof(TopK), TopK, "0 (off) or more");
         Require(TopP is null or (> 0 and <= 1), nameof(TopP), TopP, "above 0 and at most 1");
-        Require(RepetitionPenalty is null || (RepetitionPenalty > 0 && float.IsFinite(RepetitionPenalty.Value)), nameof(RepetitionPenalty), RepetitionPenalty, "above 0; 1 is off");
+        bool penalty = RepetitionPenalty is null || (RepetitionPenalty > 0 && float.IsFinite(RepetitionPenalty.Value));
+        Require(penalty, nameof(RepetitionPenalty), RepetitionPenalty, "above 0; 1 is off");
         Require(BatchSize is >= 1 and <= LargestBatch, nameof(BatchSize), BatchSize, $"between 1 and {LargestBatch}");
         Require(Enum.IsDefined(WhenPromptTooLong), nameof(WhenPromptTooLong), WhenPromptTooLong, string.Join(" or ", Enum.GetNames<PromptOverflow>()));
         if (StopStrings is null || StopStrings.Any(string.IsNullOrEmpty))

@@ -35,6 +35,8 @@ public sealed record ChatMessage(string Role, string? Content)
 
 /// <summary>A call of a tool.</summary>
 /// <param name="Name">The tool.</param>
-/// <param name="Arguments">Its arguments as the JSON of an object, such as <c>{"city": "Paris"}</c>; text that is not JSON is given to the template as it is.</param>
+/// <param name="Arguments">
+/// Its arguments as the JSON of an object, such as <c>{"city": "Paris"}</c>; text that is not JSON is given to the template as it is.
+/// </param>
 /// <param name="Id">The call's id, where there is one.</param>
 public sealed record ToolCall(string Name, string Arguments, string? Id = null);

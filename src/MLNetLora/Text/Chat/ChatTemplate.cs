@@ -4,7 +4,8 @@ using MLNetLora.Jinja;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// A checkpoint's chat template: Jinja, rendered as transformers' apply_chat_template renders it. A template comes from outside and may say anything: it reaches nothing but what it is given,
+/// A checkpoint's chat template: Jinja, rendered as transformers' apply_chat_template renders it. A template comes from outside and may say anything: it
+/// reaches nothing but what it is given,
 /// and time, memory and nesting are bounded. Immutable: one instance serves any number of threads.
 /// </summary>
 public sealed class ChatTemplate
@@ -39,7 +40,8 @@ public sealed class ChatTemplate
     public bool Reads(string variable) => Source.Contains(variable, StringComparison.Ordinal) || _withTools?.Reads(variable) == true;
 
     /// <summary>
-    /// Reads a checkpoint folder: chat_template.jinja, else chat_template in tokenizer_config.json (of several named ones "default", and "tool_use" for conversations with tools).
+    /// Reads a checkpoint folder: chat_template.jinja, else chat_template in tokenizer_config.json (of several named ones "default", and "tool_use" for
+    /// conversations with tools).
     /// Without either, ChatML: with Qwen1's system message where config.json says model_type qwen, else without one.
     /// </summary>
     /// <param name="folder">The checkpoint folder.</param>
@@ -73,10 +75,15 @@ public sealed class ChatTemplate
     /// <param name="messages">The messages, oldest first.</param>
     /// <param name="tools">The tools' descriptions; null for none.</param>
     /// <param name="addGenerationPrompt">Whether the text ends where the assistant is to speak.</param>
-    /// <param name="variables">Further variables, such as enable_thinking: null, truth values, numbers, texts, JSON, or lists and dictionaries of these.</param>
+    /// <param name="variables">
+    /// Further variables, such as enable_thinking: null, truth values, numbers, texts, JSON, or lists and dictionaries of these.
+    /// </param>
     /// <exception cref="TemplateException">The template refuses the conversation or does what it may not; the message names the line.</exception>
     public string Render(
-        IReadOnlyList<ChatMessage> messages, IReadOnlyList<JsonElement>? tools = null, bool addGenerationPrompt = false, IReadOnlyDictionary<string, object?>? variables = null)
+        IReadOnlyList<ChatMessage> messages,
+        IReadOnlyList<JsonElement>? tools = null,
+        bool addGenerationPrompt = false,
+        IReadOnlyDictionary<string, object?>? variables = null)
     {
         ArgumentNullException.ThrowIfNull(messages);
         return RenderTagged(TemplateValues.From(messages), Tools(tools), addGenerationPrompt, variables).Text.Value;
@@ -89,10 +96,15 @@ public sealed class ChatTemplate
     /// <param name="variables">Further variables, such as enable_thinking.</param>
     /// <returns>The text, and what the template marks in it with {% generation %}.</returns>
     /// <exception cref="TemplateException">The template refuses the conversation or does what it may not; the message names the line.</exception>
-    public RenderedTemplate Render(JsonElement messages, JsonElement? tools = null, bool addGenerationPrompt = false, IReadOnlyDictionary<string, object?>? variables = null)
+    public RenderedTemplate Render(
+        JsonElement messages,
+        JsonElement? tools = null,
+        bool addGenerationPrompt = false,
+        IReadOnlyDictionary<string, object?>? variables = null)
     {
         object? toolValues = tools is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given ? JinjaValues.From(given, Origin.Data) : null;
-        (TaggedText text, IReadOnlyList<GenerationSpan> spans) = RenderTagged(TemplateValues.FromMessages(messages), toolValues, addGenerationPrompt, variables);
+        (TaggedText text, IReadOnlyList<GenerationSpan> spans) =
+            RenderTagged(TemplateValues.FromMessages(messages), toolValues, addGenerationPrompt, variables);
         return new RenderedTemplate(text.Value, spans);
     }
 
@@ -133,3 +145,8 @@ public sealed class ChatTemplate
         }
     }
 }
+
+/// <summary>What a chat template makes of a conversation.</summary>
+/// <param name="Text">The text, as transformers' apply_chat_template gives it.</param>
+/// <param name="GenerationSpans">The parts that the template marks with {% generation %}, in order; none where it marks nothing.</param>
+public sealed record RenderedTemplate(string Text, IReadOnlyList<GenerationSpan> GenerationSpans);

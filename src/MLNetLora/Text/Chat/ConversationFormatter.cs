@@ -3,17 +3,23 @@ using MLNetLora.Jinja;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Turns conversations into tokens and labels with the checkpoint's own chat template. The template is rendered once; of every character it is known whether it is the template's own or
-/// comes from a message, so that control tokens are inserted by id where the template writes them and text that spells one stays text. Labels come from where the template's turns begin
+/// Turns conversations into tokens and labels with the checkpoint's own chat template. The template is rendered once; of every character it is known whether it
+/// is the template's own or
+/// comes from a message, so that control tokens are inserted by id where the template writes them and text that spells one stays text. Labels come from where
+/// the template's turns begin
 /// and end in that same rendering, never from rendering a part of the conversation again. Immutable: one instance serves any number of threads.
 /// </summary>
 /// <remarks>
-/// <para>What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt writes there. It ends with
+/// <para>What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt
+/// writes there. It ends with
 /// &lt;|im_end|&gt;, which is learned; the line break behind it is not. {% generation %} marks in a template do not change this.</para>
-/// <para>Where the template reads enable_thinking and nobody sets it, a row is rendered with what fits it: an answer that does not think is learned behind the prompt of
-/// enable_thinking=false, whose empty thinking block is prompt and not learned; an answer that thinks is learned with its thinking, behind the prompt of enable_thinking=true.</para>
+/// <para>Where the template reads enable_thinking and nobody sets it, a row is rendered with what fits it: an answer that does not think is learned behind the
+/// prompt of
+/// enable_thinking=false, whose empty thinking block is prompt and not learned; an answer that thinks is learned with its thinking, behind the prompt of
+/// enable_thinking=true.</para>
 /// <para>Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells;
-/// <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes one row of every answer where all assistant turns are to be learned, in which it is the last turn, as it is when
+/// <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes one row of every answer where all assistant turns are to be learned, in which it is the
+/// last turn, as it is when
 /// the model gives it.</para>
 /// </remarks>
 public sealed class ConversationFormatter
@@ -26,7 +32,9 @@ public sealed class ConversationFormatter
     private readonly GenerationPrompt _thinking;
     private readonly GenerationPrompt _plain;
 
-    /// <summary>Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.</summary>
+    /// <summary>
+    /// Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.
+    /// </summary>
     private readonly bool _givesThinkingApart;
 
     /// <summary>Prepares what all conversations share.</summary>
@@ -42,8 +50,8 @@ public sealed class ConversationFormatter
         if (tokenizer.ImStartId is null || tokenizer.ImEndId is null)
         {
             throw new TokenizerException(
-                "The tokenizer has no <|im_start|> or <|im_end|>, which Qwen's conversations are written with. Restore tokenizer_config.json (added_tokens_decoder) or tokenizer.json of "
-                + "the checkpoint.");
+                "The tokenizer has no <|im_start|> or <|im_end|>, which Qwen's conversations are written with. "
+                + "Restore tokenizer_config.json (added_tokens_decoder) or tokenizer.json of the checkpoint.");
         }
 
         (_tokenizer, _template) = (tokenizer, template);
@@ -57,16 +65,21 @@ public sealed class ConversationFormatter
         string last = Turns(_thinking, thinking[..2])[0];
         ChatMessage[] plain = [ChatMessage.User("1"), ChatMessage.Assistant("2"), ChatMessage.User("4"), ChatMessage.Assistant("5")];
         string lastPlain = Turns(_plain, plain[..2])[0];
-        RewritesHistory = last != Turns(_thinking, thinking)[0] || lastPlain != Turns(_plain, plain)[0] || !lastPlain.StartsWith(_plain.Text, StringComparison.Ordinal);
+        RewritesHistory = last != Turns(_thinking, thinking)[0]
+            || lastPlain != Turns(_plain, plain)[0]
+            || !lastPlain.StartsWith(_plain.Text, StringComparison.Ordinal);
         bool writesThinking = ThinkTags.IsIn(last[GenerationPrompt.Header.Length..]);
-        HasDefaultSystem = Render(new Conversation(plain[..1]), addGenerationPrompt: false, _asked.Variables).Text.Contains("<|im_start|>system", StringComparison.Ordinal);
+        RenderedTurns question = Render(new Conversation(plain[..1]), addGenerationPrompt: false, _asked.Variables);
+        HasDefaultSystem = question.Text.Contains("<|im_start|>system", StringComparison.Ordinal);
         _givesThinkingApart = writesThinking && (TogetherDiffers("\n", "\n\n") || TogetherDiffers("", ""));
 
         bool TogetherDiffers(string beside, string behind) =>
             last != Turns(_thinking, [plain[0], ChatMessage.Assistant($"{ThinkTags.Open}{beside}3{beside}{ThinkTags.Close}{behind}2")])[0];
     }
 
-    /// <summary>Whether the template writes an earlier turn of the assistant otherwise than the last one, as Qwen3's does, which leaves out earlier thinking.</summary>
+    /// <summary>
+    /// Whether the template writes an earlier turn of the assistant otherwise than the last one, as Qwen3's does, which leaves out earlier thinking.
+    /// </summary>
     public bool RewritesHistory { get; }
 
     /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
@@ -86,7 +99,8 @@ public sealed class ConversationFormatter
     }
 
     /// <summary>
-    /// The rows of a conversation: one, or one per answer where all assistant turns are learned and the template would write the earlier ones otherwise than when they are given.
+    /// The rows of a conversation: one, or one per answer where all assistant turns are learned and the template would write the earlier ones otherwise than
+    /// when they are given.
     /// </summary>
     /// <param name="conversation">A conversation with an assistant's message in it.</param>
     /// <param name="scope">Which tokens are learned.</param>
@@ -96,7 +110,8 @@ public sealed class ConversationFormatter
     public IReadOnlyList<TokenizedRow> TokenizeRows(Conversation conversation, LabelScope scope, int maximumLength)
     {
         ArgumentNullException.ThrowIfNull(conversation);
-        if (scope != LabelScope.AllAssistantTurns || !RewritesHistory || conversation.Messages.Count(message => message is { Role: "assistant", IsLearned: true }) < 2)
+        int answers = conversation.Messages.Count(message => message is { Role: "assistant", IsLearned: true });
+        if (scope != LabelScope.AllAssistantTurns || !RewritesHistory || answers < 2)
         {
             return [new TokenizedRow(Tokenize(conversation, scope, maximumLength, out TokenizationReport report), report)];
         }
@@ -135,7 +150,9 @@ public sealed class ConversationFormatter
         }
     }
 
-    /// <summary>The rows of a data set on several threads, in the order of the data set and read while they are enumerated; a few hundred are in memory at a time.</summary>
+    /// <summary>
+    /// The rows of a data set on several threads, in the order of the data set and read while they are enumerated; a few hundred are in memory at a time.
+    /// </summary>
     /// <param name="rows">The data set's rows; see <see cref="Dataset"/>.</param>
     /// <param name="scope">Which tokens of a conversation are learned.</param>
     /// <param name="maximumLength">See <see cref="TokenizeRows(DatasetRow, LabelScope, int)"/>.</param>
@@ -153,7 +170,8 @@ public sealed class ConversationFormatter
     /// A conversation with an assistant's message in it. Messages behind the last one that may be learned are left out, except where everything is learned.
     /// </param>
     /// <param name="scope">
-    /// Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see cref="TokenizeRows(Conversation, LabelScope, int)"/>.
+    /// Which tokens are learned. Earlier turns are learned as the template writes them: see <see cref="RewritesHistory"/> and <see
+    /// cref="TokenizeRows(Conversation, LabelScope, int)"/>.
     /// </param>
     /// <param name="maximumLength">Tokens beyond this many are cut off at the end; at least 1.</param>
     /// <param name="report">What became of the conversation.</param>
@@ -225,12 +243,14 @@ public sealed class ConversationFormatter
     }
 
     /// <summary>
-    /// Whether a template writes an answer without thinking otherwise than its own generation prompt would have it: the answer is then learned behind that prompt, behind which it will be given.
+    /// Whether a template writes an answer without thinking otherwise than its own generation prompt would have it: the answer is then learned behind that
+    /// prompt, behind which it will be given.
     /// </summary>
     private static bool LacksPrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt) =>
         !prompt.OpensThinking && !turns.BeginsWith(turn, prompt.Text) && !turns.Body(turn).StartsWith(ThinkTags.Open, StringComparison.Ordinal);
 
-    private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) => new(variables) { [EnableThinking] = thinking };
+    private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) =>
+        new(variables) { [EnableThinking] = thinking };
 
     /// <summary>Renders with the variables that fit the answer: whether it thinks is what the template makes of it.</summary>
     private (RenderedTurns Turns, GenerationPrompt Prompt) RenderAnswer(Conversation conversation, int answer, int count)
@@ -246,8 +266,8 @@ public sealed class ConversationFormatter
         {
             RenderedTurns rendered = Render(conversation, addGenerationPrompt: false, Prompt(thinking).Variables);
             return rendered.Assistant.Count == count ? rendered : throw new TemplateException(
-                $"The chat template writes {rendered.Assistant.Count} turns of the assistant for {count} messages, so that what is learned cannot be told. Join assistant's messages that "
-                + "follow one another.");
+                $"The chat template writes {rendered.Assistant.Count} turns of the assistant for {count} messages, so that what is learned cannot be told. "
+                + "Join assistant's messages that follow one another.");
         }
     }
 
@@ -255,7 +275,9 @@ public sealed class ConversationFormatter
     {
         RenderedTurns turns = Render(new Conversation([ChatMessage.User("1")]), addGenerationPrompt: true, variables);
         string text = turns.Characters(turns.LastTurnStart, turns.Length);
-        return text.StartsWith(GenerationPrompt.Header, StringComparison.Ordinal) ? new GenerationPrompt(variables, text, turns.Ids(turns.LastTurnStart)) : throw NoTurns();
+        return text.StartsWith(GenerationPrompt.Header, StringComparison.Ordinal)
+            ? new GenerationPrompt(variables, text, turns.Ids(turns.LastTurnStart))
+            : throw NoTurns();
     }
 
     /// <summary>What the template makes of the assistant's turns of a small conversation in which user and assistant take turns.</summary>
@@ -266,8 +288,8 @@ public sealed class ConversationFormatter
     }
 
     private static TemplateException NoTurns() => new(
-        "The chat template does not write an assistant's turn as <|im_start|>assistant … <|im_end|>, so that what is learned cannot be told. Use a Qwen checkpoint or replace its "
-        + "chat_template.");
+        "The chat template does not write an assistant's turn as <|im_start|>assistant … <|im_end|>, so that what is learned cannot be told. "
+        + "Use a Qwen checkpoint or replace its chat_template.");
 
     private RenderedTurns Render(Conversation conversation, bool addGenerationPrompt, IReadOnlyDictionary<string, object?> variables)
     {
@@ -280,7 +302,9 @@ public sealed class ConversationFormatter
     }
 
     private static bool IsTogether(ChatMessage message) =>
-        message is { Role: "assistant", Thinking: null, Content: { } content } && content.Contains(ThinkTags.Close, StringComparison.Ordinal) && ThinkTags.Split(content).Thinking is not null;
+        message is { Role: "assistant", Thinking: null, Content: { } content }
+        && content.Contains(ThinkTags.Close, StringComparison.Ordinal)
+        && ThinkTags.Split(content).Thinking is not null;
 
     private static ChatMessage Apart(ChatMessage message)
     {

@@ -6,7 +6,10 @@ using System.Text.Json;
 
 namespace MLNetLora.Text;
 
-/// <summary>Conversations as JSON in OpenAI's form: {"messages": [{"role": …, "content": …}, …], "tools": […]}, with tool_calls, reasoning_content and weight 0 for answers that are not learned.</summary>
+/// <summary>
+/// Conversations as JSON in OpenAI's form: {"messages": [{"role": …, "content": …}, …], "tools": […]}, with tool_calls, reasoning_content and weight 0 for
+/// answers that are not learned.
+/// </summary>
 internal static class ConversationJson
 {
     private static readonly JsonWriterOptions s_options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
@@ -20,13 +23,19 @@ internal static class ConversationJson
             json.WriteStartObject();
             json.WriteStartArray("messages");
             foreach (ChatMessage message in conversation.Messages)
+            {
                 WriteMessage(json, message);
+            }
+
             json.WriteEndArray();
             if (conversation.Tools is { } tools)
             {
                 json.WriteStartArray("tools");
                 foreach (JsonElement tool in tools)
+                {
                     json.WriteRawValue(tool.GetRawText(), skipInputValidation: true);
+                }
+
                 json.WriteEndArray();
             }
             json.WriteEndObject();
@@ -45,13 +54,25 @@ internal static class ConversationJson
             using JsonDocument document = JsonDocument.Parse(EscapeUnpaired(text, piece => piece), new JsonDocumentOptions { MaxDepth = 128 });
             JsonElement root = document.RootElement;
             if (root.ValueKind == JsonValueKind.Array)
+            {
                 return new Conversation([.. MessageRows.ReadList(root, where)]);
+            }
+
             if (root.ValueKind != JsonValueKind.Object)
+            {
                 throw new DatasetException($"{where}: the conversation is {JsonFields.Name(root.ValueKind)}, not an object such as {{\"messages\": […], \"tools\": […]}} or a list of messages.");
+            }
+
             if (root.TryGetProperty("messages", out JsonElement messages))
+            {
                 return MessageRows.ReadMessages(root, messages, where);
+            }
+
             if (root.TryGetProperty("conversations", out messages) || root.TryGetProperty("conversation", out messages))
+            {
                 return MessageRows.ReadShareGpt(root, messages, where);
+            }
+
             throw new DatasetException($"{where}: \"messages\" is missing{JsonFields.Hint(root)}.");
         }
         catch (JsonException error)
@@ -91,7 +112,10 @@ internal static class ConversationJson
         WriteText(json, "role", message.Role);
         WriteText(json, "content", message.Content);
         if (message.Thinking is not null)
+        {
             WriteText(json, "reasoning_content", message.Thinking);
+        }
+
         if (message.ToolCalls is { } calls)
         {
             json.WriteStartArray("tool_calls");
@@ -99,7 +123,10 @@ internal static class ConversationJson
             {
                 json.WriteStartObject();
                 if (call.Id is not null)
+                {
                     WriteText(json, "id", call.Id);
+                }
+
                 json.WriteString("type", "function");
                 json.WriteStartObject("function");
                 WriteText(json, "name", call.Name);
@@ -110,11 +137,20 @@ internal static class ConversationJson
             json.WriteEndArray();
         }
         if (message.Name is not null)
+        {
             WriteText(json, "name", message.Name);
+        }
+
         if (message.ToolCallId is not null)
+        {
             WriteText(json, "tool_call_id", message.ToolCallId);
+        }
+
         if (!message.IsLearned)
+        {
             json.WriteNumber("weight", 0);
+        }
+
         json.WriteEndObject();
     }
 
@@ -122,24 +158,36 @@ internal static class ConversationJson
     {
         json.WritePropertyName(name);
         if (text is null)
+        {
             json.WriteNullValue();
+        }
         else if (UnicodeText.UnpairedSurrogates(text) == 0)
+        {
             json.WriteStringValue(text);
+        }
         else
+        {
             json.WriteRawValue(Quote(text), skipInputValidation: true);
+        }
     }
 
     /// <summary>Text with every unpaired surrogate written as an escape, which UTF-8 can carry; the pieces between them as the caller writes them.</summary>
     private static string EscapeUnpaired(string text, Func<string, string> write)
     {
         if (UnicodeText.UnpairedSurrogates(text) == 0)
+        {
             return write(text);
+        }
+
         StringBuilder escaped = new(text.Length + 16);
         int start = 0;
         for (int i = 0; i < text.Length; i++)
         {
             if (!char.IsSurrogate(text[i]))
+            {
                 continue;
+            }
+
             if (char.IsHighSurrogate(text[i]) && i + 1 < text.Length && char.IsLowSurrogate(text[i + 1]))
             {
                 i++;

@@ -1,6 +1,8 @@
 namespace MLNetLora.Text;
 
-/// <summary>Cuts a conversation from the left until its prompt is short enough: whole turns first, the oldest before the others, then the beginning of the last message.</summary>
+/// <summary>
+/// Cuts a conversation from the left until its prompt is short enough: whole turns first, the oldest before the others, then the beginning of the last message.
+/// </summary>
 internal static class PromptCut
 {
     /// <summary>The prompt of what is left of a conversation.</summary>

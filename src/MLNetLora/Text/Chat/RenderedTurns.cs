@@ -87,7 +87,8 @@ internal sealed class RenderedTurns
     }
 
     /// <summary>
-    /// A control token is one only where every character of it is the template's own. Tokens that models write (&lt;think&gt;, &lt;tool_call&gt;) may also be an assistant's.
+    /// A control token is one only where every character of it is the template's own. Tokens that models write (&lt;think&gt;, &lt;tool_call&gt;) may also be
+    /// an assistant's.
     /// Elsewhere the same characters are text.
     /// </summary>
     private void FindTokens()

@@ -3,7 +3,8 @@ using MLNetLora.Adapters;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Turns rows of every kind into tokens, for training and for asking: instruction rows and conversations through the checkpoint's own template (<see cref="ConversationFormatter"/>), documents as
+/// Turns rows of every kind into tokens, for training and for asking: instruction rows and conversations through the checkpoint's own template (<see
+/// cref="ConversationFormatter"/>), documents as
 /// they are. Immutable: one instance serves any number of threads.
 /// </summary>
 internal sealed class RowFormatter
@@ -17,7 +18,9 @@ internal sealed class RowFormatter
     /// <param name="tokenizer">The checkpoint's tokenizer.</param>
     /// <param name="folder">The checkpoint's folder.</param>
     /// <param name="prompt">System message, prompt template, thinking.</param>
-    /// <exception cref="OptionException">The checkpoint's template does not read enable_thinking, which the prompt sets; or the prompt template does not contain {instruction}.</exception>
+    /// <exception cref="OptionException">
+    /// The checkpoint's template does not read enable_thinking, which the prompt sets; or the prompt template does not contain {instruction}.
+    /// </exception>
     public RowFormatter(QwenTokenizer tokenizer, string folder, PromptSettings prompt)
     {
         _tokenizer = tokenizer;
@@ -38,7 +41,9 @@ internal sealed class RowFormatter
     /// <exception cref="OptionException">The system prompt is empty and the template writes one of its own.</exception>
     public bool OpensThinking => _conversations.Value.OpensThinking;
 
-    /// <summary>The rows that a row becomes: several where a document is long, or where every answer of a conversation is learned in a row of its own.</summary>
+    /// <summary>
+    /// The rows that a row becomes: several where a document is long, or where every answer of a conversation is learned in a row of its own.
+    /// </summary>
     /// <param name="row">The row, with its answer.</param>
     /// <param name="scope">Which tokens are learned; a document is learned whole.</param>
     /// <param name="maximumLength">Tokens of a row; at least 2.</param>
@@ -70,12 +75,13 @@ internal sealed class RowFormatter
         ConversationFormatter formatter = new(_tokenizer, _template.Value, variables);
         return _prompt.SystemPrompt?.Length == 0 && formatter.HasDefaultSystem
             ? throw new OptionException(
-                "SystemPrompt is empty, but this checkpoint's chat template writes a system message of its own into every conversation without one. Set SystemPrompt to a text, or to null "
-                + "for the template's.")
+                "SystemPrompt is empty, but this checkpoint's chat template writes a system message of its own into every conversation without one. "
+                + "Set SystemPrompt to a text, or to null for the template's.")
             : formatter;
     }
 
-    private Conversation Asked(TextRow row) => ToConversation(row.Instruction is { } instruction ? row with { Instruction = instruction with { Output = null } } : row);
+    private Conversation Asked(TextRow row) =>
+        ToConversation(row.Instruction is { } instruction ? row with { Instruction = instruction with { Output = null } } : row);
 
     private Conversation ToConversation(TextRow row)
     {

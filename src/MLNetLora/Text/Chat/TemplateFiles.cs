@@ -30,9 +30,15 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
         bool configured = File.Exists(configuration);
         IReadOnlyDictionary<string, object?> tokens = configured ? TokenizerConfigFile.Parse(configuration, SpecialTokensOf) : new Dictionary<string, object?>();
         if (File.Exists(file))
+        {
             return new TemplateFiles(file, Text(file), File.Exists(toolFile) ? Text(toolFile) : null, tokens);
+        }
+
         if (configured && TokenizerConfigFile.Parse(configuration, Templates) is { } found)
+        {
             return new TemplateFiles(configuration, found.Template, found.WithTools, tokens);
+        }
+
         string model = System.IO.Path.Combine(folder, "config.json");
         string? type = File.Exists(model) ? TokenizerConfigFile.Parse(model, root => root.TryGetProperty("model_type", out JsonElement value) ? value.GetString() : null) : null;
         return new TemplateFiles(folder, type == "qwen" ? Qwen1 : ChatMl, null, tokens);
@@ -43,14 +49,23 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
     private static (string Template, string? WithTools)? Templates(JsonElement root)
     {
         if (!root.TryGetProperty("chat_template", out JsonElement template) || template.ValueKind == JsonValueKind.Null)
+        {
             return null;
+        }
+
         if (template.ValueKind == JsonValueKind.String)
+        {
             return template.GetString() is { } text && !string.IsNullOrWhiteSpace(text) ? (text, null) : null;
+        }
+
         Dictionary<string, string> named = template.ValueKind == JsonValueKind.Array
             ? template.EnumerateArray().ToDictionary(entry => entry.GetProperty("name").GetString()!, entry => entry.GetProperty("template").GetString()!, StringComparer.Ordinal)
             : template.EnumerateObject().ToDictionary(entry => entry.Name, entry => entry.Value.GetString()!, StringComparer.Ordinal);
         if (!named.TryGetValue("default", out string? otherwise))
+        {
             throw new FormatException($"chat_template has {string.Join(", ", named.Keys.Take(8))}, but no \"default\".");
+        }
+
         return (otherwise, named.GetValueOrDefault("tool_use"));
     }
 
@@ -60,11 +75,16 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
         foreach (JsonProperty property in root.EnumerateObject())
         {
             if (!property.Name.EndsWith("_token", StringComparison.Ordinal))
+            {
                 continue;
+            }
+
             JsonElement value = property.Value.ValueKind == JsonValueKind.Object && property.Value.TryGetProperty("content", out JsonElement content) ? content : property.Value;
             // Names such as add_bos_token are settings, not tokens.
             if (value.ValueKind == JsonValueKind.String)
+            {
                 tokens[property.Name] = new TaggedText(value.GetString()!, Origin.Template);
+            }
         }
         return tokens;
     }

@@ -3,7 +3,10 @@ using MLNetLora.Jinja;
 
 namespace MLNetLora.Text;
 
-/// <summary>Turns messages into values of a template, with the field names of transformers. Every text says where it comes from: what an assistant says is what is learned.</summary>
+/// <summary>
+/// Turns messages into values of a template, with the field names of transformers. Every text says where it comes from: what an assistant says is what is
+/// learned.
+/// </summary>
 internal static class TemplateValues
 {
     /// <summary>The messages of a conversation.</summary>
