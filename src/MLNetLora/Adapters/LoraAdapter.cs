@@ -13,7 +13,7 @@ public sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
 /// <summary>A LoRA adapter for one base model: its options and its factors in float32. Immutable.</summary>
 public sealed class LoraAdapter
 {
-    private const string ConfigName = "adapter_config.json";
+    internal const string ConfigName = "adapter_config.json";
     private const string WeightsName = "adapter_model.safetensors";
 
     private readonly LoraOptions _options;
@@ -81,9 +81,17 @@ public sealed class LoraAdapter
     }
 
     /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32), each whole or not at all.</summary>
+    /// <param name="folder">The folder; made if it is not there.</param>
+    /// <exception cref="OptionException">The folder holds a model: transformers applies an adapter that lies beside weights whenever it loads them, to merged ones a second time.</exception>
     public void SaveAsPeft(string folder)
     {
         Directory.CreateDirectory(folder);
+        if (Directory.EnumerateFiles(folder, "*.safetensors*").Select(Path.GetFileName).FirstOrDefault(name => name != WeightsName) is { } model)
+        {
+            throw new OptionException($"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
+                + "(to merged ones a second time); give a folder of its own.");
+        }
+
         SafetensorsWriter.Write(Path.Combine(folder, WeightsName), Items());
         Prompt.Save(folder);
         AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());

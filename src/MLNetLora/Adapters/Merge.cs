@@ -7,11 +7,14 @@ namespace MLNetLora.Adapters;
 /// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging Face checkpoint comes out.</summary>
 public static class Merge
 {
-    /// <summary>Writes the merged checkpoint: the same shards with the same names, configuration and tokenizer files copied.</summary>
+    /// <summary>
+    /// Writes the merged checkpoint: the same shards with the same names, configuration, tokenizer and template files copied, and what the adapter was trained to be asked with
+    /// (mlnetlora_prompt.json), which comes back when the folder is opened for answering.
+    /// </summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter.</param>
     /// <param name="folder">Folder to write; made if it is not there. Each file is whole or not there.</param>
-    /// <exception cref="OptionException">The folder is the base's own, or holds other weights.</exception>
+    /// <exception cref="OptionException">The folder is the base's own, or holds other weights or an adapter.</exception>
     /// <exception cref="AdapterException">The adapter was made for another base.</exception>
     public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder)
     {
@@ -33,6 +36,11 @@ public static class Merge
             }
         }
 
+        if (File.Exists(Path.Combine(target, LoraAdapter.ConfigName)))
+        {
+            throw new OptionException($"{target} already holds {LoraAdapter.ConfigName}: an adapter that would be applied to the merged weights once more; give an empty folder.");
+        }
+
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
         foreach (SafetensorsFile file in checkpoint.Files)
         {
@@ -44,26 +52,50 @@ public static class Merge
         {
             AtomicFile.Copy(path, Path.Combine(target, Path.GetFileName(path)));
         }
+
+        // Merged or attached, it is asked as it was trained.
+        adapter.Prompt.Save(target);
     }
 
-    /// <summary>A merged weight in float32.</summary>
-    /// <param name="weight">[out, in], row by row; changed in place.</param>
+    /// <summary>Adds the adapter's part to some rows of a weight in float32.</summary>
+    /// <param name="rows">[rows, in]; changed in place.</param>
+    /// <param name="firstRow">Number of the first of them in the whole weight, [out, in].</param>
     /// <param name="factors">The adapter of this layer.</param>
-    internal static void AddTo(float[] weight, LoraFactors factors)
+    private static void AddTo(float[] rows, int firstRow, LoraFactors factors)
     {
-        (int inputs, int outputs, int rank) = (factors.Module.Module.In, factors.Module.Module.Out, factors.Module.Rank);
-        Parallel.For(0, outputs, row =>
+        (int inputs, int rank) = (factors.Module.Module.In, factors.Module.Rank);
+        Parallel.For(0, rows.Length / inputs, i =>
         {
             // The delta is summed up first and added once, as PEFT does.
             float[] delta = new float[inputs];
             for (int r = 0; r < rank; r++)
             {
-                TensorPrimitives.MultiplyAdd(factors.A.AsSpan(r * inputs, inputs), factors.B[(row * rank) + r], delta, delta);
+                TensorPrimitives.MultiplyAdd(factors.A.AsSpan(r * inputs, inputs), factors.B[((firstRow + i) * rank) + r], delta, delta);
             }
 
-            Span<float> target = weight.AsSpan(row * inputs, inputs);
+            Span<float> target = rows.AsSpan(i * inputs, inputs);
             TensorPrimitives.MultiplyAdd(delta, (float)factors.Module.Scaling, target, target);
         });
+    }
+
+    /// <summary>A merged weight, some rows at a time: whatever its size, the memory stays that of a few million numbers.</summary>
+    internal static void WriteMerged(SafetensorsFile file, TensorEntry entry, LoraFactors factors, FileStream source, Stream target)
+    {
+        const int numbers = 1 << 22;
+        (int inputs, int outputs) = (factors.Module.Module.In, factors.Module.Module.Out);
+        int height = Math.Clamp(numbers / inputs, 1, outputs);
+        int bytesPerRow = checked((int)(entry.Length / outputs));
+        source.Position = entry.Offset;
+        for (int first = 0; first < outputs; first += height)
+        {
+            int count = Math.Min(height, outputs - first);
+            byte[] bytes = new byte[count * bytesPerRow];
+            source.ReadExactly(bytes);
+            float[] rows = new float[count * inputs];
+            FloatConversion.ToFloat32(bytes, entry.Type, rows, $"{file.Source}: {entry.Name} ({entry.TypeName})");
+            AddTo(rows, first, factors);
+            target.Write(FloatConversion.FromFloat32(rows, entry.Type));
+        }
     }
 
     private static void Write(SafetensorsFile file, FileStream source, Stream target, Dictionary<string, LoraFactors> factors)
@@ -78,9 +110,7 @@ public static class Merge
         {
             if (factors.TryGetValue(entry.Name, out LoraFactors? adapter))
             {
-                float[] weight = file.ReadFloat32(source, entry);
-                AddTo(weight, adapter);
-                target.Write(FloatConversion.FromFloat32(weight, entry.Type));
+                WriteMerged(file, entry, adapter, source, target);
                 continue;
             }
 
@@ -99,6 +129,11 @@ public static class Merge
         }
     }
 
-    // Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence.
-    private static bool IsCompanion(string path) => Path.GetExtension(path) is ".json" or ".txt" or ".jinja" or ".tiktoken" or ".model" || Path.GetFileName(path) is "LICENSE" or "NOTICE" or "merges.txt";
+    /// <summary>
+    /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence. What belongs to an adapter that lies in the same folder stays behind:
+    /// transformers would apply that adapter to the merged weights once more.
+    /// </summary>
+    private static bool IsCompanion(string path) =>
+        Path.GetFileName(path) is not (LoraAdapter.ConfigName or PromptSettings.FileName)
+        && (Path.GetExtension(path) is ".json" or ".txt" or ".jinja" or ".tiktoken" or ".model" || Path.GetFileName(path) is "LICENSE" or "NOTICE");
 }

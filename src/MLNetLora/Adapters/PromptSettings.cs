@@ -16,7 +16,7 @@ namespace MLNetLora.Adapters;
 /// </param>
 public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
 {
-    private const string FileName = "mlnetlora_prompt.json";
+    internal const string FileName = "mlnetlora_prompt.json";
     private const long MaximumBytes = 1 << 20;
 
     private static readonly JsonSerializerOptions s_json = new()
@@ -28,29 +28,41 @@ public sealed record PromptSettings(string? SystemPrompt = null, string? PromptT
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    /// <summary>Writes mlnetlora_prompt.json into an adapter's folder; where nothing is set, no file stays there. PEFT does not look at it.</summary>
+    /// <summary>Writes mlnetlora_prompt.json into the folder of an adapter or of a merged checkpoint; where nothing is set, no file stays there. PEFT does not look at it.</summary>
     internal void Save(string folder)
     {
         string path = Path.Combine(folder, FileName);
         if (this == new PromptSettings())
+        {
             File.Delete(path);
+        }
         else
+        {
             AtomicFile.WriteText(path, JsonSerializer.Serialize(this, s_json));
+        }
     }
 
-    /// <summary>Reads it from an adapter's folder; without the file, nothing is set.</summary>
+    /// <summary>Reads it from such a folder; without the file, nothing is set.</summary>
     /// <exception cref="AdapterException">The file is not valid.</exception>
     internal static PromptSettings Load(string folder)
     {
         string path = Path.Combine(folder, FileName);
         if (!File.Exists(path))
+        {
             return new PromptSettings();
+        }
+
         try
         {
             if (new FileInfo(path).Length > MaximumBytes)
+            {
                 throw new AdapterException($"{path} has more than {MaximumBytes} bytes; it is refused. Save the adapter again.");
+            }
+
             PromptSettings settings = JsonSerializer.Deserialize<PromptSettings>(File.ReadAllBytes(path), s_json) ?? throw new JsonException("it is null");
-            return settings.PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false ? throw new JsonException("prompt_template does not contain {instruction}") : settings;
+            return settings.PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false
+                ? throw new JsonException("prompt_template does not contain {instruction}")
+                : settings;
         }
         catch (Exception error) when (error is JsonException or IOException or UnauthorizedAccessException)
         {

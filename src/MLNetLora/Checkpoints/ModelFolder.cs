@@ -1,10 +1,12 @@
+using System.Text.RegularExpressions;
+
 namespace MLNetLora.Checkpoints;
 
 /// <summary>Where a model comes from: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds. Nothing is downloaded.</summary>
-public static class ModelFolder
+public static partial class ModelFolder
 {
     /// <summary>Finds the folder of a model.</summary>
-    /// <param name="model">A folder, or OWNER/NAME looked up in the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub. Where both exist, the folder is meant.</param>
+    /// <param name="model">A folder, or OWNER/NAME looked up in the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else huggingface/hub in XDG_CACHE_HOME, else ~/.cache/huggingface/hub. Where both exist, the folder is meant.</param>
     /// <returns>The folder, absolute.</returns>
     /// <exception cref="CheckpointException">There is neither; the message says where was looked and how to get the model.</exception>
     public static string Find(string model)
@@ -13,6 +15,13 @@ public static class ModelFolder
         if (Directory.Exists(model))
         {
             return Path.GetFullPath(model);
+        }
+
+        if (File.Exists(model))
+        {
+            throw new CheckpointException(NotSafetensors.Of(model) is { } what
+                ? $"{Path.GetFullPath(model)} {what}"
+                : $"{Path.GetFullPath(model)} is a file. Give the folder of a Hugging Face checkpoint: config.json, *.safetensors and tokenizer files.");
         }
 
         if (!IsHubId(model))
@@ -53,15 +62,28 @@ public static class ModelFolder
         }
     }
 
-    /// <summary>The folder of the Hugging Face cache, absolute; it need not exist.</summary>
+    /// <summary>The folder of the Hugging Face cache, absolute, as huggingface_hub finds it; it need not exist.</summary>
     internal static string Cache()
     {
-        if (Environment.GetEnvironmentVariable("HF_HUB_CACHE") is { Length: > 0 } cache)
+        string caches = Variable("XDG_CACHE_HOME") ?? Path.Combine(Home, ".cache");
+        string home = Variable("HF_HOME") ?? Path.Combine(caches, "huggingface");
+        return Path.GetFullPath(Variable("HF_HUB_CACHE") ?? Variable("HUGGINGFACE_HUB_CACHE") ?? Path.Combine(home, "hub"));
+    }
+
+    private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+
+    /// <summary>A variable that holds a folder, with ~ for the user's folder and $NAME, ${NAME} for other variables, as Python expands them; null where it is not set.</summary>
+    private static string? Variable(string name)
+    {
+        if (Environment.GetEnvironmentVariable(name) is not { Length: > 0 } value)
         {
-            return Path.GetFullPath(cache);
+            return null;
         }
 
-        string home = Environment.GetEnvironmentVariable("HF_HOME") is { Length: > 0 } set ? set : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache", "huggingface");
-        return Path.GetFullPath(Path.Combine(home, "hub"));
+        value = value == "~" || value.StartsWith("~/", StringComparison.Ordinal) ? Home + value[1..] : value;
+        return VariableName().Replace(value, match => Environment.GetEnvironmentVariable(match.Groups["name"].Value) ?? match.Value);
     }
+
+    [GeneratedRegex(@"\$(\{(?<name>\w+)\}|(?<name>\w+))")]
+    private static partial Regex VariableName();
 }

@@ -69,6 +69,11 @@ public sealed class SafetensorsFile
     /// <exception cref="CheckpointException">The file is missing, truncated, or its header is wrong.</exception>
     public static SafetensorsFile Open(string path)
     {
+        if (NotSafetensors.Of(path) is { } what)
+        {
+            throw new CheckpointException($"{path} {what}");
+        }
+
         try
         {
             using FileStream stream = File.OpenRead(path);

@@ -28,7 +28,9 @@ internal static class WeightFiles
 
         string hint = Directory.EnumerateFiles(folder, "*.bin").Any()
             ? " It holds .bin files, which are Python pickles and are never opened; convert them to safetensors."
-            : "";
+            : Directory.EnumerateFiles(folder, "*.gguf").Any()
+                ? " It holds .gguf files, llama.cpp's quantized weights, which cannot be trained; take the checkpoint that they were made from."
+                : "";
         throw new CheckpointException($"{folder} has neither {SingleName} nor {IndexName}.{hint}");
     }
 

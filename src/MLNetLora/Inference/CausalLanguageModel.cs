@@ -100,9 +100,10 @@ public sealed class CausalLanguageModel : IDisposable
     {
         using SharedResources.Call call = _resources.Begin(this);
         cancellation.ThrowIfCancellationRequested();
+        Checkpoint.RequireUnchanged();
         options.Validate();
         options = options.Resolve(Checkpoint.Config);
-        int context = Checkpoint.Config.MaxPositionEmbeddings;
+        int context = Checkpoint.Config.ContextLength;
         for (int i = 0; i < prompts.Count; i++)
         {
             if (prompts[i].Length == 0 || prompts[i].Length >= context)

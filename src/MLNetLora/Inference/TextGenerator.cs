@@ -15,7 +15,7 @@ public sealed class TextGenerator : IDisposable
     /// <summary>Opens a checkpoint for answering.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it, which is asked as it was trained; null for the base alone.</param>
-    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's, and without an adapter the checkpoint's default.</param>
+    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's; without an adapter, that of a merged checkpoint, else the checkpoint's default.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow it.</exception>
@@ -23,7 +23,7 @@ public sealed class TextGenerator : IDisposable
     public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, PromptSettings? prompt = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        PromptSettings trained = adapter?.Prompt ?? new PromptSettings();
+        PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
         _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
         RequireRows(checkpoint);
         _formatter = new RowFormatter(
@@ -148,7 +148,7 @@ public sealed class TextGenerator : IDisposable
     /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
     private int[]? Prompt(TextRow row, GenerationOptions options, long number, out GeneratedText answer)
     {
-        int context = _model.Checkpoint.Config.MaxPositionEmbeddings;
+        int context = _model.Checkpoint.Config.ContextLength;
         answer = new GeneratedText("", FinishReason.Length, 0, 0);
         try
         {

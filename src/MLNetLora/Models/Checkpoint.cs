@@ -9,6 +9,7 @@ namespace MLNetLora.Models;
 public sealed class Checkpoint
 {
     private readonly Dictionary<string, CheckpointTensor> _tensors;
+    private readonly Dictionary<string, Stamp> _stamps;
 
     private Checkpoint(string folder, QwenConfig config, Architecture architecture, List<SafetensorsFile> files, Dictionary<string, CheckpointTensor> tensors)
     {
@@ -17,6 +18,7 @@ public sealed class Checkpoint
         Architecture = architecture;
         Files = files;
         _tensors = tensors;
+        _stamps = files.ToDictionary(file => file.Source, file => Stamp.Of(file.Source));
     }
 
     /// <summary>The folder, absolute.</summary>
@@ -73,5 +75,40 @@ public sealed class Checkpoint
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
         return new Checkpoint(full, config, architecture, files, tensors);
+    }
+
+    /// <summary>
+    /// Throws where a weight file was replaced, changed or deleted since the folder was opened. The files stay mapped, so such a call would end the process or answer nonsense. To take new
+    /// weights into use, write them to another folder and open that.
+    /// </summary>
+    /// <exception cref="CheckpointException">A file is not the one that was opened.</exception>
+    internal void RequireUnchanged()
+    {
+        foreach ((string path, Stamp opened) in _stamps)
+        {
+            if (Stamp.Of(path) != opened)
+            {
+                throw new CheckpointException($"{path} was changed since the checkpoint was opened. Weight files in use must stay as they are: write new ones to another folder, "
+                    + "open that, and dispose what uses the old one.");
+            }
+        }
+    }
+
+    /// <summary>By what a change of a file is seen.</summary>
+    private readonly record struct Stamp(long Length, DateTime LastWrite)
+    {
+        public static Stamp Of(string path)
+        {
+            try
+            {
+                // The cache of the hub links to its files.
+                FileInfo file = new(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path);
+                return new Stamp(file.Length, file.LastWriteTimeUtc);
+            }
+            catch (IOException)
+            {
+                return default; // gone
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Models;
 
@@ -37,6 +38,14 @@ public sealed record QwenConfig
 
     /// <summary>max_position_embeddings.</summary>
     public int MaxPositionEmbeddings { get; init; } = 32768;
+
+    /// <summary>
+    /// Tokens that a prompt and its answer may have together: max_position_embeddings, or factor times the original length where YaRN extends it (Qwen2.5's model card: 4 times 32,768, with
+    /// max_position_embeddings left at 32,768).
+    /// </summary>
+    public int ContextLength => Rope.Type == "yarn"
+        ? (int)Math.Clamp(Rope.Factor * Rope.OriginalMaximumPositions, MaxPositionEmbeddings, int.MaxValue)
+        : MaxPositionEmbeddings;
 
     /// <summary>tie_word_embeddings: the output layer is the embedding.</summary>
     public bool TieWordEmbeddings { get; init; }
@@ -197,7 +206,7 @@ public sealed record QwenConfig
         }
         catch (JsonException e)
         {
-            throw new CheckpointException($"{file} is not valid JSON: {e.Message}", e);
+            throw new CheckpointException(NotSafetensors.Of(file) is { } what ? $"{file} {what}" : $"{file} is not valid JSON: {e.Message}", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -37,7 +37,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         Preflight preflight = NewPreflight();
         List<TrainingRow> learned = [.. rowTokenizer.Tokenize(rows, "training", preflight)];
         PromptSettings asked = rowTokenizer.AsTrained;
-        Preflight ofValidation = new(_tokenizer, samples: 0, checkpoint.Config.MaxPositionEmbeddings);
+        Preflight ofValidation = new(_tokenizer, samples: 0, checkpoint.Config.ContextLength);
         List<TrainingRow> validation = validationRows is null ? [] : [.. rowTokenizer.Tokenize(validationRows, "validation", ofValidation)];
 
         notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
@@ -75,7 +75,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <summary>A preflight that says what is to be known about the checkpoint.</summary>
     private Preflight NewPreflight()
     {
-        Preflight preflight = new(_tokenizer, context: checkpoint.Config.MaxPositionEmbeddings);
+        Preflight preflight = new(_tokenizer, context: checkpoint.Config.ContextLength);
         if (StopCheck.Warning(checkpoint.Folder, checkpoint.Config, _tokenizer) is { } warning)
         {
             preflight.Warn(warning);

@@ -164,7 +164,7 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
         ThrowIfDisposed();
-        Merge.Save(Checkpoint.Open(_model.BaseFolder), _model.Adapter, folder);
+        Merge.Save(Checkpoint.Open(_model.BaseFolder), _model.Adapter.WithPrompt(_model.Prompt.Settings), folder);
     }
 
     /// <summary>

@@ -49,13 +49,13 @@ internal static class RowChecks
             RowNumbers beyond = new();
             for (int i = 0; i < rows.Count; i++)
             {
-                if (rows[i].InputIds.Length > config.MaxPositionEmbeddings)
+                if (rows[i].InputIds.Length > config.ContextLength)
                 {
                     beyond.Add(i + 1);
                 }
             }
 
-            return beyond.Count == 0 ? [] : [beyond.BeyondContext(rows.Count, $"{what} rows", config.MaxPositionEmbeddings)];
+            return beyond.Count == 0 ? [] : [beyond.BeyondContext(rows.Count, $"{what} rows", config.ContextLength)];
         }
     }
 

@@ -77,6 +77,7 @@ internal sealed class TrainingSession : IDisposable
     public float Accumulate(Batch batch, long windowLabels, long microBatch = 0, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
+        _target.Checkpoint?.RequireUnchanged();
         Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs);
         List<NativeTensor> owned = [];
         try

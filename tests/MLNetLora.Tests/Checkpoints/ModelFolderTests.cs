@@ -114,5 +114,38 @@ public sealed class ModelFolderTests : IDisposable
         Assert.Contains(Path.Combine(snapshot, "config.json"), Assert.Throws<CheckpointException>(() => Checkpoint.Open(ModelFolder.Find("Some/Model"))).Message);
     }
 
+    [Theory]
+    [InlineData("HF_HUB_CACHE", "/a/hub", "/a/hub")]
+    [InlineData("HUGGINGFACE_HUB_CACHE", "/b/hub", "/b/hub")]
+    [InlineData("HF_HOME", "/c", "/c/hub")]
+    [InlineData("XDG_CACHE_HOME", "/d", "/d/huggingface/hub")]
+    [InlineData("HF_HOME", "~/models", "~/models/hub")]
+    [InlineData("HF_HUB_CACHE", "$MLNETLORA_TEST_FOLDER/x/${MLNETLORA_TEST_FOLDER}", "/e/x/e")]
+    [InlineData("HF_HOME", "", "~/.cache/huggingface/hub")]
+    public void The_cache_is_where_huggingface_hub_has_it(string variable, string value, string expected)
+    {
+        string[] names = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "MLNETLORA_TEST_FOLDER"];
+        string?[] before = [.. names.Select(Environment.GetEnvironmentVariable)];
+        try
+        {
+            foreach (string name in names)
+            {
+                Environment.SetEnvironmentVariable(name, null);
+            }
+
+            Environment.SetEnvironmentVariable("MLNETLORA_TEST_FOLDER", "/e");
+            Environment.SetEnvironmentVariable(variable, value);
+            string home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+            Assert.Equal(Path.GetFullPath(expected.Replace("~", home, StringComparison.Ordinal)), ModelFolder.Cache());
+        }
+        finally
+        {
+            foreach ((string name, string? value1) in names.Zip(before))
+            {
+                Environment.SetEnvironmentVariable(name, value1);
+            }
+        }
+    }
+
     private static string Refusal(string model) => Assert.Throws<CheckpointException>(() => ModelFolder.Find(model)).Message;
 }

@@ -32,6 +32,7 @@ public sealed class PrepackingTests
         LoraParameters.Load(session.Parameters, LoraAdapter.Create(s_lora, checkpoint, 1));
         Batch batch = Batch.Of([TinyModel.Row(new Random(1), 12)], 1);
         float before = session.Accumulate(batch, batch.LabelIds.Length);
+        DateTime written = File.GetLastWriteTimeUtc(folder.File("model.safetensors"));
         using (FileStream file = new(folder.File("model.safetensors"), FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
         {
             foreach (MLNetLora.Models.LinearModule module in checkpoint.Architecture.Linears(checkpoint.Config))
@@ -42,6 +43,9 @@ public sealed class PrepackingTests
             }
         }
 
+        // Seen as changed, the session would refuse it.
+        Assert.Throws<CheckpointException>(() => session.Accumulate(batch, batch.LabelIds.Length));
+        File.SetLastWriteTimeUtc(folder.File("model.safetensors"), written);
         float after = session.Accumulate(batch, batch.LabelIds.Length);
         Assert.Equal(prepacked, before == after);
     }

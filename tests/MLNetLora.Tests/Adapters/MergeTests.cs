@@ -1,0 +1,90 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+using MLNetLora.Tests.TextGeneration;
+using MLNetLora.Text;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Tests.Adapters;
+
+/// <summary>A merged folder answers as base and adapter did, and adapter and merged weights never lie in one folder.</summary>
+public sealed class MergeTests : IDisposable
+{
+    private readonly Workbench _bench = new();
+
+    public void Dispose() => _bench.Dispose();
+
+    [Fact]
+    public void What_it_was_trained_to_be_asked_with_goes_along_and_comes_back()
+    {
+        using QwenLoraTransformer model = _bench.Model(options =>
+        {
+            options.SystemPrompt = "Be brief.";
+            options.PromptTemplate = "Answer: {instruction}";
+        });
+        model.MergeAndSave(_bench.PathOf("merged"));
+
+        GenerationOptions options = _bench.TrainerOptions().Generation;
+        using TextGenerator merged = new(Checkpoint.Open(_bench.PathOf("merged")));
+        int asked = merged.Generate([new InstructionRow("what")], options)[0].PromptTokens;
+        Assert.Equal(model.Generate([new InstructionRow("what")], options)[0].PromptTokens, asked);
+        Assert.Equal(new PromptSettings("Be brief.", "Answer: {instruction}"), PromptSettings.Load(_bench.PathOf("merged")));
+
+        // Without the settings it is asked otherwise, so the comparison above can fail.
+        File.Delete(Path.Combine(_bench.PathOf("merged"), PromptSettings.FileName));
+        using TextGenerator bare = new(Checkpoint.Open(_bench.PathOf("merged")));
+        Assert.NotEqual(asked, bare.Generate([new InstructionRow("what")], options)[0].PromptTokens);
+    }
+
+    [Fact]
+    public void An_adapter_that_lies_in_the_base_is_not_copied()
+    {
+        File.WriteAllText(Path.Combine(_bench.BaseFolder, "adapter_config.json"), "{}");
+        File.WriteAllText(Path.Combine(_bench.BaseFolder, "chat_template.jinja"), "{{ messages }}");
+        Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);
+        Merge.Save(checkpoint, TinyCheckpoint.Adapter(_bench.BaseFolder), _bench.PathOf("merged"));
+        Assert.False(File.Exists(Path.Combine(_bench.PathOf("merged"), "adapter_config.json")));
+        Assert.True(File.Exists(Path.Combine(_bench.PathOf("merged"), "chat_template.jinja")));
+        Assert.True(File.Exists(Path.Combine(_bench.PathOf("merged"), "config.json")));
+    }
+
+    [Fact]
+    public void An_adapter_and_a_model_are_not_saved_into_one_folder()
+    {
+        Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);
+        LoraAdapter adapter = TinyCheckpoint.Adapter(_bench.BaseFolder);
+        Merge.Save(checkpoint, adapter, _bench.PathOf("merged"));
+        string[] before = [.. Directory.GetFiles(_bench.PathOf("merged")).Order(StringComparer.Ordinal)];
+        Assert.Contains("model.safetensors", Assert.Throws<OptionException>(() => adapter.SaveAsPeft(_bench.PathOf("merged"))).Message);
+        Assert.Equal(before, Directory.GetFiles(_bench.PathOf("merged")).Order(StringComparer.Ordinal));
+
+        adapter.SaveAsPeft(_bench.PathOf("adapter"));
+        adapter.SaveAsPeft(_bench.PathOf("adapter")); // its own files it may replace
+        Assert.Contains("adapter", Assert.Throws<OptionException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("adapter"))).Message);
+        Assert.False(File.Exists(Path.Combine(_bench.PathOf("adapter"), "model.safetensors")));
+    }
+
+    [Theory]
+    [InlineData(TensorType.Float32)]
+    [InlineData(TensorType.BFloat16)]
+    public void Rows_are_merged_some_at_a_time_to_the_same_numbers(TensorType type)
+    {
+        // 3 x 2.1 million numbers: a row more than one block holds.
+        const int inputs = 2_100_000;
+        float[] weight = [.. Enumerable.Range(0, 3 * inputs).Select(i => (i % 127) / 64f)];
+        string path = _bench.PathOf("wide.safetensors");
+        SafetensorsWriter.Write(path, [SafetensorsWriter.Item.From("w", type, [3, inputs], weight)]);
+        SafetensorsFile file = SafetensorsFile.Open(path);
+        float[] a = [.. Enumerable.Range(0, inputs).Select(i => (i % 31) / 16f)];
+        float[] b = [1, -2, 3];
+        LoraModule module = new(new LinearModule("w", inputs, 3), Rank: 1, Alpha: 0.5, Scaling: 0.5);
+        using FileStream source = File.OpenRead(path);
+        using MemoryStream merged = new();
+        Merge.WriteMerged(file, file.Tensors["w"], new LoraFactors(module, a, b), source, merged);
+
+        float[] expected = [.. weight.Select((value, i) => value + (a[i % inputs] * b[i / inputs] * 0.5f))];
+        byte[] bytes = FloatConversion.FromFloat32(expected, type);
+        Assert.True(bytes.AsSpan().SequenceEqual(merged.ToArray()));
+    }
+}
