@@ -6,7 +6,7 @@ namespace MLNetLora.Tests;
 /// <summary>The README's C#, compiled and run. In(…) puts a name into the test's folder; without it the lines are the README's.</summary>
 internal static class ReadmeExample
 {
-    public static void Run(Func<string, string> In)
+    public static async Task Run(Func<string, string> In)
     {
         // README begin
         var ml = new MLContext(seed: 42);
@@ -28,8 +28,14 @@ internal static class ReadmeExample
         using var model = trainer.Fit(rows);
         model.Adapter.SaveAsPeft(In("qwen_company_lora")); // adapter_config.json + adapter_model.safetensors, PEFT loads it
         model.MergeAndSave(In("qwen_company_merged")); // a plain Hugging Face checkpoint
-        ml.Model.Save(model, rows.Schema, In("model.zip"));
-        using var engine = ml.Model.CreatePredictionEngine<Question, Reply>(ml.Model.Load(In("model.zip"), out _));
+        model.Save(In("model.zip")); // replaces an older one only when the new one is whole
+        using var loaded = ml.TextGeneration.Load(In("model.zip"));
+        await foreach (var piece in loaded.GenerateAsync("How do I claim travel expenses?"))
+        {
+            Console.Write(piece.Text);
+        }
+
+        using var engine = ml.Model.CreatePredictionEngine<Question, Reply>(ml.Model.Load(In("model.zip"), out _)); // ML.NET's own way
         Console.WriteLine(engine.Predict(new Question { Instruction = "How do I claim travel expenses?" }).Answer);
         // README end
     }

@@ -15,17 +15,18 @@ public sealed partial class ReadmeTests
     {
         string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", "ReadmeExample.cs"));
         string[] lines = source.Split("// README begin")[1].Split("// README end")[0].Split('\n');
-        string expected = string.Join('\n', lines[1..^1].Select(line => Wrapped().Replace(line.Length > 8 ? line[8..] : "", "$1")));
+        string usings = string.Join('\n', source.Split('\n').TakeWhile(line => line.StartsWith("using ", StringComparison.Ordinal)));
+        string expected = usings + "\n\n" + string.Join('\n', lines[1..^1].Select(line => Wrapped().Replace(line.Length > 8 ? line[8..] : "", "$1")));
         string code = CSharpBlock().Match(Read(name)).Groups[1].Value.TrimEnd();
         Assert.Equal(WithoutComments(expected), WithoutComments(code));
     }
 
     [Fact]
-    public void The_code_runs()
+    public async Task The_code_runs()
     {
         using TemporaryFolder folder = new();
         File.Copy(Path.Combine(Repository.Root, "samples", "CompanyQa", "company_data.json"), folder.File("company_data.json"));
-        ReadmeExample.Run(name => name.StartsWith("Qwen/", StringComparison.Ordinal) ? Repository.Nano : folder.File(name));
+        await ReadmeExample.Run(name => name.StartsWith("Qwen/", StringComparison.Ordinal) ? Repository.Nano : folder.File(name));
         Assert.True(File.Exists(folder.File("qwen_company_lora/adapter_model.safetensors")));
         Assert.Equal("qwen3", Checkpoint.Open(folder.File("qwen_company_merged")).Config.ModelType);
     }
