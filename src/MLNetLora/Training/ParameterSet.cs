@@ -33,10 +33,21 @@ internal sealed class ParameterSet : IDisposable
 
         Tensors = tensors;
         Groups = groups;
-        Values = new FloatBuffer(offset);
-        Gradients = new FloatBuffer(offset);
-        FirstMoment = new FloatBuffer(offset);
-        SecondMoment = new FloatBuffer(offset);
+        List<FloatBuffer> vectors = [];
+        try
+        {
+            foreach (string what in (string[])["the trained parameters", "their gradients", "AdamW's first moments", "AdamW's second moments"])
+            {
+                vectors.Add(new FloatBuffer(offset, what));
+            }
+        }
+        catch
+        {
+            vectors.ForEach(vector => vector.Dispose());
+            throw;
+        }
+
+        (Values, Gradients, FirstMoment, SecondMoment) = (vectors[0], vectors[1], vectors[2], vectors[3]);
     }
 
     /// <summary>The tensors in order of declaration.</summary>
