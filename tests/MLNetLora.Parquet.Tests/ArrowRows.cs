@@ -5,10 +5,20 @@ using ParquetSharp;
 
 namespace MLNetLora.Parquet.Tests;
 
-/// <summary>JSON rows as Arrow arrays and Parquet files, with the types that Hugging Face's datasets infers: structs with the fields of all rows, null where a row has none.</summary>
+/// <summary>
+/// JSON rows as Arrow arrays and Parquet files, with the types that Hugging Face's datasets infers: structs with the fields of all rows, null where a row has
+/// none.
+/// </summary>
 internal static class ArrowRows
 {
-    public static void Write(string path, IReadOnlyList<string> jsonl, int rowsPerGroup = 1000, Compression compression = Compression.Snappy, bool dictionary = true, bool large = false, bool schema = false)
+    public static void Write(
+        string path,
+        IReadOnlyList<string> jsonl,
+        int rowsPerGroup = 1000,
+        Compression compression = Compression.Snappy,
+        bool dictionary = true,
+        bool large = false,
+        bool schema = false)
     {
         JsonElement[] rows = [.. jsonl.Select(line => JsonElement.Parse(line))];
         StructType type = (StructType)Infer(rows, large);
@@ -25,13 +35,20 @@ internal static class ArrowRows
         using ParquetSharp.Arrow.FileWriter writer = new(path, columns, properties, arrow);
         foreach (JsonElement[] group in rows.Chunk(rowsPerGroup))
         {
-            using RecordBatch batch = new(columns, type.Fields.Select(field => Build([.. group.Select(row => Property(row, field.Name))], field.DataType)), group.Length);
+            using RecordBatch batch = new(
+                columns,
+                type.Fields.Select(field => Build([.. group.Select(row => Property(row, field.Name))], field.DataType)),
+                group.Length);
             writer.WriteRecordBatch(batch);
         }
         writer.Close();
     }
 
-    private static JsonElement? Property(JsonElement? row, string name) => row is { } value && value.TryGetProperty(name, out JsonElement property) && property.ValueKind != JsonValueKind.Null ? property : null;
+    private static JsonElement? Property(JsonElement? row, string name)
+    {
+        bool given = row is { } value && value.TryGetProperty(name, out JsonElement property) && property.ValueKind != JsonValueKind.Null;
+        return given ? row!.Value.GetProperty(name) : null;
+    }
 
     private static IArrowType Infer(IReadOnlyList<JsonElement> values, bool large)
     {
@@ -39,7 +56,10 @@ internal static class ArrowRows
         {
             case JsonValueKind.Object:
                 string[] names = [.. values.SelectMany(value => value.EnumerateObject()).Select(property => property.Name).Distinct()];
-                return new StructType([.. names.Select(name => new Field(name, Infer([.. values.Select(value => Property(value, name)).OfType<JsonElement>()], large), true))]);
+                return new StructType([.. names.Select(name => new Field(
+                    name,
+                    Infer([.. values.Select(value => Property(value, name)).OfType<JsonElement>()], large),
+                    true))]);
             case JsonValueKind.Array:
                 Field item = new("item", Infer([.. values.SelectMany(value => value.EnumerateArray())], large), true);
                 return large ? new LargeListType(item) : new ListType(item);
@@ -61,15 +81,32 @@ internal static class ArrowRows
         switch (type)
         {
             case StructType row:
-                return new StructArray(row, values.Length, row.Fields.Select(field => Build([.. values.Select(value => Property(value, field.Name))], field.DataType)), valid.Build(), nulls);
+                return new StructArray(
+                    row,
+                    values.Length,
+                    row.Fields.Select(field => Build([.. values.Select(value => Property(value, field.Name))], field.DataType)),
+                    valid.Build(),
+                    nulls);
             case ListType or LargeListType:
                 JsonElement?[] items = [.. values.SelectMany(value => value?.EnumerateArray().Select(item => (JsonElement?)item).ToArray() ?? [])];
                 List<int> ends = [0];
                 foreach (JsonElement? value in values)
                     ends.Add(ends[^1] + (value?.GetArrayLength() ?? 0));
                 return type is ListType list
-                    ? new ListArray(list, values.Length, new ArrowBuffer.Builder<int>().AppendRange(ends).Build(), Build(items, list.ValueDataType), valid.Build(), nulls)
-                    : new LargeListArray((LargeListType)type, values.Length, new ArrowBuffer.Builder<long>().AppendRange(ends.Select(end => (long)end)).Build(), Build(items, ((LargeListType)type).ValueDataType), valid.Build(), nulls);
+                    ? new ListArray(
+                        list,
+                        values.Length,
+                        new ArrowBuffer.Builder<int>().AppendRange(ends).Build(),
+                        Build(items, list.ValueDataType),
+                        valid.Build(),
+                        nulls)
+                    : new LargeListArray(
+                        (LargeListType)type,
+                        values.Length,
+                        new ArrowBuffer.Builder<long>().AppendRange(ends.Select(end => (long)end)).Build(),
+                        Build(items, ((LargeListType)type).ValueDataType),
+                        valid.Build(),
+                        nulls);
             case StringType:
                 StringArray.Builder texts = new();
                 foreach (JsonElement? value in values)
@@ -80,7 +117,12 @@ internal static class ArrowRows
                 List<long> offsets = [0];
                 foreach (byte[] text in larges)
                     offsets.Add(offsets[^1] + text.Length);
-                return new LargeStringArray(values.Length, new ArrowBuffer.Builder<long>().AppendRange(offsets).Build(), new ArrowBuffer.Builder<byte>().AppendRange(larges.SelectMany(text => text)).Build(), valid.Build(), nulls);
+                return new LargeStringArray(
+                    values.Length,
+                    new ArrowBuffer.Builder<long>().AppendRange(offsets).Build(),
+                    new ArrowBuffer.Builder<byte>().AppendRange(larges.SelectMany(text => text)).Build(),
+                    valid.Build(),
+                    nulls);
             case Int64Type:
                 Int64Array.Builder integers = new();
                 foreach (JsonElement? value in values)

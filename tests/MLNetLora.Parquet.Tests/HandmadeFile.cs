@@ -10,9 +10,15 @@ internal static class HandmadeFile
     {
         value ??= "hello"u8.ToArray();
         byte[] data = [.. BitConverter.GetBytes(value.Length), .. value];
-        byte[] page = [.. new Struct().Int(1, 0).Int(2, data.Length).Int(3, data.Length).Nested(5, new Struct().Int(1, 1).Int(2, 0).Int(3, 3).Int(4, 3)).End(), .. data];
+        byte[] page =
+        [
+            .. new Struct().Int(1, 0).Int(2, data.Length).Int(3, data.Length).Nested(5, new Struct().Int(1, 1).Int(2, 0).Int(3, 3).Int(4, 3)).End(),
+            .. data,
+        ];
         byte[][] path = [Struct.Text("text"), .. Enumerable.Repeat(Struct.Text("a"), depth - 1)];
-        Struct column = new Struct().Int(1, 6).List(2, 5, [Struct.Number(0)]).List(3, 8, path).Int(4, 0).Long(5, 1).Long(6, declaredBytes < 0 ? page.Length : declaredBytes).Long(7, page.Length).Long(9, 4);
+        long declared = declaredBytes < 0 ? page.Length : declaredBytes;
+        Struct column = new Struct().Int(1, 6).List(2, 5, [Struct.Number(0)]).List(3, 8, path).Int(4, 0).Long(5, 1)
+            .Long(6, declared).Long(7, page.Length).Long(9, 4);
         byte[] group = new Struct().List(1, 12, [new Struct().Long(2, 4).Nested(3, column).End()]).Long(2, page.Length).Long(3, 1).End();
         byte[][] schema = [new Struct().Binary(4, "schema"u8).Int(5, 1).End(), .. Enumerable.Range(0, depth).Select(level =>
         {
@@ -41,8 +47,13 @@ internal static class HandmadeFile
 
         public Struct Nested(int id, Struct value) => Field(id, 12, value.End());
 
-        public Struct List(int id, int type, byte[][] items) =>
-            Field(id, 9, [.. items.Length < 15 ? [(byte)((items.Length << 4) | type)] : (byte[])[(byte)(0xF0 | type), .. Unsigned((ulong)items.Length)], .. items.SelectMany(item => item)]);
+        public Struct List(int id, int type, byte[][] items)
+        {
+            byte[] length = items.Length < 15
+                ? [(byte)((items.Length << 4) | type)]
+                : [(byte)(0xF0 | type), .. Unsigned((ulong)items.Length)];
+            return Field(id, 9, [.. length, .. items.SelectMany(item => item)]);
+        }
 
         public byte[] End() => [.. _bytes, 0];
 

@@ -16,11 +16,27 @@ public sealed class ParquetDataTests : IDisposable
 
     public static TheoryData<string[]> Formats => new(
         ["""{"instruction":"q 你好","input":"i","output":"a","id":1}""", """{"instruction":"r","input":null,"output":"b \"😀\"\n","id":2}"""],
-        ["""{"instruction":"q","output":"a","system":"s","history":[["x","y"],["z","w"]]}""", """{"instruction":"r","output":"b","history":[]}""", """{"instruction":"t","output":"c","system":""}"""],
-        ["""{"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"system":"s"}""", """{"conversations":[{"from":"user","value":"r"},{"from":"assistant","value":"b"},{"from":"human","value":"u"},{"from":"gpt","value":"c"}],"system":null}"""],
-        ["""{"conversations":[{"from":"human","value":"q"},{"from":"function_call","value":"{\"name\": \"f\", \"arguments\": {\"b\": 1}}"},{"from":"observation","value":"r"},{"from":"gpt","value":"a"}],"tools":"[{\"name\": \"f\"}]"}"""],
-        ["""{"messages":[{"role":"system","content":"s"},{"role":"user","content":"q"},{"role":"assistant","content":"a","reasoning_content":"t"}]}""", """{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"r"},{"role":"assistant","content":"y","weight":1}]}"""],
-        ["""{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":{"b":1}}},{"id":"d","type":"function","function":{"name":"g","arguments":{"x":2.5,"y":true}}}]},{"role":"tool","tool_call_id":"c","content":"r"},{"role":"assistant","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}}]}"""],
+        [
+            """{"instruction":"q","output":"a","system":"s","history":[["x","y"],["z","w"]]}""",
+            """{"instruction":"r","output":"b","history":[]}""",
+            """{"instruction":"t","output":"c","system":""}""",
+        ],
+        [
+            """{"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"system":"s"}""",
+            """{"conversations":[{"from":"user","value":"r"},{"from":"assistant","value":"b"},{"from":"human","value":"u"},{"from":"gpt","value":"c"}]"""
+            + ""","system":null}""",
+        ],
+        ["""{"conversations":[{"from":"human","value":"q"},{"from":"function_call","value":"{\"name\": \"f\", \"arguments\": {\"b\": 1}}"},"""
+            + """{"from":"observation","value":"r"},{"from":"gpt","value":"a"}],"tools":"[{\"name\": \"f\"}]"}"""],
+        [
+            """{"messages":[{"role":"system","content":"s"},{"role":"user","content":"q"},{"role":"assistant","content":"a","reasoning_content":"t"}]}""",
+            """{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"r"},"""
+            + """{"role":"assistant","content":"y","weight":1}]}""",
+        ],
+        ["""{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":"""
+            + """{"name":"f","arguments":{"b":1}}},{"id":"d","type":"function","function":{"name":"g","arguments":{"x":2.5,"y":true}}}]},"""
+            + """{"role":"tool","tool_call_id":"c","content":"r"},{"role":"assistant","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}}"""
+            + """]}"""],
         ["""{"prompt":"q","completion":"a"}""", """{"prompt":"r","completion":"b"}"""],
         ["""{"prompt":[{"role":"user","content":"q"}],"completion":[{"role":"assistant","content":"a"}]}"""],
         ["""{"text":"a document","url":"u"}""", """{"text":"另一篇"}"""]);
@@ -31,7 +47,13 @@ public sealed class ParquetDataTests : IDisposable
     {
         File.WriteAllLines(_folder.File("a.jsonl"), rows);
         string[] expected = View(_folder.File("a.jsonl"));
-        foreach ((Compression compression, bool dictionary, bool large) in ((Compression, bool, bool)[])[(Compression.Uncompressed, false, false), (Compression.Gzip, true, false), (Compression.Zstd, true, true), (Compression.Snappy, false, true)])
+        foreach ((Compression compression, bool dictionary, bool large) in ((Compression, bool, bool)[])
+        [
+            (Compression.Uncompressed, false, false),
+            (Compression.Gzip, true, false),
+            (Compression.Zstd, true, true),
+            (Compression.Snappy, false, true),
+        ])
         {
             ArrowRows.Write(_folder.File("a.parquet"), rows, rowsPerGroup: 2, compression, dictionary, large, schema: large);
             Assert.Equal(expected, View(_folder.File("a.parquet")));
@@ -41,7 +63,7 @@ public sealed class ParquetDataTests : IDisposable
     [Fact]
     public void Rows_come_in_order_over_batches_and_row_groups_and_are_read_anew()
     {
-        string[] rows = [.. Enumerable.Range(0, 1000).Select(i => $"{{\"messages\":[{string.Concat(Enumerable.Repeat($"{{\"role\":\"user\",\"content\":\"{i}\"}},", i % 5))}{{\"role\":\"assistant\",\"content\":\"{i % 7}\"}}]}}")];
+        string[] rows = [.. Enumerable.Range(0, 1000).Select(Conversation)];
         File.WriteAllLines(_folder.File("a.jsonl"), rows);
         ArrowRows.Write(_folder.File("a.PARQUET"), rows, rowsPerGroup: 150);
         Assert.Equal(View(_folder.File("a.jsonl")), View(_folder.File("a.PARQUET")));
@@ -88,7 +110,10 @@ public sealed class ParquetDataTests : IDisposable
         Fails(Rows("""{"messages":[{"role":"user","content":"a"}]}"""), "row 1: no message of the assistant");
         Fails(Rows("""{"text":5}"""), "row 1: \"text\" is a number");
         Fails(HandmadeFile.Make(groups: 0), "has no rows");
-        Assert.Contains("none.parquet cannot be read", Assert.Throws<DatasetException>(() => ParquetRows.Read(_folder.File("none.parquet")).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "none.parquet cannot be read",
+            Assert.Throws<DatasetException>(() => ParquetRows.Read(_folder.File("none.parquet")).Count()).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -147,7 +172,14 @@ public sealed class ParquetDataTests : IDisposable
     [InlineData(".gz")]
     [InlineData(".Parquet")]
     [InlineData(".")]
-    public void An_extension_that_no_file_has_is_refused(string extension) => Assert.Throws<ArgumentException>(() => DatasetReaders.Register(extension, ParquetRows.Read));
+    public void An_extension_that_no_file_has_is_refused(string extension) =>
+        Assert.Throws<ArgumentException>(() => DatasetReaders.Register(extension, ParquetRows.Read));
+
+    private static string Conversation(int i)
+    {
+        string questions = string.Concat(Enumerable.Repeat($"{{\"role\":\"user\",\"content\":\"{i}\"}},", i % 5));
+        return $"{{\"messages\":[{questions}{{\"role\":\"assistant\",\"content\":\"{i % 7}\"}}]}}";
+    }
 
     private byte[] Rows(params string[] rows)
     {

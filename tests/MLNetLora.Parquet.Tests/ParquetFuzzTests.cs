@@ -10,9 +10,11 @@ public sealed class ParquetFuzzTests : IDisposable
 {
     private static readonly string[] Rows =
     [
-        """{"instruction":"q","input":"你好","output":"a","history":[["x","y"]],"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a","weight":1}]}""",
+        """{"instruction":"q","input":"你好","output":"a","history":[["x","y"]],"messages":[{"role":"user","content":"q"},"""
+        + """{"role":"assistant","content":"a","weight":1}]}""",
         """{"instruction":"r","output":"b","messages":[{"role":"assistant","content":"c"}]}""",
-        """{"instruction":"r","input":null,"output":"b","history":[],"messages":[{"role":"user","content":"q"},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"b":1}}}]}]}""",
+        """{"instruction":"r","input":null,"output":"b","history":[],"messages":[{"role":"user","content":"q"},{"role":"assistant","tool_calls":["""
+        + """{"function":{"name":"f","arguments":{"b":1}}}]}]}""",
     ];
 
     private readonly TemporaryFolder _folder = new();
@@ -30,7 +32,14 @@ public sealed class ParquetFuzzTests : IDisposable
         {
             foreach (bool other in (bool[])[false, true])
             {
-                ArrowRows.Write(path, [.. Enumerable.Range(0, 30).Select(i => Rows[i % Rows.Length])], rowsPerGroup: 20, compression, dictionary: other, large: other, schema: other);
+                ArrowRows.Write(
+                    path,
+                    [.. Enumerable.Range(0, 30).Select(i => Rows[i % Rows.Length])],
+                    rowsPerGroup: 20,
+                    compression,
+                    dictionary: other,
+                    large: other,
+                    schema: other);
                 originals.Add(File.ReadAllBytes(path));
             }
         }
@@ -47,14 +56,21 @@ public sealed class ParquetFuzzTests : IDisposable
         Assert.InRange(results, cases / 100, (cases * 2) - 1);
     }
 
-    /// <summary>Changed bytes in place, so that the footer is still found: in the pages, in the footer, anywhere; every fourth file also with bytes put in or taken out.</summary>
+    /// <summary>
+    /// Changed bytes in place, so that the footer is still found: in the pages, in the footer, anywhere; every fourth file also with bytes put in or taken out.
+    /// </summary>
     private static byte[] Mutate(Random random, byte[] original, int seed)
     {
         if (seed % 4 == 3)
             return Fuzz.Mutate(random, original);
         byte[] bytes = [.. original];
         int footer = BitConverter.ToInt32(bytes, bytes.Length - 8);
-        (int from, int to) = (seed % 4) switch { 0 => (bytes.Length - 8 - footer, bytes.Length - 8), 1 => (4, bytes.Length - 8 - footer), _ => (0, bytes.Length) };
+        (int from, int to) = (seed % 4) switch
+        {
+            0 => (bytes.Length - 8 - footer, bytes.Length - 8),
+            1 => (4, bytes.Length - 8 - footer),
+            _ => (0, bytes.Length),
+        };
         for (int changes = random.Next(1, 5); changes > 0; changes--)
         {
             int at = random.Next(from, to);

@@ -45,7 +45,9 @@ public sealed class DatasetFieldsTests : IDisposable
     [InlineData("""{"question":"q","answer":"a","response":"b"}""", "\"answer\" and \"response\" could both be what is called \"output\" here. Rename the one")]
     [InlineData("""{"question":"q","query":"r","answer":"a"}""", "\"question\" and \"query\" could both be what is called \"instruction\" here")]
     [InlineData("""{"question":"q","Question":"r","answer":"a"}""", "\"question\" and \"Question\" could both be")]
-    [InlineData("""{"prompt":"q","chosen":"a","rejected":"b"}""", "the row has \"prompt\", \"chosen\", \"rejected\". Known are instruction and output, question and answer")]
+    [InlineData(
+        """{"prompt":"q","chosen":"a","rejected":"b"}""",
+        "the row has \"prompt\", \"chosen\", \"rejected\". Known are instruction and output, question and answer")]
     [InlineData("""{"q1":"q","a1":"a"}""", "set the trainer's options InstructionColumnName and OutputColumnName to its columns")]
     [InlineData("""{"question":"q","answer":"a"}""" + "\n" + """{"question":"q","answer":" "}""", "line 2, row 2: \"output\" is empty")]
     [InlineData("""{"messages":[{"role":"user","content":" "},{"role":"assistant","content":"a"}]}""", "message 1: the message is empty")]

@@ -11,24 +11,47 @@ public sealed class DatasetTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData("a.json", "[{\"instruction\":\"q\",\"input\":\"i\",\"output\":\"a\",\"system\":\"s\",\"history\":[[\"x\",\"y\"]]}]", "system:s|user:x|assistant:y|user:q\ni|assistant:a")]
-    [InlineData("a.jsonl", "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"system\":\"s\"}", "system:s|user:q|assistant:a")]
+    [InlineData(
+        "a.json",
+        "[{\"instruction\":\"q\",\"input\":\"i\",\"output\":\"a\",\"system\":\"s\",\"history\":[[\"x\",\"y\"]]}]",
+        "system:s|user:x|assistant:y|user:q\ni|assistant:a")]
+    [InlineData(
+        "a.jsonl",
+        "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"system\":\"s\"}",
+        "system:s|user:q|assistant:a")]
     [InlineData("a.jsonl", "{\"conversation\":[{\"from\":\"user\",\"value\":\"q\"},{\"from\":\"assistant\",\"value\":\"a\"}]}", "user:q|assistant:a")]
-    [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q\"},{\"type\":\"text\",\"text\":\"!\"}]},{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"t\"}]}", "system:s|user:q!|assistant:a(t)")]
-    [InlineData("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"x\",\"weight\":0},{\"role\":\"user\",\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"y\",\"weight\":1}]}", "user:q|assistant:x-|user:r|assistant:y")]
+    [InlineData(
+        "a.jsonl",
+        "{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q\"},{\"type\":\"text\","
+        + "\"text\":\"!\"}]},{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"t\"}]}",
+        "system:s|user:q!|assistant:a(t)")]
+    [InlineData(
+        "a.jsonl",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"x\",\"weight\":0},{\"role\":\"user\",\"content\":\"r\"},"
+        + "{\"role\":\"assistant\",\"content\":\"y\",\"weight\":1}]}",
+        "user:q|assistant:x-|user:r|assistant:y")]
     [InlineData("a.jsonl", "{\"prompt\":\"q\",\"completion\":\"a\"}", "user:q-|assistant:a")]
     [InlineData("a.jsonl", "{\"prompt\":\"q\",\"response\":\"a\",\"system\":\"s\"}", "system:s|user:q-|assistant:a")]
-    [InlineData("a.jsonl", "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"a\"}]}", "user:q-|assistant:b-|user:c-|assistant:a")]
+    [InlineData(
+        "a.jsonl",
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}],"
+        + "\"completion\":[{\"role\":\"assistant\",\"content\":\"a\"}]}",
+        "user:q-|assistant:b-|user:c-|assistant:a")]
     [InlineData("a.jsonl", "{\"text\":\"a document\"}", "document:a document")]
     [InlineData("a.csv", "instruction,output\r\n\"q, \"\"x\"\"\nz\",a\r\n", "user:q, \"x\"\nz|assistant:a")]
     [InlineData("a.tsv", "prompt\tcompletion\nq, r\ta\n", "user:q, r-|assistant:a")]
     [InlineData("a.csv", "text\nd", "document:d")]
-    [InlineData("a.csv", "messages\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"q\"\"},{\"\"role\"\":\"\"assistant\"\",\"\"content\"\":\"\"a\"\"}]\"", "user:q|assistant:a")]
+    [InlineData(
+        "a.csv",
+        "messages\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"q\"\"},{\"\"role\"\":\"\"assistant\"\",\"\"content\"\":\"\"a\"\"}]\"",
+        "user:q|assistant:a")]
     [InlineData("a.txt", "\n  d 你\n\n", "document:  d 你")]
     public void Every_format_is_recognised(string name, string content, string expected)
     {
-        foreach ((string file, byte[] bytes) in ((string, byte[])[])[
-            (name, Encoding.UTF8.GetBytes(content)), (name, [.. Encoding.UTF8.Preamble, .. Encoding.UTF8.GetBytes(content)]), (name + ".gz", Compressed(content)), (name, Compressed(content))])
+        byte[] plain = Encoding.UTF8.GetBytes(content);
+        byte[] compressed = Compressed(content);
+        (string, byte[])[] files = [(name, plain), (name, [.. Encoding.UTF8.Preamble, .. plain]), (name + ".gz", compressed), (name, compressed)];
+        foreach ((string file, byte[] bytes) in files)
         {
             File.WriteAllBytes(_folder.File(file), bytes);
             Assert.Equal(expected, Describe(Assert.Single(Dataset.Read(_folder.File(file)))));
@@ -40,9 +63,14 @@ public sealed class DatasetTests : IDisposable
     {
         string[] rows =
         [
-            "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"function_call\",\"value\":\"{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": {\\\"b\\\": 1}}\"},{\"from\":\"observation\",\"value\":\"r\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"tools\":\"[{\\\"name\\\": \\\"f\\\"}]\"}",
-            "{\"conversations\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"b\\\": 1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}",
-            "{\"conversations\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"\",\"function_call\":{\"name\":\"f\",\"arguments\":{\"b\": 1}}},{\"role\":\"function\",\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"functions\":[{\"name\":\"f\"}]}",
+            "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"function_call\",\"value\":\"{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": "
+            + "{\\\"b\\\": 1}}\"},{\"from\":\"observation\",\"value\":\"r\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"tools\":\"[{\\\"name\\\": \\\"f\\\"}]\"}",
+            "{\"conversations\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\","
+            + "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"b\\\": 1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c\","
+            + "\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}",
+            "{\"conversations\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"\",\"function_call\":{\"name\":\"f\","
+            + "\"arguments\":{\"b\": 1}}},{\"role\":\"function\",\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"a\"}],"
+            + "\"functions\":[{\"name\":\"f\"}]}",
         ];
         File.WriteAllLines(_folder.File("tools.jsonl"), rows);
         foreach (DatasetRow row in Dataset.Read(_folder.File("tools.jsonl")))
@@ -93,9 +121,15 @@ public sealed class DatasetTests : IDisposable
         File.WriteAllText(_folder.File("a.jsonl"), "{\"text\":\"d\",\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}]}");
         Assert.Equal("assistant:a", Describe(Assert.Single(Dataset.Read(_folder.File("a.jsonl")))));
         Assert.Equal("document:d", Describe(Assert.Single(Dataset.Read(_folder.File("a.jsonl"), DatasetFormat.Text))));
-        Assert.Contains("\"instruction\" is missing", Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.jsonl"), DatasetFormat.Instruction).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "\"instruction\" is missing",
+            Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.jsonl"), DatasetFormat.Instruction).Count()).Message,
+            StringComparison.Ordinal);
         File.WriteAllText(_folder.File("a.txt"), "d");
-        Assert.Contains("plain text", Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.txt"), DatasetFormat.Messages).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "plain text",
+            Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.txt"), DatasetFormat.Messages).Count()).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -117,7 +151,13 @@ public sealed class DatasetTests : IDisposable
 
     private static string Describe(DatasetRow row) => row.Document is { } document
         ? $"document:{document}"
-        : string.Join('|', row.Conversation!.Messages.Select(message => $"{message.Role}:{message.Content}{(message.Thinking is null ? "" : $"({message.Thinking})")}{(message.IsLearned ? "" : "-")}"));
+        : string.Join('|', row.Conversation!.Messages.Select(Describe));
+
+    private static string Describe(ChatMessage message)
+    {
+        string thinking = message.Thinking is null ? "" : $"({message.Thinking})";
+        return $"{message.Role}:{message.Content}{thinking}{(message.IsLearned ? "" : "-")}";
+    }
 
     private static byte[] Compressed(string content)
     {

@@ -55,7 +55,10 @@ public sealed class ForeignFileTests : IDisposable
     {
         DatasetReaders.Register(".pointer", _ => throw new InvalidOperationException("The reader was called."));
         File.WriteAllText(_folder.File("a.pointer"), "version https://git-lfs.github.com/spec/v1\n");
-        Assert.Contains("git lfs pull", Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.pointer")).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "git lfs pull",
+            Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.pointer")).Count()).Message,
+            StringComparison.Ordinal);
     }
 
     [Theory]

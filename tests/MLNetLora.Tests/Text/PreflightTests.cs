@@ -55,7 +55,10 @@ public sealed class PreflightTests : IDisposable
         Assert.Equal([7], nothing.UnlearnedRows);
         Assert.False(nothing.IsEndLearned);
         Assert.Equal(3, nothing.Warnings().Count);
-        Assert.Contains("row 7 were cut off before the answer begins", Assert.Throws<DatasetException>(() => nothing.Check()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "row 7 were cut off before the answer begins",
+            Assert.Throws<DatasetException>(() => nothing.Check()).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -91,5 +94,8 @@ public sealed class PreflightTests : IDisposable
     }
 
     private IEnumerable<TokenizedRow> Rows(int length, params string[] answers) =>
-        answers.SelectMany(answer => _formatter.TokenizeRows(new Conversation([ChatMessage.User("q"), ChatMessage.Assistant(answer)]), LabelScope.Answer, length));
+        answers.SelectMany(answer => _formatter.TokenizeRows(
+            new Conversation([ChatMessage.User("q"), ChatMessage.Assistant(answer)]),
+            LabelScope.Answer,
+            length));
 }

@@ -33,7 +33,9 @@ public sealed class TableTests : IDisposable
     public void Rows_say_on_which_line_they_begin()
     {
         File.WriteAllText(_folder.File("a.csv"), "text\r\n\r\n\"a\r\nb\n\nc\"\r\nd\n\n\n\"e\"\n");
-        Assert.Equal([(3, 1, "a\r\nb\n\nc"), (7, 2, "d"), (10, 3, "e")], Dataset.Read(_folder.File("a.csv")).Select(row => (row.Line, row.Number, row.Document!)));
+        Assert.Equal(
+            [(3, 1, "a\r\nb\n\nc"), (7, 2, "d"), (10, 3, "e")],
+            Dataset.Read(_folder.File("a.csv")).Select(row => (row.Line, row.Number, row.Document!)));
     }
 
     [Theory]
@@ -79,7 +81,9 @@ public sealed class TableTests : IDisposable
     {
         Random random = new(7);
         string[] texts = [.. Enumerable.Range(1, 300).Select(i => string.Concat(Enumerable.Repeat("你,\"\n😀;", random.Next(1, i % 100 == 0 ? 40_000 : 400))))];
-        File.WriteAllText(_folder.File("a.csv"), "text\n" + string.Concat(texts.Select(text => $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"\r\n")));
+        File.WriteAllText(
+            _folder.File("a.csv"),
+            "text\n" + string.Concat(texts.Select(text => $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"\r\n")));
         Assert.Equal(texts, Dataset.Read(_folder.File("a.csv")).Select(row => row.Document));
     }
 }

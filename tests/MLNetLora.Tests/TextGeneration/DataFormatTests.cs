@@ -1,3 +1,4 @@
+using System.Reflection;
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Text;
@@ -8,7 +9,8 @@ namespace MLNetLora.Tests.TextGeneration;
 /// <summary>Data set files as views: their columns, their rows, what the trainer makes of them.</summary>
 public sealed class DataFormatTests : IDisposable
 {
-    private const string ShareGpt = """{"conversations":[{"from":"human","value":"问"},{"from":"gpt","value":"a"},{"from":"human","value":"r"},{"from":"gpt","value":"b"}],"system":"s"}""";
+    private const string ShareGpt = """{"conversations":[{"from":"human","value":"问"},{"from":"gpt","value":"a"},{"from":"human","value":"r"},"""
+        + """{"from":"gpt","value":"b"}],"system":"s"}""";
 
     private readonly Workbench _bench = new();
 
@@ -17,11 +19,26 @@ public sealed class DataFormatTests : IDisposable
     [Theory]
     [InlineData("a.json", """[{"instruction":"q","output":"a"}]""", "Instruction=q|Input=|Output=a")]
     [InlineData("a.json", """[{"instruction":"q","input":"i","output":"a"},{"instruction":"r","output":"b"}]""", "Instruction=q|Input=i|Output=a")]
-    [InlineData("a.json", """[{"instruction":"q","output":"a","history":[["问","y\"\ud83d"]]},{"instruction":"q","output":"a","system":"s"}]""", """Instruction=q|Input=|Output=a|System=|History=[["问", "y\"\ud83d"]]""")]
-    [InlineData("a.jsonl", ShareGpt, """Conversation={"messages":[{"role":"system","content":"s"},{"role":"user","content":"问"},{"role":"assistant","content":"a"},{"role":"user","content":"r"},{"role":"assistant","content":"b"}]}""")]
-    [InlineData("a.jsonl", """{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},{"role":"assistant","content":"a"}],"tools":[{"name":"f"}]}""",
-        """Conversation={"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},{"role":"assistant","content":"a"}],"tools":[{"type": "function", "function": {"name":"f"}}]}""")]
-    [InlineData("a.jsonl", """{"prompt":[{"role":"user","content":"q"},{"role":"assistant","content":"x"},{"role":"user","content":"r"}],"completion":"a"}""", """Conversation={"messages":[{"role":"user","content":"q","weight":0},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"r","weight":0},{"role":"assistant","content":"a"}]}""")]
+    [InlineData(
+        "a.json",
+        """[{"instruction":"q","output":"a","history":[["问","y\"\ud83d"]]},{"instruction":"q","output":"a","system":"s"}]""",
+        """Instruction=q|Input=|Output=a|System=|History=[["问", "y\"\ud83d"]]""")]
+    [InlineData(
+        "a.jsonl",
+        ShareGpt,
+        """Conversation={"messages":[{"role":"system","content":"s"},{"role":"user","content":"问"},{"role":"assistant","content":"a"},"""
+        + """{"role":"user","content":"r"},{"role":"assistant","content":"b"}]}""")]
+    [InlineData("a.jsonl", """{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":["""
+        + """{"id":"1","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},"""
+        + """{"role":"assistant","content":"a"}],"tools":[{"name":"f"}]}""",
+        """Conversation={"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"t","tool_calls":["""
+        + """{"id":"1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},{"role":"tool","content":"\ud83d","tool_call_id":"1"},"""
+        + """{"role":"assistant","content":"a"}],"tools":[{"type": "function", "function": {"name":"f"}}]}""")]
+    [InlineData(
+        "a.jsonl",
+        """{"prompt":[{"role":"user","content":"q"},{"role":"assistant","content":"x"},{"role":"user","content":"r"}],"completion":"a"}""",
+        """Conversation={"messages":[{"role":"user","content":"q","weight":0},{"role":"assistant","content":"x","weight":0},"""
+        + """{"role":"user","content":"r","weight":0},{"role":"assistant","content":"a"}]}""")]
     [InlineData("a.txt", "one\ntwo", "Text=one")]
     [InlineData("a.csv", "instruction,output,system\nq,a,s\n", "Instruction=q|Input=|Output=a|System=s")]
     public void Every_format_has_its_columns(string name, string content, string first)
@@ -48,31 +65,56 @@ public sealed class DataFormatTests : IDisposable
         File.WriteAllText(_bench.PathOf("1.json"), """[{"instruction":"q","output":"a"}]""");
         File.WriteAllText(_bench.PathOf("2.jsonl"), ShareGpt);
         File.WriteAllText(_bench.PathOf("3.txt"), "one\ntwo");
-        foreach (IDataView view in (IDataView[])[_bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("?.*")), _bench.Context.Data.LoadFromInstructionFile([_bench.PathOf("1.json"), _bench.PathOf("2.jsonl"), _bench.PathOf("*.txt")])])
+        IDataView[] views =
+        [
+            _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("?.*")),
+            _bench.Context.Data.LoadFromInstructionFile([_bench.PathOf("1.json"), _bench.PathOf("2.jsonl"), _bench.PathOf("*.txt")]),
+        ];
+        foreach (IDataView view in views)
         {
             Assert.Equal(["Instruction", "Input", "Output", "Conversation", "Text"], view.Schema.Select(column => column.Name));
-            Assert.Equal(["instruction q", "conversation b", "document one", "document two"], Read(view, _bench.TrainerOptions()).Select(row =>
-                row.Instruction is { } instruction ? $"instruction {instruction.Instruction}" : row.Document is { } document ? $"document {document}" : $"conversation {row.Conversation!.Messages[^1].Content}"));
+            Assert.Equal(["instruction q", "conversation b", "document one", "document two"], Read(view, _bench.TrainerOptions()).Select(Describe));
         }
 
-        Assert.Contains("\"text\" is missing", Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("1.json"), DatasetFormat.Text)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "\"text\" is missing",
+            Assert.Throws<DatasetException>(() => _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("1.json"), DatasetFormat.Text)).Message,
+            StringComparison.Ordinal);
     }
+
+    private static string Describe(TextRow row) => row switch
+    {
+        { Instruction: { } instruction } => $"instruction {instruction.Instruction}",
+        { Document: { } document } => $"document {document}",
+        _ => $"conversation {row.Conversation!.Messages[^1].Content}",
+    };
 
     [Fact]
     public void What_is_wrong_with_a_row_is_said_when_the_file_is_loaded()
     {
-        Assert.Contains("a.jsonl, line 2, row 2: message 1: the role \"robot\" is not known".Replace(": message", ", message", StringComparison.Ordinal),
-            Assert.Throws<DatasetException>(() => Load("a.jsonl", ShareGpt + "\n" + ShareGpt.Replace("human", "robot", StringComparison.Ordinal))).Message, StringComparison.Ordinal);
+        string rows = ShareGpt + "\n" + ShareGpt.Replace("human", "robot", StringComparison.Ordinal);
+        Assert.Contains(
+            "a.jsonl, line 2, row 2, message 1: the role \"robot\" is not known",
+            Assert.Throws<DatasetException>(() => Load("a.jsonl", rows)).Message,
+            StringComparison.Ordinal);
         Assert.Contains("has no rows", Assert.Throws<DatasetException>(() => Load("a.jsonl", "")).Message, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("", "", "[{]", "Row 2 of the training data, column 'Conversation': the conversation is not valid JSON")]
     [InlineData("", "", "3", "Row 2 of the training data, column 'Conversation': the conversation is a number")]
-    [InlineData("", "", """[{"role":"user","content":"q"}]""", "Row 2 of the training data, column 'Conversation': no message of the assistant is there to be learned")]
+    [InlineData(
+        "",
+        "",
+        """[{"role":"user","content":"q"}]""",
+        "Row 2 of the training data, column 'Conversation': no message of the assistant is there to be learned")]
     [InlineData("", "", """{"turns":[]}""", "Row 2 of the training data, column 'Conversation': \"messages\" is missing; the row has \"turns\"")]
     [InlineData("", "", """{"\ud83d":[]}""", "Row 2 of the training data, column 'Conversation': the name of a field is not valid text")]
-    [InlineData("q", "", """[{"role":"assistant","content":"a"}]""", "Row 2 of the training data has both an instruction (column 'Instruction') and a conversation (column 'Conversation')")]
+    [InlineData(
+        "q",
+        "",
+        """[{"role":"assistant","content":"a"}]""",
+        "Row 2 of the training data has both an instruction (column 'Instruction') and a conversation (column 'Conversation')")]
     [InlineData("q", "[[\"a\"]]", "", "Row 2 of the training data, column 'History': turn 1 of \"history\" is not a pair of texts")]
     [InlineData("q", "x", "", "Row 2 of the training data, column 'History' is not JSON such as")]
     [InlineData("", "", "", "Row 2 of the training data: column 'Instruction' and column 'Conversation' are empty; every row needs to say something")]
@@ -87,9 +129,16 @@ public sealed class DataFormatTests : IDisposable
     public void Every_column_can_have_another_name_and_default_names_yield()
     {
         IDataView view = _bench.Context.Data.LoadFromEnumerable([
-            new { Q = "q", A = "a", S = "s", H = "[[\"x\",\"y\"]]", C = "", D = "" }, new { Q = "", A = "", S = "", H = "", C = """[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]""", D = "" }, new { Q = "", A = "", S = "", H = "", C = "", D = "doc" }]);
-        void Named(QwenLoraTrainer.Options options) =>
-            (options.InstructionColumnName, options.OutputColumnName, options.SystemColumnName, options.HistoryColumnName, options.ConversationColumnName, options.TextColumnName) = ("Q", "A", "S", "H", "C", "D");
+            new { Q = "q", A = "a", S = "s", H = "[[\"x\",\"y\"]]", C = "", D = "" },
+            new { Q = "", A = "", S = "", H = "", C = """[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]""", D = "" },
+            new { Q = "", A = "", S = "", H = "", C = "", D = "doc" },
+        ]);
+        void Named(QwenLoraTrainer.Options options)
+        {
+            (options.InstructionColumnName, options.OutputColumnName, options.SystemColumnName) = ("Q", "A", "S");
+            (options.HistoryColumnName, options.ConversationColumnName, options.TextColumnName) = ("H", "C", "D");
+        }
+
         QwenLoraTrainer.Options named = _bench.TrainerOptions();
         Named(named);
         TextRow[] rows = Read(view, named);
@@ -103,7 +152,9 @@ public sealed class DataFormatTests : IDisposable
         // A name given by hand must be there.
         foreach (string option in (string[])["System", "History", "Conversation", "Text"])
         {
-            string refusal = Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer(options => typeof(QwenLoraTrainer.Options).GetProperty($"{option}ColumnName")!.SetValue(options, "Z")).Fit(_bench.Rows)).Message;
+            PropertyInfo property = typeof(QwenLoraTrainer.Options).GetProperty($"{option}ColumnName")!;
+            QwenLoraTrainer trainer = _bench.Trainer(options => property.SetValue(options, "Z"));
+            string refusal = Assert.Throws<ArgumentOutOfRangeException>(() => trainer.Fit(_bench.Rows)).Message;
             Assert.Contains($"The data has no column 'Z' (option {option}ColumnName)", refusal, StringComparison.Ordinal);
         }
 
@@ -112,7 +163,10 @@ public sealed class DataFormatTests : IDisposable
         QwenLoraTrainer.Options other = _bench.TrainerOptions();
         (other.InstructionColumnName, other.HistoryColumnName) = ("Text", null);
         Assert.Equal(new InstructionRow("q", "a"), Assert.Single(Read(texts, other)).Instruction);
-        Assert.Contains("Two of the column names are 'Input'", Assert.Throws<OptionException>(() => _bench.Trainer(options => options.SystemColumnName = "Input")).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "Two of the column names are 'Input'",
+            Assert.Throws<OptionException>(() => _bench.Trainer(options => options.SystemColumnName = "Input")).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -121,17 +175,27 @@ public sealed class DataFormatTests : IDisposable
         using QwenLoraTransformer model = _bench.Model();
         IDataView view = _bench.Context.Data.LoadFromEnumerable([
             new { Instruction = "q", System = "s", History = "[[\"x\",\"y\"]]", Conversation = "" },
-            new { Instruction = "", System = "", History = "", Conversation = """{"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"},{"role":"tool","content":"e"},{"role":"assistant","content":"f"},{"role":"assistant","content":"g"}],"tools":[{"name":"t"}]}""" }]);
+            new { Instruction = "", System = "", History = "", Conversation = """{"messages":[{"role":"user","content":"c"},"""
+                + """{"role":"assistant","content":"d"},{"role":"tool","content":"e"},{"role":"assistant","content":"f"},{"role":"assistant","content":"g"}"""
+                + """],"tools":[{"name":"t"}]}""" }]);
         IDataView answers = model.Transform(view);
         Conversation first = Conversation.From(new InstructionRow("q", System: "s", History: [new InstructionTurn("x", "y")]));
-        Conversation second = new([ChatMessage.User("c"), ChatMessage.Assistant("d"), ChatMessage.Tool("e")], ConversationJson.Read("""{"messages":[{"role":"user","content":"c"}],"tools":[{"name":"t"}]}""", "t").Tools);
+        Conversation second = new(
+            [ChatMessage.User("c"), ChatMessage.Assistant("d"), ChatMessage.Tool("e")],
+            ConversationJson.Read("""{"messages":[{"role":"user","content":"c"}],"tools":[{"name":"t"}]}""", "t").Tools);
         Assert.Equal([_bench.Answer(first), _bench.Answer(second)], answers.GetColumn<string>("Answer"));
         Conversation asked = new([ChatMessage.User("c"), ChatMessage.User("d")]);
         Assert.Equal(_bench.Answer(asked), model.Generate(asked));
 
         IDataView nothing = model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Conversation = """[{"role":"assistant","content":"d"}]""" }]));
-        Assert.Contains("Row 1, column 'Conversation': nobody asks anything", Assert.Throws<DatasetException>(() => nothing.GetColumn<string>("Answer").ToArray()).Message, StringComparison.Ordinal);
-        Assert.Contains("no column 'Instruction'", Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Text = "d" }]))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "Row 1, column 'Conversation': nobody asks anything",
+            Assert.Throws<DatasetException>(() => nothing.GetColumn<string>("Answer").ToArray()).Message,
+            StringComparison.Ordinal);
+        Assert.Contains(
+            "no column 'Instruction'",
+            Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Text = "d" }]))).Message,
+            StringComparison.Ordinal);
     }
 
     private static TextRow[] Read(IDataView view, QwenLoraTrainer.Options options) => [.. TrainingRows.Read(view, options.Columns, "training", default)];

@@ -23,7 +23,9 @@ public sealed class StreamingTests : IDisposable
         {
             writer.Write(brackets.Length > 0 ? "[" : name.EndsWith("csv", StringComparison.Ordinal) ? "text\n" : "");
             for (int i = 0; i < 5000; i++)
-                writer.Write(name.EndsWith("csv", StringComparison.Ordinal) ? text + "\n" : (brackets.Length > 0 && i > 0 ? "," : "") + "{\"text\":\"" + text + "\"}\n");
+                writer.Write(name.EndsWith(
+                    "csv",
+                    StringComparison.Ordinal) ? text + "\n" : (brackets.Length > 0 && i > 0 ? "," : "") + "{\"text\":\"" + text + "\"}\n");
             writer.Write(brackets.Length > 0 ? "]" : "");
         }
         long before = GC.GetTotalMemory(forceFullCollection: true);
@@ -42,7 +44,9 @@ public sealed class StreamingTests : IDisposable
     public void A_file_is_read_anew_in_every_pass_and_never_held()
     {
         string text = new('x', 10_000);
-        File.WriteAllLines(_bench.PathOf("big.jsonl"), Enumerable.Range(0, 3000).Select(i => $$"""{"messages":[{"role":"user","content":"{{i}}"},{"role":"assistant","content":"{{text}}"}]}"""));
+        File.WriteAllLines(
+            _bench.PathOf("big.jsonl"),
+            Enumerable.Range(0, 3000).Select(i => $$"""{"messages":[{"role":"user","content":"{{i}}"},{"role":"assistant","content":"{{text}}"}]}"""));
         long before = GC.GetTotalMemory(forceFullCollection: true);
         IDataView view = _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf("big.jsonl"));
         for (int pass = 0; pass < 2; pass++)
@@ -63,7 +67,10 @@ public sealed class StreamingTests : IDisposable
 
         // The file changes under the view: said, not guessed.
         File.WriteAllText(_bench.PathOf("big.jsonl"), """{"text":"d"}""");
-        Assert.Contains("row 1 has changed since the file was loaded: it now has Text", Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "row 1 has changed since the file was loaded: it now has Text",
+            Assert.Throws<DatasetException>(() => _bench.Trainer().Fit(view)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]

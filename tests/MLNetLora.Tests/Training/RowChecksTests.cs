@@ -23,7 +23,10 @@ public sealed class RowChecksTests
     }
 
     [Fact]
-    public void The_first_and_the_last_id_are_tokens() => RowChecks.Check([new TrainingRow([0, 4], [0, 0]), new TrainingRow([4, 0], [-100, 4])], vocabulary: 5, "training");
+    public void The_first_and_the_last_id_are_tokens() => RowChecks.Check(
+        [new TrainingRow([0, 4], [0, 0]), new TrainingRow([4, 0], [-100, 4])],
+        vocabulary: 5,
+        "training");
 
     private static void Refused(string expected, params TrainingRow[] rows) =>
         Assert.Contains(expected, Assert.Throws<DatasetException>(() => RowChecks.Check(rows, vocabulary: 5, "training")).Message, StringComparison.Ordinal);
