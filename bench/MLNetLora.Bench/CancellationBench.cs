@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
-using MLNetLora.Models;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

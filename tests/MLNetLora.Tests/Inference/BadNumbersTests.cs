@@ -1,7 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
-using MLNetLora.Models;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Inference;
 

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using MLNetLora.Adapters;
-using MLNetLora.Models;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Tests.Runtime;
 using MLNetLora.Text;

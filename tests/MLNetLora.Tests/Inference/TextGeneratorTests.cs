@@ -1,7 +1,7 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Text;
-using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Tests.Inference;
 

@@ -1,9 +1,9 @@
 using System.Diagnostics;
 using System.Reflection;
-using MLNetLora.Models;
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Inference;
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 

@@ -1,8 +1,8 @@
 using System.Security.Cryptography;
-using MLNetLora.Models;
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
