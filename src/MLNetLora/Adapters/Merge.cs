@@ -90,7 +90,11 @@ public static class Merge
         {
             int count = Math.Min(height, outputs - first);
             byte[] bytes = new byte[count * bytesPerRow];
-            source.ReadExactly(bytes);
+            if (source.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false) < bytes.Length)
+            {
+                throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
+            }
+
             float[] rows = new float[count * inputs];
             FloatConversion.ToFloat32(bytes, entry.Type, rows, $"{file.Source}: {entry.Name} ({entry.TypeName})");
             AddTo(rows, first, factors);

@@ -105,9 +105,9 @@ public sealed class Checkpoint
                 FileInfo file = new(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path);
                 return new Stamp(file.Length, file.LastWriteTimeUtc);
             }
-            catch (IOException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                return default; // gone
+                return default; // gone, or out of reach
             }
         }
     }

@@ -65,6 +65,23 @@ public sealed class MergeTests : IDisposable
         Assert.False(File.Exists(Path.Combine(_bench.PathOf("adapter"), "model.safetensors")));
     }
 
+    [Fact]
+    public void A_base_file_that_ends_early_is_told_and_leaves_nothing_half_written()
+    {
+        Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);
+        LoraAdapter adapter = TinyCheckpoint.Adapter(_bench.BaseFolder);
+        string weights = Path.Combine(_bench.BaseFolder, "model.safetensors");
+        TensorEntry adapted = checkpoint.Tensors["model.layers.0.self_attn.q_proj.weight"].Entry;
+        using (FileStream file = File.OpenWrite(weights))
+        {
+            file.SetLength(adapted.Offset + 4);
+        }
+
+        string message = Assert.Throws<CheckpointException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("merged"))).Message;
+        Assert.Equal($"{weights} ended in the middle of '{adapted.Name}'.", message);
+        Assert.Empty(Directory.GetFiles(_bench.PathOf("merged")));
+    }
+
     [Theory]
     [InlineData(TensorType.Float32)]
     [InlineData(TensorType.BFloat16)]
