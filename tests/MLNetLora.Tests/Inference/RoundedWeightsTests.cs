@@ -84,7 +84,9 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
 
         // What is left is the 8-bit rounding of the layers' inputs (blocks of 128, half a step of 1/127 each), through two layers.
         Assert.InRange(products, 0, 0.02);
-        Assert.True(precision == WeightPrecision.Int8 || rounding > 2 * products, "the weights were not rounded");
+        // With 8 bits the weights' own step is smaller than that of the inputs; that they were not used at all shows in the last digit.
+        Assert.NotEqual(exact.Logits(prompt), actual.Logits(prompt));
+        Assert.True(precision == WeightPrecision.Int8 || rounding > 2 * products, "the weights were not quantized");
     }
 
     [Fact]

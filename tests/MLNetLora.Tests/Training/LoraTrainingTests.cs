@@ -117,6 +117,7 @@ public sealed class LoraTrainingTests : IDisposable
     public void Schedules(LearningRateSchedule schedule, int warmup, double[] expected)
     {
         TrainingSummary summary = Train(Change(o => (o.Schedule, o.WarmupSteps) = (schedule, warmup))).Summary;
+        Assert.Equal(expected.Length, summary.Steps.Count);
         Assert.All(expected.Zip(summary.Steps), pair => Assert.Equal(pair.First * 5e-3, pair.Second.LearningRate, 1e-12));
     }
 
