@@ -93,8 +93,7 @@ static int Run(string model, string data, string output, int epochs, int rank, d
     Directory.CreateDirectory(output);
     trained.Adapter.SaveAsPeft(Path.Combine(output, "adapter"));
     trained.MergeAndSave(Path.Combine(output, "merged"));
-    ml.Model.Save(trained, rows.Schema, zip + ".tmp"); // a service that watches the file sees a whole one
-    File.Move(zip + ".tmp", zip, overwrite: true);
+    trained.Save(zip, rows.Schema); // a service that watches the file sees a whole one
     Console.WriteLine();
     Console.WriteLine($"Saved {Path.Combine(output, "adapter")} (PEFT), {Path.Combine(output, "merged")} (Hugging Face checkpoint) and {zip}.");
 

@@ -86,7 +86,7 @@ public sealed class LoraAdapter
     public void SaveAsPeft(string folder)
     {
         Directory.CreateDirectory(folder);
-        if (Directory.EnumerateFiles(folder, "*.safetensors*").Select(Path.GetFileName).FirstOrDefault(name => name != WeightsName) is { } model)
+        if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
         {
             throw new OptionException($"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
                 + "(to merged ones a second time); give a folder of its own.");
@@ -96,6 +96,10 @@ public sealed class LoraAdapter
         Prompt.Save(folder);
         AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());
     }
+
+    /// <summary>Whether a file in a folder is weights of a model. What a killed process left of a file that it was writing, NAME.….tmp, is none.</summary>
+    private static bool IsModelWeights(string? name) =>
+        name is not (null or WeightsName) && (name.EndsWith(".safetensors", StringComparison.Ordinal) || name.EndsWith(".safetensors.index.json", StringComparison.Ordinal));
 
     /// <summary>The text of adapter_config.json.</summary>
     public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel, Factors.Select(factor => factor.Module));

@@ -30,16 +30,25 @@ internal sealed record ColumnNames(
     public const string DefaultConversation = "Conversation";
     public const string DefaultText = "Text";
 
-    /// <summary>Without the default columns whose name was given to another: a data set may well call its questions Text.</summary>
-    public ColumnNames WithoutTakenDefaults()
+    /// <summary>
+    /// As options mean it: an empty name stands for none, and a default column is left out whose name was given to another, since a data set may well call its questions Text.
+    /// </summary>
+    public ColumnNames Normalized()
     {
         string?[] taken = [Instruction, Input, Output];
         return this with
         {
-            System = System == DefaultSystem && taken.Contains(System) ? null : System,
-            History = History == DefaultHistory && taken.Contains(History) ? null : History,
-            Conversation = Conversation == DefaultConversation && taken.Contains(Conversation) ? null : Conversation,
-            Text = Text == DefaultText && taken.Contains(Text) ? null : Text,
+            Input = OrNull(Input),
+            System = System == DefaultSystem && taken.Contains(System) ? null : OrNull(System),
+            History = History == DefaultHistory && taken.Contains(History) ? null : OrNull(History),
+            Conversation = Conversation == DefaultConversation && taken.Contains(Conversation) ? null : OrNull(Conversation),
+            Text = Text == DefaultText && taken.Contains(Text) ? null : OrNull(Text),
+            Details = Details is null ? null : new AnswerDetails(
+                OrNull(Details.Thinking),
+                OrNull(Details.FinishReason),
+                OrNull(Details.PromptTokens),
+                OrNull(Details.NewTokens),
+                OrNull(Details.Error)),
         };
     }
 
@@ -66,6 +75,8 @@ internal sealed record ColumnNames(
             throw new OptionException($"Two of the columns that the transformer adds are called '{added}'; rename one, or set its option to null.");
         }
     }
+
+    private static string? OrNull(string? name) => string.IsNullOrEmpty(name) ? null : name;
 
     private static string? Twice(IEnumerable<string?> names) =>
         names.Where(name => name is not null).GroupBy(name => name).FirstOrDefault(group => group.Count() > 1)?.Key;

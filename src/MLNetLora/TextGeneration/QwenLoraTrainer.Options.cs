@@ -190,19 +190,19 @@ public sealed partial class QwenLoraTrainer
 
         internal ColumnNames Columns => new ColumnNames(
             InstructionColumnName,
-            OrNull(InputColumnName),
+            InputColumnName,
             OutputColumnName,
             AnswerColumnName,
-            OrNull(SystemColumnName),
-            OrNull(HistoryColumnName),
-            OrNull(ConversationColumnName),
-            OrNull(TextColumnName),
+            SystemColumnName,
+            HistoryColumnName,
+            ConversationColumnName,
+            TextColumnName,
             new AnswerDetails(
-                OrNull(ThinkingColumnName),
-                OrNull(FinishReasonColumnName),
-                OrNull(PromptTokensColumnName),
-                OrNull(NewTokensColumnName),
-                OrNull(ErrorColumnName))).WithoutTakenDefaults();
+                ThinkingColumnName,
+                FinishReasonColumnName,
+                PromptTokensColumnName,
+                NewTokensColumnName,
+                ErrorColumnName)).Normalized();
 
         internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 
@@ -217,7 +217,6 @@ public sealed partial class QwenLoraTrainer
             return copy;
         }
 
-        private static string? OrNull(string? name) => string.IsNullOrEmpty(name) ? null : name;
 
         // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a float: where that is
         // another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.

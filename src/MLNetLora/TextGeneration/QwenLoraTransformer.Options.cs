@@ -96,19 +96,19 @@ public sealed partial class QwenLoraTransformer
             ColumnNames columns = model.Columns with
             {
                 Instruction = InstructionColumnName,
-                Input = OrNull(InputColumnName),
-                System = OrNull(SystemColumnName),
-                History = OrNull(HistoryColumnName),
-                Conversation = OrNull(ConversationColumnName),
+                Input = InputColumnName,
+                System = SystemColumnName,
+                History = HistoryColumnName,
+                Conversation = ConversationColumnName,
                 Answer = AnswerColumnName,
                 Details = new AnswerDetails(
-                    OrNull(ThinkingColumnName),
-                    OrNull(FinishReasonColumnName),
-                    OrNull(PromptTokensColumnName),
-                    OrNull(NewTokensColumnName),
-                    OrNull(ErrorColumnName)),
+                    ThinkingColumnName,
+                    FinishReasonColumnName,
+                    PromptTokensColumnName,
+                    NewTokensColumnName,
+                    ErrorColumnName),
             };
-            columns = columns.WithoutTakenDefaults();
+            columns = columns.Normalized();
             columns.Validate();
             return model with
             {
@@ -118,7 +118,5 @@ public sealed partial class QwenLoraTransformer
                 Precision = WeightPrecision,
             };
         }
-
-        private static string? OrNull(string? name) => string.IsNullOrEmpty(name) ? null : name;
     }
 }

@@ -60,6 +60,7 @@ public sealed class MergeTests : IDisposable
         Assert.Equal(before, Directory.GetFiles(_bench.PathOf("merged")).Order(StringComparer.Ordinal));
 
         adapter.SaveAsPeft(_bench.PathOf("adapter"));
+        File.WriteAllText(Path.Combine(_bench.PathOf("adapter"), "adapter_model.safetensors.0123.tmp"), "left by a process that was killed");
         adapter.SaveAsPeft(_bench.PathOf("adapter")); // its own files it may replace
         Assert.Contains("adapter", Assert.Throws<OptionException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("adapter"))).Message);
         Assert.False(File.Exists(Path.Combine(_bench.PathOf("adapter"), "model.safetensors")));
