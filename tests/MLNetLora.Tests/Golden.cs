@@ -1,33 +1,50 @@
 namespace MLNetLora.Tests;
 
-/// <summary>Finds the reference cases: tiny checkpoints and what PyTorch, transformers, PEFT and tiktoken compute on them.</summary>
+/// <summary>
+/// Finds the reference cases: tiny checkpoints and what PyTorch, transformers, PEFT and tiktoken compute on them. A kind of case ("forward", "training", …)
+/// is a folder of a set; the set is the folder that GOLDEN_DIR names or else ../shared/golden beside the repository, and where that has nothing of a kind,
+/// tests/golden in the repository. There every kind is.
+/// </summary>
 internal static class Golden
 {
-    /// <summary>The folder with the cases: GOLDEN_DIR where it is set, else ../shared/golden beside the repository, else tests/golden in it; null where none exists.</summary>
-    public static string? Root { get; } = FindRoot();
+    /// <summary>The set that is in the repository.</summary>
+    public static string Committed { get; } = Path.Combine(Repository.Root, "tests", "golden");
 
-    /// <summary>The case folders of one kind ("forward", "training", …) in ordinal order; none where the kind is absent. Cases are listed, never named: other sets have other names.</summary>
-    public static IEnumerable<string> Folders(string kind)
+    private static string[] Sets { get; } = FindSets();
+
+    /// <summary>The folder of one kind.</summary>
+    /// <exception cref="DirectoryNotFoundException">No set has it: a test of that kind cannot pass.</exception>
+    public static string Kind(string kind) => Kinds(kind)[0];
+
+    /// <summary>The folders of one kind in all sets, for cases that cost little.</summary>
+    /// <exception cref="DirectoryNotFoundException">No set has it.</exception>
+    public static string[] Kinds(string kind)
     {
-        string? folder = Kind(kind);
-        return folder is null ? [] : Directory.EnumerateDirectories(folder).Order(StringComparer.Ordinal);
+        string[] folders = [.. Sets.Select(set => Path.Combine(set, kind)).Where(Directory.Exists)];
+        return folders.Length > 0
+            ? folders
+            : throw new DirectoryNotFoundException(
+                $"There are no reference cases of the kind '{kind}' in {string.Join(" or ", Sets)}; tests/golden is a part of the repository, restore it.");
     }
 
-    /// <summary>The folder of one kind, or null where the set has none.</summary>
-    public static string? Kind(string kind) => Root is null || !Directory.Exists(Path.Combine(Root, kind)) ? null : Path.Combine(Root, kind);
+    /// <summary>The case folders of one kind in ordinal order. Cases are listed, never named: other sets have other names.</summary>
+    public static IEnumerable<string> Folders(string kind) => Directory.EnumerateDirectories(Kind(kind)).Order(StringComparer.Ordinal);
 
-    private static string? FindRoot()
+    /// <summary>A folder of the set that a case is in.</summary>
+    /// <param name="caseFolder">SET/KIND/CASE.</param>
+    /// <param name="path">Its path in the set, such as models/NAME.</param>
+    public static string Beside(string caseFolder, string path) => Path.GetFullPath(Path.Combine(caseFolder, "..", "..", path));
+
+    private static string[] FindSets()
     {
         string? named = Environment.GetEnvironmentVariable("GOLDEN_DIR");
         if (!string.IsNullOrEmpty(named))
-            return Directory.Exists(named) ? Path.GetFullPath(named) : throw new DirectoryNotFoundException($"GOLDEN_DIR names {named}, which is not a folder.");
-        for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
         {
-            if (!File.Exists(Path.Combine(at.FullName, "MLNetLora.sln")))
-                continue;
-            string[] candidates = [Path.Combine(at.FullName, "..", "shared", "golden"), Path.Combine(at.FullName, "tests", "golden")];
-            return candidates.Where(Directory.Exists).Select(Path.GetFullPath).FirstOrDefault();
+            return Directory.Exists(named)
+                ? [.. new[] { Path.GetFullPath(named), Committed }.Distinct()]
+                : throw new DirectoryNotFoundException($"GOLDEN_DIR names {named}, which is not a folder.");
         }
-        return null;
+
+        return [Path.GetFullPath(Path.Combine(Repository.Root, "..", "shared", "golden")), Committed];
     }
 }

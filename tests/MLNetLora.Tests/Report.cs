@@ -12,11 +12,10 @@ internal static class Report
         output.WriteLine(line);
     }
 
-    /// <summary>Says how many golden cases of a kind were compared, and fails where there are cases and none was.</summary>
+    /// <summary>Says how many golden cases of a kind were compared, and fails where none was.</summary>
     public static void Golden(ITestOutputHelper output, string kind, string what, int compared)
     {
-        bool present = MLNetLora.Tests.Golden.Kind(kind) is not null;
-        Line(output, present ? $"golden {kind}{what}: {compared} compared" : $"golden {kind}{what}: skipped, no such cases here");
-        Assert.True(compared > 0 || !present, $"The golden folder {kind} is there, but nothing in it was compared.");
+        Line(output, $"golden {kind}{what}: {compared} compared");
+        Assert.True(compared > 0, $"golden {kind}{what}: nothing was compared with the reference cases in {MLNetLora.Tests.Golden.Kind(kind)}.");
     }
 }

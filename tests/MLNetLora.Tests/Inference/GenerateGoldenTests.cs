@@ -17,7 +17,7 @@ public sealed class GenerateGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         {
             string file = Path.Combine(folder, "generate.json");
             string name = Path.GetFileName(folder);
-            string model = Path.Combine(Golden.Root!, "models", name);
+            string model = Golden.Beside(folder, $"models/{name}");
             if (!File.Exists(file) || GoldenFile.Unsupported(model) is not null)
             {
                 report.Skip(name, File.Exists(file) ? GoldenFile.Unsupported(model)! : "no generate.json");

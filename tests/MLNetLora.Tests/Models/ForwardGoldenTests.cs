@@ -15,7 +15,7 @@ public sealed class ForwardGoldenTests(Xunit.Abstractions.ITestOutputHelper outp
         GoldenReport report = new("forward", output);
         foreach (string folder in Golden.Folders("forward"))
         {
-            string model = Path.Combine(Golden.Root!, "models", Path.GetFileName(folder));
+            string model = Golden.Beside(folder, $"models/{Path.GetFileName(folder)}");
             if (!File.Exists(Path.Combine(folder, "batch.safetensors")))
             {
                 report.Skip(Path.GetFileName(folder), GoldenFile.Unsupported(ModelOf(folder)) ?? "no batch");
@@ -45,7 +45,7 @@ public sealed class ForwardGoldenTests(Xunit.Abstractions.ITestOutputHelper outp
     private static string ModelOf(string folder)
     {
         string name = Path.GetFileName(folder);
-        string models = Path.Combine(Golden.Root!, "models");
+        string models = Golden.Beside(folder, "models");
         return Directory.EnumerateDirectories(models).Where(m => name.StartsWith(Path.GetFileName(m), StringComparison.Ordinal)).OrderByDescending(m => m.Length).First();
     }
 }

@@ -10,29 +10,38 @@ public sealed class ConversationFormatterGoldenTests(ITestOutputHelper output)
     [Fact]
     public void Parts_give_the_ids_of_the_whole_rendered_text()
     {
-        string? folder = Golden.Kind("templates");
-        string? tokenizers = Golden.Kind("tokenizers");
-        string? vocabulary = tokenizers is null ? null : Directory.EnumerateDirectories(tokenizers).FirstOrDefault(candidate => File.Exists(Path.Combine(candidate, "vocab.json")));
+        string folder = Golden.Kind("templates");
+        QwenTokenizer tokenizer = QwenTokenizer.Load(Golden.Folders("tokenizers").First(candidate => File.Exists(Path.Combine(candidate, "vocab.json"))));
         int compared = 0;
-        if (folder is not null && vocabulary is not null)
+        foreach (JsonElement test in Json.Array(Path.Combine(folder, "cases.json")))
         {
-            QwenTokenizer tokenizer = QwenTokenizer.Load(vocabulary);
-            foreach (JsonElement test in Json.Array(Path.Combine(folder, "cases.json")))
-                compared += Compare(tokenizer, ChatTemplate.Parse(File.ReadAllText(Path.Combine(folder, test.GetProperty("template").GetString()! + ".jinja"))), test) ? 1 : 0;
+            ChatTemplate template = ChatTemplate.Parse(File.ReadAllText(Path.Combine(folder, $"{test.GetProperty("template").GetString()}.jinja")));
+            compared += Compare(tokenizer, template, test) ? 1 : 0;
         }
-        if (vocabulary is not null)
-            Report.Golden(output, "templates", " (tokens)", compared);
+
+        Report.Golden(output, "templates", " (tokens)", compared);
     }
 
     private static bool Compare(QwenTokenizer tokenizer, ChatTemplate template, JsonElement test)
     {
-        Dictionary<string, object?> variables = test.TryGetProperty("enable_thinking", out JsonElement thinking) ? new() { ["enable_thinking"] = thinking } : [];
+        Dictionary<string, object?> variables = [];
+        if (test.TryGetProperty("enable_thinking", out JsonElement thinking))
+        {
+            variables["enable_thinking"] = thinking;
+        }
+
         ConversationFormatter formatter = new(tokenizer, template, variables);
         JsonElement messages = test.GetProperty("messages");
         bool prompt = test.GetProperty("add_generation_prompt").GetBoolean();
-        if (messages.EnumerateArray().Any(message => message.GetProperty("content").ValueKind != JsonValueKind.String) || test.EnumerateObject().Any(field => field.Name is "documents"))
+        bool isOther = messages.EnumerateArray().Any(message => message.GetProperty("content").ValueKind != JsonValueKind.String);
+        if (isOther || test.TryGetProperty("documents", out _))
+        {
             return false;
-        Conversation conversation = new([.. messages.EnumerateArray().Select(Message)], test.GetProperty("tools") is { ValueKind: JsonValueKind.Array } tools ? [.. tools.EnumerateArray()] : null);
+        }
+
+        Conversation conversation = new(
+            [.. messages.EnumerateArray().Select(Message)],
+            test.GetProperty("tools") is { ValueKind: JsonValueKind.Array } tools ? [.. tools.EnumerateArray()] : null);
         string rendered = test.GetProperty("rendered").GetString()!;
         Assert.Equal(rendered, template.Render(conversation.Messages, conversation.Tools, prompt, variables));
         if (prompt)
@@ -40,24 +49,32 @@ public sealed class ConversationFormatterGoldenTests(ITestOutputHelper output)
             Assert.Equal(tokenizer.EncodeWithSpecialTokens(rendered), formatter.Prompt(conversation));
             return true;
         }
+
         if (conversation.Messages[^1].Role != "assistant")
+        {
             return false;
+        }
+
         TrainingRow row = formatter.Tokenize(conversation, LabelScope.Answer, int.MaxValue, out TokenizationReport report);
         Assert.Equal(rendered, tokenizer.Decode(row.InputIds) + "\n");
+
         // Only where the answer begins may the two differ: there it is a part of its own.
         int[] whole = tokenizer.EncodeWithSpecialTokens(rendered[..^1]);
         int answer = row.InputIds.Length - report.AnswerTokens;
         Assert.Equal(whole[..(answer - 1)], row.InputIds[..(answer - 1)]);
         Assert.Equal(tokenizer.ImEndId, row.Labels[^1]);
-        Assert.StartsWith("assistant\n", tokenizer.Decode(row.InputIds.AsSpan(row.InputIds.AsSpan().LastIndexOf(tokenizer.ImStartId!.Value) + 1)), StringComparison.Ordinal);
+        int lastTurn = Array.LastIndexOf(row.InputIds, tokenizer.ImStartId!.Value) + 1;
+        Assert.StartsWith("assistant\n", tokenizer.Decode(row.InputIds.AsSpan(lastTurn)), StringComparison.Ordinal);
         return true;
     }
 
-    private static ChatMessage Message(JsonElement message) => new(message.GetProperty("role").GetString()!, message.GetProperty("content").GetString())
+    internal static ChatMessage Message(JsonElement message) => new(message.GetProperty("role").GetString()!, message.GetProperty("content").GetString())
     {
         Thinking = message.TryGetProperty("reasoning_content", out JsonElement thinking) ? thinking.GetString() : null,
         ToolCalls = message.TryGetProperty("tool_calls", out JsonElement calls)
-            ? [.. calls.EnumerateArray().Select(call => call.GetProperty("function")).Select(function => new ToolCall(function.GetProperty("name").GetString()!, function.GetProperty("arguments").GetRawText()))]
+            ? [.. calls.EnumerateArray().Select(call => Call(call.GetProperty("function")))]
             : null,
     };
+
+    private static ToolCall Call(JsonElement function) => new(function.GetProperty("name").GetString()!, function.GetProperty("arguments").GetRawText());
 }

@@ -11,7 +11,7 @@ public sealed class QwenTokenizerGoldenTests(ITestOutputHelper output)
     public void Ids_equal_those_of_the_originals()
     {
         int compared = 0;
-        foreach (string path in Golden.Kind("tokenizers") is { } folder ? Directory.EnumerateFiles(folder, "*.cases.json").Order(StringComparer.Ordinal) : Enumerable.Empty<string>())
+        foreach (string path in Golden.Kinds("tokenizers").SelectMany(folder => Directory.EnumerateFiles(folder, "*.cases.json").Order(StringComparer.Ordinal)))
         {
             QwenTokenizer tokenizer = QwenTokenizer.Load(path[..^".cases.json".Length]);
             foreach (JsonElement test in Json.Array(path))
@@ -22,7 +22,12 @@ public sealed class QwenTokenizerGoldenTests(ITestOutputHelper output)
                 Assert.True(expected.AsSpan().SequenceEqual(actual), Difference(path, text, expected, actual));
                 compared++;
                 if (test.TryGetProperty("ids_plain", out JsonElement plain))
-                    Assert.True(Json.Integers(plain).AsSpan().SequenceEqual(tokenizer.Encode(text)), Difference(path, text, Json.Integers(plain), tokenizer.Encode(text)));
+                {
+                    Assert.True(
+                        Json.Integers(plain).AsSpan().SequenceEqual(tokenizer.Encode(text)),
+                        Difference(path, text, Json.Integers(plain), tokenizer.Encode(text)));
+                }
+
                 if (test.TryGetProperty("decoded", out JsonElement decoded))
                 {
                     Assert.Equal(decoded.GetString(), tokenizer.Decode(expected));
@@ -30,13 +35,17 @@ public sealed class QwenTokenizerGoldenTests(ITestOutputHelper output)
                 }
             }
         }
+
         Report.Golden(output, "tokenizers", "", compared);
     }
 
     [Fact]
     public void The_tokenizer_of_every_checkpoint_loads_and_its_file_variants_agree()
     {
-        string[] texts = ["", " ", "Hello, world!\n\n  I'M 12:30", "我们公司名叫 阿里巴巴。\r\n𠮷野家 e\u0301 \ud83d\ude00", "<|im_start|>user\n<think>\nhi<|im_end|>"];
+        string[] texts =
+        [
+            "", " ", "Hello, world!\n\n  I'M 12:30", "我们公司名叫 阿里巴巴。\r\n𠮷野家 e\u0301 \ud83d\ude00", "<|im_start|>user\n<think>\nhi<|im_end|>",
+        ];
         string scratch = Directory.CreateTempSubdirectory("mlnetlora-tokenizer-").FullName;
         int compared = 0;
         foreach (string folder in Golden.Folders("models"))
@@ -46,10 +55,16 @@ public sealed class QwenTokenizerGoldenTests(ITestOutputHelper output)
             foreach (string[] variant in (string[][])[["vocab.json", "merges.txt"], ["tokenizer.json"]])
             {
                 if (!variant.All(file => File.Exists(Path.Combine(folder, file))))
+                {
                     continue;
+                }
+
                 string copy = Directory.CreateDirectory(Path.Combine(scratch, Path.GetFileName(folder), variant[0])).FullName;
                 foreach (string file in (IEnumerable<string>)[.. variant, "tokenizer_config.json"])
+                {
                     File.Copy(Path.Combine(folder, file), Path.Combine(copy, file));
+                }
+
                 QwenTokenizer part = QwenTokenizer.Load(copy);
                 Assert.Equal(whole.SpecialTokens, part.SpecialTokens);
                 foreach (string text in texts)
@@ -59,6 +74,7 @@ public sealed class QwenTokenizerGoldenTests(ITestOutputHelper output)
                 }
             }
         }
+
         Directory.Delete(scratch, recursive: true);
         Report.Golden(output, "models", " (tokenizers)", compared);
     }

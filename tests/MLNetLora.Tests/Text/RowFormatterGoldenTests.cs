@@ -8,27 +8,25 @@ namespace MLNetLora.Tests.Text;
 [Trait("Category", "Golden")]
 public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
 {
-    private readonly List<string> _skipped = [];
-
     [Fact]
     public void Rows_become_the_ids_and_labels_of_the_training_cases()
     {
         int compared = 0;
         foreach (string folder in Golden.Folders("training"))
         {
-            string model = Json.Root(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!;
-            if (LacksTemplate(model))
-                continue;
+            string model = Golden.Beside(folder, Json.Root(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!);
             RowFormatter formatter = Formatter(model);
             InstructionRow[] rows = [.. Dataset.Read(Path.Combine(folder, "rows.json")).Select(row => row.Instruction!)];
             JsonElement[] expected = [.. Json.Array(Path.Combine(folder, "tokens.json"))];
             Assert.Equal(expected.Length, rows.Length);
+
             // The cases cut rows at a maximum that they do not name; the longest row shows it.
             int maximum = expected.Max(row => row.GetProperty("input_ids").GetArrayLength());
             int[] block = EmptyBlock(model);
             for (int i = 0; i < rows.Length; i++)
             {
-                (TrainingRow row, TokenizationReport report) = Assert.Single(formatter.Tokenize(new TextRow(rows[i]), LabelScope.Answer, maximum + block.Length));
+                TextRow text = new(rows[i]);
+                (TrainingRow row, TokenizationReport report) = Assert.Single(formatter.Tokenize(text, LabelScope.Answer, maximum + block.Length));
                 int[] ids = Json.Integers(expected[i].GetProperty("input_ids"));
                 int[] labels = Json.Integers(expected[i].GetProperty("labels"));
                 int answer = Array.FindIndex(labels, label => label != TrainingRow.Ignore);
@@ -47,7 +45,8 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
                 compared++;
             }
         }
-        Finish("training", "tokens", compared);
+
+        Report.Golden(output, "training", " (tokens)", compared);
     }
 
     [Theory]
@@ -58,12 +57,11 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
         int compared = 0;
         foreach (string path in Golden.Folders(kind).Select(folder => Path.Combine(folder, "generate.json")).Where(File.Exists))
         {
+            string folder = Path.GetDirectoryName(path)!;
             string model = kind == "forward"
-                ? $"models/{Path.GetFileName(Path.GetDirectoryName(path))}"
-                : Json.Root(Path.Combine(Path.GetDirectoryName(path)!, "case.json")).GetProperty("model").GetString()!;
-            if (LacksTemplate(model))
-                continue;
-            RowFormatter formatter = Formatter(model);
+                ? $"models/{Path.GetFileName(folder)}"
+                : Json.Root(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!;
+            RowFormatter formatter = Formatter(Golden.Beside(folder, model));
             foreach (JsonElement test in Json.Array(path))
             {
                 InstructionRow row = test.TryGetProperty("prompt", out JsonElement prompt)
@@ -73,41 +71,16 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
                 compared++;
             }
         }
-        Finish(kind, "prompts", compared);
-    }
 
-    // The cases that live in this repository leave the chat templates out, and with them the default system message.
-    private bool LacksTemplate(string model)
-    {
-        string folder = Path.Combine(Golden.Root!, model);
-        bool lacks = Json.Root(Path.Combine(folder, "config.json")).GetProperty("model_type").GetString() != "qwen" && !File.Exists(Path.Combine(folder, "chat_template.jinja"))
-            && !Json.Root(Path.Combine(folder, "tokenizer_config.json")).TryGetProperty("chat_template", out _);
-        if (lacks)
-            _skipped.Add(model);
-        return lacks;
-    }
-
-    private void Finish(string kind, string what, int compared)
-    {
-        if (compared == 0 && _skipped.Count > 0)
-            Report.Line(output, $"golden {kind} ({what}): skipped, no chat template in {string.Join(", ", _skipped.Distinct())}");
-        else
-            Report.Golden(output, kind, $" ({what})", compared);
+        Report.Golden(output, kind, " (prompts)", compared);
     }
 
     /// <summary>
-    /// The cases were made with enable_thinking left unsaid, where Qwen3's prompt leaves the thinking to the model. Rows that do not think are trained behind the prompt of
-    /// enable_thinking=false, which has an empty block more.
+    /// The cases were made with enable_thinking left unsaid, where Qwen3's prompt leaves the thinking to the model. Rows that do not think are trained behind
+    /// the prompt of enable_thinking=false, which has an empty block more.
     /// </summary>
-    private static int[] EmptyBlock(string model)
-    {
-        string folder = Path.Combine(Golden.Root!, model);
-        return ChatTemplate.Load(folder).Reads("enable_thinking") ? QwenTokenizer.Load(folder).EncodeWithSpecialTokens("<think>\n\n</think>\n\n") : [];
-    }
+    private static int[] EmptyBlock(string folder) =>
+        ChatTemplate.Load(folder).Reads("enable_thinking") ? QwenTokenizer.Load(folder).EncodeWithSpecialTokens("<think>\n\n</think>\n\n") : [];
 
-    private static RowFormatter Formatter(string model)
-    {
-        string folder = Path.Combine(Golden.Root!, model);
-        return new RowFormatter(QwenTokenizer.Load(folder), folder, new PromptSettings());
-    }
+    private static RowFormatter Formatter(string folder) => new(QwenTokenizer.Load(folder), folder, new PromptSettings());
 }

@@ -161,8 +161,7 @@ public sealed class ThinkingTests : IDisposable
     private static Dictionary<string, string> ThinkingTemplates()
     {
         Dictionary<string, string> templates = new() { ["of the prompt alone"] = BlockOfThePromptAlone };
-        string[] files = Golden.Kind("templates") is { } folder ? Directory.GetFiles(folder, "*.jinja") : [];
-        foreach (string file in files.Order(StringComparer.Ordinal))
+        foreach (string file in Directory.GetFiles(Golden.Kind("templates"), "*.jinja").Order(StringComparer.Ordinal))
         {
             string template = File.ReadAllText(file);
             if (template.Contains("enable_thinking", StringComparison.Ordinal))

@@ -23,7 +23,7 @@ public sealed class LoadAdapterTests(Xunit.Abstractions.ITestOutputHelper output
         {
             string name = Path.GetFileName(folder);
             string file = Path.Combine(folder, "generate.json");
-            string model = Path.Combine(Golden.Root!, GoldenFile.Json(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!);
+            string model = Golden.Beside(folder, GoldenFile.Json(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!);
             string adapter = Path.Combine(folder, "adapter_final");
             if ((GoldenFile.Unsupported(model) ?? GoldenFile.UnsupportedAdapter(adapter)) is { } reason || !File.Exists(file))
             {
@@ -32,8 +32,7 @@ public sealed class LoadAdapterTests(Xunit.Abstractions.ITestOutputHelper output
             }
 
             JsonElement[] items = [.. GoldenFile.Json(file).EnumerateArray()];
-            string? system = DefaultSystem(model, items[0]);
-            using QwenLoraTransformer transformer = _bench.Context.TextGeneration.LoadAdapter(model, adapter, options => options.SystemPrompt ??= system);
+            using QwenLoraTransformer transformer = _bench.Context.TextGeneration.LoadAdapter(model, adapter);
             foreach (JsonElement item in items)
             {
                 InstructionRow row = new(item.GetProperty("instruction").GetString()!, Input: item.GetProperty("input").GetString());
@@ -45,21 +44,6 @@ public sealed class LoadAdapterTests(Xunit.Abstractions.ITestOutputHelper output
         }
 
         report.Finish();
-    }
-
-    /// <summary>
-    /// The cases that live in this repository leave the chat templates out, and with them the default system message: it is then the one of the case's own prompt. Null where there is a template.
-    /// </summary>
-    private static string? DefaultSystem(string model, JsonElement item)
-    {
-        const string begin = "<|im_start|>system\n";
-        if (File.Exists(Path.Combine(model, "chat_template.jinja")) || GoldenFile.Json(Path.Combine(model, "tokenizer_config.json")).TryGetProperty("chat_template", out _))
-        {
-            return null;
-        }
-
-        string prompt = QwenTokenizer.Load(model).Decode([.. item.GetProperty("prompt_ids").EnumerateArray().Select(id => id.GetInt32())]);
-        return prompt.StartsWith(begin, StringComparison.Ordinal) ? prompt[begin.Length..prompt.IndexOf("<|im_end|>", StringComparison.Ordinal)] : null;
     }
 
     [Fact]

@@ -34,7 +34,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
             {
                 string name = $"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)}";
                 JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
-                string model = Path.Combine(Golden.Root!, description.GetProperty("model").GetString()!);
+                string model = Golden.Beside(modelFolder, description.GetProperty("model").GetString()!);
                 string? reason = GoldenFile.Unsupported(model) ?? GoldenFile.UnsupportedAdapter(Path.Combine(folder, "adapter"));
                 if (reason is not null)
                 {

@@ -21,7 +21,7 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         {
             string name = Path.GetFileName(folder);
             JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
-            string model = Path.Combine(Golden.Root!, description.GetProperty("model").GetString()!);
+            string model = Golden.Beside(folder, description.GetProperty("model").GetString()!);
             string? reason = GoldenFile.Unsupported(model) ?? GoldenFile.UnsupportedAdapter(Path.Combine(folder, "adapter_initial"));
             if (reason is not null)
             {
