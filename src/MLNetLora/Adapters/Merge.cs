@@ -58,13 +58,14 @@ public static class Merge
     }
 
     /// <summary>Adds the adapter's part to some rows of a weight in float32.</summary>
-    /// <param name="rows">[rows, in]; changed in place.</param>
+    /// <param name="rows">[rows, in] and perhaps more behind them; changed in place.</param>
+    /// <param name="count">How many rows.</param>
     /// <param name="firstRow">Number of the first of them in the whole weight, [out, in].</param>
     /// <param name="factors">The adapter of this layer.</param>
-    private static void AddTo(float[] rows, int firstRow, LoraFactors factors)
+    private static void AddTo(float[] rows, int count, int firstRow, LoraFactors factors)
     {
         (int inputs, int rank) = (factors.Module.Module.In, factors.Module.Rank);
-        Parallel.For(0, rows.Length / inputs, i =>
+        Parallel.For(0, count, i =>
         {
             // The delta is summed up first and added once, as PEFT does.
             float[] delta = new float[inputs];
@@ -85,20 +86,22 @@ public static class Merge
         (int inputs, int outputs) = (factors.Module.Module.In, factors.Module.Module.Out);
         int height = Math.Clamp(numbers / inputs, 1, outputs);
         int bytesPerRow = checked((int)(entry.Length / outputs));
+        byte[] bytes = new byte[height * bytesPerRow];
+        float[] rows = new float[height * inputs];
         source.Position = entry.Offset;
         for (int first = 0; first < outputs; first += height)
         {
             int count = Math.Min(height, outputs - first);
-            byte[] bytes = new byte[count * bytesPerRow];
-            if (source.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false) < bytes.Length)
+            Span<byte> read = bytes.AsSpan(0, count * bytesPerRow);
+            if (source.ReadAtLeast(read, read.Length, throwOnEndOfStream: false) < read.Length)
             {
                 throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
             }
 
-            float[] rows = new float[count * inputs];
-            FloatConversion.ToFloat32(bytes, entry.Type, rows, $"{file.Source}: {entry.Name} ({entry.TypeName})");
-            AddTo(rows, first, factors);
-            target.Write(FloatConversion.FromFloat32(rows, entry.Type));
+            Span<float> values = rows.AsSpan(0, count * inputs);
+            FloatConversion.ToFloat32(read, entry.Type, values, $"{file.Source}: {entry.Name} ({entry.TypeName})");
+            AddTo(rows, count, first, factors);
+            SafetensorsWriter.Write(target, values, entry.Type);
         }
     }
 

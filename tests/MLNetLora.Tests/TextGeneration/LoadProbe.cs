@@ -8,10 +8,15 @@ internal static class LoadProbe
     /// <summary>The line that the probe writes of an answer.</summary>
     public static string Line(string answer) => $"answer: {answer.ReplaceLineEndings(" ")}".Trim();
 
-    public static string[] Run(string zip, string instruction, string? baseModelVariable = null)
+    public static string[] Run(string zip, string instruction, string? baseModelVariable = null) => Run([zip, instruction], baseModelVariable);
+
+    /// <summary>Saves the model of a zip where no file may grow beyond a limit.</summary>
+    public static string[] FullDisk(string zip, string what, string target, long limit) => Run(["full-disk", zip, what, target, $"{limit}"], null);
+
+    private static string[] Run(string[] arguments, string? baseModelVariable)
     {
         string host = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
-        ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), zip, instruction])
+        ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
