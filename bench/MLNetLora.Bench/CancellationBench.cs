@@ -4,6 +4,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -42,7 +43,7 @@ internal static class CancellationBench
 
         TrainingRow[] rows = [.. Enumerable.Range(0, Rows).Select(_ => Ids(Length)).Select(ids => new TrainingRow(ids, ids))];
         LoraOptions lora = new() { Rank = 64 };
-        foreach (TrainingPrecision precision in Enum.GetValues<TrainingPrecision>())
+        foreach (WeightPrecision precision in (WeightPrecision[])[WeightPrecision.Checkpoint, WeightPrecision.Int8])
         {
             TrainingOptions options = new() { BatchSize = Rows, Precision = precision, NumberOfEpochs = 100, GradientAccumulationSteps = 1 };
             Measure($"training {Rows} x {Length}, {precision}", delays, token => LoraTraining.Train(checkpoint, lora, rows, options, cancellation: token));

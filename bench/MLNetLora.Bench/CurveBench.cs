@@ -2,6 +2,7 @@ using System.Globalization;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 using ScottPlot;
@@ -26,15 +27,15 @@ internal static class CurveBench
         TrainingRow[] rows = [.. formatter.TokenizeRows(Dataset.Read(files), LabelScope.Answer, 512).Select(row => row.Row)];
         new Random(1).Shuffle(rows);
         int held = Math.Max(1, (int)(rows.Length * Held));
-        Dictionary<TrainingPrecision, TrainingSummary> runs = [];
-        foreach (TrainingPrecision precision in Enum.GetValues<TrainingPrecision>())
+        Dictionary<WeightPrecision, TrainingSummary> runs = [];
+        foreach (WeightPrecision precision in (WeightPrecision[])[WeightPrecision.Checkpoint, WeightPrecision.Int8])
         {
             runs[precision] = Train(precision);
             TrainingProgress[] evaluated = Evaluated(runs[precision]);
             Print($"{precision,-8} {steps} steps in {runs[precision].Duration.TotalSeconds:F0} s, loss {runs[precision].Steps[0].Loss:F4} -> {runs[precision].Steps[^1].Loss:F4}, validation {evaluated[0].ValidationLoss:F4} -> {evaluated[^1].ValidationLoss:F4}");
         }
 
-        (TrainingSummary exact, TrainingSummary rounded) = (runs[TrainingPrecision.Float32], runs[TrainingPrecision.Int8]);
+        (TrainingSummary exact, TrainingSummary rounded) = (runs[WeightPrecision.Checkpoint], runs[WeightPrecision.Int8]);
         double[] differences = [.. exact.Steps.Zip(rounded.Steps, (e, r) => Math.Abs(r.Loss - e.Loss) / e.Loss)];
         Print($"losses of the same step differ by {differences.Average():P2} on average, {differences.Max():P2} at most; the last validation losses by {(Evaluated(rounded)[^1].ValidationLoss / Evaluated(exact)[^1].ValidationLoss) - 1:P2}");
         if (picture is not null)
@@ -43,7 +44,7 @@ internal static class CurveBench
             Console.WriteLine(picture);
         }
 
-        TrainingSummary Train(TrainingPrecision precision) => LoraTraining.Train(checkpoint, new LoraOptions { Rank = 16, Alpha = 16, Dropout = 0.05, TargetModules = "all-linear" }, rows[held..], new TrainingOptions
+        TrainingSummary Train(WeightPrecision precision) => LoraTraining.Train(checkpoint, new LoraOptions { Rank = 16, Alpha = 16, Dropout = 0.05, TargetModules = "all-linear" }, rows[held..], new TrainingOptions
         {
             Precision = precision,
             LearningRate = rate,
@@ -58,11 +59,11 @@ internal static class CurveBench
 
     private static TrainingProgress[] Evaluated(TrainingSummary run) => [.. run.Steps.Where(step => step.ValidationLoss is not null)];
 
-    private static void Draw(Dictionary<TrainingPrecision, TrainingSummary> runs, string picture)
+    private static void Draw(Dictionary<WeightPrecision, TrainingSummary> runs, string picture)
     {
         Plot plot = new();
         (Color Line, LinePattern Pattern)[] looks = [(Color.FromHex("#1f77b4"), LinePattern.Solid), (Color.FromHex("#d62728"), LinePattern.Dashed)];
-        foreach (((TrainingPrecision precision, TrainingSummary run), (Color color, LinePattern pattern)) in runs.Zip(looks))
+        foreach (((WeightPrecision precision, TrainingSummary run), (Color color, LinePattern pattern)) in runs.Zip(looks))
         {
             ScottPlot.Plottables.Scatter losses = plot.Add.ScatterLine(run.Steps.Select(step => (double)step.Step).ToArray(), run.Steps.Select(step => step.Loss).ToArray(), color.WithAlpha(0.7));
             losses.LegendText = $"{precision}: loss of each step";

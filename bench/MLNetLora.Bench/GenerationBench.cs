@@ -4,6 +4,7 @@ using System.Text.Json;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Bench;
 

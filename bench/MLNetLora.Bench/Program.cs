@@ -2,6 +2,7 @@ using System.CommandLine;
 using MLNetLora.Bench;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Training;
 
 Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };
@@ -18,7 +19,7 @@ Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix prod
 Option<bool> json = new("--json") { Description = "One line of JSON" };
 Option<string[]> packed = new("--data") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "Data files, packed at --length; random tokens without" };
 Option<string?> tokenizerFolder = new("--tokenizer") { Description = "Folder with the tokenizer's files, where the checkpoint has none" };
-Option<TrainingPrecision> arithmetic = new("--precision") { DefaultValueFactory = _ => TrainingPrecision.Float32, Description = "Numbers of the products with frozen weights; the floor is that of float32" };
+Option<WeightPrecision> arithmetic = new("--precision") { DefaultValueFactory = _ => WeightPrecision.Checkpoint, Description = "Numbers of the products with frozen weights; the floor is that of float32" };
 Option<bool> prepack = new("--prepack") { Description = "Frozen weights are laid out for the processor at the start; the floor's too" };
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, noFloor, profile, json };

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using MLNetLora.Inference;
+using MLNetLora.Quantization;
 using MLNetLora.Training;
 
 namespace MLNetLora.Bench;
@@ -17,7 +18,7 @@ internal static class TableBench
 {
     private const int PackedLength = 1024; // no row of alpaca_zh_demo is longer
 
-    private static readonly string[] Int8 = ["--precision", $"{TrainingPrecision.Int8}"];
+    private static readonly string[] Int8 = ["--precision", $"{WeightPrecision.Int8}"];
 
     private sealed record Peer(string Name, double Speed, double Memory, double First);
 

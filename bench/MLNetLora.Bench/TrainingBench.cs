@@ -5,6 +5,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -26,7 +27,7 @@ namespace MLNetLora.Bench;
 internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, string[] Targets, double Dropout, bool Checkpointing, int Steps, int Threads, string[] Data, string? Tokenizer)
 {
     /// <summary>Numbers of the products with frozen weights; the floor is always that of float32.</summary>
-    public TrainingPrecision Precision { get; init; }
+    public WeightPrecision Precision { get; init; }
 
     /// <summary>Frozen weights are laid out for the processor at the start.</summary>
     public bool Prepack { get; init; }
@@ -92,7 +93,7 @@ internal static class TrainingBench
         float loss = 0;
         Batch data = batches[0];
         double ready;
-        using (TrainingSession session = new(Rounding.Prepare(target, options, plan, sequences), options, plan))
+        using (TrainingSession session = new(Calibration.Prepare(target, options, plan, sequences), options, plan))
         {
             LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, checkpoint, 1));
             ready = (DateTime.Now - started).TotalSeconds;

@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx;
 
 /// <content>One method per operator used; each computes the output's shape.</content>
-public sealed partial class GraphBuilder
+internal sealed partial class GraphBuilder
 {
     private const string Microsoft = "com.microsoft";
 
@@ -103,15 +103,26 @@ public sealed partial class GraphBuilder
     public Value MatMulStacked(Value x, Value w) =>
         Node("FusedMatMul", [x, w], x.Type, [w.Shape[1], x.Shape[1], w.Shape[0]], Microsoft, ("transB", 1L), ("transBatchB", 1L));
 
-    /// <summary>x Wᵀ + bias, the weight rounded in blocks; the rows of x are rounded to 8 bits where the processor multiplies those (accuracy level 4).</summary>
+    /// <summary>x Wᵀ + bias, the weight quantized in blocks; the rows of x are quantized to 8 bits where the processor multiplies those (accuracy level 4).</summary>
     /// <param name="x">[M, in].</param>
     /// <param name="packed">[out, blocks, bytes].</param>
-    /// <param name="blocks">Scales and layout of the weight.</param>
+    /// <param name="scales">[out, blocks].</param>
+    /// <param name="zeroPoints">[out, bytes]; null for the middle, 2^(bits−1).</param>
+    /// <param name="bits">Bits of a weight.</param>
+    /// <param name="blockSize">Weights of a block.</param>
+    /// <param name="inputs">Inputs without padding.</param>
     /// <param name="bias">[out], or null.</param>
-    public Value MatMulNBits(Value x, Value packed, WeightBlocks blocks, Value? bias = null) => Node("MatMulNBits",
-        bias is null ? blocks.ZeroPoints is null ? [x, packed, blocks.Scales] : [x, packed, blocks.Scales, blocks.ZeroPoints] : [x, packed, blocks.Scales, blocks.ZeroPoints, null, bias],
-        x.Type, [x.Shape[0], packed.Shape[0]], Microsoft,
-        ("K", blocks.Inputs), ("N", packed.Shape[0].Size), ("bits", (long)blocks.Bits), ("block_size", (long)blocks.Size), ("accuracy_level", 4L));
+    public Value MatMulNBits(Value x, Value packed, Value scales, Value? zeroPoints, int bits, int blockSize, long inputs, Value? bias = null)
+    {
+        List<Value?> operands = [x, packed, scales, zeroPoints, null, bias]; // the fifth is g_idx, an order of the inputs
+        while (operands[^1] is null)
+        {
+            operands.RemoveAt(operands.Count - 1);
+        }
+
+        return Node("MatMulNBits", operands, x.Type, [x.Shape[0], packed.Shape[0]], Microsoft,
+            ("K", inputs), ("N", packed.Shape[0].Size), ("bits", (long)bits), ("block_size", (long)blockSize), ("accuracy_level", 4L));
+    }
 
     /// <summary>Whole numbers to the nearest, even ones where two are as near: round(x / scale) + zero, kept within 0 to 255.</summary>
     /// <param name="x">Any shape.</param>
@@ -138,7 +149,7 @@ public sealed partial class GraphBuilder
     /// <summary>Mean over the given axes.</summary>
     public Value ReduceMean(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMean", x, axes, keepAxes);
 
-    /// <summary>Largest over the given axes.</summary>
+    /// <summary>Maximum over the given axes.</summary>
     public Value ReduceMax(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMax", x, axes, keepAxes);
 
     /// <summary>Smallest over the given axes.</summary>

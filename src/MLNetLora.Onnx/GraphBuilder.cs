@@ -18,7 +18,7 @@ namespace MLNetLora.Onnx;
 /// The shape of every value is written, with its symbols: the runtime gives the memory of a value that is done with to the next of the same shape, and looks for
 /// one at a cost that grows with the square of the number of nodes where shapes are unknown. A symbol must therefore stand for one size in the whole graph.
 /// </remarks>
-public sealed partial class GraphBuilder
+internal sealed partial class GraphBuilder
 {
     /// <summary>Opset of the default domain: the last one whose kernels all have CUDA registrations.</summary>
     public const int Opset = 18;

@@ -5,7 +5,7 @@ namespace MLNetLora.Onnx;
 /// <see cref="Record"/> how to emit their backward nodes; <see cref="Backward(Value)"/> then walks the records in reverse.
 /// Values below the lowest trainable tensor need no gradient and get no backward nodes.
 /// </summary>
-public sealed class Tape
+internal sealed class Tape
 {
     private readonly Tape _root;
     private readonly List<(Value Output, Action<Value> Backward)> _records = [];
@@ -36,7 +36,7 @@ public sealed class Tape
     public Weight Parameter(Value value)
     {
         _root._parameterGradients.TryAdd(value, []);
-        return new Weight(value, IsTrainable: true);
+        return new FloatWeight(value, isTrainable: true);
     }
 
     /// <summary>Records an operator that has been emitted.</summary>

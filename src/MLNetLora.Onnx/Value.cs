@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx;
 
 /// <summary>Element types of ONNX tensors that this library uses; the numbers are those of TensorProto.DataType.</summary>
-public enum ElementType
+internal enum ElementType
 {
     /// <summary>32-bit float.</summary>
     Float32 = 1,
@@ -31,7 +31,7 @@ public enum ElementType
 /// <summary>One axis of a tensor: a number, or a name for a size that is known only when the graph runs.</summary>
 /// <param name="Size">The size, or −1 when <paramref name="Symbol"/> names it.</param>
 /// <param name="Symbol">Name of a size known at run time; null when <paramref name="Size"/> is known.</param>
-public readonly record struct Dimension(long Size, string? Symbol = null)
+internal readonly record struct Dimension(long Size, string? Symbol = null)
 {
     /// <summary>A known size.</summary>
     public static implicit operator Dimension(long size) => new(size);
@@ -44,7 +44,7 @@ public readonly record struct Dimension(long Size, string? Symbol = null)
 }
 
 /// <summary>A tensor in a graph: an input, an initializer or what a node computes. Identity counts, not contents.</summary>
-public sealed class Value
+internal sealed class Value
 {
     internal Value(string name, ElementType type, Dimension[] shape)
     {

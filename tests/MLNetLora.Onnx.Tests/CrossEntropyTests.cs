@@ -49,8 +49,8 @@ public sealed class CrossEntropyTests
     {
         GraphBuilder graph = new("g");
         Dictionary<string, Value> values = inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
-        Weight[]? cut = parts.Length == 0 ? null : [.. graph.Split(values["head"], graph.Int64s(parts), [.. parts.Select(size => (Dimension)size)], 0).Select(part => new Weight(part))];
-        graph.Output("loss", CrossEntropy.Apply(new Tape(graph), values["x"], new Weight(values["head"]), values["labels"], values["weights"], chunks, cut));
+        Weight[]? cut = parts.Length == 0 ? null : [.. graph.Split(values["head"], graph.Int64s(parts), [.. parts.Select(size => (Dimension)size)], 0).Select(part => new FloatWeight(part))];
+        graph.Output("loss", CrossEntropy.Apply(new Tape(graph), values["x"], new FloatWeight(values["head"]), values["labels"], values["weights"], chunks, cut));
         using OnnxRun run = new(graph);
         return run.Run(inputs)["loss"][0];
     }

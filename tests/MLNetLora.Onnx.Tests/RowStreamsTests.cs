@@ -19,8 +19,8 @@ public sealed class RowStreamsTests
         Value x = graph.Input("x", ElementType.Float32, "rows", inputs);
         Value w = graph.Input("w", ElementType.Float32, outputs, inputs);
         Value? b = biased ? graph.Input("b", ElementType.Float32, outputs) : null;
-        graph.Output("plain", new Weight(w).Product(graph, x, b is null ? null : new Weight(b)));
-        graph.Output("streamed", new Weight(w) { Streams = streams }.Product(graph, x, b is null ? null : new Weight(b)));
+        graph.Output("plain", new FloatWeight(w).Product(graph, x, b is null ? null : new FloatWeight(b)));
+        graph.Output("streamed", new FloatWeight(w) { Streams = streams }.Product(graph, x, b is null ? null : new FloatWeight(b)));
         Random random = new(1);
         using OnnxRun run = new(graph, GraphOptimizationLevel.ORT_ENABLE_BASIC, threads: 2);
         Dictionary<string, float[]> y = run.Run(new Dictionary<string, Data> { ["x"] = Data.Random(random, rows, inputs), ["w"] = Data.Random(random, outputs, inputs), ["b"] = Data.Random(random, outputs) });
@@ -32,7 +32,7 @@ public sealed class RowStreamsTests
     {
         GraphBuilder graph = new("g");
         Value x = graph.Input("x", ElementType.Float32, "rows", 8);
-        Value y = new Weight(graph.Input("w", ElementType.Float32, 24, 8)) { Streams = new RowStreams(graph) }.Product(graph, x);
+        Value y = new FloatWeight(graph.Input("w", ElementType.Float32, 24, 8)) { Streams = new RowStreams(graph) }.Product(graph, x);
         graph.Output("y", y);
         Proto.NodeProto product = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph.Node.Single(node => node.OpType == "FusedMatMul");
         Assert.Equal(1, product.Attribute.Single(attribute => attribute.Name == "transBatchB").I);

@@ -10,7 +10,7 @@ public sealed class TapeTests
         GraphBuilder graph = new("g");
         Tape tape = new(graph);
         Value x = graph.Input("x", ElementType.Float32, 2, 3);
-        Value y = Linear.Apply(tape, x, new Weight(graph.Input("frozen", ElementType.Float32, 3, 3)));
+        Value y = Linear.Apply(tape, x, new FloatWeight(graph.Input("frozen", ElementType.Float32, 3, 3)));
         Assert.False(tape.Needs(y));
         Value z = Linear.Apply(tape, y, tape.Parameter(graph.Input("trained", ElementType.Float32, 3, 3)));
         Assert.True(tape.Needs(z));
@@ -71,7 +71,7 @@ public sealed class TapeTests
                 Value Block(Tape t, Value input) => Residual.Apply(t, input, Linear.Apply(t, RmsNorm.Apply(t, input, norm, 1e-6f), w));
             }
 
-            Value loss = CrossEntropy.Apply(tape, x, new Weight(graph.Input("head", ElementType.Float32, 6, 4)), graph.Input("labels", ElementType.Int64, "rows"), graph.Input("weights", ElementType.Float32, "rows"));
+            Value loss = CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, 4)), graph.Input("labels", ElementType.Int64, "rows"), graph.Input("weights", ElementType.Float32, "rows"));
             foreach ((Value parameter, Value gradient) in tape.Backward(loss))
             {
                 graph.Output(parameter.Name + ".gradient", gradient);
@@ -144,7 +144,7 @@ public sealed class TapeTests
         Tape tape = new(graph);
         Weight w = tape.Parameter(graph.Input("w", ElementType.Float32, 4, 4));
         Value x = graph.Input("x", ElementType.Float32, "rows", 4);
-        Weight frozen = new(graph.Input("frozen", ElementType.Float32, 4, 4));
+        FloatWeight frozen = new(graph.Input("frozen", ElementType.Float32, 4, 4));
         Value y = tape.Checkpoint(Linear.Apply(tape, x, w), (t, input) => Linear.Apply(t, SwiGlu.Apply(t, input, Linear.Apply(t, input, w)), frozen));
         Value loss = Loss(graph, tape, y);
         graph.Output("gradient", tape.Backward(loss).Single().Gradient);
@@ -167,6 +167,6 @@ public sealed class TapeTests
         Assert.Contains("'x'", Assert.Throws<ArgumentException>(() => graph.Input("x", ElementType.Float32, 1)).Message, StringComparison.Ordinal);
     }
 
-    private static Value Loss(GraphBuilder graph, Tape tape, Value x) => CrossEntropy.Apply(tape, x, new Weight(graph.Input("head", ElementType.Float32, 6, x.Shape[1])),
+    private static Value Loss(GraphBuilder graph, Tape tape, Value x) => CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, x.Shape[1])),
         graph.Input("labels", ElementType.Int64, x.Shape[0]), graph.Input("weights", ElementType.Float32, x.Shape[0]));
 }

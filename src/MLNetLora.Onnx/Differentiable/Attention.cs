@@ -5,9 +5,9 @@ namespace MLNetLora.Onnx.Differentiable;
 /// The g query heads that share a key head are laid out as one matrix of g·chunk rows, so keys are never repeated and
 /// the sums over the group in dk and dv are part of the matrix products.
 /// dv = Pᵀ dy,  dP = dy vᵀ,  dS = P∘(dP − Σ dy∘y),  dq = α dS k,  dk = α dSᵀ q.
-/// Queries are worked off in the chunks of the mask, forward from the first and backward from the last, one chunk's matrices at a time.
+/// Queries are computed in the chunks of the mask, forward from the first and backward from the last, one chunk's matrices at a time.
 /// </summary>
-public static class Attention
+internal static class Attention
 {
     /// <summary>Emits attention.</summary>
     /// <param name="tape">Tape.</param>
@@ -30,8 +30,8 @@ public static class Attention
         Value[] ys = Chunks(q);
         for (int i = 0; i < chunks; i++)
         {
-            kept[i] = Probabilities(i, Group(ys[i])); // [batch, kv, g·chunk, seen]
-            ys[i] = Ungroup(g.MatMul(kept[i], Seen(i, v))); // [batch, heads, chunk, d]
+            kept[i] = Probabilities(i, Group(ys[i])); // [batch, kv, g·chunk, visible]
+            ys[i] = Ungroup(g.MatMul(kept[i], Visible(i, v))); // [batch, heads, chunk, d]
         }
 
         Value result = chunks == 1 ? ys[0] : g.Concat(ys, 2, sequence); // [batch, heads, sequence, d]
@@ -50,28 +50,28 @@ public static class Attention
                 // A chunk takes its sizes from what the one before it has computed, so that it starts when that one is done and its matrices are freed.
                 Value dy = Group(dys[i], sizes); // [batch, kv, g·chunk, d]
                 Value? query = qs.Length == 0 ? null : Group(qs[i], sizes); // [batch, kv, g·chunk, d]
-                Value p = recompute ? Probabilities(i, query!) : kept[i]; // [batch, kv, g·chunk, seen]
+                Value p = recompute ? Probabilities(i, query!) : kept[i]; // [batch, kv, g·chunk, visible]
                 List<Value> done = [dy];
                 if (tape.Needs(v))
                 {
-                    done.Add(dv.Add(i, g.MatMul(p, dy, transA: true))); // [batch, kv, seen, d]
+                    done.Add(dv.Add(i, g.MatMul(p, dy, transA: true))); // [batch, kv, visible, d]
                 }
 
                 if (scores)
                 {
-                    Value dp = Scores(i, dy, v, 1f); // [batch, kv, g·chunk, seen]
+                    Value dp = Scores(i, dy, v, 1f); // [batch, kv, g·chunk, visible]
                     Value mean = g.ReduceSum(g.Mul(dy, Group(outs[i], sizes)), [-1], keepAxes: true); // [batch, kv, g·chunk, 1]
-                    Value ds = g.Mul(p, g.Sub(dp, mean)); // [batch, kv, g·chunk, seen]
+                    Value ds = g.Mul(p, g.Sub(dp, mean)); // [batch, kv, g·chunk, visible]
                     if (tape.Needs(q))
                     {
-                        Value dquery = g.MatMul(ds, Seen(i, k), alpha: alpha); // [batch, kv, g·chunk, d]
+                        Value dquery = g.MatMul(ds, Visible(i, k), alpha: alpha); // [batch, kv, g·chunk, d]
                         dqs[i] = Ungroup(dquery); // [batch, heads, chunk, d]
                         done.Add(dquery);
                     }
 
                     if (tape.Needs(k))
                     {
-                        done.Add(dk.Add(i, g.MatMul(ds, query!, transA: true, alpha: alpha))); // [batch, kv, seen, d]
+                        done.Add(dk.Add(i, g.MatMul(ds, query!, transA: true, alpha: alpha))); // [batch, kv, visible, d]
                     }
                 }
 
@@ -85,19 +85,19 @@ public static class Attention
 
         // α x keysᵀ. Among matrices of equal shape the runtime would give the memory of one layer's to the next, and so hold those of every chunk, as many as S×S, from
         // the first layer to the last. With the probabilities made anew each matrix has a symbol of its own and its memory is free when it is done with.
-        Value Scores(int i, Value x, Value keys, float factor) => g.MatMul(x, Seen(i, keys), transB: true, alpha: factor, columns: recompute ? g.Symbol($"{mask.Chunks[i].Seen}") : (Dimension?)null); // [batch, kv, g·chunk, seen]
+        Value Scores(int i, Value x, Value keys, float factor) => g.MatMul(x, Visible(i, keys), transB: true, alpha: factor, columns: recompute ? g.Symbol($"{mask.Chunks[i].Visible}") : (Dimension?)null); // [batch, kv, g·chunk, visible]
 
         Value Probabilities(int i, Value query)
         {
-            Value s = Scores(i, query, k, alpha); // [batch, kv, g·chunk, seen]
-            Dimension seen = s.Shape[3];
-            s = g.Reshape(s, [0, heads.Size, -1, 0], [batch, heads, chunk, seen]); // the bias is the same for all heads
-            Value p = g.Softmax(g.Add(s, mask.Chunks[i].Bias)); // [batch, heads, chunk, seen]
-            return g.Reshape(p, [0, kv.Size, -1, 0], [batch, kv, rows, seen]);
+            Value s = Scores(i, query, k, alpha); // [batch, kv, g·chunk, visible]
+            Dimension visible = s.Shape[3];
+            s = g.Reshape(s, [0, heads.Size, -1, 0], [batch, heads, chunk, visible]); // the bias is the same for all heads
+            Value p = g.Softmax(g.Add(s, mask.Chunks[i].Bias)); // [batch, heads, chunk, visible]
+            return g.Reshape(p, [0, kv.Size, -1, 0], [batch, kv, rows, visible]);
         }
 
         Value[] Chunks(Value x) => chunks == 1 ? [x] : g.Split(x, chunks, chunk, 2);
-        Value Seen(int i, Value x) => chunks == 1 ? x : g.Slice(x, mask.Chunks[i].Start, mask.Chunks[i].End, 2, mask.Chunks[i].Seen); // [batch, kv, seen, d]
+        Value Visible(int i, Value x) => chunks == 1 ? x : g.Slice(x, mask.Chunks[i].Start, mask.Chunks[i].End, 2, mask.Chunks[i].Visible); // [batch, kv, visible, d]
         Value Group(Value x, Value? sizes = null) => sizes is not null ? g.Reshape(x, sizes, [batch, kv, rows, d]) : heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
         Value Ungroup(Value x) => heads == kv ? x : g.Reshape(x, [0, heads.Size, -1, d.Size], [batch, heads, chunk, d]);
     }
@@ -116,7 +116,7 @@ public static class Attention
                 Value[] earlier = g.Split(part, border.Earlier, [border.Before, border.Shared], 2); // [batch, kv, before, d], [batch, kv, shared, d]
                 Value[] later = g.Split(_sum, border.Later, [border.Shared, "query_chunk"], 2); // [batch, kv, shared, d], [batch, kv, chunk, d]
                 _parts.Add(later[1]);
-                part = g.Concat([earlier[0], g.Add(later[0], earlier[1])], 2, part.Shape[2]); // [batch, kv, seen, d]
+                part = g.Concat([earlier[0], g.Add(later[0], earlier[1])], 2, part.Shape[2]); // [batch, kv, visible, d]
             }
 
             return _sum = part;

@@ -5,7 +5,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// window are all of this kind. The queries are cut into chunks of equal size, and a chunk sees only the keys from the first visible one of its queries up to its
 /// last query, so what no query of it can see is never computed. Nothing here has a gradient.
 /// </summary>
-public sealed class CausalMask
+internal sealed class CausalMask
 {
     private const float Hidden = -1e30f; // far below any score, and no infinity that could turn into NaN
 
@@ -33,11 +33,11 @@ public sealed class CausalMask
         QueryChunk[] all = new QueryChunk[chunks];
         for (int i = 0; i < chunks; i++)
         {
-            Value seen = chunks == 1 ? positions : g.Slice(positions, starts[i], ends[i + 1], 0, $"{firstKeys.Name}_seen_{i}"); // [seen]
+            Value visible = chunks == 1 ? positions : g.Slice(positions, starts[i], ends[i + 1], 0, $"{firstKeys.Name}_visible_{i}"); // [visible]
             Value query = chunks == 1 ? queries : g.Slice(queries, ends[i], ends[i + 1], 0, "query_chunk"); // [chunk, 1]
             Value first = chunks == 1 ? firsts : g.Slice(firsts, ends[i], ends[i + 1], 2, "query_chunk"); // [batch, 1, chunk, 1]
-            Value visible = g.And(g.GreaterOrEqual(query, seen), g.GreaterOrEqual(seen, first)); // [batch, 1, chunk, seen]
-            all[i] = new QueryChunk(g.Where(visible, g.Float(0f), g.Float(Hidden)), starts[i], ends[i + 1]); // [batch, 1, chunk, seen]
+            Value attends = g.And(g.GreaterOrEqual(query, visible), g.GreaterOrEqual(visible, first)); // [batch, 1, chunk, visible]
+            all[i] = new QueryChunk(g.Where(attends, g.Float(0f), g.Float(Hidden)), starts[i], ends[i + 1]); // [batch, 1, chunk, visible]
         }
 
         return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)]);
@@ -66,13 +66,13 @@ public sealed class CausalMask
 }
 
 /// <summary>A chunk of queries and the keys that any of them sees.</summary>
-/// <param name="Bias">[batch or 1, 1, chunk, seen]: 0 where a query sees a key and very negative elsewhere.</param>
-/// <param name="Start">First key seen, [1].</param>
-/// <param name="End">The key after the last one seen, which is also the query after the chunk's last, [1].</param>
+/// <param name="Bias">[batch or 1, 1, chunk, visible]: 0 where a key is visible to a query and very negative elsewhere.</param>
+/// <param name="Start">First visible key, [1].</param>
+/// <param name="End">The key after the last visible one, which is also the query after the chunk's last, [1].</param>
 internal sealed record QueryChunk(Value Bias, Value Start, Value End)
 {
-    /// <summary>Number of keys seen.</summary>
-    public Dimension Seen => Bias.Shape[^1];
+    /// <summary>Number of visible keys.</summary>
+    public Dimension Visible => Bias.Shape[^1];
 }
 
 /// <summary>How the keys of a chunk and of the next one overlap: the chunk's are those before the next one's first and those that both see, the next one's are these and its own queries' keys.</summary>

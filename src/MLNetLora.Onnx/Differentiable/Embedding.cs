@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>y = E[ids]: one row of the table per token. dE[v] = Σ of dy over the positions where ids = v.</summary>
-public static class Embedding
+internal static class Embedding
 {
     /// <summary>Emits the lookup; a 16-bit table is looked up first and cast after, so that it is never cast whole.</summary>
     /// <param name="tape">Tape.</param>

@@ -4,7 +4,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// y = x Wᵀ + b, the weight as PyTorch stores it (rows are outputs).
 /// dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
 /// </summary>
-public static class Linear
+internal static class Linear
 {
     /// <summary>Emits the layer.</summary>
     /// <param name="tape">Tape.</param>

@@ -5,7 +5,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// y = x Wᵀ + b + s · c (m∘x) Aᵀ Bᵀ, with s the scaling, m a dropout mask of zeros and ones and c = 1/(1−p).
 /// With h = c (m∘x) Aᵀ and dh = s c · dy B:  dB = s · dyᵀ h,  dA = dhᵀ (m∘x),  dx = dy W + m∘(dh A).
 /// </summary>
-public static class Lora
+internal static class Lora
 {
     /// <summary>Emits a linear layer with its adapter.</summary>
     /// <param name="tape">Tape.</param>

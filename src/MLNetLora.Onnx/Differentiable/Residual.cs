@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>y = a + b, the same shape on both sides. da = dy, db = dy.</summary>
-public static class Residual
+internal static class Residual
 {
     /// <summary>Emits the sum.</summary>
     /// <param name="tape">Tape.</param>

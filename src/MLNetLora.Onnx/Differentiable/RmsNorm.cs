@@ -4,7 +4,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467): y = w∘x·r with r = 1/√(mean(x²) + ε).
 /// With u = dy∘w:  dx = r·u − x·r³·mean(u∘x),  dw = Σ over rows of dy∘x·r.
 /// </summary>
-public static class RmsNorm
+internal static class RmsNorm
 {
     /// <summary>Emits the norm over the last axis.</summary>
     /// <param name="tape">Tape.</param>

@@ -4,7 +4,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864), half-split layout: each pair (xᵢ, xᵢ₊d/₂) is turned by its position's angle.
 /// The backward pass turns the other way: the same operator with −sin. Tables that carry a factor (YaRN's attention factor) keep it.
 /// </summary>
-public static class Rope
+internal static class Rope
 {
     /// <summary>Emits the rotation.</summary>
     /// <param name="tape">Tape.</param>

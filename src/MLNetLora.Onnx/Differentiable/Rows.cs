@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>y = x[indices]: some rows of a matrix. dx has dy in those rows and zeros elsewhere.</summary>
-public static class Rows
+internal static class Rows
 {
     /// <summary>Emits the choice of rows.</summary>
     /// <param name="tape">Tape.</param>

@@ -4,7 +4,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// Gated activation (Shazeer 2020, arXiv:2002.05202): y = silu(gate)∘up, silu(z) = z·σ(z).
 /// With t = dy∘σ(gate):  dup = t∘gate;  dgate = t∘up∘(1 + gate(1 − σ)), and gate(1 − σ) = gate·σ(−gate), which is one kernel.
 /// </summary>
-public static class SwiGlu
+internal static class SwiGlu
 {
     /// <summary>Emits the activation; the backward pass computes σ again, so that only gate and up are kept.</summary>
     /// <param name="tape">Tape.</param>

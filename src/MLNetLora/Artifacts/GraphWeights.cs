@@ -1,6 +1,7 @@
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
@@ -15,15 +16,15 @@ internal sealed class GraphWeights
     private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<SafetensorsFile, string> _real;
 
-    private readonly bool _widenOnce;
+    private readonly bool _upcastOnce;
 
     /// <summary>Prepares the weights of a graph.</summary>
     /// <param name="graph">The graph.</param>
     /// <param name="checkpoint">Where frozen weights lie; null when there are none.</param>
-    /// <param name="widenOnce">All uses of a 16-bit weight share one cast.</param>
-    public GraphWeights(GraphBuilder graph, Checkpoint? checkpoint, bool widenOnce = false)
+    /// <param name="upcastOnce">All uses of a 16-bit weight share one cast.</param>
+    public GraphWeights(GraphBuilder graph, Checkpoint? checkpoint, bool upcastOnce = false)
     {
-        _widenOnce = widenOnce;
+        _upcastOnce = upcastOnce;
         _graph = graph;
         _tensors = checkpoint?.Tensors ?? new Dictionary<string, CheckpointTensor>();
         _real = (checkpoint?.Files ?? []).ToDictionary(file => file, file => RealPath.Of(file.Source));
@@ -32,6 +33,9 @@ internal sealed class GraphWeights
 
     /// <summary>The folder that all weight files lie under; null without a checkpoint.</summary>
     public string? Folder { get; }
+
+    /// <summary>Multiplies with the checkpoint's weights in a graph that is mostly run with one row; null in others.</summary>
+    public RowStreams? Streams { get; init; }
 
     /// <summary>Puts a trainable tensor in the place of the checkpoint's.</summary>
     public void Set(string name, Weight weight) => _weights[name] = weight;
@@ -49,7 +53,7 @@ internal sealed class GraphWeights
             return null;
         }
 
-        return _weights[name] = new Weight(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length)) { IsWidenedOnce = _widenOnce };
+        return _weights[name] = Stored(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
 
     /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for where the rows run out, null for one part or a weight that is trained.</summary>
@@ -67,43 +71,42 @@ internal sealed class GraphWeights
         for (long first = 0; first < rows; first += size)
         {
             long count = Math.Min(size, rows - first);
-            all.Add(new Weight(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), tensor.Entry.Offset + (first * bytes), count * bytes)) { IsWidenedOnce = _widenOnce });
+            long offset = tensor.Entry.Offset + (first * bytes);
+            all.Add(Stored(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), offset, count * bytes)));
         }
 
         return all;
     }
 
-    /// <summary>Puts weights rounded for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers, of those that the graph turns out to read (<see cref="Int8Weights"/>).</summary>
-    public void Round(LayerInputs layers)
+    /// <summary>Puts weights quantized for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers of those that the graph turns out to read.</summary>
+    public void Quantize(Int8Weights weights)
     {
-        string[] names = [.. layers.Modules.Select(module => module + ".weight")];
-        Value smoothing = Given(_tensors[names[0]], Int8Weights.SmoothingName(names[0]), ElementType.Float32, [layers.Largest.Length], sizeof(float));
-        foreach (string name in names)
+        foreach (Int8Group group in weights.Groups)
         {
-            CheckpointTensor tensor = _tensors[name];
-            (long outputs, long inputs) = (tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
-            (Value forward, Value forwardScales) = Parts(tensor, Int8Weights.ForwardName(name), inputs, outputs);
-            (Value backward, Value backwardScales) = Parts(tensor, Int8Weights.BackwardName(name), outputs, inputs);
-            _weights[name] = new Weight(forward) { Int8 = new Int8Weight(forward, forwardScales, smoothing, backward, backwardScales) };
+            Value inverseSmoothing = Given(group.InverseSmoothing);
+            foreach (Int8Quantized layer in group.Layers)
+            {
+                (Value forward, Value forwardScales) = (Given(layer.Forward), Given(layer.ForwardScales));
+                (Value backward, Value backwardScales) = (Given(layer.Backward), Given(layer.BackwardScales));
+                _weights[layer.Source.Entry.Name] = new Int8Weight(forward, forwardScales, inverseSmoothing, backward, backwardScales);
+            }
         }
-
-        (Value, Value) Parts(CheckpointTensor tensor, string part, long rows, long columns) =>
-            (Given(tensor, part, ElementType.Int8, [rows, columns], 1), Given(tensor, Int8Weights.ScalesName(part), ElementType.Float32, [columns], sizeof(float)));
     }
 
-    /// <summary>A weight rounded in blocks; the session is given the numbers.</summary>
-    public Weight Rounded(RoundedWeight rounded)
+    /// <summary>A weight quantized in blocks; the session is given the numbers.</summary>
+    public Weight Quantized(BlockQuantized weight)
     {
-        string name = rounded.Tensor.Entry.Name;
-        Value packed = Given(rounded.Tensor, RoundedWeights.PackedName(name), ElementType.UInt8, rounded.PackedShape, 1);
-        Value scales = Given(rounded.Tensor, RoundedWeights.ScalesName(name), ElementType.Float32, rounded.ScalesShape, sizeof(float));
-        Value? zeroPoints = rounded.Format.HasZeroPoints ? Given(rounded.Tensor, RoundedWeights.ZeroPointsName(name), ElementType.UInt8, rounded.ZeroPointsShape, 1) : null;
-        return new Weight(packed) { Blocks = new WeightBlocks(scales, zeroPoints, rounded.Format.Bits, rounded.Format.Size, rounded.Inputs) };
+        (Value packed, Value scales) = (Given(weight.Packed), Given(weight.Scales));
+        Value? zeroPoints = weight.ZeroPoints is { } given ? Given(given) : null;
+        return new BlockWeight(packed, scales, zeroPoints, weight.Format.Bits, weight.Format.Size, weight.Inputs);
     }
 
-    // An initializer that the session is given values for. It points at the tensor that those were rounded from, only for ONNX Runtime to find a file.
-    private Value Given(CheckpointTensor from, string name, ElementType type, long[] shape, int size) =>
-        _graph.External(name, type, shape, Location(from), from.Entry.Offset, shape.Aggregate((long)size, (product, axis) => product * axis));
+    private FloatWeight Stored(Value source) => source.Type == ElementType.Float32
+        ? new FloatWeight(source) { Streams = Streams }
+        : new HalfWeight(source, _upcastOnce) { Streams = Streams };
+
+    // An initializer that the session is given values for. It points at the tensor that those are made from, only for ONNX Runtime to find a file.
+    private Value Given(QuantizedTensor tensor) => _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
 
     private static ElementType Type(CheckpointTensor tensor) => tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
 

@@ -3,6 +3,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
@@ -18,14 +19,14 @@ internal static class InferenceModel
     /// <summary>The graph for a checkpoint and the layers that an adapter is put on.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="loras">The adapter's layers.</param>
-    /// <param name="rounded">Weights that are used rounded, given to the session beside the graph; null for none.</param>
-    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, RoundedWeights? rounded = null)
+    /// <param name="quantized">Weights that are used in blocks, given to the session beside the graph; null for none.</param>
+    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, BlockWeights? quantized = null)
     {
         QwenConfig config = checkpoint.Config;
+        string headName = Architecture.HeadName(config);
         GraphBuilder graph = new("inference");
         Tape tape = new(graph);
-        GraphWeights weights = new(graph, checkpoint);
-        RowStreams streams = new(graph);
+        GraphWeights weights = new(graph, checkpoint) { Streams = new RowStreams(graph) };
         Value ids = graph.Input("input_ids", ElementType.Int64, "batch", "sequence");
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
         Value last = graph.Input("last_positions", ElementType.Int64, "batch");
@@ -39,8 +40,7 @@ internal static class InferenceModel
             InputIds = ids,
             OutputRows = last,
         };
-        string headName = Architecture.HeadName(config);
-        Weight head = rounded?.Get(headName) is RoundedWeight roundedHead ? weights.Rounded(roundedHead) : model.Head;
+        Weight head = quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
         Value logits = head.Product(graph, model.Norm("model.norm", x)); // [batch, vocabulary]
         graph.Output("logits", logits);
@@ -48,15 +48,13 @@ internal static class InferenceModel
 
         AdaptedLinear Attached(LoraModule lora)
         {
-            Weight a = new(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In));
-            Weight b = new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank));
+            FloatWeight a = new(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In));
+            FloatWeight b = new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank));
             return new AttachedLora(lora, a, b).Apply;
         }
 
         // The embedding is looked up in the checkpoint, even where it is the output layer too.
-        Weight? Linear(string name) => name != Architecture.HeadName(config) && rounded?.Get(name) is RoundedWeight weight
-            ? weights.Rounded(weight)
-            : weights.Get(name) is Weight plain ? plain with { Streams = streams } : null;
+        Weight? Linear(string name) => name != headName && quantized?.Get(name) is { } packed ? weights.Quantized(packed) : weights.Get(name);
 
         Value Cached(Tape layerTape, int layer, Value q, Value k, Value v)
         {

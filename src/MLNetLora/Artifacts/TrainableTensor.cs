@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
@@ -21,11 +22,6 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
         [.. architecture.AllTensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
 }
 
-/// <summary>Linear layers that read the same values, and the largest magnitude seen of each of those.</summary>
-/// <param name="Modules">Module names.</param>
-/// <param name="Largest">[in].</param>
-internal sealed record LayerInputs(IReadOnlyList<string> Modules, float[] Largest);
-
 /// <summary>What a training or evaluation graph is built for.</summary>
 /// <param name="Config">The model.</param>
 /// <param name="Architecture">Its family.</param>
@@ -34,8 +30,8 @@ internal sealed record LayerInputs(IReadOnlyList<string> Modules, float[] Larges
 /// <param name="Dropout">Dropout on the adapters' inputs.</param>
 internal sealed record TrainingTarget(QwenConfig Config, Architecture Architecture, Checkpoint? Checkpoint, IReadOnlyList<LoraModule> Loras, double Dropout)
 {
-    /// <summary>The frozen layers that the training graph multiplies with in 8-bit integers, and what they are fed; empty for float32.</summary>
-    public IReadOnlyList<LayerInputs> RoundedLayers { get; init; } = [];
+    /// <summary>The frozen layers that the training graph multiplies with in 8-bit integers; null for float32.</summary>
+    public Int8Weights? Int8 { get; init; }
 
     /// <summary>An adapter on a frozen base.</summary>
     public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options) =>

@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
@@ -25,11 +26,11 @@ internal static class TrainingModel
     /// <param name="checkpointing">Whether blocks are recomputed.</param>
     /// <param name="plan">How the graph is cut.</param>
     /// <param name="graph">The graph.</param>
-    /// <param name="widenOnce">All uses of a 16-bit weight share one cast, which the session is to make when it loads; else it is cast at each use.</param>
-    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan, GraphBuilder graph, bool widenOnce = false)
+    /// <param name="upcastOnce">All uses of a 16-bit weight share one cast, which the session is to make when it loads; else it is cast at each use.</param>
+    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan, GraphBuilder graph, bool upcastOnce = false)
     {
         Tape tape = new(graph);
-        GraphWeights weights = new(graph, target.Checkpoint, widenOnce);
+        GraphWeights weights = new(graph, target.Checkpoint, upcastOnce);
         ModelGraph model = Assemble(target, tape, weights, plan, training: true);
         Value loss = Loss(model, weights, model.Body(checkpointing), plan, out _);
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))
@@ -64,11 +65,11 @@ internal static class TrainingModel
         return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder);
     }
 
-    /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same input, the largest magnitude of every value.</summary>
+    /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same input, the absmax of every value.</summary>
     /// <param name="target">The model; its adapters are left out.</param>
     /// <param name="plan">How it is cut.</param>
     /// <param name="layers">The modules behind each output.</param>
-    public static ModelArtifact LayerInputs(TrainingTarget target, ChunkPlan plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers)
+    public static ModelArtifact Calibration(TrainingTarget target, ChunkPlan plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers)
     {
         GraphBuilder graph = new("layer_inputs");
         GraphWeights weights = new(graph, target.Checkpoint);
@@ -110,9 +111,9 @@ internal static class TrainingModel
             weights.Set(tensor.Name, trainable[tensor.Name]);
         }
 
-        foreach (LayerInputs layers in training ? target.RoundedLayers : [])
+        if (training && target.Int8 is { } int8)
         {
-            weights.Round(layers);
+            weights.Quantize(int8);
         }
 
         double dropout = training ? target.Dropout : 0;
@@ -136,7 +137,7 @@ internal static class TrainingModel
         Weight Trainable(TrainableTensor tensor)
         {
             Value value = graph.Input(tensor.Name, ElementType.Float32, [.. tensor.Shape.Select(size => (Dimension)size)]);
-            return training ? tape.Parameter(value) : new Weight(value);
+            return training ? tape.Parameter(value) : new FloatWeight(value);
         }
     }
 

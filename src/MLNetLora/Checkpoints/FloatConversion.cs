@@ -6,7 +6,7 @@ namespace MLNetLora.Checkpoints;
 /// <summary>Between float32 and the 16-bit types of checkpoints. Little-endian, as safetensors is.</summary>
 internal static class FloatConversion
 {
-    /// <summary>Widens bytes of the given type; exact.</summary>
+    /// <summary>Upcasts bytes of the given type to float32; exact.</summary>
     public static void ToFloat32(ReadOnlySpan<byte> bytes, TensorType type, Span<float> values, string what)
     {
         switch (type)

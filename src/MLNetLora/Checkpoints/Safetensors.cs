@@ -124,7 +124,7 @@ public sealed class SafetensorsFile
         }
     }
 
-    /// <summary>Reads a tensor into memory as float32; 16-bit types are widened exactly.</summary>
+    /// <summary>Reads a tensor into memory as float32; 16-bit types are upcast exactly.</summary>
     /// <param name="entry">A tensor of this file.</param>
     public float[] ReadFloat32(TensorEntry entry)
     {

@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
@@ -58,16 +59,17 @@ public sealed class CausalLanguageModel : IDisposable
         LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
         try
         {
-            RoundedWeights? rounded = precision == WeightPrecision.Checkpoint ? null : _resources.Own(new RoundedWeights(checkpoint, precision, threads, cancellation));
-            SessionUse use = rounded is null ? SessionUse.Generation : SessionUse.RoundedGeneration;
-            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, rounded), use, threads, rounded?.Initializers(), cancellation));
+            BlockWeights? quantized = precision == WeightPrecision.Checkpoint ? null : new BlockWeights(checkpoint, precision);
+            BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
+            SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
+            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, quantized), use, threads, memory?.Initializers, cancellation));
             foreach (LoraFactors f in adapter?.Factors ?? [])
             {
                 Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
                 Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
             }
 
-            rounded?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)], cancellation)); // two tokens: with one, queries and keys change nothing
+            memory?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)], cancellation)); // two tokens: with one, queries and keys change nothing
         }
         catch
         {

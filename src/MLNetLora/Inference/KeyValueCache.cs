@@ -1,4 +1,5 @@
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
@@ -155,7 +156,7 @@ internal sealed class KeyValueCache : IDisposable
         public NativeTensor Rows(int which, int first, int rows)
         {
             int heads = _heads / _batch;
-            return _memory.View(Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float, (which * Half) + (first * heads * HeadBytes), [rows, heads, _capacity, _d], rows * heads * HeadBytes);
+            return _memory.View(ElementType.Float32, (which * Half) + (first * heads * HeadBytes), [rows, heads, _capacity, _d], rows * heads * HeadBytes);
         }
 
         /// <summary>Copies what a smaller one holds.</summary>

@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;

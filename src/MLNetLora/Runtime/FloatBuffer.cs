@@ -1,4 +1,4 @@
-using Microsoft.ML.OnnxRuntime.Tensors;
+using MLNetLora.Onnx;
 
 namespace MLNetLora.Runtime;
 
@@ -28,7 +28,7 @@ internal sealed class FloatBuffer : IDisposable
     public NativeTensor View(long offset, IReadOnlyList<long> shape)
     {
         long count = shape.Aggregate(1L, (product, size) => checked(product * size));
-        NativeTensor view = _memory.View(TensorElementType.Float, offset * sizeof(float), shape, count * sizeof(float));
+        NativeTensor view = _memory.View(ElementType.Float32, offset * sizeof(float), shape, count * sizeof(float));
         _views.Add(view);
         return view;
     }

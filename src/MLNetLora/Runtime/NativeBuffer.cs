@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Microsoft.ML.OnnxRuntime.Tensors;
+using MLNetLora.Onnx;
 
 namespace MLNetLora.Runtime;
 
@@ -84,7 +84,7 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     /// <param name="byteOffset">Where it begins, in bytes.</param>
     /// <param name="shape">Its shape.</param>
     /// <param name="bytes">Its size in bytes.</param>
-    public NativeTensor View(TensorElementType type, long byteOffset, IReadOnlyList<long> shape, long bytes)
+    public NativeTensor View(ElementType type, long byteOffset, IReadOnlyList<long> shape, long bytes)
     {
         RequireInside(byteOffset, bytes);
         return NativeTensor.Over(this, type, (nint)(Data + byteOffset), [.. shape], bytes);

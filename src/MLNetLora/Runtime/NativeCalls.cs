@@ -1,4 +1,5 @@
 using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Runtime;
 

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Collections;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
+using MLNetLora.Onnx;
 
 namespace MLNetLora.Runtime;
 
@@ -48,12 +49,12 @@ internal sealed class NativeTensor : NativeHandle
     /// <param name="address">Where they begin.</param>
     /// <param name="shape">Shape.</param>
     /// <param name="bytes">Size in bytes.</param>
-    public static NativeTensor Over(NativeBuffer buffer, TensorElementType type, nint address, long[] shape, long bytes)
+    public static NativeTensor Over(NativeBuffer buffer, ElementType type, nint address, long[] shape, long bytes)
     {
         buffer.Hold(); // until ReleaseHandle
         try
         {
-            OrtValue value = NativeCalls.Do("tensor", Advice.None, () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, bytes));
+            OrtValue value = NativeCalls.Do("tensor", Advice.None, () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, bytes));
             return new NativeTensor(value, buffer, default);
         }
         catch
@@ -64,7 +65,7 @@ internal sealed class NativeTensor : NativeHandle
     }
 
     /// <summary>A tensor over an array, which is pinned, not copied.</summary>
-    internal static unsafe NativeTensor Over<T>(Memory<T> data, TensorElementType type, long[] shape)
+    internal static unsafe NativeTensor Over<T>(Memory<T> data, ElementType type, long[] shape)
         where T : unmanaged
     {
         long count = shape.Aggregate(1L, (product, size) => checked(product * size));
@@ -74,7 +75,7 @@ internal sealed class NativeTensor : NativeHandle
         {
             nint address = (nint)pin.Pointer;
             return new NativeTensor(NativeCalls.Do("tensor", Advice.None,
-                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, shape, address, count * sizeof(T))), null, pin);
+                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, count * sizeof(T))), null, pin);
         }
         catch
         {
@@ -99,6 +100,8 @@ internal sealed class NativeTensor : NativeHandle
         Interlocked.Decrement(ref s_live);
         return true;
     }
+
+    private static TensorElementType TypeOf(ElementType type) => (TensorElementType)(int)type; // both count as ONNX does
 }
 
 /// <summary>Outputs that a run made, in the order in which they were asked for.</summary>

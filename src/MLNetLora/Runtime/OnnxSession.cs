@@ -17,7 +17,7 @@ internal enum SessionUse
     Generation,
 
     /// <summary>The same with weights quantized in blocks, whose products are fast only where they are laid out for the processor.</summary>
-    RoundedGeneration,
+    QuantizedGeneration,
 }
 
 /// <summary>
@@ -117,7 +117,7 @@ internal sealed class OnnxSession : IDisposable
             options.EnableProfiling = true;
         }
 
-        options.AddSessionConfigEntry("session.disable_prepacking", use is SessionUse.PrepackedTraining or SessionUse.RoundedGeneration ? "0" : "1");
+        options.AddSessionConfigEntry("session.disable_prepacking", use is SessionUse.PrepackedTraining or SessionUse.QuantizedGeneration ? "0" : "1");
         options.AddSessionConfigEntry("session.prepack.enable_parallel", "1"); // a weight to a thread; one after the other takes two to five times as long
 
         // Not session.set_denormal_as_zero: it would change the floating-point mode of the threads of whoever calls.

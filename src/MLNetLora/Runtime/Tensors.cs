@@ -1,4 +1,4 @@
-using Microsoft.ML.OnnxRuntime.Tensors;
+using MLNetLora.Onnx;
 
 namespace MLNetLora.Runtime;
 
@@ -6,17 +6,17 @@ namespace MLNetLora.Runtime;
 internal static class Tensors
 {
     /// <summary>Floats.</summary>
-    public static NativeTensor Of(float[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Float, shape);
+    public static NativeTensor Of(float[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), ElementType.Float32, shape);
 
     /// <summary>Part of an array of floats.</summary>
-    public static NativeTensor Of(Memory<float> data, params long[] shape) => NativeTensor.Over(data, TensorElementType.Float, shape);
+    public static NativeTensor Of(Memory<float> data, params long[] shape) => NativeTensor.Over(data, ElementType.Float32, shape);
 
     /// <summary>64-bit integers.</summary>
-    public static NativeTensor Of(long[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Int64, shape);
+    public static NativeTensor Of(long[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), ElementType.Int64, shape);
 
     /// <summary>32-bit integers.</summary>
-    public static NativeTensor Of(int[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), TensorElementType.Int32, shape);
+    public static NativeTensor Of(int[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), ElementType.Int32, shape);
 
     /// <summary>Booleans.</summary>
-    public static NativeTensor Of(Memory<bool> data, params long[] shape) => NativeTensor.Over(data, TensorElementType.Bool, shape);
+    public static NativeTensor Of(Memory<bool> data, params long[] shape) => NativeTensor.Over(data, ElementType.Bool, shape);
 }

@@ -8,6 +8,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.TextGeneration;
 

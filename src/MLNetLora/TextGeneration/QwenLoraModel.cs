@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.TextGeneration;
 

@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

@@ -3,6 +3,7 @@ using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 

@@ -1,4 +1,5 @@
 using MLNetLora.Inference;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.TextGeneration;
 

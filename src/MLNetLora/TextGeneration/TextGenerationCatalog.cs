@@ -2,6 +2,7 @@ using MLNetLora;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 

@@ -27,7 +27,7 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
             memory = _reuse[module] = new bool[(count + Width - 1) / Width * Width]; // whole vectors
         }
 
-        // Eight generators side by side, xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element. A vector of this size is worked off
+        // Eight generators side by side, xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element. A vector of this size is computed
         // in parts where the processor has none, with the same result.
         ulong state = (ulong)(uint)seed ^ ((ulong)microBatch << 32) ^ ((ulong)module * 0xD1342543DE82EF95);
         Vector512<ulong> s0 = Split(ref state), s1 = Split(ref state), s2 = Split(ref state), s3 = Split(ref state);

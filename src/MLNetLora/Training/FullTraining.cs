@@ -1,6 +1,7 @@
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -29,9 +30,9 @@ public static class FullTraining
     {
         options = options.Copy();
         options.Validate();
-        if (options.Precision != TrainingPrecision.Float32)
+        if (options.Precision != WeightPrecision.Checkpoint)
         {
-            throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be {TrainingPrecision.Float32}, since none is frozen.");
+            throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be {WeightPrecision.Checkpoint}, since none is frozen.");
         }
 
         if (options.PrepackWeights)

@@ -47,7 +47,7 @@ public static class LoraTraining
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
         try
         {
-            TrainingTarget prepared = Rounding.Prepare(target, options, plan, sequences, cancellation);
+            TrainingTarget prepared = Calibration.Prepare(target, options, plan, sequences, cancellation);
             using TrainingSession session = new(prepared, options, plan, cancellation);
             LoraParameters.Load(session.Parameters, start);
             return Run(session);

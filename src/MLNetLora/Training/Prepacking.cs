@@ -1,6 +1,7 @@
 using System.Globalization;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Training;
 
@@ -8,13 +9,13 @@ namespace MLNetLora.Training;
 internal static class Prepacking
 {
     /// <summary>Bytes of the copies, those in the way while a 16-bit checkpoint is loaded included.</summary>
-    public static long Bytes(Checkpoint checkpoint, TrainingPrecision precision)
+    public static long Bytes(Checkpoint checkpoint, WeightPrecision precision)
     {
         long blocks = checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => Elements(module.Name + ".weight"));
         CheckpointTensor head = checkpoint.Tensors[Architecture.HeadName(checkpoint.Config)];
-        long floats = Elements(head.Entry.Name) + (precision == TrainingPrecision.Int8 ? 0 : blocks);
+        long floats = Elements(head.Entry.Name) + (precision == WeightPrecision.Int8 ? 0 : blocks);
         int each = 2 * sizeof(float); // forward and backward
-        return (floats * (each + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)))) + (precision == TrainingPrecision.Int8 ? 2 * blocks : 0);
+        return (floats * (each + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)))) + (precision == WeightPrecision.Int8 ? 2 * blocks : 0);
 
         long Elements(string name) => checkpoint.Tensors[name].Entry.Shape.Aggregate(1L, (product, axis) => product * axis);
     }

@@ -1,3 +1,5 @@
+using MLNetLora.Quantization;
+
 namespace MLNetLora.Training;
 
 /// <summary>How the learning rate moves over the run. Formulas as in transformers' get_scheduler; k counts optimizer steps from 0, T is their total, w the warm-up steps.</summary>
@@ -89,14 +91,14 @@ public class TrainingOptions
     public bool ActivationCheckpointing { get; set; }
 
     /// <summary>
-    /// Numbers of the products with frozen weights. Default 32-bit floats; 8-bit integers are faster and a little less exact.
-    /// The peers' name: torchao's int8 mixed-precision training.
+    /// Numbers of the products with frozen weights. Default <see cref="WeightPrecision.Checkpoint"/>: 32-bit floats, whatever the checkpoint's type is.
+    /// <see cref="WeightPrecision.Int8"/>: 8-bit integers, faster and a little less exact. The peers' name: torchao's int8 mixed-precision training.
     /// </summary>
-    public TrainingPrecision Precision { get; set; } = TrainingPrecision.Float32;
+    public WeightPrecision Precision { get; set; } = WeightPrecision.Checkpoint;
 
     /// <summary>
     /// Keeps copies of the frozen weights in the order in which the processor multiplies them, as 32-bit floats whatever the checkpoint's type is: faster steps, for seconds at the
-    /// start and private memory of eight bytes per frozen weight (with <see cref="TrainingPrecision.Int8"/> two in the blocks), while loading 16-bit checkpoints twelve.
+    /// start and private memory of eight bytes per frozen weight (with <see cref="WeightPrecision.Int8"/> two in the blocks), while loading 16-bit checkpoints twelve.
     /// Default false: the checkpoint's files are used in place. ONNX Runtime's name: prepacking.
     /// </summary>
     public bool PrepackWeights { get; set; }
@@ -132,6 +134,11 @@ public class TrainingOptions
         Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require.That(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
         Require.Defined(Precision, nameof(Precision));
+        if (Precision == WeightPrecision.Int4)
+        {
+            throw new OptionException($"{nameof(Precision)} is {Precision}, which is for generation (WeightPrecision); training takes {WeightPrecision.Checkpoint} or {WeightPrecision.Int8}.");
+        }
+
         Require.Threads(Threads, nameof(Threads));
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }

@@ -1,5 +1,6 @@
 using MLNetLora.Artifacts;
 using MLNetLora.Onnx;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
@@ -43,12 +44,10 @@ internal sealed class TrainingSession : IDisposable
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
             Parameters = Own(new ParameterSet(target.Trainables));
             GraphBuilder graph = new("training");
-            ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, widenOnce: options.PrepackWeights);
-            Int8Weights? rounded = target is { RoundedLayers.Count: > 0, Checkpoint: { } checkpoint }
-                ? Own(new Int8Weights(checkpoint, target.RoundedLayers, graph.UsedInitializers(), options.Threads, cancellation))
-                : null;
+            ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, upcastOnce: options.PrepackWeights);
+            InitializerMemory? int8 = target.Int8 is null ? null : Quantized(target.Int8, graph.UsedInitializers(), cancellation);
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
-            _training = Own(new OnnxSession(training, use, options.Threads, rounded?.Initializers, cancellation));
+            _training = Own(new OnnxSession(training, use, options.Threads, int8?.Tensors, cancellation));
             AdamW adam = new(options.AdamBeta1, options.AdamBeta2, options.AdamEpsilon);
             ModelArtifact optimizer = OptimizerModel.Build(Parameters.Groups.Count, adam);
             _optimizer = Own(new OnnxSession(optimizer, SessionUse.Training, options.Threads, cancellation: cancellation));
@@ -169,6 +168,15 @@ internal sealed class TrainingSession : IDisposable
         {
             owned.Dispose();
         }
+    }
+
+    /// <summary>The 8-bit copies that the graph reads.</summary>
+    private InitializerMemory Quantized(Int8Weights weights, IReadOnlySet<string> used, CancellationToken cancellation)
+    {
+        IEnumerable<QuantizedTensor> tensors = weights.Groups.SelectMany(group => group.Tensors).Where(tensor => used.Contains(tensor.Name));
+        InitializerMemory memory = Own(new InitializerMemory(tensors, "the weights' 8-bit copies"));
+        weights.Quantize(memory.Of, _options.Threads, cancellation);
+        return memory;
     }
 
     private T Own<T>(T value)

@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Checkpoints;

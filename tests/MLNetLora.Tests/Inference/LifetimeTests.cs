@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Tests.Runtime;
 using MLNetLora.Text;

@@ -48,7 +48,7 @@ public sealed class NativeBufferTests
     {
         long before = NativeBuffer.Live;
         NativeBuffer buffer = new(64);
-        NativeTensor view = buffer.View(Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float, 0, [16], 64);
+        NativeTensor view = buffer.View(Onnx.ElementType.Float32, 0, [16], 64);
         buffer.Dispose();
         Assert.Equal(before + 1, NativeBuffer.Live);
         Assert.Equal(0, view.Span<float>()[15]);

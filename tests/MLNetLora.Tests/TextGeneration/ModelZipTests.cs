@@ -5,6 +5,7 @@ using System.Text.Json.Nodes;
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Inference;
+using MLNetLora.Quantization;
 using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Tests.TextGeneration;

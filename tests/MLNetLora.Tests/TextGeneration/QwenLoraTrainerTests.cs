@@ -5,6 +5,7 @@ using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 

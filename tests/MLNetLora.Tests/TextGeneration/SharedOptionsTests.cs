@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using Microsoft.ML.Data;
 using MLNetLora.Inference;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 

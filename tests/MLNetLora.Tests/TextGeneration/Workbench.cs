@@ -3,6 +3,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 

@@ -2,12 +2,14 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
 
-/// <summary>Training with the frozen products in 8-bit integers: the rounding, the gradients beside those of float32, and whole runs.</summary>
+/// <summary>Training with the frozen products in 8-bit integers: the quantization, the gradients beside those of float32, and whole runs.</summary>
 public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper output)
 {
     private static readonly LoraOptions s_lora = new() { Rank = 8, Alpha = 16, Dropout = 0, TargetModules = "all-linear" };
@@ -24,33 +26,35 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
             int inputs = group[0].In;
             float[] seen = [.. Enumerable.Range(0, inputs).Select(i => i == 3 ? 0 : i == 5 ? 300f : 1 + i)];
             string[] names = [.. group.Select(module => module.Name + ".weight")];
-            HashSet<string> used = [.. names.Select(Int8Weights.ForwardName), .. names.Select(Int8Weights.BackwardName)];
-            using Int8Weights rounded = new(checkpoint, [new LayerInputs([.. group.Select(module => module.Name)], seen)], used, threads: 1);
-            float[] inverse = Floats(rounded, Int8Weights.SmoothingName(names[0]));
-            float[][] weights = [.. names.Select(name => checkpoint.Tensors[name].ReadFloat32())];
+            Int8Weights weights = new(checkpoint, [new CalibratedLayers([.. group.Select(module => module.Name)], seen)]);
+            Int8Group quantized = weights.Groups[0];
+            using InitializerMemory memory = new(quantized.Tensors, "the 8-bit copies");
+            weights.Quantize(memory.Of, threads: 1);
+            float[] inverse = Floats(memory, quantized.InverseSmoothing);
+            float[][] values = [.. names.Select(name => checkpoint.Tensors[name].ReadFloat32())];
             for (int i = 0; i < inputs; i++)
             {
-                float largest = weights.Max(w => Enumerable.Range(0, w.Length / inputs).Max(o => Math.Abs(w[(o * inputs) + i])));
-                Assert.Equal(seen[i] == 0 ? 1 : Math.Sqrt(largest / seen[i]), inverse[i], 1e-5);
+                float absmax = values.Max(w => Enumerable.Range(0, w.Length / inputs).Max(o => Math.Abs(w[(o * inputs) + i])));
+                Assert.Equal(seen[i] == 0 ? 1 : Math.Sqrt(absmax / seen[i]), inverse[i], 1e-5);
             }
 
             for (int m = 0; m < names.Length; m++)
             {
                 int outputs = group[m].Out;
-                (sbyte[] forward, float[] forwardScales) = Rounded(rounded, Int8Weights.ForwardName(names[m]));
-                (sbyte[] backward, float[] backwardScales) = Rounded(rounded, Int8Weights.BackwardName(names[m]));
+                (sbyte[] forward, float[] forwardScales) = (Integers(memory, quantized.Layers[m].Forward), Floats(memory, quantized.Layers[m].ForwardScales));
+                (sbyte[] backward, float[] backwardScales) = (Integers(memory, quantized.Layers[m].Backward), Floats(memory, quantized.Layers[m].BackwardScales));
                 for (int o = 0; o < outputs; o++)
                 {
                     for (int i = 0; i < inputs; i++)
                     {
-                        float w = weights[m][(o * inputs) + i];
+                        float w = values[m][(o * inputs) + i];
                         Assert.InRange(Math.Abs((w / inverse[i]) - (forward[(i * outputs) + o] * forwardScales[o])), 0, 0.5001f * forwardScales[o]);
                         Assert.InRange(Math.Abs(w - (backward[(o * inputs) + i] * backwardScales[i])), 0, 0.5001f * backwardScales[i]);
                     }
                 }
 
-                Assert.Equal(Int8Weights.Largest, forward.Max(q => Math.Abs((int)q)));
-                Assert.Equal(Int8Weights.Largest, backward.Max(q => Math.Abs((int)q)));
+                Assert.Equal(Int8Weights.MaximumInteger, forward.Max(q => Math.Abs((int)q)));
+                Assert.Equal(Int8Weights.MaximumInteger, backward.Max(q => Math.Abs((int)q)));
             }
         }
 
@@ -66,11 +70,11 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = outlier == 0 ? Checkpoint.Open(Repository.Nano) : WithOutliers(folder.Path, outlier);
         TrainingRow[][] rows = [.. Rows().Take(4).Select(row => new[] { row })];
-        (float[] expected, float expectedLoss) = Gradients(checkpoint, rows, TrainingPrecision.Float32, recomputed);
-        (float[] actual, float loss) = Gradients(checkpoint, rows, TrainingPrecision.Int8, recomputed);
+        (float[] expected, float expectedLoss) = Gradients(checkpoint, rows, WeightPrecision.Checkpoint, recomputed);
+        (float[] actual, float loss) = Gradients(checkpoint, rows, WeightPrecision.Int8, recomputed);
         double error = Math.Sqrt(expected.Zip(actual, (e, a) => Math.Pow(e - a, 2)).Sum() / expected.Sum(e => (double)e * e));
         output.WriteLine($"outliers {outlier}: gradients off by {error:P2}, loss {expectedLoss:F5} and {loss:F5}");
-        Assert.InRange(error, 1e-3, 0.05); // rounded, and no more than that; without smoothing 0.19 with outliers
+        Assert.InRange(error, 1e-3, 0.05); // quantized, and no more than that; without smoothing 0.19 with outliers
         Assert.InRange(loss / expectedLoss, 0.998, 1.002);
     }
 
@@ -79,46 +83,50 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
         TrainingRow[] rows = [.. Rows()];
-        TrainingSummary exact = Train(TrainingPrecision.Float32, 2e-3);
-        TrainingSummary rounded = Train(TrainingPrecision.Int8, 2e-3);
-        output.WriteLine(string.Join(' ', exact.Steps.Zip(rounded.Steps, (e, r) => FormattableString.Invariant($"{e.Loss:F4}/{r.Loss:F4}"))));
+        TrainingSummary exact = Train(WeightPrecision.Checkpoint, 2e-3);
+        TrainingSummary quantized = Train(WeightPrecision.Int8, 2e-3);
+        output.WriteLine(string.Join(' ', exact.Steps.Zip(quantized.Steps, (e, r) => FormattableString.Invariant($"{e.Loss:F4}/{r.Loss:F4}"))));
         Assert.True(exact.Steps[^1].Loss < 0.8 * exact.Steps[0].Loss);
-        Assert.All(exact.Steps.Zip(rounded.Steps), pair => Assert.InRange(pair.Second.Loss / pair.First.Loss, 0.98, 1.02));
-        Assert.NotEqual(exact.Steps[0].Loss, rounded.Steps[0].Loss);
+        Assert.All(exact.Steps.Zip(quantized.Steps), pair => Assert.InRange(pair.Second.Loss / pair.First.Loss, 0.98, 1.02));
+        Assert.NotEqual(exact.Steps[0].Loss, quantized.Steps[0].Loss);
 
         // With a step too small to matter only the evaluation is compared.
-        Assert.Equal(Train(TrainingPrecision.Float32, 1e-12).Steps[^1].ValidationLoss!.Value, Train(TrainingPrecision.Int8, 1e-12).Steps[^1].ValidationLoss!.Value, 1e-6);
+        Assert.Equal(Train(WeightPrecision.Checkpoint, 1e-12).Steps[^1].ValidationLoss!.Value, Train(WeightPrecision.Int8, 1e-12).Steps[^1].ValidationLoss!.Value, 1e-6);
 
-        TrainingSummary Train(TrainingPrecision precision, double rate) => LoraTraining.Train(nano, s_lora, rows,
+        TrainingSummary Train(WeightPrecision precision, double rate) => LoraTraining.Train(nano, s_lora, rows,
             new TrainingOptions { Precision = precision, LearningRate = rate, BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 8, PackingLength = 0, Threads = 1 }, rows[..2]).Summary;
     }
 
     [Fact]
-    public void Only_what_the_graph_reads_is_rounded()
+    public void Only_what_the_graph_reads_is_quantized()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
         TrainingTarget target = TrainingTarget.Lora(nano, new LoraOptions { Rank = 2, Dropout = 0, LayersToTransform = [nano.Config.NumHiddenLayers - 1] });
         TrainingRow[][] rows = [[Rows().First()]];
-        TrainingOptions options = new() { Precision = TrainingPrecision.Int8 };
-        target = Rounding.Prepare(target, options, ChunkPlan.Whole, rows);
+        TrainingOptions options = new() { Precision = WeightPrecision.Int8 };
+        target = Calibration.Prepare(target, options, ChunkPlan.Whole, rows);
         Onnx.GraphBuilder graph = new("training");
         TrainingModel.Training(target, checkpointing: false, ChunkPlan.Whole, graph);
         IReadOnlySet<string> used = graph.UsedInitializers();
-        string[] names = [.. nano.Architecture.Linears(nano.Config).Select(module => module.Name + ".weight")];
-        Assert.All(names, name => Assert.Contains(Int8Weights.ForwardName(name), used));
-        Assert.All(names, name => Assert.DoesNotContain(name, used));
-        string[] backward = [.. names.Where(name => used.Contains(Int8Weights.BackwardName(name)))];
-        Assert.Equal(["o_proj", "gate_proj", "up_proj", "down_proj"], backward.Select(name => name.Split('.')[^2])); // below the adapter nothing goes back
-        using Int8Weights rounded = new(nano, target.RoundedLayers, used, threads: 1);
-        Assert.Equal(used.Where(name => name.Contains("int8", StringComparison.Ordinal)).Order(), rounded.Initializers.Keys.Order());
+        Int8Quantized[] layers = [.. target.Int8!.Groups.SelectMany(group => group.Layers)];
+        Assert.Equal(nano.Architecture.Linears(nano.Config).Select(module => module.Name + ".weight").Order(), layers.Select(layer => layer.Source.Entry.Name).Order());
+        Assert.All(layers, layer => Assert.Contains(layer.Forward.Name, used));
+        Assert.All(layers, layer => Assert.DoesNotContain(layer.Source.Entry.Name, used));
+        IEnumerable<string> backward = layers.Where(layer => used.Contains(layer.Backward.Name)).Select(layer => layer.Source.Entry.Name.Split('.')[^2]);
+        Assert.Equal(["o_proj", "gate_proj", "up_proj", "down_proj"], backward); // below the adapter nothing goes back
+
+        // Without memory for the others none of them is written.
+        using InitializerMemory memory = new(target.Int8.Groups.SelectMany(group => group.Tensors).Where(tensor => used.Contains(tensor.Name)), "the 8-bit copies");
+        target.Int8.Quantize(memory.Of, threads: 1);
+        Assert.Equal(used.Where(name => name.Contains("int8", StringComparison.Ordinal)).Order(), memory.Tensors.Keys.Order());
     }
 
     [Fact]
-    public void Where_every_weight_is_trained_none_can_be_rounded()
+    public void Where_every_weight_is_trained_none_can_be_quantized()
     {
         using TemporaryFolder folder = new();
         OptionException error = Assert.Throws<OptionException>(() =>
-            FullTraining.Train(Repository.Nano, [.. Rows()], new TrainingOptions { Precision = TrainingPrecision.Int8 }, folder.File("model.safetensors"), TensorType.Float32));
+            FullTraining.Train(Repository.Nano, [.. Rows()], new TrainingOptions { Precision = WeightPrecision.Int8 }, folder.File("model.safetensors"), TensorType.Float32));
         Assert.StartsWith("Precision is Int8", error.Message, StringComparison.Ordinal);
     }
 
@@ -152,12 +160,12 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         return Checkpoint.Open(folder);
     }
 
-    private static (float[] Gradients, float Loss) Gradients(Checkpoint checkpoint, TrainingRow[][] rows, TrainingPrecision precision, bool recomputed)
+    private static (float[] Gradients, float Loss) Gradients(Checkpoint checkpoint, TrainingRow[][] rows, WeightPrecision precision, bool recomputed)
     {
         TrainingOptions options = new() { Precision = precision, BatchSize = rows.Length, ActivationCheckpointing = recomputed, Threads = 1 };
         TrainingTarget target = TrainingTarget.Lora(checkpoint, s_lora);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, rows, [], options);
-        using TrainingSession session = new(Rounding.Prepare(target, options, plan, rows), options, plan);
+        using TrainingSession session = new(Calibration.Prepare(target, options, plan, rows), options, plan);
         LoraAdapter adapter = LoraAdapter.Create(s_lora, checkpoint, 1);
         Random random = new(2);
         foreach (LoraFactors factors in adapter.Factors)
@@ -182,8 +190,7 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         return questions.Zip(answers, (question, answer) => formatter.Tokenize(new TextRow(new InstructionRow(question, answer)), LabelScope.Answer, 256)[0].Row);
     }
 
-    private static float[] Floats(Int8Weights rounded, string name) => rounded.Initializers[name].Span<float>().ToArray();
+    private static float[] Floats(InitializerMemory memory, QuantizedTensor tensor) => memory.Tensors[tensor.Name].Span<float>().ToArray();
 
-    private static (sbyte[] Whole, float[] Scales) Rounded(Int8Weights rounded, string name) =>
-        (rounded.Initializers[name].Span<sbyte>().ToArray(), Floats(rounded, Int8Weights.ScalesName(name)));
+    private static sbyte[] Integers(InitializerMemory memory, QuantizedTensor tensor) => memory.Tensors[tensor.Name].Span<sbyte>().ToArray();
 }

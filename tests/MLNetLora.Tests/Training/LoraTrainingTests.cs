@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -242,7 +243,8 @@ public sealed class LoraTrainingTests : IDisposable
             ("NumberOfEpochs", o => o.NumberOfEpochs = 0), ("MaximumSteps", o => o.MaximumSteps = 0), ("Schedule", o => o.Schedule = (LearningRateSchedule)9),
             ("WarmupSteps", o => o.WarmupSteps = -1), ("WarmupRatio", o => o.WarmupRatio = 2), ("WeightDecay", o => o.WeightDecay = -1), ("AdamBeta1", o => o.AdamBeta1 = 1),
             ("AdamBeta2", o => o.AdamBeta2 = 1), ("AdamEpsilon", o => o.AdamEpsilon = 0), ("MaximumGradientNorm", o => o.MaximumGradientNorm = -1),
-            ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("Precision", o => o.Precision = (TrainingPrecision)9), ("EvaluationSteps", o => o.EvaluationSteps = -1),
+            ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("Precision", o => o.Precision = (WeightPrecision)9), ("Precision", o => o.Precision = WeightPrecision.Int4),
+            ("EvaluationSteps", o => o.EvaluationSteps = -1),
         })
         {
             Assert.StartsWith(name + " is ", Assert.Throws<OptionException>(() => Train(Change(change))).Message, StringComparison.Ordinal);

@@ -4,6 +4,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Proto;
+using MLNetLora.Quantization;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
@@ -54,7 +55,7 @@ public sealed class PrepackingTests
         TrainingTarget target = TrainingTarget.Lora(TinyModel.WriteCheckpoint(folder.Path, type: type), s_lora);
         foreach (bool once in (ReadOnlySpan<bool>)[false, true])
         {
-            ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"), widenOnce: once);
+            ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"), upcastOnce: once);
             NodeProto[] nodes = [.. ModelProto.Parser.ParseFrom(model.Bytes).Graph.Node];
             foreach (string name in (ReadOnlySpan<string>)["model.layers.1.mlp.up_proj.weight", $"{MLNetLora.Models.Architecture.HeadName(target.Config)}.rows.0"])
             {
@@ -65,11 +66,11 @@ public sealed class PrepackingTests
     }
 
     [Theory]
-    [InlineData(TensorType.Float32, TrainingPrecision.Float32, 8, 8)]
-    [InlineData(TensorType.BFloat16, TrainingPrecision.Float32, 12, 12)]
-    [InlineData(TensorType.Float32, TrainingPrecision.Int8, 2, 8)]
-    [InlineData(TensorType.BFloat16, TrainingPrecision.Int8, 2, 12)]
-    public void Copies_larger_than_the_memory_are_refused(TensorType type, TrainingPrecision precision, int block, int head)
+    [InlineData(TensorType.Float32, WeightPrecision.Checkpoint, 8, 8)]
+    [InlineData(TensorType.BFloat16, WeightPrecision.Checkpoint, 12, 12)]
+    [InlineData(TensorType.Float32, WeightPrecision.Int8, 2, 8)]
+    [InlineData(TensorType.BFloat16, WeightPrecision.Int8, 2, 12)]
+    public void Copies_larger_than_the_memory_are_refused(TensorType type, WeightPrecision precision, int block, int head)
     {
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);

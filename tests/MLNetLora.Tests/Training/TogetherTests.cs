@@ -1,5 +1,6 @@
 using MLNetLora.Adapters;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -24,9 +25,9 @@ public sealed class TogetherTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData(TrainingPrecision.Float32)]
-    [InlineData(TrainingPrecision.Int8)]
-    public void A_run_is_reproducible_to_the_bit(TrainingPrecision precision)
+    [InlineData(WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Int8)]
+    public void A_run_is_reproducible_to_the_bit(WeightPrecision precision)
     {
         (LoraAdapter adapter, TrainingSummary summary) = Train(0.3, recomputed: true, precision);
         (LoraAdapter again, TrainingSummary summaryAgain) = Train(0.3, recomputed: true, precision);
@@ -67,7 +68,7 @@ public sealed class TogetherTests : IDisposable
 
     private static float[] Numbers(LoraAdapter adapter) => [.. adapter.Factors.SelectMany(f => f.A.Concat(f.B))];
 
-    private (LoraAdapter Adapter, TrainingSummary Summary) Train(double dropout, bool recomputed, TrainingPrecision precision = TrainingPrecision.Float32)
+    private (LoraAdapter Adapter, TrainingSummary Summary) Train(double dropout, bool recomputed, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         LoraOptions lora = new() { Rank = 4, Alpha = 8, Dropout = dropout, TargetModules = "all-linear" };
         TrainingOptions options = new()

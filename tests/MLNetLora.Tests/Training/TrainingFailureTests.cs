@@ -3,6 +3,7 @@ using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
@@ -196,9 +197,9 @@ public sealed class TrainingFailureTests : IDisposable
     }
 
     [Theory]
-    [InlineData(TrainingPrecision.Float32)]
-    [InlineData(TrainingPrecision.Int8)]
-    public void A_token_ends_the_preparation(TrainingPrecision precision)
+    [InlineData(WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Int8)]
+    public void A_token_ends_the_preparation(WeightPrecision precision)
     {
         TrainingOptions options = Options;
         options.Precision = precision;

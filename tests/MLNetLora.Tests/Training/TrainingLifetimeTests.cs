@@ -1,5 +1,6 @@
 using MLNetLora.Adapters;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Tests.Runtime;
 using MLNetLora.Text;
@@ -27,10 +28,10 @@ public sealed class TrainingLifetimeTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData(TrainingPrecision.Float32, false)]
-    [InlineData(TrainingPrecision.Int8, false)]
-    [InlineData(TrainingPrecision.Float32, true)]
-    public void Whichever_native_call_fails_nothing_is_left_and_the_error_is_typed(TrainingPrecision precision, bool packed)
+    [InlineData(WeightPrecision.Checkpoint, false)]
+    [InlineData(WeightPrecision.Int8, false)]
+    [InlineData(WeightPrecision.Checkpoint, true)]
+    public void Whichever_native_call_fails_nothing_is_left_and_the_error_is_typed(WeightPrecision precision, bool packed)
     {
         List<Exception> ends = Failing.AtEveryCall(_ => new InsufficientMemoryException("injected"), () => Train(Options(precision, packed)));
         Assert.True(ends.Count > 100, $"{ends.Count}");
@@ -46,9 +47,9 @@ public sealed class TrainingLifetimeTests : IDisposable
     }
 
     [Theory]
-    [InlineData(TrainingPrecision.Float32)]
-    [InlineData(TrainingPrecision.Int8)]
-    public void Whenever_the_token_comes_the_run_ends_with_the_steps_that_were_made(TrainingPrecision precision)
+    [InlineData(WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Int8)]
+    public void Whenever_the_token_comes_the_run_ends_with_the_steps_that_were_made(WeightPrecision precision)
     {
         (LoraAdapter Adapter, TrainingSummary Summary)[] whole = [.. Enumerable.Range(1, 2).Select(steps => Train(Options(precision, steps: steps)))];
         LoraAdapter fresh = LoraAdapter.Create(Lora, _base, Options(precision).SeedOrDefault);
@@ -92,7 +93,7 @@ public sealed class TrainingLifetimeTests : IDisposable
     {
         int most = 0;
         int before = Count();
-        TrainingOptions options = Options(TrainingPrecision.Float32);
+        TrainingOptions options = Options(WeightPrecision.Checkpoint);
         options.Threads = 41;
         LoraTraining.Train(_base, Lora, _rows, options, progress: _ => most = Count());
         Assert.InRange(most - before, 70, 100); // the sessions of training and optimizer, 40 beside the caller's each
@@ -104,7 +105,7 @@ public sealed class TrainingLifetimeTests : IDisposable
         }
     }
 
-    private static TrainingOptions Options(TrainingPrecision precision, bool packed = false, int steps = 2) => new()
+    private static TrainingOptions Options(WeightPrecision precision, bool packed = false, int steps = 2) => new()
     {
         Precision = precision,
         PackingLength = packed ? 20 : 0,

@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -12,9 +13,9 @@ public sealed class TwoThreadsTests
     private readonly Checkpoint _nano = Checkpoint.Open(Repository.Nano);
 
     [Theory]
-    [InlineData(TrainingPrecision.Float32)]
-    [InlineData(TrainingPrecision.Int8)]
-    public void Training_is_reproducible_to_the_bit(TrainingPrecision precision)
+    [InlineData(WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Int8)]
+    public void Training_is_reproducible_to_the_bit(WeightPrecision precision)
     {
         byte[] first = Train(precision);
         for (int i = 0; i < 3; i++)
@@ -38,7 +39,7 @@ public sealed class TwoThreadsTests
         }
     }
 
-    private byte[] Train(TrainingPrecision precision)
+    private byte[] Train(WeightPrecision precision)
     {
         Random random = new(1);
         TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(i => Row(random, 60 + (30 * i)))];

@@ -1,16 +1,17 @@
 using System.Numerics.Tensors;
 using MLNetLora.Artifacts;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
 /// <summary>Readies a run for products in 8-bit integers: looks with some of its own rows which inputs of the frozen layers are always large.</summary>
-internal static class Rounding
+internal static class Calibration
 {
     private const int Tokens = 512; // those inputs are large for nearly every token, so a few hundred show them
 
-    /// <summary>The target as the training graph shall see it; unchanged with <see cref="TrainingPrecision.Float32"/>.</summary>
+    /// <summary>The target as the training graph shall see it; unchanged with <see cref="WeightPrecision.Checkpoint"/>.</summary>
     /// <param name="target">An adapter on a frozen base.</param>
     /// <param name="options">The run's options.</param>
     /// <param name="plan">How its graphs are cut.</param>
@@ -19,15 +20,15 @@ internal static class Rounding
     public static TrainingTarget Prepare(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences,
         CancellationToken cancellation = default)
     {
-        if (options.Precision == TrainingPrecision.Float32)
+        if (options.Precision == WeightPrecision.Checkpoint || target.Checkpoint is not { } checkpoint)
         {
             return target;
         }
 
-        ModelArtifact model = TrainingModel.LayerInputs(target, plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers);
+        ModelArtifact model = TrainingModel.Calibration(target, plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers);
         using OnnxSession session = new(model, SessionUse.Training, options.Threads, cancellation: cancellation);
         using GraphInputs shared = new(target.Config);
-        Dictionary<string, float[]> largest = [];
+        Dictionary<string, float[]> absmax = [];
         int tokens = 0;
         foreach (TrainingRow[] sequence in sequences.TakeWhile(_ => tokens < Tokens))
         {
@@ -43,12 +44,12 @@ internal static class Rounding
                 for (int i = 0; i < outputs.Length; i++)
                 {
                     float[] now = results[i].Span<float>().ToArray();
-                    if (largest.TryGetValue(outputs[i], out float[]? before))
+                    if (absmax.TryGetValue(outputs[i], out float[]? before))
                     {
                         TensorPrimitives.Max(now, before, now);
                     }
 
-                    largest[outputs[i]] = now;
+                    absmax[outputs[i]] = now;
                 }
             }
             finally
@@ -57,6 +58,6 @@ internal static class Rounding
             }
         }
 
-        return target with { RoundedLayers = [.. layers.Select(pair => new LayerInputs(pair.Value, largest[pair.Key]))] };
+        return target with { Int8 = new Int8Weights(checkpoint, [.. layers.Select(pair => new CalibratedLayers(pair.Value, absmax[pair.Key]))]) };
     }
 }

@@ -1,12 +1,12 @@
 namespace MLNetLora.Onnx.Tests;
 
-/// <summary>Products in 8-bit integers against the same rounding and the same sums in C#.</summary>
-public sealed class Int8ProductTests
+/// <summary>Products in 8-bit integers against the same quantization and the same sums in C#.</summary>
+public sealed class Int8WeightTests
 {
     private const int Rows = 5, In = 37, Out = 21;
 
     [Fact]
-    public void The_forward_product_smooths_rounds_and_sums_as_said()
+    public void The_forward_product_smooths_quantizes_and_sums_as_said()
     {
         Random random = new(1);
         Data x = Data.Random(random, Rows, In);
@@ -15,7 +15,7 @@ public sealed class Int8ProductTests
         Dictionary<string, Data> inputs = Inputs(random);
         inputs["x"] = x;
         inputs["bias"] = Data.Random(random, Out);
-        Dictionary<string, float[]> results = Run(inputs, (g, v) => Int8Product.Forward(g, v["x"], Weight(v), v["bias"]));
+        Dictionary<string, float[]> results = Run(inputs, (g, v) => Weight(v).Product(g, v["x"], new FloatWeight(v["bias"])));
         float[] smooth = [.. x.Values.Select((value, i) => value * inputs["smoothing"].Values[i % In])];
         float[] expected = Expected(smooth, In, inputs["forward"].Values, inputs["forward scales"].Values);
         AssertClose([.. expected.Select((value, i) => value + inputs["bias"].Values[i % Out])], results["y"]);
@@ -29,21 +29,21 @@ public sealed class Int8ProductTests
         Dictionary<string, Data> inputs = Inputs(random);
         inputs["dy"] = Data.Random(random, Rows, Out);
         inputs["sum"] = Data.Random(random, Rows, In);
-        Dictionary<string, float[]> results = Run(inputs, (g, v) => Int8Product.Backward(g, v["dy"], Weight(v), v["sum"]));
+        Dictionary<string, float[]> results = Run(inputs, (g, v) => Weight(v).InputGradient(g, v["dy"], v["sum"]));
         float[] expected = Expected(inputs["dy"].Values, Out, inputs["backward"].Values, inputs["backward scales"].Values);
         AssertClose([.. expected.Select((value, i) => value + inputs["sum"].Values[i])], results["y"]);
     }
 
     [Fact]
-    public void Layers_with_the_same_input_round_it_once()
+    public void Layers_with_the_same_input_quantize_it_once()
     {
         GraphBuilder graph = new("test");
         Dictionary<string, Value> values = Declare(graph, Inputs(new Random(3)));
         Value x = graph.Input("x", ElementType.Float32, "rows", In);
         int before = graph.NodeCount;
-        Value first = Int8Product.Forward(graph, x, Weight(values), null);
+        Value first = Weight(values).Product(graph, x);
         int alone = graph.NodeCount - before;
-        Value second = Int8Product.Forward(graph, x, Weight(values), null);
+        Value second = Weight(values).Product(graph, x);
         Assert.Equal(2, graph.NodeCount - before - alone); // the product and its scales
         Assert.NotSame(first, second);
         graph.Output("y", graph.Add(first, second));
@@ -52,11 +52,11 @@ public sealed class Int8ProductTests
     }
 
     [Fact]
-    public void A_rounded_weight_cannot_be_read()
+    public void A_quantized_weight_cannot_be_read()
     {
         GraphBuilder graph = new("test");
-        Weight weight = new(graph.Input("w", ElementType.Int8, 2, 2)) { Int8 = Weight(Declare(graph, Inputs(new Random(4)))) };
-        Assert.Contains("w is rounded", Assert.Throws<InvalidOperationException>(() => weight.Read(graph)).Message, StringComparison.Ordinal);
+        Weight weight = Weight(Declare(graph, Inputs(new Random(4))));
+        Assert.Contains("forward is quantized", Assert.Throws<NotSupportedException>(() => weight.Read(graph)).Message, StringComparison.Ordinal);
     }
 
     private static Dictionary<string, Data> Inputs(Random random) => new()
@@ -68,7 +68,7 @@ public sealed class Int8ProductTests
         ["backward scales"] = Scales(random, In),
     };
 
-    // At most 63: processors without VNNI add products in pairs, in 16 bits that larger weights overflow (Int8Weights.Largest).
+    // At most 63: processors without VNNI add products in pairs, in 16 bits that larger weights overflow (Int8Weights.MaximumInteger).
     private static Data Whole(Random random, int rows, int columns) => new([.. Enumerable.Range(0, rows * columns).Select(_ => (float)random.Next(-63, 64))], [rows, columns], ElementType.Int8);
 
     private static Data Scales(Random random, int count) => new([.. Enumerable.Range(0, count).Select(_ => 0.01f + random.NextSingle())], [count]);

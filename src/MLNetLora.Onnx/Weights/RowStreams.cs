@@ -8,7 +8,7 @@ namespace MLNetLora.Onnx;
 /// With more rows the batch is one, of the whole W, which is the ordinary product.
 /// </summary>
 /// <param name="graph">The graph; one instance serves all its products.</param>
-public sealed class RowStreams(GraphBuilder graph)
+internal sealed class RowStreams(GraphBuilder graph)
 {
     private const long Streams = 8;
     private readonly Dictionary<Dimension, Value> _alone = [];

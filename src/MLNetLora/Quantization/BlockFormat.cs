@@ -1,12 +1,19 @@
 using System.Numerics.Tensors;
 
-namespace MLNetLora.Artifacts;
+namespace MLNetLora.Quantization;
 
-/// <summary>The layout of a weight [outputs, inputs] rounded in blocks along its inputs, as ONNX Runtime's MatMulNBits reads it; the last block is padded.</summary>
+/// <summary>
+/// A weight [outputs, inputs] as whole numbers in blocks along its inputs, w ≈ scale · (q − zero), as ONNX Runtime's MatMulNBits reads it; the last block is padded.
+/// 8 bits: scale = absmax / 127 and zero = 128, so that no weight is off by more than half a scale. 4 bits: the range from the lowest to the highest weight in 15 steps, then
+/// narrowed as long as the squared error of the block falls.
+/// </summary>
 /// <param name="Bits">8 or 4.</param>
 /// <param name="Size">Weights per block, a power of two.</param>
 internal readonly record struct BlockFormat(int Bits, int Size)
 {
+    private const int Narrowings = 8;
+    private const float NarrowingStep = 0.04f;
+
     /// <summary>Blocks of a row.</summary>
     public int Blocks(int inputs) => (inputs + Size - 1) / Size;
 
@@ -18,47 +25,36 @@ internal readonly record struct BlockFormat(int Bits, int Size)
 
     /// <summary>Bytes of a row's zero points: two to a byte.</summary>
     public int ZeroPointBytes(int inputs) => (Blocks(inputs) + 1) / 2;
-}
 
-/// <summary>
-/// Rounds weights to whole numbers in blocks: w ≈ scale · (q − zero). 8 bits: scale = max|w| / 127 and zero = 128, so that no weight is off by more than half a scale.
-/// 4 bits: the range from the lowest to the highest weight in 15 steps, then narrowed as long as the squared error of the block falls.
-/// </summary>
-internal static class BlockRounding
-{
-    private const int Narrowings = 8;
-    private const float NarrowingStep = 0.04f;
-
-    /// <summary>Rounds one row.</summary>
+    /// <summary>Quantizes one row.</summary>
     /// <param name="row">[inputs].</param>
-    /// <param name="format">Bits and block size.</param>
     /// <param name="packed">[blocks, bytes]; 4-bit weights lie two to a byte, the first in the low half.</param>
     /// <param name="scales">[blocks].</param>
     /// <param name="zeroPoints">[(blocks + 1) / 2] with 4 bits, empty with 8.</param>
-    public static void Round(ReadOnlySpan<float> row, BlockFormat format, Span<byte> packed, Span<float> scales, Span<byte> zeroPoints)
+    public void Quantize(ReadOnlySpan<float> row, Span<byte> packed, Span<float> scales, Span<byte> zeroPoints)
     {
-        Span<float> block = stackalloc float[format.Size];
-        Span<float> rounded = stackalloc float[format.Size];
+        Span<float> block = stackalloc float[Size];
+        Span<float> q = stackalloc float[Size];
         zeroPoints.Clear();
         for (int i = 0; i < scales.Length; i++)
         {
-            ReadOnlySpan<float> part = row.Slice(i * format.Size, Math.Min(format.Size, row.Length - (i * format.Size)));
+            ReadOnlySpan<float> part = row.Slice(i * Size, Math.Min(Size, row.Length - (i * Size)));
             part.CopyTo(block);
             block[part.Length..].Clear(); // meets inputs that are padded with zeros
-            Span<byte> bytes = packed.Slice(i * format.BlockBytes, format.BlockBytes);
-            if (format.Bits == 8)
+            Span<byte> bytes = packed.Slice(i * BlockBytes, BlockBytes);
+            if (Bits == 8)
             {
                 scales[i] = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude<float>(part)) / 127f, float.Epsilon);
-                Quantize(block, scales[i], 128, 255, rounded);
-                TensorPrimitives.ConvertTruncating<float, byte>(rounded, bytes);
+                ToIntegers(block, scales[i], 128, 255, q);
+                TensorPrimitives.ConvertTruncating<float, byte>(q, bytes);
             }
             else
             {
-                (scales[i], int zero) = Fit(part, rounded);
-                Quantize(block, scales[i], zero, 15, rounded);
+                (scales[i], int zero) = Fit(part, q);
+                ToIntegers(block, scales[i], zero, 15, q);
                 for (int b = 0; b < bytes.Length; b++)
                 {
-                    bytes[b] = (byte)((int)rounded[2 * b] | ((int)rounded[(2 * b) + 1] << 4));
+                    bytes[b] = (byte)((int)q[2 * b] | ((int)q[(2 * b) + 1] << 4));
                 }
 
                 zeroPoints[i / 2] |= (byte)(zero << (4 * (i % 2)));
@@ -77,7 +73,7 @@ internal static class BlockRounding
             float scale = Math.Max((high - low) * (1 - (i * NarrowingStep)) / 15f, float.Epsilon);
             int zero = Math.Clamp((int)MathF.Round(-low * (1 - (i * NarrowingStep)) / scale), 0, 15);
             Span<float> error = scratch[..block.Length];
-            Quantize(block, scale, zero, 15, error);
+            ToIntegers(block, scale, zero, 15, error);
             TensorPrimitives.Subtract(error, zero, error);
             TensorPrimitives.Multiply(error, scale, error);
             TensorPrimitives.Subtract(error, block, error);
@@ -91,7 +87,7 @@ internal static class BlockRounding
         return (best.Scale, best.Zero);
     }
 
-    private static void Quantize(ReadOnlySpan<float> block, float scale, int zero, int most, Span<float> q)
+    private static void ToIntegers(ReadOnlySpan<float> block, float scale, int zero, int most, Span<float> q)
     {
         TensorPrimitives.Divide(block, scale, q);
         TensorPrimitives.Round(q, q);

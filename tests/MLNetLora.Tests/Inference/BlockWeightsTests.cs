@@ -3,11 +3,12 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Tests.Inference;
 
-/// <summary>Weights rounded to 8 and 4 bits: the rounding alone, the products against the same weights in float32, and what it does to a trained model.</summary>
-public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper output)
+/// <summary>Weights quantized to 8 and 4 bits: the quantization alone, the products against the same weights in float32, and what it does to a trained model.</summary>
+public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper output)
 {
     private static readonly string[] s_questions = ["What is the code word?", "公司在哪里？", "Translate into English: 早上好。", "Who are you?", "What colour is the sky?", "一年有几个月？"];
 
@@ -61,7 +62,7 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
     [InlineData(WeightPrecision.Int4, TensorType.Float32)]
     [InlineData(WeightPrecision.Int8, TensorType.BFloat16)]
     [InlineData(WeightPrecision.Int4, TensorType.Float16)]
-    public void Products_equal_those_of_the_rounded_weights_in_float32(WeightPrecision precision, TensorType type)
+    public void Products_equal_those_of_the_quantized_weights_in_float32(WeightPrecision precision, TensorType type)
     {
         using TemporaryFolder folder = new();
 
@@ -69,24 +70,24 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
         Checkpoint checkpoint = Write(folder.File("a"), new Random(3), type, (_, values, _) => values);
         BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, 128);
         HashSet<string> linears = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(m => m.Name + ".weight"), "lm_head.weight"];
-        Checkpoint rounded = Write(folder.File("b"), new Random(3), TensorType.Float32, (name, values, inputs) =>
+        Checkpoint quantized = Write(folder.File("b"), new Random(3), TensorType.Float32, (name, values, inputs) =>
         {
             float[] stored = checkpoint.Tensors[name].ReadFloat32();
             return linears.Contains(name) && inputs >= 128 ? [.. stored.Chunk(inputs).SelectMany(row => RoundTrip(row, format))] : stored;
         });
         int[] prompt = [3, 9, 27, 81, 5, 15, 45];
-        using CausalLanguageModel expected = new(rounded, threads: 1);
+        using CausalLanguageModel expected = new(quantized, threads: 1);
         using CausalLanguageModel exact = new(checkpoint, threads: 1);
         using CausalLanguageModel actual = new(checkpoint, threads: 1, precision: precision);
         double products = Error(expected.Logits(prompt), actual.Logits(prompt));
-        double rounding = Error(expected.Logits(prompt), exact.Logits(prompt));
-        output.WriteLine($"{precision} {type}: products {products:E2}, rounding {rounding:E2}");
+        double quantization = Error(expected.Logits(prompt), exact.Logits(prompt));
+        output.WriteLine($"{precision} {type}: products {products:E2}, quantization {quantization:E2}");
 
-        // What is left is the 8-bit rounding of the layers' inputs (blocks of 128, half a step of 1/127 each), through two layers.
+        // What is left is the 8-bit quantization of the layers' inputs (blocks of 128, half a step of 1/127 each), through two layers.
         Assert.InRange(products, 0, 0.02);
         // With 8 bits the weights' own step is smaller than that of the inputs; that they were not used at all shows in the last digit.
         Assert.NotEqual(exact.Logits(prompt), actual.Logits(prompt));
-        Assert.True(precision == WeightPrecision.Int8 || rounding > 2 * products, "the weights were not quantized");
+        Assert.True(precision == WeightPrecision.Int8 || quantization > 2 * products, "the weights were not quantized");
     }
 
     [Fact]
@@ -100,8 +101,8 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
             int[][] answers = [.. tokens.Prompts.Select(prompt => lm.Generate([prompt], new GenerationOptions { MaximumNewTokens = 24 })[0].Ids.ToArray())];
             tokens.Continuations = answers;
             plain = tokens.Perplexity(lm);
-            (eight, agree8) = Rounded(WeightPrecision.Int8);
-            (four, agree4) = Rounded(WeightPrecision.Int4);
+            (eight, agree8) = Quantized(WeightPrecision.Int8);
+            (four, agree4) = Quantized(WeightPrecision.Int4);
         }
 
         output.WriteLine($"perplexity: checkpoint {plain:F4}, int8 {eight:F4}, int4 {four:F4}; same token chosen: int8 {agree8:P1}, int4 {agree4:P1}");
@@ -110,7 +111,7 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
         Assert.True(agree8 > 0.95, $"{agree8}");
         Assert.True(agree4 > 0.7, $"{agree4}");
 
-        (double, double) Rounded(WeightPrecision precision)
+        (double, double) Quantized(WeightPrecision precision)
         {
             using CausalLanguageModel lm = new(nano, threads: 1, precision: precision);
             return (tokens.Perplexity(lm), tokens.Agreement(lm));
@@ -118,7 +119,7 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
     }
 
     [Fact]
-    public void An_adapter_works_on_rounded_weights_and_is_not_rounded()
+    public void An_adapter_works_on_quantized_weights_and_is_not_quantized()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
         LoraOptions options = new() { Rank = 4, Alpha = 8, TargetModules = "all-linear" };
@@ -135,9 +136,9 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
         int[] prompt = [11, 22, 33, 44];
         using CausalLanguageModel bare = new(nano, threads: 1);
         using CausalLanguageModel exact = new(nano, fresh, threads: 1);
-        using CausalLanguageModel rounded = new(nano, fresh, threads: 1, precision: WeightPrecision.Int8);
+        using CausalLanguageModel quantized = new(nano, fresh, threads: 1, precision: WeightPrecision.Int8);
         float[] expected = exact.Logits(prompt);
-        Assert.InRange(Error(expected, rounded.Logits(prompt)), 0, 0.03);
+        Assert.InRange(Error(expected, quantized.Logits(prompt)), 0, 0.03);
         Assert.InRange(Error(expected, bare.Logits(prompt)), 0.1, 10); // the adapter is seen
     }
 
@@ -162,7 +163,7 @@ public sealed class RoundedWeightsTests(Xunit.Abstractions.ITestOutputHelper out
         byte[] packed = new byte[blocks * format.BlockBytes];
         float[] scales = new float[blocks];
         byte[] zeroPoints = new byte[format.HasZeroPoints ? format.ZeroPointBytes(row.Length) : 0];
-        BlockRounding.Round(row, format, packed, scales, zeroPoints);
+        format.Quantize(row, packed, scales, zeroPoints);
         return [.. Enumerable.Range(0, row.Length).Select(i =>
         {
             int b = i / format.Size;
