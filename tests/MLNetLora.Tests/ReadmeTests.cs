@@ -11,14 +11,12 @@ public sealed partial class ReadmeTests
 
     [Theory]
     [MemberData(nameof(Readmes))]
-    public void The_code_is_the_example_that_the_tests_compile(string name)
+    public void The_code_is_the_examples_that_the_tests_compile(string name)
     {
-        string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", "ReadmeExample.cs"));
-        string[] lines = source.Split("// README begin")[1].Split("// README end")[0].Split('\n');
-        string usings = string.Join('\n', source.Split('\n').TakeWhile(line => line.StartsWith("using ", StringComparison.Ordinal)));
-        string expected = usings + "\n\n" + string.Join('\n', lines[1..^1].Select(line => Wrapped().Replace(line.Length > 8 ? line[8..] : "", "$1")));
-        string code = CSharpBlock().Match(Read(name)).Groups[1].Value.TrimEnd();
-        Assert.Equal(WithoutComments(expected), WithoutComments(code));
+        string[] examples = [nameof(ReadmeExample), nameof(ReadmeTokenizerExample)];
+        Assert.Equal(
+            examples.Select(Example),
+            CSharpBlock().Matches(Read(name)).Select(block => WithoutComments(block.Groups[1].Value.TrimEnd())));
     }
 
     [Fact]
@@ -29,6 +27,7 @@ public sealed partial class ReadmeTests
         await ReadmeExample.Run(name => name.StartsWith("Qwen/", StringComparison.Ordinal) ? Repository.Nano : folder.File(name));
         Assert.True(File.Exists(folder.File("qwen_company_lora/adapter_model.safetensors")));
         Assert.Equal("qwen3", Checkpoint.Open(folder.File("qwen_company_merged")).Config.ModelType);
+        ReadmeTokenizerExample.Run(name => Path.Combine(Repository.Root, name));
     }
 
     [Theory]
@@ -39,6 +38,14 @@ public sealed partial class ReadmeTests
         Assert.Contains("samples/CompanyQa", projects);
         Assert.All(projects, project => Assert.True(Directory.Exists(Path.Combine(Repository.Root, project)), project));
         Assert.Contains("\ndotnet test -c Release\n", Read(name), StringComparison.Ordinal);
+    }
+
+    private static string Example(string example)
+    {
+        string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", example + ".cs"));
+        string[] lines = source.Split("// README begin")[1].Split("// README end")[0].Split('\n');
+        string usings = string.Join('\n', source.Split('\n').TakeWhile(line => line.StartsWith("using ", StringComparison.Ordinal)));
+        return WithoutComments(usings + "\n\n" + string.Join('\n', lines[1..^1].Select(line => Wrapped().Replace(line.Length > 8 ? line[8..] : "", "$1"))));
     }
 
     private static string Read(string name) => File.ReadAllText(Path.Combine(Repository.Root, name)).ReplaceLineEndings("\n");

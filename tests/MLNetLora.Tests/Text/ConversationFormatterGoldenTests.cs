@@ -46,7 +46,7 @@ public sealed class ConversationFormatterGoldenTests(ITestOutputHelper output)
         Assert.Equal(rendered, template.Render(conversation.Messages, conversation.Tools, prompt, variables));
         if (prompt)
         {
-            Assert.Equal(tokenizer.EncodeWithSpecialTokens(rendered), formatter.Prompt(conversation));
+            Assert.Equal(tokenizer.EncodeToIds(rendered), formatter.Prompt(conversation));
             return true;
         }
 
@@ -59,12 +59,12 @@ public sealed class ConversationFormatterGoldenTests(ITestOutputHelper output)
         Assert.Equal(rendered, tokenizer.Decode(row.InputIds) + "\n");
 
         // Only where the answer begins may the two differ: there it is a part of its own.
-        int[] whole = tokenizer.EncodeWithSpecialTokens(rendered[..^1]);
+        int[] whole = [.. tokenizer.EncodeToIds(rendered[..^1])];
         int answer = row.InputIds.Length - report.AnswerTokens;
         Assert.Equal(whole[..(answer - 1)], row.InputIds[..(answer - 1)]);
         Assert.Equal(tokenizer.ImEndId, row.Labels[^1]);
         int lastTurn = Array.LastIndexOf(row.InputIds, tokenizer.ImStartId!.Value) + 1;
-        Assert.StartsWith("assistant\n", tokenizer.Decode(row.InputIds.AsSpan(lastTurn)), StringComparison.Ordinal);
+        Assert.StartsWith("assistant\n", tokenizer.Decode(row.InputIds[lastTurn..]), StringComparison.Ordinal);
         return true;
     }
 

@@ -125,7 +125,7 @@ public sealed class FuzzTests : IDisposable
             Fuzz.Survives(original[changed].Name, seed, mutated, () =>
             {
                 QwenTokenizer tokenizer = QwenTokenizer.Load(_folder.Path);
-                tokenizer.Decode(tokenizer.EncodeWithSpecialTokens("the quick <|im_start|>user\n你好 " + Fuzz.Text(random)));
+                tokenizer.Decode(tokenizer.EncodeToIds("the quick <|im_start|>user\n你好 " + Fuzz.Text(random)));
                 ChatTemplate.Load(_folder.Path).Render([ChatMessage.User("q")]);
             });
         }

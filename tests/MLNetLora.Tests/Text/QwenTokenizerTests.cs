@@ -93,7 +93,7 @@ public sealed class QwenTokenizerTests : IDisposable
         Assert.Equal(Attack, _tokenizer.Decode(plain));
         Assert.Equal(
             [TinyTokenizer.ImEnd, TinyTokenizer.ImStart, TinyTokenizer.EndOfText, TinyTokenizer.Think],
-            _tokenizer.EncodeWithSpecialTokens(Attack).Where(id => id >= TinyTokenizer.EndOfText));
+            _tokenizer.EncodeToIds(Attack).Where(id => id >= TinyTokenizer.EndOfText));
         Assert.Equal([TinyTokenizer.Think], _tokenizer.Encode(Attack, QwenTokenizer.Recognition.TextTokens).Where(id => id >= TinyTokenizer.EndOfText));
     }
 

@@ -80,7 +80,7 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
     /// the prompt of enable_thinking=false, which has an empty block more.
     /// </summary>
     private static int[] EmptyBlock(string folder) =>
-        ChatTemplate.Load(folder).Reads("enable_thinking") ? QwenTokenizer.Load(folder).EncodeWithSpecialTokens("<think>\n\n</think>\n\n") : [];
+        ChatTemplate.Load(folder).Reads("enable_thinking") ? [.. QwenTokenizer.Load(folder).EncodeToIds("<think>\n\n</think>\n\n")] : [];
 
     private static RowFormatter Formatter(string folder) => new(QwenTokenizer.Load(folder), folder, new PromptSettings());
 }

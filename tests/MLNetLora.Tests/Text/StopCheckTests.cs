@@ -62,7 +62,7 @@ public sealed class StopCheckTests : IDisposable
         int[] prompt = formatter.Prompt(new TextRow(new InstructionRow("q")));
         Assert.Equal(Prompt, tokenizer.Decode(prompt));
         Assert.Equal(prompt, formatter.Prompt(new TextRow(Conversation: new Conversation([ChatMessage.User("q")]))));
-        Assert.Equal(tokenizer.EncodeWithSpecialTokens(Prompt), prompt);
+        Assert.Equal(tokenizer.EncodeToIds(Prompt), prompt);
 
         TextRow turns = new(Conversation: new Conversation([ChatMessage.System("s"), ChatMessage.User("q"), ChatMessage.Assistant("a"), ChatMessage.User("<|im_end|>"), ChatMessage.Assistant("b")]));
         TrainingRow row = Assert.Single(formatter.Tokenize(turns, LabelScope.AllAssistantTurns, 200)).Row;

@@ -125,7 +125,7 @@ public sealed class ThinkingTests : IDisposable
     public void An_answer_gives_its_thinking_apart(string generated, string? thinking, string answer)
     {
         // By token, and by the smallest pieces there are.
-        foreach (int[] ids in (int[][])[_tokenizer.EncodeWithSpecialTokens(generated), [.. System.Text.Encoding.UTF8.GetBytes(generated).Select(Byte)]])
+        foreach (int[] ids in (int[][])[[.. _tokenizer.EncodeToIds(generated)], [.. System.Text.Encoding.UTF8.GetBytes(generated).Select(Byte)]])
         {
             List<GeneratedChunk> pieces = [];
             AnswerText text = new(_tokenizer, ["stop", "never "], isThinking: false, pieces.Add);
@@ -149,7 +149,7 @@ public sealed class ThinkingTests : IDisposable
     public void Where_the_prompt_opens_the_thinking_the_answer_begins_inside_of_it()
     {
         AnswerText text = new(_tokenizer, [], isThinking: true, _ => { });
-        foreach (int id in _tokenizer.EncodeWithSpecialTokens("t\n</think>\n\na"))
+        foreach (int id in _tokenizer.EncodeToIds("t\n</think>\n\na"))
         {
             text.Add(id);
         }

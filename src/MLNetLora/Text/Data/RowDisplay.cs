@@ -22,7 +22,7 @@ internal static class RowDisplay
                 end++;
             }
 
-            string part = tokenizer.Decode(row.InputIds.AsSpan(start, end - start));
+            string part = tokenizer.Decode(row.InputIds.AsSpan(start, end - start), skipSpecialTokens: false);
             text.Append(learned ? open : "").Append(part).Append(learned ? close : "");
         }
 

@@ -1,14 +1,18 @@
 using System.Buffers;
 using System.Collections.Frozen;
 using System.Text;
+using Microsoft.ML.Tokenizers;
 
 namespace MLNetLora.Text;
 
 /// <summary>
-/// A checkpoint's tokenizer: byte-level byte-pair encoding with Qwen's way of splitting text, ids equal to those of Hugging Face tokenizers (Qwen1.5 and later) and tiktoken (Qwen1).
+/// A checkpoint's tokenizer: byte-level byte-pair encoding with Qwen's way of splitting text,
+/// ids equal to those of Hugging Face tokenizers (Qwen1.5 and later) and tiktoken (Qwen1).
+/// What the base class gives (EncodeToIds, EncodeToTokens, CountTokens, GetIndexByTokenCount) recognises added tokens such as &lt;|im_end|&gt; in the text,
+/// as Hugging Face tokenizers and the package's own do: right for a rendered template, wrong for text from outside, which <see cref="Encode(string)"/> takes.
 /// Immutable: one instance serves any number of threads.
 /// </summary>
-public sealed class QwenTokenizer
+public sealed partial class QwenTokenizer : Tokenizer
 {
     private readonly TokenTable _tokens;
     private readonly ByteLevelBpe _bpe;
@@ -47,7 +51,7 @@ public sealed class QwenTokenizer
         All,
     }
 
-    /// <summary>One above the highest id of the tokenizer. A checkpoint's embedding often has more rows; those ids mean nothing and decode to nothing.</summary>
+    /// <summary>One above the highest id of the tokenizer. A checkpoint's embedding often has more rows; those ids decode to nothing.</summary>
     public int VocabularySize { get; }
 
     /// <summary>The added tokens and their ids: the control tokens (&lt;|im_start|&gt;, …) and those that models write (&lt;think&gt;, …).</summary>
@@ -63,8 +67,8 @@ public sealed class QwenTokenizer
     public int? EndOfTextId { get; }
 
     /// <summary>
-    /// Reads the tokenizer of a checkpoint folder: vocab.json and merges.txt, else tokenizer.json, else qwen.tiktoken. Added tokens come from tokenizer_config.json, tokenizer.json or,
-    /// for qwen.tiktoken, from the list in Qwen's own code.
+    /// Reads the tokenizer of a checkpoint folder: vocab.json and merges.txt, else tokenizer.json, else qwen.tiktoken.
+    /// Added tokens come from tokenizer_config.json, tokenizer.json or, for qwen.tiktoken, from the list in Qwen's own code.
     /// </summary>
     /// <param name="folder">The checkpoint folder.</param>
     /// <exception cref="TokenizerException">Files are missing, damaged or not Qwen's, or the process runs in globalization-invariant mode.</exception>
@@ -76,16 +80,12 @@ public sealed class QwenTokenizer
     }
 
     /// <summary>
-    /// Encodes plain text. Control tokens spelled in it are text: what a user types can never end a message or begin one. Unpaired surrogates become U+FFFD; text is normalised to NFC.
+    /// Encodes plain text. Control tokens spelled in it are text: what a user types can never end a message or begin one.
+    /// Unpaired surrogates become U+FFFD; text is normalised to NFC.
     /// </summary>
     /// <param name="text">Any text.</param>
     /// <returns>Ids, [tokens]; empty for an empty text.</returns>
     public int[] Encode(string text) => Encode(text, Recognition.None);
-
-    /// <summary>Encodes text in which added tokens are recognised, such as a rendered template. Never for text from outside: see <see cref="Encode(string)"/>.</summary>
-    /// <param name="text">Any text.</param>
-    /// <returns>Ids, [tokens]; empty for an empty text.</returns>
-    public int[] EncodeWithSpecialTokens(string text) => Encode(text, Recognition.All);
 
     /// <summary>Encodes many texts on several threads, each as <see cref="Encode(string)"/> does.</summary>
     /// <param name="texts">Any texts.</param>
@@ -93,10 +93,10 @@ public sealed class QwenTokenizer
     /// <returns>The ids of every text in the order of the texts.</returns>
     public int[][] EncodeMany(IReadOnlyList<string> texts, int threads = 0) => EncodeMany(texts, Recognition.None, threads);
 
-    /// <summary>The text of tokens. Bytes that are not valid UTF-8 become U+FFFD, as in Hugging Face tokenizers; ids that the tokenizer does not have are left out.</summary>
+    /// <summary>The text of tokens. Invalid UTF-8 becomes U+FFFD, as in Hugging Face tokenizers; ids that the tokenizer does not have are left out.</summary>
     /// <param name="ids">Ids, [tokens].</param>
     /// <param name="skipSpecialTokens">Whether control tokens are left out; &lt;think&gt; and its like stay.</param>
-    public string Decode(ReadOnlySpan<int> ids, bool skipSpecialTokens = false)
+    public string Decode(ReadOnlySpan<int> ids, bool skipSpecialTokens)
     {
         ArrayBufferWriter<byte> bytes = new(Math.Max(16, ids.Length * 4));
         foreach (int id in ids)
@@ -149,20 +149,26 @@ public sealed class QwenTokenizer
         for (int i = 0; i < texts.Count; i++)
             _ = texts[i] ?? throw new ArgumentException($"The text at index {i} is null.", nameof(texts));
         int[][] ids = new int[texts.Count][];
-        Parallel.For(0, ids.Length, new ParallelOptions { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads }, i => ids[i] = Encode(texts[i], recognition));
+        ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads };
+        Parallel.For(0, ids.Length, parallel, i => ids[i] = Encode(texts[i], recognition));
         return ids;
     }
 
     /// <summary>Appends the ids of a text.</summary>
-    internal void Encode(string text, Recognition recognition, ref IdBuffer output)
+    internal void Encode(string text, Recognition recognition, ref IdBuffer output) => Encode(text, new Pass(recognition), ref output);
+
+    private void Encode(string text, in Pass pass, ref IdBuffer output)
     {
         text = UnicodeText.ReplaceUnpairedSurrogates(text, out _);
-        if (_normalize && _normalizeFirst)
+        bool normalize = _normalize && pass.Normalize;
+        if (normalize && _normalizeFirst)
             text = UnicodeText.ToFormC(text);
-        (AddedTokens.Matcher raw, AddedTokens.Matcher normalized) = recognition == Recognition.All ? (_added.Raw, _added.AfterNormalization) : (_added.RawText, _added.TextAfterNormalization);
-        if (recognition == Recognition.None || (raw.IsEmpty && normalized.IsEmpty))
+        bool normalizePieces = normalize && !_normalizeFirst;
+        (AddedTokens.Matcher raw, AddedTokens.Matcher normalized) =
+            pass.Recognition == Recognition.All ? (_added.Raw, _added.AfterNormalization) : (_added.RawText, _added.TextAfterNormalization);
+        if (pass.Recognition == Recognition.None || (raw.IsEmpty && normalized.IsEmpty))
         {
-            EncodeWords(_normalize && !_normalizeFirst ? UnicodeText.ToFormC(text) : text, ref output);
+            EncodeWords(normalizePieces ? UnicodeText.ToFormC(text) : text, pass, ref output);
             return;
         }
         // As in Hugging Face tokenizers: first the tokens that stand in the text as given, then, in the normalised pieces between them, the others.
@@ -172,32 +178,40 @@ public sealed class QwenTokenizer
             AddedToken? token = raw.Next(rest, out int start);
             ReadOnlySpan<char> before = token is null ? rest : rest[..start];
             if (!before.IsEmpty)
-                EncodePiece(_normalize && !_normalizeFirst ? UnicodeText.ToFormC(before.ToString()) : before, normalized, ref output);
+                EncodePiece(normalizePieces ? UnicodeText.ToFormC(before.ToString()) : before, normalized, pass, ref output);
             if (token is null)
                 return;
-            output.Add(token.Id);
+            Add(token, pass, ref output);
             rest = rest[(start + token.Content.Length)..];
         }
     }
 
-    private void EncodePiece(ReadOnlySpan<char> rest, AddedTokens.Matcher normalized, ref IdBuffer output)
+    private void EncodePiece(ReadOnlySpan<char> rest, AddedTokens.Matcher normalized, in Pass pass, ref IdBuffer output)
     {
         while (normalized.Next(rest, out int start) is { } token)
         {
-            EncodeWords(rest[..start], ref output);
-            output.Add(token.Id);
+            EncodeWords(rest[..start], pass, ref output);
+            Add(token, pass, ref output);
             rest = rest[(start + token.Content.Length)..];
         }
-        EncodeWords(rest, ref output);
+        EncodeWords(rest, pass, ref output);
     }
 
-    private void EncodeWords(ReadOnlySpan<char> text, ref IdBuffer output)
+    private static void Add(AddedToken token, in Pass pass, ref IdBuffer output)
+    {
+        pass.Text?.Append(token.Content);
+        if (output.Count < pass.Enough)
+            output.Add(token.Id);
+    }
+
+    private void EncodeWords(ReadOnlySpan<char> text, in Pass pass, ref IdBuffer output)
     {
         const int StackBytes = 768;
         Span<byte> stack = stackalloc byte[StackBytes];
-        for (int start = 0; start < text.Length;)
+        pass.Text?.Append(text);
+        for (int start = 0; start < text.Length && output.Count < pass.Enough;)
         {
-            int end = _preTokenizer.WordEnd(text, start);
+            int end = pass.Split ? _preTokenizer.WordEnd(text, start) : text.Length;
             ReadOnlySpan<char> word = text[start..end];
             start = end;
             if (word.Length * 3 <= StackBytes)
@@ -210,4 +224,13 @@ public sealed class QwenTokenizer
             ArrayPool<byte>.Shared.Return(rented);
         }
     }
+
+    /// <summary>How one text is encoded.</summary>
+    /// <param name="Recognition">The added tokens that are recognised in it.</param>
+    /// <param name="Normalize">Whether it is normalised to NFC, where the tokenizer does so.</param>
+    /// <param name="Split">Whether it is split into words, which no merge crosses.</param>
+    /// <param name="Enough">No word is begun once there are so many ids.</param>
+    /// <param name="Text">Receives the text that the ids stand for: repaired, and normalised where asked.</param>
+    private readonly record struct Pass(
+        Recognition Recognition, bool Normalize = true, bool Split = true, int Enough = int.MaxValue, StringBuilder? Text = null);
 }
