@@ -1,3 +1,4 @@
+using MLNetLora.Models;
 using MLNetLora.Quantization;
 using Mono.Cecil;
 using Mono.Cecil.Cil;
@@ -57,6 +58,20 @@ public class ArchitectureTests
             .Select(user => user.Key)];
         Assert.Contains(users, user => user.StartsWith(Runtime + ".", StringComparison.Ordinal));
         None(users.Where(user => !user.StartsWith(Runtime + ".", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public void Names_of_a_checkpoint_s_tensors_stand_in_the_families_files_alone()
+    {
+        string source = Path.Combine(Repository.Root, "src", "MLNetLora");
+        string[] names = ["model.embed_tokens", "model.layers", "model.norm", "lm_head.weight", "_proj.weight", "layernorm"];
+        string[] users = [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories)
+            .Where(file => !file.Split(Path.DirectorySeparatorChar).Contains("obj"))
+            .Where(file => File.ReadLines(file).Any(line =>
+                !line.TrimStart().StartsWith("//", StringComparison.Ordinal) && names.Any(name => line.Contains(name, StringComparison.Ordinal))))
+            .Select(file => Path.GetRelativePath(source, file).Replace('\\', '/'))];
+        Assert.Contains("Models/Qwen2.cs", users);
+        None(users.Where(file => !Architecture.All.Any(family => file == $"Models/{family.GetType().Name}.cs")));
     }
 
     [Fact]

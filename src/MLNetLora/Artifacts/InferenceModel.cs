@@ -23,7 +23,7 @@ internal static class InferenceModel
     public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, BlockWeights? quantized = null)
     {
         QwenConfig config = checkpoint.Config;
-        string headName = Architecture.HeadName(config);
+        string headName = checkpoint.Architecture.HeadName(config);
         GraphBuilder graph = new("inference");
         Tape tape = new(graph);
         GraphWeights weights = new(graph, checkpoint) { Streams = new RowStreams(graph) };
@@ -42,7 +42,7 @@ internal static class InferenceModel
         };
         Weight head = quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
-        Value logits = head.Product(graph, model.Norm("model.norm", x)); // [batch, vocabulary]
+        Value logits = head.Product(graph, model.FinalNorm(x)); // [batch, vocabulary]
         graph.Output("logits", logits);
         return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
 

@@ -19,7 +19,7 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
 
     /// <summary>Every parameter of a model.</summary>
     public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
-        [.. architecture.AllTensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
+        [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
 }
 
 /// <summary>What a training or evaluation graph is built for.</summary>

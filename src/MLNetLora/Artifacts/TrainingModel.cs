@@ -146,7 +146,7 @@ internal static class TrainingModel
         GraphBuilder graph = model.Graph;
         Value labels = graph.Input("label_ids", ElementType.Int64, "labels");
         Value weights = graph.Input("label_weights", ElementType.Float32, "labels");
-        normed = model.Norm("model.norm", x); // [labels, hidden]
-        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss, tensors.Parts(Architecture.HeadName(model.Config), plan.Vocabulary)); // []
+        normed = model.FinalNorm(x); // [labels, hidden]
+        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss, tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary)); // []
     }
 }

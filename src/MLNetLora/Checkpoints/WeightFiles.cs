@@ -40,13 +40,8 @@ internal static class WeightFiles
         Dictionary<string, SafetensorsFile> placed = [];
         try
         {
-            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(index));
-            if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
-            {
-                throw new CheckpointException($"{index} has no weight_map.");
-            }
-
-            foreach (JsonProperty item in map.EnumerateObject())
+            ConfigFile map = ConfigFile.Open(index).Section("weight_map") ?? throw new CheckpointException($"{index} has no weight_map.");
+            foreach (JsonProperty item in map.Root.EnumerateObject())
             {
                 string shard = item.Value.ValueKind == JsonValueKind.String ? item.Value.GetString()! : "";
                 if (shard.Length == 0 || shard != Path.GetFileName(shard))
@@ -62,7 +57,7 @@ internal static class WeightFiles
                 placed[item.Name] = file;
             }
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        catch (InvalidOperationException e) // a name with half a surrogate pair
         {
             throw new CheckpointException($"{index} is not valid JSON: {e.Message}", e);
         }

@@ -37,7 +37,7 @@ internal static class BadNumbers
     private static CheckpointTensor? FirstBad(Checkpoint checkpoint, CancellationToken cancellation)
     {
         using TensorRows rows = new(checkpoint.Files);
-        foreach (CheckpointTensor tensor in checkpoint.Architecture.AllTensors(checkpoint.Config).Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name)).OfType<CheckpointTensor>())
+        foreach (CheckpointTensor tensor in checkpoint.Architecture.Tensors(checkpoint.Config).Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name)).OfType<CheckpointTensor>())
         {
             cancellation.ThrowIfCancellationRequested();
             if (!IsFinite(tensor, rows))

@@ -1,12 +1,36 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Onnx;
 
 namespace MLNetLora.Models;
 
+/// <summary>What a tensor is to its model.</summary>
+public enum TensorKind
+{
+    /// <summary>Rows looked up by token id: [vocabulary, hidden].</summary>
+    Embedding,
+
+    /// <summary>Weight of a linear layer inside a block, which an adapter can be put on: [out, in].</summary>
+    Linear,
+
+    /// <summary>Bias of a linear layer: [out].</summary>
+    Bias,
+
+    /// <summary>Factors of a norm: [size of the last axis].</summary>
+    Norm,
+
+    /// <summary>Weight of the output layer: [vocabulary, hidden].</summary>
+    Head,
+}
+
 /// <summary>A tensor that a checkpoint of some architecture must hold.</summary>
 /// <param name="Name">Name in the checkpoint.</param>
+/// <param name="Kind">What it is.</param>
 /// <param name="Shape">Sizes of its axes.</param>
-/// <param name="Decays">Whether weight decay applies when it is trained: not to norms and biases.</param>
-public sealed record TensorSpec(string Name, IReadOnlyList<long> Shape, bool Decays = true);
+public sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnlyList<long> Shape)
+{
+    /// <summary>Whether weight decay applies when it is trained: not to norms and biases.</summary>
+    public bool Decays => Kind is not (TensorKind.Norm or TensorKind.Bias);
+}
 
 /// <summary>A linear layer that an adapter can be put on.</summary>
 /// <param name="Name">Module name: the weight's name without ".weight".</param>
@@ -14,38 +38,48 @@ public sealed record TensorSpec(string Name, IReadOnlyList<long> Shape, bool Dec
 /// <param name="Out">Outputs.</param>
 public sealed record LinearModule(string Name, int In, int Out);
 
-/// <summary>One model family as data: what its checkpoints hold and how its layers are computed. Each family is one file beside this one, its parts always in the same order.</summary>
-/// <param name="ModelType">model_type in config.json.</param>
-/// <param name="DefaultRopeTheta">rope_theta where config.json has none (the class default in transformers).</param>
-/// <param name="AlwaysAttentionBias">Whether q, k and v have a bias whatever config.json says.</param>
-/// <param name="Tensors">The tensors of a layer, given the configuration and the layer's number.</param>
-/// <param name="Block">Emits one layer: [tokens, hidden] → [tokens, hidden].</param>
-internal sealed record Architecture(string ModelType, double DefaultRopeTheta, bool AlwaysAttentionBias,
-    Func<QwenConfig, int, IEnumerable<TensorSpec>> Tensors, Func<ModelGraph, int, Value, Value> Block)
+/// <summary>
+/// One model family: how it reads its config.json, what its checkpoints hold, how its parts are computed. Each is one file beside this one, its parts always in
+/// this order. Names of a checkpoint's tensors stand in those files alone.
+/// </summary>
+internal abstract class Architecture
 {
     /// <summary>Every family this library knows.</summary>
-    public static IReadOnlyList<Architecture> All { get; } = [Qwen2.Architecture, Qwen3.Architecture];
+    public static IReadOnlyList<Architecture> All { get; } = [new Qwen2(), new Qwen3()];
+
+    /// <summary>model_type in config.json.</summary>
+    public abstract string ModelType { get; }
 
     /// <summary>The family of a model_type.</summary>
-    public static Architecture Find(string modelType, string file) => All.FirstOrDefault(a => a.ModelType == modelType)
-        ?? throw new CheckpointException($"{file}: model_type is '{modelType}'; this version knows {string.Join(" and ", All.Select(a => a.ModelType))}.");
+    /// <param name="modelType">model_type.</param>
+    /// <param name="file">Where it stands, for the message.</param>
+    /// <exception cref="CheckpointException">No family has it.</exception>
+    public static Architecture Find(string modelType, string file) => All.FirstOrDefault(family => family.ModelType == modelType)
+        ?? throw new CheckpointException(
+            $"{file}: model_type is '{modelType}'; this version knows {string.Join(" and ", All.Select(family => family.ModelType))}.");
 
-    /// <summary>All tensors of a model, in the order of the forward pass.</summary>
-    public IEnumerable<TensorSpec> AllTensors(QwenConfig c) =>
-    [
-        new("model.embed_tokens.weight", [c.VocabSize, c.HiddenSize]),
-        .. Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer => Tensors(c, layer)),
-        new("model.norm.weight", [c.HiddenSize], Decays: false),
-        .. c.TieWordEmbeddings ? Array.Empty<TensorSpec>() : [new TensorSpec("lm_head.weight", [c.VocabSize, c.HiddenSize])],
-    ];
+    /// <summary>Reads what config.json says of a model of this family.</summary>
+    /// <exception cref="CheckpointException">A field is missing or impossible.</exception>
+    public abstract QwenConfig ReadConfig(ConfigFile file);
 
-    /// <summary>Name of the output layer's weight: the embedding's where the two are tied.</summary>
-    public static string HeadName(QwenConfig c) => c.TieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+    /// <summary>All tensors of a model, in the order of the forward pass; where the output layer is the embedding, that is there once.</summary>
+    public abstract IEnumerable<TensorSpec> Tensors(QwenConfig c);
+
+    /// <summary>Looks up the embedding: [tokens] 64-bit → [tokens, hidden].</summary>
+    public abstract Value Embed(ModelGraph m, Value ids);
+
+    /// <summary>Emits one layer: [tokens, hidden] → [tokens, hidden], in the last layer → [rows, hidden].</summary>
+    public abstract Value Block(ModelGraph m, int layer, Value x);
+
+    /// <summary>The norm before the output layer: [rows, hidden] → [rows, hidden].</summary>
+    public abstract Value FinalNorm(ModelGraph m, Value x);
+
+    /// <summary>Name of the output layer's weight, [vocabulary, hidden]: the embedding's where the two are tied.</summary>
+    public string HeadName(QwenConfig c) => Tensors(c).Last(tensor => tensor.Kind is TensorKind.Head or TensorKind.Embedding).Name;
 
     /// <summary>The linear layers inside the blocks, in order: what "all-linear" means (PEFT leaves the output layer out).</summary>
     public IEnumerable<LinearModule> Linears(QwenConfig c) =>
-        from layer in Enumerable.Range(0, c.NumHiddenLayers)
-        from tensor in Tensors(c, layer)
-        where tensor.Shape.Count == 2
+        from tensor in Tensors(c)
+        where tensor.Kind == TensorKind.Linear
         select new LinearModule(tensor.Name[..^".weight".Length], (int)tensor.Shape[1], (int)tensor.Shape[0]);
 }

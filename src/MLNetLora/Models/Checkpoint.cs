@@ -11,7 +11,12 @@ public sealed class Checkpoint
     private readonly Dictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<string, Stamp> _stamps;
 
-    private Checkpoint(string folder, QwenConfig config, Architecture architecture, List<SafetensorsFile> files, Dictionary<string, CheckpointTensor> tensors)
+    private Checkpoint(
+        string folder,
+        QwenConfig config,
+        Architecture architecture,
+        List<SafetensorsFile> files,
+        Dictionary<string, CheckpointTensor> tensors)
     {
         Folder = folder;
         Config = config;
@@ -39,20 +44,23 @@ public sealed class Checkpoint
     internal Architecture Architecture { get; }
 
     /// <summary>Opens a folder.</summary>
-    /// <exception cref="CheckpointException">A file is missing, truncated or wrong; the architecture is unknown; a tensor is missing or has the wrong shape or type.</exception>
+    /// <exception cref="CheckpointException">
+    /// A file is missing, truncated or wrong; the architecture is unknown; a tensor is missing or has the wrong shape or type.
+    /// </exception>
     public static Checkpoint Open(string folder)
     {
         string full = Path.GetFullPath(folder);
         if (!Directory.Exists(full))
         {
-            throw new CheckpointException($"There is no folder '{full}'. Give the folder of a Hugging Face checkpoint: config.json, *.safetensors and tokenizer files.");
+            throw new CheckpointException(
+                $"There is no folder '{full}'. Give the folder of a Hugging Face checkpoint: config.json, *.safetensors and tokenizer files.");
         }
 
         QwenConfig config = QwenConfig.Read(full);
         Architecture architecture = Architecture.Find(config.ModelType, Path.Combine(full, "config.json"));
         Dictionary<string, SafetensorsFile> placed = WeightFiles.Locate(full);
         Dictionary<string, CheckpointTensor> tensors = [];
-        foreach (TensorSpec spec in architecture.AllTensors(config))
+        foreach (TensorSpec spec in architecture.Tensors(config))
         {
             if (!placed.TryGetValue(spec.Name, out SafetensorsFile? file) || !file.Tensors.TryGetValue(spec.Name, out TensorEntry? entry))
             {
@@ -62,7 +70,8 @@ public sealed class Checkpoint
             if (!entry.Shape.SequenceEqual(spec.Shape))
             {
                 string found = string.Join(", ", entry.Shape);
-                throw new CheckpointException($"{file.Source}: '{spec.Name}' has the shape [{found}], but config.json asks for [{string.Join(", ", spec.Shape)}].");
+                throw new CheckpointException(
+                    $"{file.Source}: '{spec.Name}' has the shape [{found}], but config.json asks for [{string.Join(", ", spec.Shape)}].");
             }
 
             if (entry.Type == TensorType.Other)
@@ -78,8 +87,8 @@ public sealed class Checkpoint
     }
 
     /// <summary>
-    /// Throws where a weight file was replaced, changed or deleted since the folder was opened. The files stay mapped, so such a call would end the process or answer nonsense. To take new
-    /// weights into use, write them to another folder and open that.
+    /// Throws where a weight file was replaced, changed or deleted since the folder was opened. The files stay mapped, so such a call would end the process
+    /// or answer nonsense. To take new weights into use, write them to another folder and open that.
     /// </summary>
     /// <exception cref="CheckpointException">A file is not the one that was opened.</exception>
     internal void RequireUnchanged()
@@ -88,8 +97,8 @@ public sealed class Checkpoint
         {
             if (Stamp.Of(path) != opened)
             {
-                throw new CheckpointException($"{path} was changed since the checkpoint was opened. Weight files in use must stay as they are: write new ones to another folder, "
-                    + "open that, and dispose what uses the old one.");
+                throw new CheckpointException($"{path} was changed since the checkpoint was opened. Weight files in use must stay as they are: "
+                    + "write new ones to another folder, open that, and dispose what uses the old one.");
             }
         }
     }

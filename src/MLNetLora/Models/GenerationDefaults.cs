@@ -1,4 +1,4 @@
-using System.Text.Json;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Models;
 
@@ -13,30 +13,16 @@ namespace MLNetLora.Models;
 /// <param name="RepetitionPenalty">repetition_penalty, which greedy answers have too; 1 where the file has none.</param>
 public sealed record GenerationDefaults(bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float RepetitionPenalty = 1f)
 {
-    /// <summary>Reads the file's object.</summary>
-    /// <param name="root">What generation_config.json holds.</param>
-    /// <param name="file">Its path, for messages.</param>
+    /// <summary>Reads generation_config.json.</summary>
     /// <exception cref="CheckpointException">A value makes no sense.</exception>
-    internal static GenerationDefaults Read(JsonElement root, string file)
+    internal static GenerationDefaults Read(ConfigFile file)
     {
         GenerationDefaults defaults = new();
         return new GenerationDefaults(
-            root.TryGetProperty("do_sample", out JsonElement sample) && sample.ValueKind == JsonValueKind.True,
-            Number("temperature", defaults.Temperature, value => value >= 0, "0 or more"),
-            (int)Number("top_k", defaults.TopK, value => value is >= 0 and <= int.MaxValue / 2 && value == MathF.Truncate(value), "a whole number of at least 0"),
-            Number("top_p", defaults.TopP, value => value is > 0 and <= 1, "above 0 and at most 1"),
-            Number("repetition_penalty", defaults.RepetitionPenalty, value => value > 0, "above 0"));
-
-        float Number(string field, float otherwise, Func<float, bool> allowed, string what)
-        {
-            if (!root.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
-            {
-                return otherwise;
-            }
-
-            return value.ValueKind == JsonValueKind.Number && value.TryGetSingle(out float number) && float.IsFinite(number) && allowed(number)
-                ? number
-                : throw new CheckpointException($"{file}: {field} is {value.GetRawText()}; it must be {what}. Correct the file or remove the field.");
-        }
+            file.Flag("do_sample"),
+            (float)(file.Number("temperature", value => value is >= 0 and <= float.MaxValue, "0 or more") ?? defaults.Temperature),
+            file.OptionalInt("top_k", int.MaxValue / 2, minimum: 0) ?? defaults.TopK,
+            (float)(file.Number("top_p", value => value is > 0 and <= 1, "above 0 and at most 1") ?? defaults.TopP),
+            (float)(file.Number("repetition_penalty", value => value is > 0 and <= float.MaxValue, "above 0") ?? defaults.RepetitionPenalty));
     }
 }

@@ -6,7 +6,9 @@ namespace MLNetLora.Models;
 /// <summary>How queries meet keys and values: over the whole sequence in training, through a cache in generation.</summary>
 /// <param name="tape">Tape.</param>
 /// <param name="layer">Number of the block.</param>
-/// <param name="q">[batch, heads, sequence, d], rotated; where <see cref="ModelGraph.Rotary"/> is null [batch, sequence, heads, d], for the core to rotate.</param>
+/// <param name="q">
+/// [batch, heads, sequence, d], rotated; where <see cref="ModelGraph.Rotary"/> is null [batch, sequence, heads, d], for the core to rotate.
+/// </param>
 /// <param name="k">The same with kv heads.</param>
 /// <param name="v">The same with kv heads, never rotated.</param>
 /// <returns>The shape of q.</returns>
@@ -47,21 +49,27 @@ internal sealed record ModelGraph(
     /// <summary>[batch, sequence], 64-bit.</summary>
     public required Value InputIds { get; init; }
 
-    /// <summary>Rotary tables; null where the attention core rotates, which then gets heads as the linear layers leave them, behind the sequence.</summary>
+    /// <summary>
+    /// Rotary tables; null where the attention core rotates, which then gets heads as the linear layers leave them, behind the sequence.
+    /// </summary>
     public RotaryTables? Rotary { get; init; }
 
-    /// <summary>[rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.</summary>
+    /// <summary>
+    /// [rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.
+    /// </summary>
     public required Value OutputRows { get; init; }
 
     /// <summary>Told every linear layer and what it is fed; null for nobody.</summary>
     public Action<string, Value>? OnLinear { get; init; }
 
     /// <summary>Emits embedding and blocks: → [rows, hidden], before the last norm.</summary>
-    /// <param name="checkpointing">Recomputes each block in the backward pass, but for the last, whose backward pass begins where its forward pass ends.</param>
+    /// <param name="checkpointing">
+    /// Recomputes each block in the backward pass, but for the last, whose backward pass begins where its forward pass ends.
+    /// </param>
     public Value Body(bool checkpointing)
     {
         Value ids = Graph.Reshape(InputIds, [-1], ["tokens"]); // [tokens]
-        Value x = Embedding.Apply(Tape, Required("model.embed_tokens.weight"), ids); // [tokens, hidden]
+        Value x = Architecture.Embed(this, ids); // [tokens, hidden]
         for (int i = 0; i < Config.NumHiddenLayers; i++)
         {
             int layer = i;
@@ -73,6 +81,9 @@ internal sealed record ModelGraph(
 
         return x;
     }
+
+    /// <summary>The norm before the output layer: [rows, hidden] → [rows, hidden].</summary>
+    public Value FinalNorm(Value x) => Architecture.FinalNorm(this, x);
 
     /// <summary>The output layer's weight: the embedding where the two are tied; [vocabulary, hidden].</summary>
     public Weight Head => Required(Architecture.HeadName(Config));
@@ -87,6 +98,9 @@ internal sealed record ModelGraph(
             ? adapted(this, x, weight, bias)
             : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
     }
+
+    /// <summary>Rows of an embedding by module name: [tokens] 64-bit → [tokens, n].</summary>
+    public Value Lookup(string module, Value ids) => Embedding.Apply(Tape, Required(module + ".weight"), ids);
 
     /// <summary>In the last block the rows whose output is asked for, in others all: [tokens, n] → [rows, n] or [tokens, n].</summary>
     public Value OutputOnly(int layer, Value x) => layer == Config.NumHiddenLayers - 1 ? Rows.Apply(Tape, x, OutputRows) : x;
@@ -115,5 +129,6 @@ internal sealed record ModelGraph(
     /// <summary>Attention of one block.</summary>
     public Value Attend(int layer, Value q, Value k, Value v) => Attention(Tape, layer, q, k, v);
 
-    private Weight Required(string name) => Weights(name) ?? throw new InvalidOperationException($"The graph asks for the tensor '{name}', which its architecture does not list.");
+    private Weight Required(string name) =>
+        Weights(name) ?? throw new InvalidOperationException($"The graph asks for the tensor '{name}', which its architecture does not list.");
 }

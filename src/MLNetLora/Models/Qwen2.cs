@@ -1,12 +1,38 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
 
 namespace MLNetLora.Models;
 
 /// <summary>Qwen1.5, Qwen2 and Qwen2.5, dense (transformers: Qwen2ForCausalLM). q, k and v have a bias, heads share keys in groups.</summary>
-internal static class Qwen2
+internal sealed class Qwen2 : Architecture
 {
-    public static Architecture Architecture { get; } = new("qwen2", DefaultRopeTheta: 10_000, AlwaysAttentionBias: true, Tensors, Block);
+    private const string Embedding = "model.embed_tokens";
+    private const string LastNorm = "model.norm";
+
+    public override string ModelType => "qwen2";
+
+    public override QwenConfig ReadConfig(ConfigFile file) =>
+        QwenConfig.Dense(file, defaultRopeTheta: 10_000) with { AttentionBias = true };
+
+    public override IEnumerable<TensorSpec> Tensors(QwenConfig c) =>
+    [
+        new($"{Embedding}.weight", TensorKind.Embedding, c.VocabSize, c.HiddenSize),
+        .. Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer => Tensors(c, layer)),
+        new($"{LastNorm}.weight", TensorKind.Norm, c.HiddenSize),
+        .. c.TieWordEmbeddings ? Array.Empty<TensorSpec>() : [new("lm_head.weight", TensorKind.Head, c.VocabSize, c.HiddenSize)],
+    ];
+
+    public override Value Embed(ModelGraph m, Value ids) => m.Lookup(Embedding, ids); // [tokens] -> [tokens, hidden]
+
+    public override Value Block(ModelGraph m, int layer, Value x)
+    {
+        string p = $"model.layers.{layer}";
+        x = Residual.Apply(m.Tape, m.OutputOnly(layer, x), Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [rows, hidden]
+        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [rows, hidden]
+    }
+
+    public override Value FinalNorm(ModelGraph m, Value x) => m.Norm(LastNorm, x); // [rows, hidden]
 
     private static IEnumerable<TensorSpec> Tensors(QwenConfig c, int layer)
     {
@@ -14,15 +40,15 @@ internal static class Qwen2
         (long hidden, long q, long kv, long inner) = (c.HiddenSize, c.NumAttentionHeads * c.HeadDim, c.NumKeyValueHeads * c.HeadDim, c.IntermediateSize);
         return
         [
-            new($"{p}.input_layernorm.weight", [hidden], Decays: false),
-            new($"{p}.self_attn.q_proj.weight", [q, hidden]), new($"{p}.self_attn.q_proj.bias", [q], Decays: false),
-            new($"{p}.self_attn.k_proj.weight", [kv, hidden]), new($"{p}.self_attn.k_proj.bias", [kv], Decays: false),
-            new($"{p}.self_attn.v_proj.weight", [kv, hidden]), new($"{p}.self_attn.v_proj.bias", [kv], Decays: false),
-            new($"{p}.self_attn.o_proj.weight", [hidden, q]),
-            new($"{p}.post_attention_layernorm.weight", [hidden], Decays: false),
-            new($"{p}.mlp.gate_proj.weight", [inner, hidden]),
-            new($"{p}.mlp.up_proj.weight", [inner, hidden]),
-            new($"{p}.mlp.down_proj.weight", [hidden, inner]),
+            new($"{p}.input_layernorm.weight", TensorKind.Norm, hidden),
+            new($"{p}.self_attn.q_proj.weight", TensorKind.Linear, q, hidden), new($"{p}.self_attn.q_proj.bias", TensorKind.Bias, q),
+            new($"{p}.self_attn.k_proj.weight", TensorKind.Linear, kv, hidden), new($"{p}.self_attn.k_proj.bias", TensorKind.Bias, kv),
+            new($"{p}.self_attn.v_proj.weight", TensorKind.Linear, kv, hidden), new($"{p}.self_attn.v_proj.bias", TensorKind.Bias, kv),
+            new($"{p}.self_attn.o_proj.weight", TensorKind.Linear, hidden, q),
+            new($"{p}.post_attention_layernorm.weight", TensorKind.Norm, hidden),
+            new($"{p}.mlp.gate_proj.weight", TensorKind.Linear, inner, hidden),
+            new($"{p}.mlp.up_proj.weight", TensorKind.Linear, inner, hidden),
+            new($"{p}.mlp.down_proj.weight", TensorKind.Linear, hidden, inner),
         ];
     }
 
@@ -43,12 +69,5 @@ internal static class Qwen2
         Value gate = m.Linear($"{p}.gate_proj", x); // [rows, hidden] -> [rows, intermediate]
         Value up = m.Linear($"{p}.up_proj", x); // [rows, intermediate]
         return m.Linear($"{p}.down_proj", SwiGlu.Apply(m.Tape, gate, up)); // [rows, hidden]
-    }
-
-    private static Value Block(ModelGraph m, int layer, Value x)
-    {
-        string p = $"model.layers.{layer}";
-        x = Residual.Apply(m.Tape, m.OutputOnly(layer, x), Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [rows, hidden]
-        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [rows, hidden]
     }
 }

@@ -1,12 +1,41 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
 
 namespace MLNetLora.Models;
 
-/// <summary>Qwen3, dense (transformers: Qwen3ForCausalLM). A norm on every query and key head before the rotation, a head size of its own, no biases unless attention_bias says so.</summary>
-internal static class Qwen3
+/// <summary>
+/// Qwen3, dense (transformers: Qwen3ForCausalLM). A norm on every query and key head before the rotation, a head size of its own, no biases unless
+/// attention_bias says so.
+/// </summary>
+internal sealed class Qwen3 : Architecture
 {
-    public static Architecture Architecture { get; } = new("qwen3", DefaultRopeTheta: 10_000, AlwaysAttentionBias: false, Tensors, Block);
+    private const string Embedding = "model.embed_tokens";
+    private const string LastNorm = "model.norm";
+
+    public override string ModelType => "qwen3";
+
+    public override QwenConfig ReadConfig(ConfigFile file) =>
+        QwenConfig.Dense(file, defaultRopeTheta: 10_000) with { AttentionBias = file.Flag("attention_bias") };
+
+    public override IEnumerable<TensorSpec> Tensors(QwenConfig c) =>
+    [
+        new($"{Embedding}.weight", TensorKind.Embedding, c.VocabSize, c.HiddenSize),
+        .. Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer => Tensors(c, layer)),
+        new($"{LastNorm}.weight", TensorKind.Norm, c.HiddenSize),
+        .. c.TieWordEmbeddings ? Array.Empty<TensorSpec>() : [new("lm_head.weight", TensorKind.Head, c.VocabSize, c.HiddenSize)],
+    ];
+
+    public override Value Embed(ModelGraph m, Value ids) => m.Lookup(Embedding, ids); // [tokens] -> [tokens, hidden]
+
+    public override Value Block(ModelGraph m, int layer, Value x)
+    {
+        string p = $"model.layers.{layer}";
+        x = Residual.Apply(m.Tape, m.OutputOnly(layer, x), Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [rows, hidden]
+        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [rows, hidden]
+    }
+
+    public override Value FinalNorm(ModelGraph m, Value x) => m.Norm(LastNorm, x); // [rows, hidden]
 
     private static IEnumerable<TensorSpec> Tensors(QwenConfig c, int layer)
     {
@@ -14,19 +43,19 @@ internal static class Qwen3
         (long hidden, long q, long kv, long inner) = (c.HiddenSize, c.NumAttentionHeads * c.HeadDim, c.NumKeyValueHeads * c.HeadDim, c.IntermediateSize);
         return
         [
-            new($"{p}.input_layernorm.weight", [hidden], Decays: false),
+            new($"{p}.input_layernorm.weight", TensorKind.Norm, hidden),
             .. Projection("q_proj", q, hidden), .. Projection("k_proj", kv, hidden), .. Projection("v_proj", kv, hidden), .. Projection("o_proj", hidden, q),
-            new($"{p}.self_attn.q_norm.weight", [c.HeadDim], Decays: false),
-            new($"{p}.self_attn.k_norm.weight", [c.HeadDim], Decays: false),
-            new($"{p}.post_attention_layernorm.weight", [hidden], Decays: false),
-            new($"{p}.mlp.gate_proj.weight", [inner, hidden]),
-            new($"{p}.mlp.up_proj.weight", [inner, hidden]),
-            new($"{p}.mlp.down_proj.weight", [hidden, inner]),
+            new($"{p}.self_attn.q_norm.weight", TensorKind.Norm, c.HeadDim),
+            new($"{p}.self_attn.k_norm.weight", TensorKind.Norm, c.HeadDim),
+            new($"{p}.post_attention_layernorm.weight", TensorKind.Norm, hidden),
+            new($"{p}.mlp.gate_proj.weight", TensorKind.Linear, inner, hidden),
+            new($"{p}.mlp.up_proj.weight", TensorKind.Linear, inner, hidden),
+            new($"{p}.mlp.down_proj.weight", TensorKind.Linear, hidden, inner),
         ];
 
         IEnumerable<TensorSpec> Projection(string name, long outputs, long inputs) => c.AttentionBias
-            ? [new($"{p}.self_attn.{name}.weight", [outputs, inputs]), new($"{p}.self_attn.{name}.bias", [outputs], Decays: false)]
-            : [new($"{p}.self_attn.{name}.weight", [outputs, inputs])];
+            ? [new($"{p}.self_attn.{name}.weight", TensorKind.Linear, outputs, inputs), new($"{p}.self_attn.{name}.bias", TensorKind.Bias, outputs)]
+            : [new($"{p}.self_attn.{name}.weight", TensorKind.Linear, outputs, inputs)];
     }
 
     private static Value Attention(ModelGraph m, int layer, Value x)
@@ -46,12 +75,5 @@ internal static class Qwen3
         Value gate = m.Linear($"{p}.gate_proj", x); // [rows, hidden] -> [rows, intermediate]
         Value up = m.Linear($"{p}.up_proj", x); // [rows, intermediate]
         return m.Linear($"{p}.down_proj", SwiGlu.Apply(m.Tape, gate, up)); // [rows, hidden]
-    }
-
-    private static Value Block(ModelGraph m, int layer, Value x)
-    {
-        string p = $"model.layers.{layer}";
-        x = Residual.Apply(m.Tape, m.OutputOnly(layer, x), Attention(m, layer, m.Norm($"{p}.input_layernorm", x))); // [rows, hidden]
-        return Residual.Apply(m.Tape, x, Mlp(m, layer, m.Norm($"{p}.post_attention_layernorm", x))); // [rows, hidden]
     }
 }

@@ -40,8 +40,8 @@ public sealed record QwenConfig
     public int MaxPositionEmbeddings { get; init; } = 32768;
 
     /// <summary>
-    /// Tokens that a prompt and its answer may have together: max_position_embeddings, or factor times the original length where YaRN extends it (Qwen2.5's model card: 4 times 32,768, with
-    /// max_position_embeddings left at 32,768).
+    /// Tokens that a prompt and its answer may have together: max_position_embeddings, or factor times the original length where YaRN extends it
+    /// (Qwen2.5's model card: 4 times 32,768, with max_position_embeddings left at 32,768).
     /// </summary>
     public int ContextLength => Rope.Type == "yarn"
         ? (int)Math.Clamp(Rope.Factor * Rope.OriginalMaximumPositions, MaxPositionEmbeddings, int.MaxValue)
@@ -53,7 +53,10 @@ public sealed record QwenConfig
     /// <summary>Whether q, k and v have a bias: always in Qwen2, attention_bias in Qwen3.</summary>
     public bool AttentionBias { get; init; }
 
-    /// <summary>How many tokens back each layer sees, its own included; null where it sees all. From use_sliding_window, sliding_window, layer_types or max_window_layers.</summary>
+    /// <summary>
+    /// How many tokens back each layer sees, its own included; null where it sees all.
+    /// From use_sliding_window, sliding_window, layer_types or max_window_layers.
+    /// </summary>
     public required IReadOnlyList<int?> SlidingWindows { get; init; }
 
     /// <summary>eos_token_id of generation_config.json and config.json together: generation stops on each.</summary>
@@ -66,151 +69,97 @@ public sealed record QwenConfig
     /// <exception cref="CheckpointException">A file is missing or is not JSON, a field is missing or impossible, or the architecture is unknown.</exception>
     public static QwenConfig Read(string folder)
     {
-        try
+        ConfigFile file = ConfigFile.Open(Path.Combine(folder, "config.json"));
+        Architecture architecture = Architecture.Find(file.Text("model_type") ?? "", file.Path);
+        if (file.Section("quantization_config") is not null)
         {
-            return ReadFile(folder);
+            throw new CheckpointException($"{file.Path} describes a quantized checkpoint (quantization_config); "
+                + "this version reads fp32, bf16 and fp16 checkpoints. Use the original one.");
         }
-        catch (Exception e) when (e is InvalidOperationException or FormatException or OverflowException)
+
+        ConfigFile? generation = ConfigFile.OpenIfThere(Path.Combine(folder, "generation_config.json"));
+        return architecture.ReadConfig(file) with
         {
-            throw new CheckpointException($"config.json or generation_config.json in {folder} has a value that cannot be read: {e.Message}", e);
-        }
+            EosTokenIds = [.. (generation is null ? [] : EosTokens(generation)).Concat(EosTokens(file)).Distinct()],
+            Generation = generation is null ? new GenerationDefaults() : GenerationDefaults.Read(generation),
+        };
     }
 
-    private static QwenConfig ReadFile(string folder)
+    /// <summary>Reads what the dense families share. The bounds are far above any model and keep products of them from overflowing.</summary>
+    /// <param name="file">config.json.</param>
+    /// <param name="defaultRopeTheta">rope_theta where the file has none (the class default in transformers).</param>
+    internal static QwenConfig Dense(ConfigFile file, double defaultRopeTheta)
     {
-        string file = Path.Combine(folder, "config.json");
-        using JsonDocument document = Parse(file);
-        JsonElement root = document.RootElement;
-        string modelType = root.TryGetProperty("model_type", out JsonElement kind) && kind.ValueKind == JsonValueKind.String ? kind.GetString()! : "";
-        Architecture architecture = Architecture.Find(modelType, file);
-        if (root.TryGetProperty("quantization_config", out JsonElement quantization) && quantization.ValueKind == JsonValueKind.Object)
-        {
-            throw new CheckpointException($"{file} describes a quantised checkpoint (quantization_config); this version reads fp32, bf16 and fp16 checkpoints. Use the original one.");
-        }
-
-        int hidden = Int("hidden_size");
-        int heads = Int("num_attention_heads");
-        int layers = Int("num_hidden_layers");
-        if (layers > 10_000)
-        {
-            throw new CheckpointException($"{file}: num_hidden_layers is {layers}; no model has that many.");
-        }
-
-        int kv = OptionalInt("num_key_value_heads") ?? heads;
-        int headDim = OptionalInt("head_dim") ?? hidden / heads;
+        int hidden = file.Int("hidden_size", 1 << 17);
+        int heads = file.Int("num_attention_heads", 4096);
+        int layers = file.Int("num_hidden_layers", 10_000);
+        int kv = file.OptionalInt("num_key_value_heads", 4096) ?? heads;
+        int headDim = file.OptionalInt("head_dim", 4096) ?? hidden / heads;
         if (heads % kv != 0)
         {
-            throw new CheckpointException($"{file}: num_attention_heads ({heads}) is not a multiple of num_key_value_heads ({kv}).");
+            throw new CheckpointException($"{file.Path}: num_attention_heads ({heads}) is not a multiple of num_key_value_heads ({kv}).");
         }
 
-        if (headDim % 2 != 0)
+        if (headDim < 2 || headDim % 2 != 0)
         {
-            throw new CheckpointException($"{file}: the head size is {headDim}; rotary position embedding needs an even one.");
+            throw new CheckpointException($"{file.Path}: the head size is {headDim}; rotary position embedding needs an even one.");
         }
 
-        if (root.TryGetProperty("hidden_act", out JsonElement act) && act.ValueKind == JsonValueKind.String && act.GetString() is string name && name is not "silu" and not "swish")
+        if (file.Text("hidden_act") is { } activation && activation is not ("silu" or "swish"))
         {
-            throw new CheckpointException($"{file}: hidden_act is '{name}'; Qwen models use silu and nothing else is implemented.");
+            throw new CheckpointException($"{file.Path}: hidden_act is '{activation}'; Qwen models use silu and nothing else is implemented.");
         }
 
-        int positions = OptionalInt("max_position_embeddings") ?? 32768;
+        int positions = file.OptionalInt("max_position_embeddings", 1 << 30) ?? 32768;
         return new QwenConfig
         {
-            ModelType = modelType,
+            ModelType = file.Text("model_type") ?? "",
             HiddenSize = hidden,
-            IntermediateSize = Int("intermediate_size"),
+            IntermediateSize = file.Int("intermediate_size", 1 << 20),
             NumHiddenLayers = layers,
             NumAttentionHeads = heads,
             NumKeyValueHeads = kv,
             HeadDim = headDim,
-            VocabSize = Int("vocab_size"),
-            RmsNormEps = root.TryGetProperty("rms_norm_eps", out JsonElement eps) && eps.ValueKind == JsonValueKind.Number ? eps.GetSingle() : 1e-6f,
-            Rope = RopeParameters.Read(root, file, positions, architecture.DefaultRopeTheta),
+            VocabSize = file.Int("vocab_size", 1 << 24),
+            RmsNormEps = (float)(file.Number("rms_norm_eps", number => number is >= 0 and <= 1, "a number from 0 to 1") ?? 1e-6),
+            Rope = RopeParameters.Read(file, positions, defaultRopeTheta),
             MaxPositionEmbeddings = positions,
-            TieWordEmbeddings = Flag("tie_word_embeddings"),
-            AttentionBias = architecture.AlwaysAttentionBias || Flag("attention_bias"),
-            SlidingWindows = Windows(root, layers, Flag("use_sliding_window"), root.TryGetProperty("sliding_window", out _) ? OptionalInt("sliding_window") : 4096, OptionalInt("max_window_layers", minimum: 0) ?? 28),
-            EosTokenIds = Eos(root, Path.Combine(folder, "generation_config.json")),
-            Generation = ReadGeneration(Path.Combine(folder, "generation_config.json")),
+            TieWordEmbeddings = file.Flag("tie_word_embeddings"),
+            SlidingWindows = Windows(file, layers),
         };
-
-        int Int(string field) => OptionalInt(field) ?? throw new CheckpointException($"{file} has no {field}.");
-        bool Flag(string field) => root.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.True;
-        int? OptionalInt(string field, int minimum = 1) => !root.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null
-            ? null
-            : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int number) && number >= minimum
-                ? number
-                : throw new CheckpointException($"{file}: {field} is {value.GetRawText()}; it must be a whole number of at least {minimum}.");
     }
 
-    private static int?[] Windows(JsonElement root, int layers, bool used, int? window, int maxWindowLayers)
+    private static int?[] Windows(ConfigFile file, int layers)
     {
-        if (!used || window is null)
+        // A window that is null is none; one that is not there has the default of transformers.
+        int? window = file.Has("sliding_window") ? file.OptionalInt("sliding_window", 1 << 30) : 4096;
+        int first = file.OptionalInt("max_window_layers", int.MaxValue, minimum: 0) ?? 28;
+        if (!file.Flag("use_sliding_window") || window is null)
         {
             return new int?[layers];
         }
 
         // layer_types (newer files) names each layer; without it the layers from max_window_layers on slide.
-        string?[]? types = root.TryGetProperty("layer_types", out JsonElement list) && list.ValueKind == JsonValueKind.Array
-            ? [.. list.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.String ? item.GetString() : null)]
+        bool[]? types = file.Value("layer_types") is { ValueKind: JsonValueKind.Array } list
+            ? [.. list.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.String && item.ValueEquals("sliding_attention"))]
             : null;
-        return [.. Enumerable.Range(0, layers).Select(i => (types is not null && i < types.Length ? types[i] == "sliding_attention" : i >= maxWindowLayers) ? window : null)];
+        return [.. Enumerable.Range(0, layers).Select(i => (types is not null && i < types.Length ? types[i] : i >= first) ? window : null)];
     }
 
-    private static GenerationDefaults ReadGeneration(string file)
+    private static IEnumerable<int> EosTokens(ConfigFile file)
     {
-        if (!File.Exists(file))
+        JsonElement[] ids = file.Value("eos_token_id") switch
         {
-            return new GenerationDefaults();
-        }
-
-        using JsonDocument document = Parse(file);
-        return GenerationDefaults.Read(document.RootElement, file);
-    }
-
-    private static List<int> Eos(JsonElement root, string generationFile)
-    {
-        List<int> ids = [];
-        if (File.Exists(generationFile))
+            { ValueKind: JsonValueKind.Array } list => [.. list.EnumerateArray()],
+            { } single => [single],
+            null => [],
+        };
+        foreach (JsonElement id in ids)
         {
-            using JsonDocument generation = Parse(generationFile);
-            Collect(generation.RootElement);
-        }
-
-        Collect(root);
-        return ids;
-
-        void Collect(JsonElement element)
-        {
-            if (element.ValueKind != JsonValueKind.Object || !element.TryGetProperty("eos_token_id", out JsonElement eos))
+            if (id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out int number))
             {
-                return;
+                yield return number;
             }
-
-            foreach (JsonElement id in eos.ValueKind == JsonValueKind.Array ? [.. eos.EnumerateArray()] : new[] { eos })
-            {
-                if (id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out int number) && !ids.Contains(number))
-                {
-                    ids.Add(number);
-                }
-            }
-        }
-    }
-
-    private static JsonDocument Parse(string file)
-    {
-        try
-        {
-            JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(file));
-            return document.RootElement.ValueKind == JsonValueKind.Object ? document : throw new CheckpointException($"{file} is not a JSON object.");
-        }
-        catch (JsonException e)
-        {
-            throw new CheckpointException(NotSafetensors.Of(file) is { } what ? $"{file} {what}" : $"{file} is not valid JSON: {e.Message}", e);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new CheckpointException($"{file} cannot be read ({e.Message}); a checkpoint folder has config.json, *.safetensors and tokenizer files.", e);
         }
     }
 }

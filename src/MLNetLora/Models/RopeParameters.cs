@@ -1,4 +1,4 @@
-using System.Text.Json;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Models;
 
@@ -10,43 +10,58 @@ namespace MLNetLora.Models;
 /// <param name="AttentionFactor">Factor on cos and sin (yarn: 0.1·ln(factor)+1 unless given).</param>
 /// <param name="BetaFast">Rotations above which a frequency is kept (yarn).</param>
 /// <param name="BetaSlow">Rotations below which a frequency is interpolated whole (yarn).</param>
-public sealed record RopeParameters(string Type, double Theta, double Factor = 1, long OriginalMaximumPositions = 0, double AttentionFactor = 1, double BetaFast = 32, double BetaSlow = 1)
+public sealed record RopeParameters(
+    string Type,
+    double Theta,
+    double Factor = 1,
+    long OriginalMaximumPositions = 0,
+    double AttentionFactor = 1,
+    double BetaFast = 32,
+    double BetaSlow = 1)
 {
-    internal static RopeParameters Read(JsonElement config, string file, long maximumPositions, double defaultTheta)
+    /// <summary>Reads config.json.</summary>
+    /// <param name="file">The whole file.</param>
+    /// <param name="maximumPositions">max_position_embeddings.</param>
+    /// <param name="defaultTheta">rope_theta where the file has none.</param>
+    internal static RopeParameters Read(ConfigFile file, long maximumPositions, double defaultTheta)
     {
-        JsonElement scaling = default;
-        bool has = (config.TryGetProperty("rope_parameters", out scaling) && scaling.ValueKind == JsonValueKind.Object)
-            || (config.TryGetProperty("rope_scaling", out scaling) && scaling.ValueKind == JsonValueKind.Object);
-        double theta = has && Number(scaling, "rope_theta") is double inner ? inner : Number(config, "rope_theta") ?? defaultTheta;
-        string type = has ? Text(scaling, "rope_type") ?? Text(scaling, "type") ?? "default" : "default";
-        double factor = has ? Number(scaling, "factor") ?? 1 : 1;
+        ConfigFile? scaling = file.Section("rope_parameters") ?? file.Section("rope_scaling");
+        double theta = scaling?.Positive("rope_theta") ?? file.Positive("rope_theta") ?? defaultTheta;
+        string type = scaling?.Text("rope_type") ?? scaling?.Text("type") ?? "default";
 
         // Computed without these, the angles would be wrong without a word.
         foreach (string key in (string[])["mscale", "mscale_all_dim", "partial_rotary_factor", "truncate"])
         {
-            JsonElement value = default;
-            if (((has && scaling.TryGetProperty(key, out value)) || config.TryGetProperty(key, out value)) && value.ValueKind != JsonValueKind.Null && value.GetRawText() is not ("1" or "1.0" or "true"))
+            if ((scaling?.Value(key) ?? file.Value(key))?.GetRawText() is { } text && text is not ("1" or "1.0" or "true"))
             {
-                throw new CheckpointException($"{file} sets {key} to {value.GetRawText()}, which this version does not support.");
+                throw new CheckpointException($"{file.Path} sets {key} to {text}, which this version does not support.");
             }
         }
 
-        switch (type)
+        if (type == "default" || scaling is null)
         {
-            case "default":
-                return new RopeParameters("default", theta);
-            case "linear":
-                return new RopeParameters("linear", theta, factor);
-            case "yarn":
-                double attention = Number(scaling, "attention_factor") ?? (factor <= 1 ? 1 : (0.1 * Math.Log(factor)) + 1);
-                return new RopeParameters("yarn", theta, factor, (long)(Number(scaling, "original_max_position_embeddings") ?? maximumPositions), attention,
-                    Number(scaling, "beta_fast") ?? 32, Number(scaling, "beta_slow") ?? 1);
-            default:
-                throw new CheckpointException($"{file} asks for the rotary scaling '{type}'; this library knows default, linear and yarn.");
+            return new RopeParameters("default", theta);
         }
+
+        double factor = scaling.Positive("factor") ?? 1;
+        return type switch
+        {
+            "linear" => new RopeParameters("linear", theta, factor),
+            "yarn" => new RopeParameters(
+                "yarn",
+                theta,
+                factor,
+                scaling.OptionalInt("original_max_position_embeddings", 1 << 30) ?? maximumPositions,
+                scaling.Positive("attention_factor") ?? (factor <= 1 ? 1 : (0.1 * Math.Log(factor)) + 1),
+                scaling.Positive("beta_fast") ?? 32,
+                scaling.Positive("beta_slow") ?? 1),
+            _ => throw new CheckpointException($"{file.Path} asks for the rotary scaling '{type}'; this library knows default, linear and yarn."),
+        };
     }
 
-    /// <summary>Tables of cos and sin for positions 0 to count−1, each [count, headSize / 2], in the arithmetic of transformers (frequencies and angles in float32).</summary>
+    /// <summary>
+    /// Tables of cos and sin for positions 0 to count−1, each [count, headSize / 2], in the arithmetic of transformers (frequencies and angles in float32).
+    /// </summary>
     /// <param name="headSize">Size of one attention head.</param>
     /// <param name="count">Number of positions.</param>
     public (float[] Cos, float[] Sin) Tables(int headSize, int count)
@@ -89,10 +104,7 @@ public sealed record RopeParameters(string Type, double Theta, double Factor = 1
         return result;
 
         // The pair of dimensions that turns this many times over the original context (Peng et al. 2023, arXiv:2309.00071, section 3.2).
-        double CorrectionDimension(double rotations) => headSize * Math.Log(OriginalMaximumPositions / (rotations * 2 * Math.PI)) / (2 * Math.Log(Theta));
+        double CorrectionDimension(double rotations) =>
+            headSize * Math.Log(OriginalMaximumPositions / (rotations * 2 * Math.PI)) / (2 * Math.Log(Theta));
     }
-
-    private static double? Number(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number ? value.GetDouble() : null;
-
-    private static string? Text(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 }

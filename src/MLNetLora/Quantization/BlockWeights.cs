@@ -45,7 +45,7 @@ internal sealed class BlockWeights
     public BlockWeights(Checkpoint checkpoint, WeightPrecision precision)
     {
         BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
-        IEnumerable<string> names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), Architecture.HeadName(checkpoint.Config)];
+        IEnumerable<string> names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), checkpoint.Architecture.HeadName(checkpoint.Config)];
         _checkpoint = checkpoint;
         _weights = names.Select(name => checkpoint.Tensors[name])
             .Where(tensor => tensor.Entry.Shape[1] >= BlockSize)

@@ -12,7 +12,7 @@ internal static class Prepacking
     public static long Bytes(Checkpoint checkpoint, WeightPrecision precision)
     {
         long blocks = checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => Elements(module.Name + ".weight"));
-        CheckpointTensor head = checkpoint.Tensors[Architecture.HeadName(checkpoint.Config)];
+        CheckpointTensor head = checkpoint.Tensors[checkpoint.Architecture.HeadName(checkpoint.Config)];
         long floats = Elements(head.Entry.Name) + (precision == WeightPrecision.Int8 ? 0 : blocks);
         int each = 2 * sizeof(float); // forward and backward
         return (floats * (each + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)))) + (precision == WeightPrecision.Int8 ? 2 * blocks : 0);

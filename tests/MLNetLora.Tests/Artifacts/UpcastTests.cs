@@ -103,7 +103,7 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
             .Replace("\"intermediate_size\":24", "\"intermediate_size\":2200", StringComparison.Ordinal));
         QwenConfig config = QwenConfig.Read(folder);
         Random random = new(1);
-        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. Architecture.Find("qwen2", "").AllTensors(config).Select(spec =>
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. Architecture.Find("qwen2", "").Tensors(config).Select(spec =>
         {
             float[] values = new float[spec.Shape.Aggregate(1L, (product, size) => product * size)];
             for (int i = 0; i < values.Length; i++)

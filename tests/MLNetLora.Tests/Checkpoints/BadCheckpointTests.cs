@@ -39,12 +39,28 @@ public sealed class BadCheckpointTests : IDisposable
     [InlineData("model_type", "\"llama\"", "model_type is 'llama'; this version knows qwen2 and qwen3")]
     [InlineData("hidden_size", "-3", "hidden_size is -3; it must be a whole number of at least 1")]
     [InlineData("hidden_size", "null", "has no hidden_size")]
+    [InlineData("hidden_size", "2000000000", "hidden_size is 2000000000; it must be a whole number of at least 1 and at most 131072")]
+    [InlineData("intermediate_size", "2000000000", "intermediate_size is 2000000000")]
+    [InlineData("num_attention_heads", "100000", "num_attention_heads is 100000")]
+    [InlineData("num_key_value_heads", "\"2\"", "num_key_value_heads is \"2\"")]
+    [InlineData("head_dim", "100000", "head_dim is 100000")]
+    [InlineData("head_dim", "7", "the head size is 7")]
+    [InlineData("num_hidden_layers", "1000000", "num_hidden_layers is 1000000")]
+    [InlineData("vocab_size", "2000000000", "vocab_size is 2000000000")]
+    [InlineData("max_position_embeddings", "2000000000", "max_position_embeddings is 2000000000")]
+    [InlineData("rms_norm_eps", "-1", "rms_norm_eps is -1; it must be a number from 0 to 1")]
+    [InlineData("rope_theta", "0", "rope_theta is 0; it must be a number above 0")]
+    [InlineData("rope_parameters", "{\"rope_theta\":\"much\"}", "rope_parameters.rope_theta is \"much\"; it must be a number above 0")]
+    [InlineData("rope_scaling", "{\"rope_type\":\"linear\",\"factor\":0}", "rope_scaling.factor is 0")]
+    [InlineData("rope_scaling", "4", "rope_scaling is 4; it must be an object")]
+    [InlineData("tie_word_embeddings", "\"no\"", "tie_word_embeddings is \"no\"; it must be true or false")]
+    [InlineData("hidden_act", "7", "hidden_act is 7; it must be text")]
     [InlineData("num_key_value_heads", "3", "num_attention_heads (4) is not a multiple of num_key_value_heads (3)")]
     [InlineData("hidden_act", "\"gelu\"", "hidden_act is 'gelu'")]
     [InlineData("rope_scaling", "{\"rope_type\":\"longrope\"}", "the rotary scaling 'longrope'; this library knows default, linear and yarn")]
     [InlineData("rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":0.7}", "sets mscale")]
     [InlineData("rope_parameters", "{\"rope_type\":\"default\",\"partial_rotary_factor\":0.25}", "sets partial_rotary_factor")]
-    [InlineData("quantization_config", "{\"quant_method\":\"gptq\"}", "describes a quantised checkpoint")]
+    [InlineData("quantization_config", "{\"quant_method\":\"gptq\"}", "describes a quantized checkpoint")]
     [InlineData("vocab_size", "25", "'model.embed_tokens.weight' has the shape [24, 16], but config.json asks for [25, 16]")]
     [InlineData("num_hidden_layers", "3", "has no tensor 'model.layers.2.input_layernorm.weight'")]
     public void A_configuration_that_does_not_fit(string field, string value, string message)
@@ -53,6 +69,43 @@ public sealed class BadCheckpointTests : IDisposable
         config[field] = JsonNode.Parse(value);
         File.WriteAllText(_folder.File("config.json"), config.ToJsonString());
         Fails(message);
+    }
+
+    [Theory]
+    [InlineData("\\ud800", "model_type is \"\\ud800\"; it must be text")]
+    [InlineData("\u00ff\u00fe", "model_type is '")]
+    public void A_model_type_that_is_not_text(string name, string message)
+    {
+        File.WriteAllBytes(_folder.File("config.json"), Encoding.Latin1.GetBytes($$"""{"model_type":"{{name}}"}"""));
+        Fails(message);
+    }
+
+    [Fact]
+    public void A_name_that_is_not_text()
+    {
+        File.WriteAllText(_folder.File("config.json"), """{"model_typ\ud800":"qwen2"}""");
+        Fails("config.json");
+    }
+
+    [Fact]
+    public void More_heads_than_numbers()
+    {
+        JsonObject config = JsonNode.Parse(File.ReadAllText(_folder.File("config.json")))!.AsObject();
+        config.Remove("head_dim");
+        config["num_attention_heads"] = 32;
+        File.WriteAllText(_folder.File("config.json"), config.ToJsonString());
+        Fails("the head size is 0");
+    }
+
+    [Fact]
+    public void A_configuration_of_a_size_that_none_has_is_not_read()
+    {
+        using (FileStream stream = File.Create(_folder.File("config.json")))
+        {
+            stream.SetLength(1L << 40); // a sparse file
+        }
+
+        Fails("config.json has 1099511627776 bytes");
     }
 
     [Theory]

@@ -184,7 +184,7 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
             .Replace("\"head_dim\":8", "\"head_dim\":40", StringComparison.Ordinal).Replace("\"intermediate_size\":24", "\"intermediate_size\":96", StringComparison.Ordinal)
             .Replace("\"vocab_size\":24", "\"vocab_size\":512", StringComparison.Ordinal));
         QwenConfig config = QwenConfig.Read(folder);
-        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. Architecture.Find("qwen2", "").AllTensors(config).Select(spec =>
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. Architecture.Find("qwen2", "").Tensors(config).Select(spec =>
         {
             float[] values = new float[spec.Shape.Aggregate(1L, (product, size) => product * size)];
             for (int i = 0; i < values.Length; i++)

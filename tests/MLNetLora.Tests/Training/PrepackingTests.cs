@@ -57,7 +57,7 @@ public sealed class PrepackingTests
         {
             ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"), upcastOnce: once);
             NodeProto[] nodes = [.. ModelProto.Parser.ParseFrom(model.Bytes).Graph.Node];
-            foreach (string name in (ReadOnlySpan<string>)["model.layers.1.mlp.up_proj.weight", $"{MLNetLora.Models.Architecture.HeadName(target.Config)}.rows.0"])
+            foreach (string name in (ReadOnlySpan<string>)["model.layers.1.mlp.up_proj.weight", $"{target.Architecture.HeadName(target.Config)}.rows.0"])
             {
                 int uses = nodes.Count(node => node.OpType == "Cast" && node.Input[0] == name);
                 Assert.True(once ? uses == casts : uses >= 2 * casts, $"{name}: {uses}");
