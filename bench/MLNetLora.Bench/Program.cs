@@ -62,8 +62,14 @@ curve.SetAction(p => CurveBench.Run(p.GetValue(model)!, p.GetValue(data)!, p.Get
 Option<int> layers = new("--layers") { DefaultValueFactory = _ => 24, Description = "Blocks of the checkpoint, for the libtorch peer" };
 Option<string?> libtorch = new("--libtorch") { Description = "Command of a LoRA step in libtorch; BATCH LENGTH LAYERS LABELLED f32|bf16 is added" };
 Option<string?> transformers = new("--transformers") { Description = "Command of a LoRA step in transformers and PEFT on the same checkpoint; --batch, --length, --labelled and --dtype are added" };
-Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, libtorch, transformers, llama, ggufs };
-table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
+Option<string[]> halves = new("--half")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [],
+    Description = "Checkpoint folders with 16-bit weights, for speed and memory of each",
+};
+Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, halves, libtorch, transformers, llama, ggufs };
+table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), p.GetValue(halves)!, new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
 Option<double[]> delays = new("--after") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [0.3, 1, 2, 4, 8], Description = "Seconds after which calls are cancelled" };
 Option<bool> trainingOnly = new("--training") { Description = "Leaves generation out" };

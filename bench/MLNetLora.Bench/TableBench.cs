@@ -27,8 +27,9 @@ internal static class TableBench
     /// <param name="layers">Its blocks, for the peer that makes its own weights.</param>
     /// <param name="data">Data files for the packed row; none leaves it out.</param>
     /// <param name="tokenizer">Folder with the tokenizer's files.</param>
+    /// <param name="halves">Checkpoint folders with 16-bit weights, for rows of their own: what upcasting costs.</param>
     /// <param name="peers">The peers.</param>
-    public static void Run(string model, int layers, string[] data, string? tokenizer, Peers peers)
+    public static void Run(string model, int layers, string[] data, string? tokenizer, string[] halves, Peers peers)
     {
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         Console.WriteLine("| figure | ours | peer or floor | ratio | goal |");
@@ -57,6 +58,17 @@ internal static class TableBench
                 Speed("training tokens/s, frozen products in 8-bit integers, 1 x 512, beside bf16", rounded.TokensPerSecond, bf16, null);
                 Row("seconds until the first step begins", $"{ours.Ready:F1}", "", double.NaN, "3");
                 Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}", peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
+            }
+        }
+
+        foreach (string half in halves)
+        {
+            string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(half));
+            foreach (string[] recomputed in (string[][])[[], ["--checkpointing"]])
+            {
+                TrainingFigures ours = Training(half, 1, 512, floor: false, ["--steps", "1", .. recomputed]);
+                string how = recomputed.Length > 0 ? ", recomputed" : "";
+                Row($"training tokens/s and peak private memory, {name}, 1 x 512{how}", $"{ours.TokensPerSecond:F1}, {ours.PeakBytes / 1e9:F2} GB", "", double.NaN, "");
             }
         }
 
