@@ -108,6 +108,10 @@ internal sealed partial class GraphBuilder
     public Value Float(float value) =>
         Constant("f32:" + value.ToString("R", CultureInfo.InvariantCulture), ElementType.Float32, [], MemoryMarshal.AsBytes<float>(new[] { value }));
 
+    /// <summary>A constant table of floats, [rows, columns]; those of one name are shared and must be equal.</summary>
+    public Value Table(string name, float[] values, int columns) =>
+        Constant("table:" + name, ElementType.Float32, [values.Length / columns, columns], MemoryMarshal.AsBytes<float>(values));
+
     /// <summary>A constant unsigned byte without axes; equal ones are shared.</summary>
     public Value UInt8(byte value) => Constant("u8:" + value.ToString(CultureInfo.InvariantCulture), ElementType.UInt8, [], [value]);
 

@@ -18,9 +18,9 @@ public sealed class FiniteDifferenceTests
         new("Residual twice the same", r => new() { ["a"] = Data.Random(r, S, N) }, (t, v) => Residual.Apply(t, v["a"], v["a"])),
         new("Linear", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, D, N), ["bias"] = Data.Random(r, D) },
             (t, v) => Linear.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]))),
-        new("Lora", r => LoraInputs(r, mask: false), (t, v) => Lora.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f)),
-        new("Lora with dropout", r => LoraInputs(r, mask: true),
-            (t, v) => Lora.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, v["mask"], 1.25f)),
+        new("Lora", r => LoraInputs(r, mask: false), (t, v) => Adapted(t, v)),
+        new("Lora with dropout", r => LoraInputs(r, mask: true), (t, v) => Adapted(t, v, 1.25f)),
+        new("DropoutMask", r => LoraInputs(r, mask: true, n: 16), (t, v) => Adapted(t, v, 1.25f)),
         new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) }, (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
         new("RmsNorm", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-6f)),
         new("RmsNorm per head", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["w"] = Data.Random(r, D) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
@@ -127,12 +127,20 @@ public sealed class FiniteDifferenceTests
         return [.. run.Run(with)["shape probe"].Select(size => (long)size)];
     }
 
-    private static Dictionary<string, Data> LoraInputs(Random r, bool mask)
+    private static Dictionary<string, Data> LoraInputs(Random r, bool mask, long n = N)
     {
-        Dictionary<string, Data> inputs = new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, D, N), ["bias"] = Data.Random(r, D), ["a"] = Data.Random(r, R, N), ["b"] = Data.Random(r, D, R) };
+        Dictionary<string, Data> inputs = new()
+        {
+            ["x"] = Data.Random(r, S, n),
+            ["w"] = Data.Random(r, D, n),
+            ["bias"] = Data.Random(r, D),
+            ["a"] = Data.Random(r, R, n),
+            ["b"] = Data.Random(r, D, R),
+        };
         if (mask)
         {
-            inputs["mask"] = new([.. Enumerable.Range(0, (int)(S * N)).Select(i => i % 5 == 0 ? 0f : 1f)], [S, N], ElementType.Bool);
+            long bytes = DropoutMask.RowBytes((int)n);
+            inputs["mask"] = new([.. Enumerable.Range(0, (int)(S * bytes)).Select(_ => (float)r.Next(256))], [S, bytes], ElementType.UInt8);
         }
 
         return inputs;
@@ -145,6 +153,9 @@ public sealed class FiniteDifferenceTests
         ["v"] = Data.Random(r, B, kv, length, D),
         ["first"] = new([.. Enumerable.Range(0, (int)(B * length)).Select(i => i % length >= 3 && i >= length ? 3f : 0f)], [B, length], ElementType.Int64), // the second row is packed from two
     };
+
+    private static Value Adapted(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Lora.Apply(
+        t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, v.GetValueOrDefault("mask"), keptScale);
 
     private static Value Attend(Tape tape, Dictionary<string, Value> v, int chunks, bool recompute = false) =>
         Attention.Apply(tape, v["q"], v["k"], v["v"], CausalMask.Build(tape.Graph, v["first"], chunks), recompute);

@@ -12,7 +12,7 @@ internal sealed record Data(float[] Values, long[] Shape, ElementType Type = Ele
     {
         ElementType.Int64 => OrtValue.CreateTensorValueFromMemory(Values.Select(value => (long)value).ToArray(), Shape),
         ElementType.Int8 => OrtValue.CreateTensorValueFromMemory(Values.Select(value => (sbyte)value).ToArray(), Shape),
-        ElementType.Bool => OrtValue.CreateTensorValueFromMemory(Values.Select(value => value != 0).ToArray(), Shape),
+        ElementType.UInt8 => OrtValue.CreateTensorValueFromMemory(Values.Select(value => (byte)value).ToArray(), Shape),
         _ => OrtValue.CreateTensorValueFromMemory((float[])Values.Clone(), Shape),
     };
 }

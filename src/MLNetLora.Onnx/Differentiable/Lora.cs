@@ -15,18 +15,27 @@ internal static class Lora
     /// <param name="a">[r, in].</param>
     /// <param name="b">[out, r].</param>
     /// <param name="scaling">s: alpha / r, or alpha / √r with rank stabilisation.</param>
-    /// <param name="mask">[rows, in], true where the input is kept; null without dropout.</param>
+    /// <param name="mask">[rows, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>; null without dropout.</param>
     /// <param name="keptScale">c: 1 / (1 − p), 1 without dropout.</param>
     /// <returns>[rows, out].</returns>
-    public static Value Apply(Tape tape, Value x, Weight weight, Weight? bias, Weight a, Weight b, float scaling, Value? mask = null, float keptScale = 1f)
+    public static Value Apply(
+        Tape tape,
+        Value x,
+        Weight weight,
+        Weight? bias,
+        Weight a,
+        Weight b,
+        float scaling,
+        Value? mask = null,
+        float keptScale = 1f)
     {
         GraphBuilder g = tape.Graph;
-        Value h = g.Gemm(Drop(g, x, Numbers(g, mask)), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
+        Value h = g.Gemm(Drop(g, x, Numbers(g, x, mask)), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
         Value plain = weight.Product(g, x, bias); // [rows, out]
         Value y = g.Gemm(h, b.Read(g), plain, transB: true, alpha: scaling); // [rows, r] [out, r]ᵀ -> [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source, a.Source, b.Source] : [x, weight.Source, bias.Source, a.Source, b.Source], dy =>
         {
-            Value? kept = Numbers(g, mask); // [rows, in]; made again rather than kept from the forward pass
+            Value? kept = Numbers(g, x, mask); // [rows, in]; made again rather than kept from the forward pass
             Value dh = g.Gemm(dy, b.Read(g), alpha: scaling * keptScale); // [rows, out] [out, r] -> [rows, r]
             tape.AddGradient(x, sum =>
             {
@@ -48,7 +57,7 @@ internal static class Lora
     }
 
     /// <summary>The mask as zeros and ones.</summary>
-    private static Value? Numbers(GraphBuilder g, Value? mask) => mask is null ? null : g.Cast(mask, ElementType.Float32); // [rows, in]
+    private static Value? Numbers(GraphBuilder g, Value x, Value? mask) => mask is null ? null : DropoutMask.Numbers(g, mask, x.Shape[1]); // [rows, in]
 
     /// <summary>m∘x.</summary>
     private static Value Drop(GraphBuilder g, Value x, Value? kept) => kept is null ? x : g.Mul(x, kept); // [rows, in]

@@ -12,7 +12,7 @@ namespace MLNetLora.Artifacts;
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; rope_cos, rope_sin [positions, d/2]; first_keys (and sliding_first_keys)
 /// [batch or 1, sequence], the first key that each query sees; label_positions, label_ids, label_weights [labels]; every trainable tensor under its name;
-/// in training also NAME.gradient_buffer for each and MODULE.dropout_mask [tokens, in].
+/// in training also NAME.gradient_buffer for each and MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
 /// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
 /// </remarks>
@@ -128,7 +128,9 @@ internal static class TrainingModel
 
         AdaptedLinear Attached(LoraModule lora)
         {
-            Value? mask = dropout > 0 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.Bool, "tokens", lora.Module.In) : null; // [tokens, in]
+            Value? mask = dropout > 0
+                ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.UInt8, "tokens", DropoutMask.RowBytes(lora.Module.In)) // [tokens, ⌈in / 8⌉]
+                : null;
             return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout))).Apply;
         }
 

@@ -17,6 +17,6 @@ internal static class Tensors
     /// <summary>32-bit integers.</summary>
     public static NativeTensor Of(int[] data, params long[] shape) => NativeTensor.Over(data.AsMemory(), ElementType.Int32, shape);
 
-    /// <summary>Booleans.</summary>
-    public static NativeTensor Of(Memory<bool> data, params long[] shape) => NativeTensor.Over(data, ElementType.Bool, shape);
+    /// <summary>Unsigned bytes.</summary>
+    public static NativeTensor Of(Memory<byte> data, params long[] shape) => NativeTensor.Over(data, ElementType.UInt8, shape);
 }

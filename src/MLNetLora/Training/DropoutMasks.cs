@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using MLNetLora.Adapters;
+using MLNetLora.Onnx.Differentiable;
 
 namespace MLNetLora.Training;
 
@@ -12,30 +13,56 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
 {
     private const int Width = 32; // 16-bit numbers of a vector
 
-    private readonly Dictionary<int, bool[]> _reuse = [];
+    private readonly Dictionary<int, byte[]> _reuse = [];
 
-    /// <summary>The mask of a module: true (kept) with probability 1−p, resolved to 1/65536.</summary>
+    /// <summary>The mask of a module: a bit is set (kept) with probability 1−p, resolved to 1/65536.</summary>
     /// <param name="module">Index into the modules.</param>
     /// <param name="microBatch">Number of the micro-batch since the run began.</param>
     /// <param name="tokens">Rows of the mask.</param>
-    /// <returns>[tokens, in], reused by the next call for this module.</returns>
-    public Memory<bool> Draw(int module, long microBatch, int tokens)
+    /// <returns>[tokens, ⌈in / 8⌉] as <see cref="DropoutMask"/> has it; reused by the next call for this module.</returns>
+    public Memory<byte> Draw(int module, long microBatch, int tokens)
     {
-        int count = checked(tokens * modules[module].Module.In);
-        if (!_reuse.TryGetValue(module, out bool[]? memory) || memory.Length < count)
+        int columns = modules[module].Module.In;
+        int rowBytes = DropoutMask.RowBytes(columns);
+        int bytes = checked(tokens * rowBytes);
+        long count = (long)tokens * columns;
+        if (!_reuse.TryGetValue(module, out byte[]? memory) || memory.Length < bytes)
         {
-            memory = _reuse[module] = new bool[(count + Width - 1) / Width * Width]; // whole vectors
+            memory = _reuse[module] = new byte[(bytes + sizeof(uint) - 1) / sizeof(uint) * sizeof(uint)]; // whole vectors
         }
 
-        // Eight generators side by side, xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element. A vector of this size is computed
-        // in parts where the processor has none, with the same result.
+        // Rows of whole bytes are the bits as they are drawn, one after the other; others begin at their next byte.
+        bool whole = columns % 8 == 0;
+        Span<byte> drawn = whole ? memory : new byte[(count + Width - 1) / Width * sizeof(uint)];
+        Draw(module, microBatch, count, MemoryMarshal.Cast<byte, uint>(drawn));
+        if (!whole)
+        {
+            memory.AsSpan(0, bytes).Clear();
+            for (long i = 0; i < count; i++)
+            {
+                int bit = (drawn[(int)(i / 8)] >> (int)(i % 8)) & 1;
+                memory[(i / columns * rowBytes) + (i % columns / 8)] |= (byte)(bit << (int)(i % columns % 8));
+            }
+        }
+
+        return memory.AsMemory(0, bytes);
+    }
+
+    // Eight generators side by side, xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element. A vector of this size is computed in
+    // parts where the processor has none, with the same result.
+    private void Draw(int module, long microBatch, long count, Span<uint> bits)
+    {
+        int threshold = (int)Math.Round(dropout * 65536);
+        if (threshold == 0)
+        {
+            bits.Fill(uint.MaxValue);
+            return;
+        }
+
         ulong state = (ulong)(uint)seed ^ ((ulong)microBatch << 32) ^ ((ulong)module * 0xD1342543DE82EF95);
         Vector512<ulong> s0 = Split(ref state), s1 = Split(ref state), s2 = Split(ref state), s3 = Split(ref state);
-        int threshold = (int)Math.Round(dropout * 65536);
-        Vector512<ushort> highestDropped = Vector512.Create((ushort)Math.Max(0, threshold - 1));
-        Vector256<byte> one = Vector256.Create((byte)1);
-        Span<byte> mask = MemoryMarshal.AsBytes(memory.AsSpan());
-        for (int i = 0; i < count; i += Width)
+        Vector512<ushort> highestDropped = Vector512.Create((ushort)(threshold - 1));
+        for (int i = 0; (long)i * Width < count; i++)
         {
             Vector512<ulong> times5 = s1 + (s1 << 2);
             Vector512<ulong> turned = (times5 << 7) | (times5 >>> 57);
@@ -47,16 +74,8 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
             s0 ^= s3;
             s2 ^= t;
             s3 = (s3 << 45) | (s3 >>> 19);
-            Vector512<ushort> kept = Vector512.GreaterThan(numbers, highestDropped); // all bits set where the element is kept
-            (Vector512.Narrow(kept, kept).GetLower() & one).CopyTo(mask[i..]);
+            bits[i] = (uint)Vector512.GreaterThan(numbers, highestDropped).ExtractMostSignificantBits(); // set where the element is kept
         }
-
-        if (threshold == 0)
-        {
-            mask[..count].Fill(1);
-        }
-
-        return memory.AsMemory(0, count);
     }
 
     private static Vector512<ulong> Split(ref ulong state)

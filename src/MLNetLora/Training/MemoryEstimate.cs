@@ -1,6 +1,8 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Models;
+using MLNetLora.Onnx.Differentiable;
+using MLNetLora.Quantization;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -10,10 +12,13 @@ namespace MLNetLora.Training;
 /// system's memory killer. The frozen weights are not in it; they stay in the checkpoint's files, which the system reads again when memory is short.
 /// </summary>
 /// <param name="Parameters">Bytes of the trained parameters, their gradients and AdamW's two moments, and of the adapter outside the runtime.</param>
-/// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass.</param>
+/// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass, dropout masks included.</param>
 /// <param name="Copies">Bytes of the copies of frozen weights that the options ask for.</param>
-internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies)
+/// <param name="WithoutCopies">What to do against those.</param>
+internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies, string WithoutCopies = MemoryEstimate.NotPrepacked)
 {
+    private const string NotPrepacked = $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
+
     /// <summary>What a test says there is, in bytes; null: what the machine (or the container) has.</summary>
     [ThreadStatic]
     internal static long? Available;
@@ -35,9 +40,15 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long tokens = rows * sequences.Max(sequence => sequence.Sum(row => (long)row.InputIds.Length));
         long labels = sequences.Select(sequence => (long)sequence.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum();
         long logits = labels / Math.Max(1, plan.Loss) * target.Config.VocabSize;
-        long activations = sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits);
-        long copies = options.PrepackWeights && target.Checkpoint is { } checkpoint ? Prepacking.Bytes(checkpoint, options.Precision) : 0;
-        return new MemoryEstimate(parameters, activations, copies);
+        long masks = target.Dropout > 0 ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
+        long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits)) + masks;
+        return target.Checkpoint switch
+        {
+            { } checkpoint when options.PrepackWeights => new MemoryEstimate(parameters, activations, Prepacking.Bytes(checkpoint, options.Precision)),
+            { } checkpoint when options.Precision == WeightPrecision.Int8 => new MemoryEstimate(
+                parameters, activations, Prepacking.Int8Bytes(checkpoint), $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Checkpoint}."),
+            _ => new MemoryEstimate(parameters, activations, 0),
+        };
     }
 
     /// <summary>Refuses the run where the machine has less memory than this.</summary>
@@ -64,7 +75,7 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         {
             if (Copies > Math.Max(Parameters, Activations))
             {
-                return $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
+                return WithoutCopies;
             }
 
             return Parameters > Activations

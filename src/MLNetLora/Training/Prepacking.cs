@@ -11,14 +11,14 @@ internal static class Prepacking
     /// <summary>Bytes of the copies, those in the way while a 16-bit checkpoint is loaded included.</summary>
     public static long Bytes(Checkpoint checkpoint, WeightPrecision precision)
     {
-        long blocks = checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => Elements(module.Name + ".weight"));
         CheckpointTensor head = checkpoint.Tensors[checkpoint.Architecture.HeadName(checkpoint.Config)];
-        long floats = Elements(head.Entry.Name) + (precision == WeightPrecision.Int8 ? 0 : blocks);
-        int each = 2 * sizeof(float); // forward and backward
-        return (floats * (each + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)))) + (precision == WeightPrecision.Int8 ? 2 * blocks : 0);
-
-        long Elements(string name) => checkpoint.Tensors[name].Entry.Shape.Aggregate(1L, (product, axis) => product * axis);
+        int each = (2 * sizeof(float)) + (head.Entry.Type == TensorType.Float32 ? 0 : sizeof(float)); // forward and backward, and the upcast one
+        long packedHead = each * head.Entry.Count;
+        return packedHead + (precision == WeightPrecision.Int8 ? Int8Bytes(checkpoint) : each * Blocks(checkpoint));
     }
+
+    /// <summary>Bytes of the 8-bit copies of the blocks' weights, one for the forward and one for the backward pass.</summary>
+    public static long Int8Bytes(Checkpoint checkpoint) => 2 * Blocks(checkpoint);
 
     /// <summary>Refuses the option where its copies alone are more than the machine has.</summary>
     /// <exception cref="OptionException">They are.</exception>
@@ -27,7 +27,10 @@ internal static class Prepacking
         if (options.PrepackWeights && Bytes(checkpoint, options.Precision) is long bytes && bytes > available)
         {
             throw new OptionException(string.Create(CultureInfo.InvariantCulture,
-                $"{nameof(options.PrepackWeights)} is true; its copies of the weights of {checkpoint.Folder} take {bytes / 1e9:F1} GB and there are {available / 1e9:F1} GB of memory. Set it to false: the checkpoint's files are then used in place."));
+                $"{nameof(options.PrepackWeights)} is true; its copies of the weights of {checkpoint.Folder} take {bytes / 1e9:F1} GB "
+                + $"and there are {available / 1e9:F1} GB of memory. Set it to false: the checkpoint's files are then used in place."));
         }
     }
+
+    private static long Blocks(Checkpoint checkpoint) => checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out);
 }

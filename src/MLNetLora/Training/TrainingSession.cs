@@ -85,7 +85,8 @@ internal sealed class TrainingSession : IDisposable
             for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
             {
                 int tokens = batch.Rows * batch.Length;
-                NativeTensor mask = Tensors.Of(_dropout.Draw(i, microBatch, tokens), tokens, _target.Loras[i].Module.In);
+                Memory<byte> bits = _dropout.Draw(i, microBatch, tokens);
+                NativeTensor mask = Tensors.Of(bits, tokens, bits.Length / tokens); // [tokens, ⌈in / 8⌉]
                 owned.Add(mask);
                 inputs[_target.Loras[i].Module.Name + ".dropout_mask"] = mask;
             }

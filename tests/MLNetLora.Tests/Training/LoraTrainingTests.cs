@@ -1,3 +1,4 @@
+using System.Numerics;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
@@ -54,15 +55,34 @@ public sealed class LoraTrainingTests : IDisposable
     {
         LoraModule[] modules = [.. LoraAdapter.Create(Lora, _base, 1).Factors.Select(f => f.Module)];
         DropoutMasks masks = new(modules, 0.05, seed: 1);
-        bool[] mask = masks.Draw(0, 0, 20_000).ToArray();
-        Assert.Equal(0.95, mask.Count(kept => kept) / (double)mask.Length, 0.002);
+        byte[] mask = masks.Draw(0, 0, 20_000).ToArray();
+        Assert.Equal(20_000 * modules[0].Module.In / 8, mask.Length);
+        Assert.Equal(0.95, mask.Sum(bits => BitOperations.PopCount(bits)) / (8.0 * mask.Length), 0.002);
         Assert.Equal(mask, new DropoutMasks(modules, 0.05, seed: 1).Draw(0, 0, 20_000).ToArray());
         Assert.NotEqual(mask, masks.Draw(1, 0, 20_000).ToArray());
         Assert.NotEqual(mask, masks.Draw(0, 1, 20_000).ToArray());
         Assert.NotEqual(mask, new DropoutMasks(modules, 0.05, seed: 2).Draw(0, 0, 20_000).ToArray());
-        Assert.Equal(mask[..160], masks.Draw(0, 0, 10).ToArray());
-        Assert.All(new DropoutMasks(modules, 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), Assert.True); // less than a number can resolve
-        Assert.All(new DropoutMasks(modules, 1 - 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), Assert.False);
+        Assert.Equal(mask[..20], masks.Draw(0, 0, 10).ToArray());
+        Assert.All(new DropoutMasks(modules, 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), bits => Assert.Equal(byte.MaxValue, bits)); // less than a number can resolve
+        Assert.All(new DropoutMasks(modules, 1 - 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), bits => Assert.Equal(0, bits));
+    }
+
+    [Fact]
+    public void Rows_of_a_mask_begin_at_whole_bytes()
+    {
+        const int Tokens = 50;
+        LoraModule even = new(new LinearModule("even", 24, 8), 4, 1, 1), odd = new(new LinearModule("odd", 12, 8), 4, 1, 1);
+        byte[] whole = new DropoutMasks([even], 0.3, seed: 5).Draw(0, 3, Tokens / 2).ToArray(); // as many numbers in all
+        DropoutMasks masks = new([odd], 0.3, seed: 5);
+        masks.Draw(0, 0, Tokens + 10); // memory with other bits in it
+
+        byte[] padded = masks.Draw(0, 3, Tokens).ToArray();
+
+        Assert.Equal(Tokens * 2, padded.Length);
+        for (int i = 0; i < Tokens * 12; i++)
+        {
+            Assert.Equal((whole[i / 8] >> (i % 8)) & 1, (padded[(i / 12 * 2) + (i % 12 / 8)] >> (i % 12 % 8)) & 1);
+        }
     }
 
     [Fact]

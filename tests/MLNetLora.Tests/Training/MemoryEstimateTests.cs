@@ -3,6 +3,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
@@ -24,7 +25,7 @@ public sealed class MemoryEstimateTests : IDisposable
         _rows = [.. Enumerable.Range(0, 6).Select(i => TinyModel.Row(random, 6 + i))];
     }
 
-    private static LoraOptions Lora => new() { Rank = 4, TargetModules = "all-linear" };
+    private static LoraOptions Lora => new() { Rank = 4, TargetModules = "all-linear", Dropout = 0 };
 
     [Fact]
     public void Counts_parameters_activations_and_copies()
@@ -43,8 +44,23 @@ public sealed class MemoryEstimateTests : IDisposable
         Assert.True(Of(options).Activations < estimate.Activations);
         options.BatchSize = 1;
         Assert.True(Of(options).Activations < activations);
+        options.Precision = WeightPrecision.Int8;
+        Assert.Equal(2 * LoraTargets.Resolve(Lora, _base.Architecture, _base.Config).Sum(lora => (long)lora.Module.In * lora.Module.Out), Of(options).Copies);
         options.PrepackWeights = true;
         Assert.Equal(Prepacking.Bytes(_base, options.Precision), Of(options).Copies);
+    }
+
+    [Fact]
+    public void Counts_a_bit_of_dropout_for_each_token_and_input()
+    {
+        TrainingOptions options = new() { BatchSize = 2, Threads = 1 };
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(_rows, options);
+        ChunkPlan plan = TrainingLoop.Plan(_base.Config, sequences, [], options);
+        TrainingTarget with = TrainingTarget.Lora(_base, Lora.With(o => o.Dropout = 0.1));
+        long inputs = with.Loras.Sum(lora => lora.Module.In); // all are multiples of 8
+        long masks = MemoryEstimate.Of(with, options, plan, sequences).Activations
+            - MemoryEstimate.Of(with with { Dropout = 0 }, options, plan, sequences).Activations;
+        Assert.Equal(2 * 11 * inputs / 8, masks);
     }
 
     [Fact]
@@ -77,6 +93,7 @@ public sealed class MemoryEstimateTests : IDisposable
         string copies = Refusal(new MemoryEstimate(1_000_000_000, 1_000_000_000, 30_000_000_000));
         Assert.Contains("at least 32.0 GB and there are 24.0 GB of memory: 1.0 GB for", copies, StringComparison.Ordinal);
         Assert.Contains("30.0 GB for copies of weights. Set PrepackWeights to false.", copies, StringComparison.Ordinal);
+        Assert.Contains("Set Precision to Checkpoint.", Refusal(new MemoryEstimate(1, 1, 30_000_000_000, "Set Precision to Checkpoint.")), StringComparison.Ordinal);
 
         static string Refusal(MemoryEstimate estimate) => Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, estimate.Require)).Message;
     }
