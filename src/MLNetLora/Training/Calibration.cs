@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.ExceptionServices;
 using MLNetLora.Artifacts;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
@@ -17,7 +18,11 @@ internal static class Calibration
     /// <param name="plan">How its graphs are cut.</param>
     /// <param name="sequences">Its rows; the first of them, up to 512 tokens but at least one sequence, are looked at.</param>
     /// <param name="cancellation">Ends it on the way.</param>
-    public static TrainingTarget Prepare(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences,
+    public static TrainingTarget Prepare(
+        TrainingTarget target,
+        TrainingOptions options,
+        ChunkPlan plan,
+        IReadOnlyList<TrainingRow[]> sequences,
         CancellationToken cancellation = default)
     {
         if (options.Precision == WeightPrecision.Checkpoint || target.Checkpoint is not { } checkpoint)
@@ -25,31 +30,51 @@ internal static class Calibration
             return target;
         }
 
+        // A thread for each sequence and not several for one: how a product is shared among threads decides its last digits, and those would decide how
+        // weights are quantized. So the numbers are the same for every number of threads.
         ModelArtifact model = TrainingModel.Calibration(target, plan, out IReadOnlyDictionary<string, IReadOnlyList<string>> layers);
-        using OnnxSession session = new(model, SessionUse.Training, options.Threads, cancellation: cancellation);
-        using GraphInputs shared = new(target.Config);
-        Dictionary<string, float[]> absmax = [];
-        int tokens = 0;
-        foreach (TrainingRow[] sequence in sequences.TakeWhile(_ => tokens < Tokens))
+        using OnnxSession session = new(model, SessionUse.Training, threads: 1, cancellation: cancellation);
+        string[] outputs = [.. layers.Keys];
+        float[][] absmax = [.. outputs.Select(output => Array.Empty<float>())];
+        List<Batch> batches = [];
+        for (int i = 0; i < sequences.Count && batches.Sum(batch => (long)batch.Tokens) < Tokens; i++)
         {
-            Batch batch = Batch.Of([sequence], plan.Attention);
-            tokens += batch.Tokens;
+            batches.Add(Batch.Of([sequences[i]], plan.Attention));
+        }
+
+        ParallelOptions parallel = new()
+        {
+            MaxDegreeOfParallelism = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
+            CancellationToken = cancellation,
+        };
+        try
+        {
+            Parallel.ForEach(batches, parallel, Look);
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.Flatten().InnerExceptions[0]);
+        }
+
+        CalibratedLayers[] calibrated = [.. outputs.Select((output, i) => new CalibratedLayers(layers[output], absmax[i]))];
+        return target with { Int8 = new Int8Weights(checkpoint, calibrated) };
+
+        void Look(Batch batch)
+        {
+            using GraphInputs shared = new(target.Config);
             Dictionary<string, NativeTensor> inputs = [];
             List<NativeTensor> owned = [];
             try
             {
                 shared.Add(batch, 1f, 1, inputs, owned);
-                string[] outputs = [.. layers.Keys];
-                using NativeTensors results = session.Run(session.InputNames, [.. session.InputNames.Select(name => inputs[name])], outputs, cancellation);
-                for (int i = 0; i < outputs.Length; i++)
+                NativeTensor[] values = [.. session.InputNames.Select(name => inputs[name])];
+                using NativeTensors results = session.Run(session.InputNames, values, outputs, cancellation);
+                lock (absmax)
                 {
-                    float[] now = results[i].Span<float>().ToArray();
-                    if (absmax.TryGetValue(outputs[i], out float[]? before))
+                    for (int i = 0; i < outputs.Length; i++)
                     {
-                        TensorPrimitives.Max(now, before, now);
+                        absmax[i] = Larger(results[i].Span<float>(), absmax[i]);
                     }
-
-                    absmax[outputs[i]] = now;
                 }
             }
             finally
@@ -57,7 +82,16 @@ internal static class Calibration
                 owned.ForEach(value => value.Dispose());
             }
         }
+    }
 
-        return target with { Int8 = new Int8Weights(checkpoint, [.. layers.Select(pair => new CalibratedLayers(pair.Value, absmax[pair.Key]))]) };
+    private static float[] Larger(ReadOnlySpan<float> now, float[] before)
+    {
+        float[] larger = now.ToArray();
+        if (before.Length > 0)
+        {
+            TensorPrimitives.Max(larger, before, larger);
+        }
+
+        return larger;
     }
 }

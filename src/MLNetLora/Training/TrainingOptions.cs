@@ -103,7 +103,10 @@ public class TrainingOptions
     /// </summary>
     public bool PrepackWeights { get; set; }
 
-    /// <summary>Threads of the sessions; 0 (default) takes all cores.</summary>
+    /// <summary>
+    /// Threads of the sessions; 0 (default) takes all cores. The same number gives the same adapter; another one may change the last digits, since large products
+    /// are shared among threads.
+    /// </summary>
     public int Threads { get; set; }
 
     /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch. The peers' name: eval_steps.</summary>

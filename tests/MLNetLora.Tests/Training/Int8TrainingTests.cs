@@ -98,6 +98,39 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     }
 
     [Fact]
+    public void The_number_of_threads_changes_nothing()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        Random random = new(4);
+        TrainingRow[] rows = [.. Enumerable.Range(0, 12).Select(i => TinyModel.Row(random, 40 + (7 * i)))];
+
+        float[] one = Trained(1);
+
+        Assert.Equal(one, Trained(2));
+        Assert.Equal(AbsMax(1), AbsMax(4));
+
+        float[] Trained(int threads) =>
+            [.. LoraTraining.Train(nano, s_lora, rows, Options(threads)).Adapter.Factors.SelectMany(factors => factors.A.Concat(factors.B))];
+
+        float[] AbsMax(int threads)
+        {
+            TrainingOptions options = Options(threads);
+            TrainingTarget target = Calibration.Prepare(TrainingTarget.Lora(nano, s_lora), options, ChunkPlan.Whole, Packing.Sequences(rows, options));
+            return [.. target.Int8!.Groups.SelectMany(group => group.AbsMax)];
+        }
+
+        static TrainingOptions Options(int threads) => new()
+        {
+            Precision = WeightPrecision.Int8,
+            BatchSize = 2,
+            GradientAccumulationSteps = 1,
+            MaximumSteps = 2,
+            LearningRate = 1e-3,
+            Threads = threads,
+        };
+    }
+
+    [Fact]
     public void Only_what_the_graph_reads_is_quantized()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
