@@ -14,9 +14,10 @@ public static class Merge
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter.</param>
     /// <param name="folder">Folder to write; made if it is not there. Each file is whole or not there.</param>
+    /// <param name="cancellation">Ends it on the way with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="OptionException">The folder is the base's own, or holds other weights or an adapter.</exception>
     /// <exception cref="AdapterException">The adapter was made for another base.</exception>
-    public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder)
+    public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder, CancellationToken cancellation = default)
     {
         adapter.RequireFit(checkpoint);
         string target = Path.GetFullPath(folder);
@@ -45,7 +46,7 @@ public static class Merge
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            AtomicFile.Write(Path.Combine(target, Path.GetFileName(file.Source)), stream => Write(file, source, stream, factors));
+            AtomicFile.Write(Path.Combine(target, Path.GetFileName(file.Source)), stream => Write(file, source, stream, factors, cancellation));
         }
 
         foreach (string path in Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion))
@@ -80,7 +81,13 @@ public static class Merge
     }
 
     /// <summary>A merged weight, some rows at a time: whatever its size, the memory stays that of a few million numbers.</summary>
-    internal static void WriteMerged(SafetensorsFile file, TensorEntry entry, LoraFactors factors, FileStream source, Stream target)
+    internal static void WriteMerged(
+        SafetensorsFile file,
+        TensorEntry entry,
+        LoraFactors factors,
+        FileStream source,
+        Stream target,
+        CancellationToken cancellation = default)
     {
         const int numbers = 1 << 22;
         (int inputs, int outputs) = (factors.Module.Module.In, factors.Module.Module.Out);
@@ -91,6 +98,7 @@ public static class Merge
         source.Position = entry.Offset;
         for (int first = 0; first < outputs; first += height)
         {
+            cancellation.ThrowIfCancellationRequested();
             int count = Math.Min(height, outputs - first);
             Span<byte> read = bytes.AsSpan(0, count * bytesPerRow);
             if (source.ReadAtLeast(read, read.Length, throwOnEndOfStream: false) < read.Length)
@@ -105,7 +113,12 @@ public static class Merge
         }
     }
 
-    private static void Write(SafetensorsFile file, FileStream source, Stream target, Dictionary<string, LoraFactors> factors)
+    private static void Write(
+        SafetensorsFile file,
+        FileStream source,
+        Stream target,
+        Dictionary<string, LoraFactors> factors,
+        CancellationToken cancellation)
     {
         // The merged file has the base file's header to the byte: same tensors, types, shapes and places.
         Span<byte> prefix = stackalloc byte[8];
@@ -117,13 +130,14 @@ public static class Merge
         {
             if (factors.TryGetValue(entry.Name, out LoraFactors? adapter))
             {
-                WriteMerged(file, entry, adapter, source, target);
+                WriteMerged(file, entry, adapter, source, target, cancellation);
                 continue;
             }
 
             source.Position = entry.Offset;
             for (long left = entry.Length; left > 0;)
             {
+                cancellation.ThrowIfCancellationRequested();
                 int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
                 if (read == 0)
                 {

@@ -19,9 +19,16 @@ public sealed class TextGenerator : IDisposable
     /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's; without an adapter, that of a merged checkpoint, else the checkpoint's default.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
+    /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow it.</exception>
     /// <exception cref="TemplateException">The checkpoint's chat template cannot be used.</exception>
-    public TextGenerator(Checkpoint checkpoint, LoraAdapter? adapter = null, PromptSettings? prompt = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint)
+    public TextGenerator(
+        Checkpoint checkpoint,
+        LoraAdapter? adapter = null,
+        PromptSettings? prompt = null,
+        int threads = 0,
+        WeightPrecision precision = WeightPrecision.Checkpoint,
+        CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
@@ -32,7 +39,7 @@ public sealed class TextGenerator : IDisposable
             checkpoint.Folder,
             new PromptSettings(prompt?.SystemPrompt ?? trained.SystemPrompt, prompt?.PromptTemplate ?? trained.PromptTemplate, prompt?.EnableThinking ?? trained.EnableThinking));
         _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
-        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, cancellation);
     }
 
     /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see <see cref="GeneratedText.Error"/>.</summary>

@@ -26,9 +26,10 @@ internal sealed record QwenLoraModel(
     public bool SharesGenerator(QwenLoraModel other) => Prompt.Settings == other.Prompt.Settings && Precision == other.Precision;
 
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
-    public TextGenerator Open() => new(
+    public TextGenerator Open(CancellationToken cancellation) => new(
         Checkpoint.Open(BaseFolder),
         Adapter,
         Prompt.Settings,
-        precision: Precision);
+        precision: Precision,
+        cancellation: cancellation);
 }

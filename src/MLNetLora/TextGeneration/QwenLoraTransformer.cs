@@ -159,12 +159,21 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
 
     /// <summary>Writes base and adapter merged, as a plain Hugging Face checkpoint that needs no adapter.</summary>
     /// <param name="folder">The folder to write.</param>
+    /// <param name="cancellationToken">
+    /// Ends it with an <see cref="OperationCanceledException"/>, within half a second: files that are whole stay, the one being written does not.
+    /// </param>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
-    public void MergeAndSave(string folder)
+    public void MergeAndSave(string folder, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
         ThrowIfDisposed();
-        Merge.Save(Checkpoint.Open(_model.BaseFolder), _model.Adapter.WithPrompt(_model.Prompt.Settings), folder);
+        using Cancellation cancellation = new(_host, _cancellation, cancellationToken);
+        cancellation.Run(token =>
+        {
+            token.ThrowIfCancellationRequested();
+            Merge.Save(Checkpoint.Open(_model.BaseFolder), _model.Adapter.WithPrompt(_model.Prompt.Settings), folder, token);
+            return true;
+        });
     }
 
     /// <summary>

@@ -4,14 +4,14 @@ using MLNetLora.Inference;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>
-/// One generator for several owners: opened when it is first asked, closed when its last owner lets go. Begins with one owner. What happens to a call that is under way then is the
-/// generator's affair.
+/// One generator for several owners: opened when it is first asked, closed when its last owner lets go. Begins with one owner. What happens to a call that is
+/// under way then is the generator's affair.
 /// </summary>
-/// <param name="open">Opens it; a failure is not remembered, the next call tries again.</param>
-internal sealed class SharedGenerator(Func<TextGenerator> open)
+/// <param name="open">Opens it, until its token says otherwise; a failure is not remembered, the next call tries again.</param>
+internal sealed class SharedGenerator(Func<CancellationToken, TextGenerator> open)
 {
     private readonly Lock _lock = new();
-    private Task<TextGenerator>? _generator;
+    private Opening? _opening;
     private int _owners = 1;
 
     /// <summary>Whether it was opened and not closed yet.</summary>
@@ -21,7 +21,7 @@ internal sealed class SharedGenerator(Func<TextGenerator> open)
         {
             lock (_lock)
             {
-                return _generator is { IsCompletedSuccessfully: true };
+                return _opening is { Task.IsCompletedSuccessfully: true };
             }
         }
     }
@@ -39,67 +39,107 @@ internal sealed class SharedGenerator(Func<TextGenerator> open)
     }
 
     /// <summary>The generator.</summary>
-    /// <param name="cancellation">
-    /// Ends the waiting. Opening takes minutes where weights are quantized and cannot be ended itself: it goes on, and whoever asks next finds it done.
-    /// </param>
+    /// <param name="cancellation">Ends the waiting, and the opening, too, where nobody else waits for it.</param>
     /// <exception cref="ObjectDisposedException">The last owner has let go.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public TextGenerator Open(CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
-        Task<TextGenerator> opening;
+        Opening opening;
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_owners == 0, typeof(QwenLoraTransformer));
-            opening = _generator ??= Task.Factory.StartNew(open, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            opening = _opening ??= Opening.Start(open);
+            opening.Waiting++;
         }
 
+        bool isAbandoned = false;
         try
         {
-            opening.Wait(cancellation);
-            return opening.Result;
+            opening.Task.Wait(cancellation);
+            return opening.Task.Result;
         }
         catch (AggregateException failure)
         {
             lock (_lock)
             {
-                _generator = _generator == opening ? null : _generator;
+                _opening = _opening == opening ? null : _opening;
             }
 
             ExceptionDispatchInfo.Throw(failure.InnerException!);
             throw;
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                opening.Waiting--;
+                isAbandoned = opening.Waiting == 0 && !opening.Task.IsCompleted;
+                _opening = isAbandoned && _opening == opening ? null : _opening;
+            }
+
+            if (isAbandoned)
+            {
+                opening.End();
+                opening.Close();
+            }
         }
     }
 
     /// <summary>One owner less; each calls this once.</summary>
     public void Release()
     {
-        Task<TextGenerator>? closing = null;
+        Opening? closing = null;
         lock (_lock)
         {
             _owners--;
             if (_owners == 0)
             {
-                (closing, _generator) = (_generator, null);
+                (closing, _opening) = (_opening, null);
             }
         }
 
-        if (closing is { IsCompleted: true })
-        {
-            Close(closing);
-        }
-        else
-        {
-            // Opened by a call that was cancelled, or that is waiting on another thread.
-            closing?.ContinueWith(Close, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-        }
+        closing?.Close();
     }
 
-    private static void Close(Task<TextGenerator> opened)
+    /// <summary>An engine on its way, or there.</summary>
+    /// <param name="Task">Gives it.</param>
+    /// <param name="End">Ends the task: nobody wants it any more.</param>
+    private sealed record Opening(Task<TextGenerator> Task, Action End)
     {
-        if (opened.IsCompletedSuccessfully)
+        /// <summary>How many calls wait for it; guarded by the owner's lock.</summary>
+        public int Waiting { get; set; }
+
+        public static Opening Start(Func<CancellationToken, TextGenerator> open)
         {
-            opened.Result.Dispose();
+            CancellationTokenSource ending = new(); // has no timer, so there is nothing to dispose
+            CancellationToken token = ending.Token;
+            return new Opening(
+                System.Threading.Tasks.Task.Factory.StartNew(
+                    () => open(token), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default),
+                ending.Cancel);
+        }
+
+        /// <summary>Closes it, where it is not there yet as soon as it is.</summary>
+        public void Close()
+        {
+            if (Task.IsCompleted)
+            {
+                Close(Task);
+            }
+            else
+            {
+                Task.ContinueWith(Close, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            }
+        }
+
+        private static void Close(Task<TextGenerator> opened)
+        {
+            // Looking at the exception of an opening that failed says that it was seen.
+            if (opened.Exception is null && opened.IsCompletedSuccessfully)
+            {
+                opened.Result.Dispose();
+            }
         }
     }
 }

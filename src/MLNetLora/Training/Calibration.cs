@@ -49,7 +49,14 @@ internal static class Calibration
         };
         try
         {
-            Parallel.ForEach(batches, parallel, Look);
+            if (parallel.MaxDegreeOfParallelism == 1)
+            {
+                batches.ForEach(Look); // on the caller's thread
+            }
+            else
+            {
+                Parallel.ForEach(batches, parallel, Look);
+            }
         }
         catch (AggregateException e)
         {

@@ -55,7 +55,17 @@ public static class FullTraining
             return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
         }
 
-        using TrainingSession session = new(target, options, plan);
+        TrainingSession opened;
+        try
+        {
+            opened = new TrainingSession(target, options, plan, cancellation);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
+        }
+
+        using TrainingSession session = opened;
         Initialize(session.Parameters, options.SeedOrDefault, initial);
         try
         {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Reflection;
 using Microsoft.ML;
 using Microsoft.ML.Data;
+using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Text;
@@ -90,27 +91,78 @@ public sealed class CancellationTests : IDisposable
     }
 
     [Fact]
-    public void Waiting_for_an_engine_ends_while_it_opens()
+    public async Task Waiting_for_an_engine_ends_while_it_opens_and_the_opening_goes_on_for_others()
     {
         using CancellationTokenSource source = new();
         using ManualResetEventSlim opened = new();
-        SharedGenerator generator = new(() =>
+        int openings = 0;
+        SharedGenerator generator = new(_ =>
         {
-            opened.Wait();
+            openings++;
+            opened.Wait(CancellationToken.None);
             return new TextGenerator(Checkpoint.Open(_bench.BaseFolder));
         });
+        Task<TextGenerator> other = Task.Run(() => generator.Open(CancellationToken.None));
         Cancelled(source.Cancel, () => generator.Open(source.Token));
         opened.Set();
-        Assert.NotNull(generator.Open(CancellationToken.None)); // what went on meanwhile
+        Assert.Same(await other, generator.Open(CancellationToken.None));
+        Assert.Equal(1, openings);
         generator.Release();
         Assert.Throws<ObjectDisposedException>(() => generator.Open(CancellationToken.None));
+    }
+
+    [Fact]
+    public void An_engine_for_which_nobody_waits_any_more_is_not_opened()
+    {
+        using CancellationTokenSource source = new();
+        using ManualResetEventSlim ended = new();
+        int openings = 0;
+        SharedGenerator generator = new(ending =>
+        {
+            if (openings++ == 0)
+            {
+                ending.WaitHandle.WaitOne();
+                ended.Set();
+            }
+
+            return new TextGenerator(Checkpoint.Open(_bench.BaseFolder), cancellation: ending);
+        });
+        Cancelled(source.Cancel, () => generator.Open(source.Token));
+        Assert.True(ended.Wait(TimeSpan.FromMinutes(1)));
+        Assert.False(generator.IsOpen);
+        Assert.NotNull(generator.Open(CancellationToken.None)); // opened anew
+        Assert.Equal(2, openings);
+        generator.Release();
+    }
+
+    [Fact]
+    public void An_engine_that_is_opened_for_a_cancelled_token_is_not_loaded()
+    {
+        using CancellationTokenSource source = new();
+        source.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => new TextGenerator(Checkpoint.Open(_bench.BaseFolder), cancellation: source.Token));
+    }
+
+    [Fact]
+    public void A_merge_ends_without_a_half_written_file()
+    {
+        using QwenLoraTransformer model = Model();
+        using CancellationTokenSource source = new();
+        source.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => model.MergeAndSave(_bench.PathOf("never"), source.Token));
+        Assert.False(Directory.Exists(_bench.PathOf("never")));
+
+        // In the middle: the token is seen in the first file, and nothing of that file stays.
+        string folder = _bench.PathOf("half");
+        Assert.ThrowsAny<OperationCanceledException>(() => Merge.Save(Checkpoint.Open(_bench.BaseFolder), model.Adapter, folder, source.Token));
+        Assert.Empty(Directory.GetFiles(folder));
     }
 
     [Fact]
     public void An_engine_that_does_not_open_is_tried_again()
     {
         int tries = 0;
-        SharedGenerator generator = new(() => tries++ == 0
+        SharedGenerator generator = new(_ => tries++ == 0
             ? throw new CheckpointException("not yet")
             : new TextGenerator(Checkpoint.Open(_bench.BaseFolder)));
         Assert.Equal("not yet", Assert.Throws<CheckpointException>(() => generator.Open(CancellationToken.None)).Message);
@@ -123,15 +175,16 @@ public sealed class CancellationTests : IDisposable
 
     private static OperationCanceledException Cancelled(Action cancel, Func<object?> work)
     {
-        Task task = Task.Run(() =>
+        Thread later = new(() =>
         {
             Thread.Sleep(500);
             cancel();
-        });
+        }); // one of the pool might have to wait for other tests first
+        later.Start();
         Stopwatch watch = Stopwatch.StartNew();
         OperationCanceledException exception = Assert.ThrowsAny<OperationCanceledException>(() => { work(); });
         Assert.True(watch.Elapsed < s_bound, $"It took {watch.Elapsed}.");
-        task.Wait();
+        later.Join();
         return exception;
     }
 }

@@ -1,4 +1,5 @@
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
@@ -44,6 +45,35 @@ public sealed class TrainingLifetimeTests : IDisposable
             Assert.IsType<NativeMemoryException>(error.InnerException);
             Assert.NotNull(error.LastGoodAdapter);
         });
+    }
+
+    [Fact]
+    public void A_token_that_comes_while_full_training_is_prepared_ends_the_preparation()
+    {
+        using CancellationTokenSource source = new();
+        int sessions = 0;
+        NativeCalls.Before = kind =>
+        {
+            if (kind == "session")
+            {
+                sessions++;
+                source.Cancel();
+            }
+        };
+        string output = _folder.File("full.safetensors");
+        try
+        {
+            TrainingSummary summary = FullTraining.Train(
+                _folder.File("base"), _rows, Options(WeightPrecision.Checkpoint), output, TensorType.Float32, cancellation: source.Token);
+            Assert.True(summary.WasCancelled);
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.Equal(1, sessions); // and none after it
+        Assert.False(File.Exists(output));
     }
 
     [Theory]
