@@ -1,6 +1,7 @@
 using MLNetLora.Text;
 using MLNetLora.Tools.NanoQwen.Corpus;
 using MLNetLora.Tools.NanoQwen.Tokenization;
+using ByteLevelBpe = MLNetLora.Tools.NanoQwen.Tokenization.ByteLevelBpe;
 
 namespace MLNetLora.Tools.Tests;
 

@@ -5,6 +5,7 @@ using MLNetLora.Tools.NanoQwen.Corpus;
 using MLNetLora.Tools.NanoQwen.Model;
 using MLNetLora.Tools.NanoQwen.Tokenization;
 using MLNetLora.Training;
+using ByteLevelBpe = MLNetLora.Tools.NanoQwen.Tokenization.ByteLevelBpe;
 
 namespace MLNetLora.Tools.NanoQwen;
 

@@ -8,7 +8,7 @@ namespace MLNetLora.Adapters;
 /// <param name="Module">The layer, its rank and its scaling.</param>
 /// <param name="A">[rank, in], row by row.</param>
 /// <param name="B">[out, rank], row by row.</param>
-public sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
+internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
 
 /// <summary>A LoRA adapter for one base model: its options and its factors in float32. Immutable.</summary>
 public sealed class LoraAdapter
@@ -32,7 +32,7 @@ public sealed class LoraAdapter
     public string BaseModel { get; }
 
     /// <summary>The adapted layers in order of the forward pass.</summary>
-    public IReadOnlyList<LoraFactors> Factors { get; }
+    internal IReadOnlyList<LoraFactors> Factors { get; }
 
     /// <summary>
     /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used by whoever answers with the adapter.

@@ -8,7 +8,7 @@ namespace MLNetLora.Adapters;
 /// <param name="Rank">Its rank, patterns applied.</param>
 /// <param name="Alpha">Its alpha, patterns applied.</param>
 /// <param name="Scaling">alpha/rank, or alpha/√rank.</param>
-public sealed record LoraModule(LinearModule Module, int Rank, double Alpha, double Scaling)
+internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, double Scaling)
 {
     /// <summary>Key of A in a PEFT file; [rank, in].</summary>
     public string KeyA => $"base_model.model.{Module.Name}.lora_A.weight";

@@ -5,7 +5,7 @@ using MLNetLora.Models;
 namespace MLNetLora.Adapters;
 
 /// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging Face checkpoint comes out.</summary>
-public static class Merge
+internal static class Merge
 {
     /// <summary>
     /// Writes the merged checkpoint: the same shards with the same names, configuration, tokenizer and template files copied, and what the adapter was trained to be asked with

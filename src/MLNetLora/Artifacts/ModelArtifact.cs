@@ -6,7 +6,7 @@ namespace MLNetLora.Artifacts;
 /// <param name="Name">File name, such as training_model.onnx.</param>
 /// <param name="Bytes">The model without the weights.</param>
 /// <param name="WeightsFolder">Real folder of the checkpoint's files; null for a model without external weights.</param>
-public sealed record ModelArtifact(string Name, byte[] Bytes, string? WeightsFolder)
+internal sealed record ModelArtifact(string Name, byte[] Bytes, string? WeightsFolder)
 {
     /// <summary>Writes the .onnx file into a folder. It opens in any viewer; to run it elsewhere, its weights must lie in that folder too.</summary>
     public void Save(string folder) => AtomicFile.Write(Path.Combine(folder, Name), stream => stream.Write(Bytes));

@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace MLNetLora.Checkpoints;
 
 /// <summary>Element types that the safetensors format names and this library reads.</summary>
-public enum TensorType
+internal enum TensorType
 {
     /// <summary>32-bit float, "F32".</summary>
     Float32,
@@ -28,7 +28,7 @@ public enum TensorType
 /// <param name="Shape">Sizes of its axes.</param>
 /// <param name="Offset">First byte, counted from the start of the file.</param>
 /// <param name="Length">Number of bytes.</param>
-public sealed record TensorEntry(string Name, TensorType Type, string TypeName, IReadOnlyList<long> Shape, long Offset, long Length)
+internal sealed record TensorEntry(string Name, TensorType Type, string TypeName, IReadOnlyList<long> Shape, long Offset, long Length)
 {
     /// <summary>Number of elements.</summary>
     public long Count => Shape.Aggregate(1L, (product, size) => product * size);
@@ -38,7 +38,7 @@ public sealed record TensorEntry(string Name, TensorType Type, string TypeName, 
 /// The header of a .safetensors file, checked before anything is believed: header size, JSON, types, shapes, offsets, and that the tensors
 /// fill the file without gaps or overlaps. Format: github.com/huggingface/safetensors, "Format". Tensor bytes stay where they are.
 /// </summary>
-public sealed class SafetensorsFile
+internal sealed class SafetensorsFile
 {
     private const long MaximumHeader = 100_000_000; // the limit of the reference implementation
     private const int Piece = 1 << 20; // elements read at once
@@ -274,7 +274,7 @@ public sealed class SafetensorsFile
 }
 
 /// <summary>Writes .safetensors files: to a temporary name first, renamed when whole.</summary>
-public static class SafetensorsWriter
+internal static class SafetensorsWriter
 {
     /// <summary>What to write under one name.</summary>
     /// <param name="Name">Tensor name.</param>

@@ -20,7 +20,7 @@ public enum FinishReason
 /// <summary>A generated continuation.</summary>
 /// <param name="Ids">New token ids, an ending eos included.</param>
 /// <param name="Reason">Why it ended.</param>
-public sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
+internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
 
 /// <summary>
 /// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged).
@@ -30,7 +30,7 @@ public sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
 /// Thread-safe: every call has its own cache. <see cref="Dispose"/> waits for nobody: calls under way end with their answer, and the memory is freed when the last of them has;
 /// every later call throws an <see cref="ObjectDisposedException"/>. Dropped without Dispose, everything is freed by the garbage collector.
 /// </remarks>
-public sealed class CausalLanguageModel : IDisposable
+internal sealed class CausalLanguageModel : IDisposable
 {
     private readonly SharedResources _resources = new();
     private readonly OnnxSession _session;

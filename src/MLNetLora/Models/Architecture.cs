@@ -4,7 +4,7 @@ using MLNetLora.Onnx;
 namespace MLNetLora.Models;
 
 /// <summary>What a tensor is to its model.</summary>
-public enum TensorKind
+internal enum TensorKind
 {
     /// <summary>Rows looked up by token id: [vocabulary, hidden].</summary>
     Embedding,
@@ -26,7 +26,7 @@ public enum TensorKind
 /// <param name="Name">Name in the checkpoint.</param>
 /// <param name="Kind">What it is.</param>
 /// <param name="Shape">Sizes of its axes.</param>
-public sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnlyList<long> Shape)
+internal sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnlyList<long> Shape)
 {
     /// <summary>Whether weight decay applies when it is trained: not to norms and biases.</summary>
     public bool Decays => Kind is not (TensorKind.Norm or TensorKind.Bias);
@@ -36,7 +36,7 @@ public sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnlyLi
 /// <param name="Name">Module name: the weight's name without ".weight".</param>
 /// <param name="In">Inputs.</param>
 /// <param name="Out">Outputs.</param>
-public sealed record LinearModule(string Name, int In, int Out);
+internal sealed record LinearModule(string Name, int In, int Out);
 
 /// <summary>
 /// One model family: how it reads its config.json, what its checkpoints hold, how its parts are computed. Each is one file beside this one, its parts always in

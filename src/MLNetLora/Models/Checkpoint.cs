@@ -30,13 +30,13 @@ public sealed class Checkpoint
     public string Folder { get; }
 
     /// <summary>What config.json says.</summary>
-    public QwenConfig Config { get; }
+    internal QwenConfig Config { get; }
 
     /// <summary>The safetensors files, in the order of their names.</summary>
-    public IReadOnlyList<SafetensorsFile> Files { get; }
+    internal IReadOnlyList<SafetensorsFile> Files { get; }
 
     /// <summary>The tensors of the architecture by name; extra ones in the files are left out.</summary>
-    public IReadOnlyDictionary<string, CheckpointTensor> Tensors => _tensors;
+    internal IReadOnlyDictionary<string, CheckpointTensor> Tensors => _tensors;
 
     /// <summary>Number of parameters of the base model, tied ones counted once.</summary>
     public long ParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count);

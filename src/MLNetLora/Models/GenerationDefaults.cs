@@ -11,7 +11,7 @@ namespace MLNetLora.Models;
 /// <param name="TopK">top_k, 0 for all tokens; 50 where the file has none.</param>
 /// <param name="TopP">top_p; 1 where the file has none.</param>
 /// <param name="RepetitionPenalty">repetition_penalty, which greedy answers have too; 1 where the file has none.</param>
-public sealed record GenerationDefaults(bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float RepetitionPenalty = 1f)
+internal sealed record GenerationDefaults(bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float RepetitionPenalty = 1f)
 {
     /// <summary>Reads generation_config.json.</summary>
     /// <exception cref="CheckpointException">A value makes no sense.</exception>

@@ -4,7 +4,7 @@ using MLNetLora.Checkpoints;
 namespace MLNetLora.Models;
 
 /// <summary>What config.json says of a model, under the field's names.</summary>
-public sealed record QwenConfig
+internal sealed record QwenConfig
 {
     /// <summary>model_type: qwen2, qwen3, ….</summary>
     public required string ModelType { get; init; }

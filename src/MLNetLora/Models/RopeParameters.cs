@@ -10,7 +10,7 @@ namespace MLNetLora.Models;
 /// <param name="AttentionFactor">Factor on cos and sin (yarn: 0.1·ln(factor)+1 unless given).</param>
 /// <param name="BetaFast">Rotations above which a frequency is kept (yarn).</param>
 /// <param name="BetaSlow">Rotations below which a frequency is interpolated whole (yarn).</param>
-public sealed record RopeParameters(
+internal sealed record RopeParameters(
     string Type,
     double Theta,
     double Factor = 1,

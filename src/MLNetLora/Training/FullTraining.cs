@@ -7,7 +7,7 @@ using MLNetLora.Text;
 namespace MLNetLora.Training;
 
 /// <summary>Trains every parameter of a model, from random numbers or from a checkpoint, with the same graphs and the same loop as LoRA.</summary>
-public static class FullTraining
+internal static class FullTraining
 {
     /// <summary>Trains a model and writes its weights; with config.json and tokenizer files beside them they are a checkpoint folder.</summary>
     /// <param name="configFolder">Folder with config.json (and generation_config.json).</param>

@@ -7,7 +7,7 @@ using MLNetLora.Text;
 namespace MLNetLora.Training;
 
 /// <summary>Trains a LoRA adapter on a frozen checkpoint.</summary>
-public static class LoraTraining
+internal static class LoraTraining
 {
     /// <summary>Trains and returns the adapter with a record of every step.</summary>
     /// <param name="checkpoint">The base; its files are mapped, never copied or changed.</param>

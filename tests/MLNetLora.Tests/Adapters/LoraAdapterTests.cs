@@ -94,8 +94,9 @@ public sealed class LoraAdapterTests : IDisposable
     [Theory]
     [InlineData(TensorType.Float16)]
     [InlineData(TensorType.BFloat16)]
-    public void Sixteen_bit_factors_are_read(TensorType type)
+    public void Sixteen_bit_factors_are_read(object tensorType)
     {
+        TensorType type = (TensorType)tensorType;
         LoraAdapter written = Saved();
         string file = _folder.File("adapter/adapter_model.safetensors");
         SafetensorsFile source = SafetensorsFile.Open(file);
@@ -186,8 +187,9 @@ public sealed class LoraAdapterTests : IDisposable
     [Theory]
     [InlineData(TensorType.Float32)]
     [InlineData(TensorType.BFloat16)]
-    public void Merging_adds_in_float32_and_rounds_once(TensorType type)
+    public void Merging_adds_in_float32_and_rounds_once(object tensorType)
     {
+        TensorType type = (TensorType)tensorType;
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("typed"), type: type);
         LoraAdapter fresh = LoraAdapter.Create(new() { Rank = 2, Alpha = 3, TargetModules = ["up_proj"] }, checkpoint, 1);
         Random random = new(2);

@@ -22,8 +22,9 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
     [InlineData(TensorType.BFloat16, false)]
     [InlineData(TensorType.BFloat16, true)]
     [InlineData(TensorType.Float16, true)]
-    public void Upcasts_of_weights_stand_before_all_other_nodes(TensorType type, bool recomputed)
+    public void Upcasts_of_weights_stand_before_all_other_nodes(object tensorType, bool recomputed)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, "qwen2", type: type);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, s_lora);

@@ -22,8 +22,9 @@ public sealed class FarOffsetTests : IDisposable
     [LinuxTheory]
     [InlineData(TensorType.Float32)]
     [InlineData(TensorType.BFloat16)]
-    public void They_are_read_and_mapped(TensorType type)
+    public void They_are_read_and_mapped(object tensorType)
     {
+        TensorType type = (TensorType)tensorType;
         Checkpoint near = TinyModel.WriteCheckpoint(_folder.File("near"), type: type);
         Checkpoint far = Move(near);
         Assert.Contains(far.Tensors.Values, tensor => tensor.Entry.Offset is > int.MaxValue and < uint.MaxValue);

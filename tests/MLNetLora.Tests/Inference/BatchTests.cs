@@ -10,8 +10,9 @@ public sealed class BatchTests
     [InlineData("qwen2", true, TensorType.Float32)]
     [InlineData("qwen3", false, TensorType.Float32)]
     [InlineData("qwen2", false, TensorType.BFloat16)]
-    public void Five_prompts_together_get_what_each_gets_alone(string modelType, bool tied, TensorType type)
+    public void Five_prompts_together_get_what_each_gets_alone(string modelType, bool tied, object tensorType)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(folder.File("model"), modelType, tied, type), threads: 1);
         int[][] prompts = [[5, 6, 7], [9, 10, 11, 12, 13, 2], [20], [3, 3], [8, 4, 2, 6]];

@@ -62,8 +62,9 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
     [InlineData(WeightPrecision.Int4, TensorType.Float32)]
     [InlineData(WeightPrecision.Int8, TensorType.BFloat16)]
     [InlineData(WeightPrecision.Int4, TensorType.Float16)]
-    public void Products_equal_those_of_the_quantized_weights_in_float32(WeightPrecision precision, TensorType type)
+    public void Products_equal_those_of_the_quantized_weights_in_float32(WeightPrecision precision, object tensorType)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
 
         // 160 inputs are a block and a quarter; 96 are less than one block and stay as they are.

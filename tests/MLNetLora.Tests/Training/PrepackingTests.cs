@@ -20,8 +20,9 @@ public sealed class PrepackingTests
     [InlineData(TensorType.Float32, true)]
     [InlineData(TensorType.BFloat16, false)]
     [InlineData(TensorType.BFloat16, true)]
-    public void Packed_weights_are_copies_and_others_the_file_itself(TensorType type, bool prepacked)
+    public void Packed_weights_are_copies_and_others_the_file_itself(object tensorType, bool prepacked)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
         using TrainingSession session = new(TrainingTarget.Lora(checkpoint, s_lora), new TrainingOptions { Threads = 1, PrepackWeights = prepacked }, ChunkPlan.Whole);
@@ -49,8 +50,9 @@ public sealed class PrepackingTests
     [Theory]
     [InlineData(TensorType.Float32, 0)]
     [InlineData(TensorType.BFloat16, 1)]
-    public void A_weight_of_16_bits_is_widened_once(TensorType type, int casts)
+    public void A_weight_of_16_bits_is_widened_once(object tensorType, int casts)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         TrainingTarget target = TrainingTarget.Lora(TinyModel.WriteCheckpoint(folder.Path, type: type), s_lora);
         foreach (bool once in (ReadOnlySpan<bool>)[false, true])
@@ -70,8 +72,9 @@ public sealed class PrepackingTests
     [InlineData(TensorType.BFloat16, WeightPrecision.Checkpoint, 12, 12)]
     [InlineData(TensorType.Float32, WeightPrecision.Int8, 2, 8)]
     [InlineData(TensorType.BFloat16, WeightPrecision.Int8, 2, 12)]
-    public void Copies_larger_than_the_memory_are_refused(TensorType type, WeightPrecision precision, int block, int head)
+    public void Copies_larger_than_the_memory_are_refused(object tensorType, WeightPrecision precision, int block, int head)
     {
+        TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
         long bytes = (checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out) * block) + ((long)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * head);

@@ -8,7 +8,7 @@ namespace MLNetLora.Text;
 /// reaches nothing but what it is given,
 /// and time, memory and nesting are bounded. Immutable: one instance serves any number of threads.
 /// </summary>
-public sealed class ChatTemplate
+internal sealed class ChatTemplate
 {
     private readonly JinjaTemplate _template;
     private readonly ChatTemplate? _withTools;
@@ -149,4 +149,4 @@ public sealed class ChatTemplate
 /// <summary>What a chat template makes of a conversation.</summary>
 /// <param name="Text">The text, as transformers' apply_chat_template gives it.</param>
 /// <param name="GenerationSpans">The parts that the template marks with {% generation %}, in order; none where it marks nothing.</param>
-public sealed record RenderedTemplate(string Text, IReadOnlyList<GenerationSpan> GenerationSpans);
+internal sealed record RenderedTemplate(string Text, IReadOnlyList<GenerationSpan> GenerationSpans);

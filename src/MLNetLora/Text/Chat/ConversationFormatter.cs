@@ -22,7 +22,7 @@ namespace MLNetLora.Text;
 /// last turn, as it is when
 /// the model gives it.</para>
 /// </remarks>
-public sealed class ConversationFormatter
+internal sealed class ConversationFormatter
 {
     private const string EnableThinking = "enable_thinking";
 

@@ -3,14 +3,14 @@ namespace MLNetLora.Text;
 /// <summary>A row ready for batching, and what became of it on the way.</summary>
 /// <param name="Row">Ids and labels.</param>
 /// <param name="Report">Tokens before and after truncation.</param>
-public readonly record struct TokenizedRow(TrainingRow Row, TokenizationReport Report);
+internal readonly record struct TokenizedRow(TrainingRow Row, TokenizationReport Report);
 
 /// <summary>What became of one row when it was tokenised.</summary>
 /// <param name="Tokens">Tokens that the whole row has.</param>
 /// <param name="KeptTokens">Tokens that are left after truncation.</param>
 /// <param name="AnswerTokens">Tokens that the whole answer has, its &lt;|im_end|&gt; included; of all answers where all are learned.</param>
 /// <param name="KeptAnswerTokens">Those of them that are left after truncation.</param>
-public readonly record struct TokenizationReport(int Tokens, int KeptTokens, int AnswerTokens, int KeptAnswerTokens)
+internal readonly record struct TokenizationReport(int Tokens, int KeptTokens, int AnswerTokens, int KeptAnswerTokens)
 {
     /// <summary>How many invalid characters (surrogates without their partner) the row's texts have; each became U+FFFD.</summary>
     public int ReplacedCharacters { get; init; }

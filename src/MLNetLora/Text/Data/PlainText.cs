@@ -1,7 +1,7 @@
 namespace MLNetLora.Text;
 
 /// <summary>Plain text for continued pretraining: every token is learned, and &lt;|endoftext|&gt; ends the document.</summary>
-public static class PlainText
+internal static class PlainText
 {
     /// <summary>
     /// The rows of a document. A long one becomes several; each begins with the last token of the one before, from which its own first token is learned, so

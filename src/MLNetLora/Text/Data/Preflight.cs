@@ -83,12 +83,12 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? con
     /// <summary>Looks at a row that becomes one training row.</summary>
     /// <param name="row">The training row.</param>
     /// <param name="number">The row's number, for messages.</param>
-    public void Add(TokenizedRow row, long number) => Add([row], number);
+    internal void Add(TokenizedRow row, long number) => Add([row], number);
 
     /// <summary>Looks at a row of the data and all training rows that it becomes.</summary>
     /// <param name="parts">The training rows.</param>
     /// <param name="number">The row's number, for messages.</param>
-    public void Add(IReadOnlyList<TokenizedRow> parts, long number)
+    internal void Add(IReadOnlyList<TokenizedRow> parts, long number)
     {
         ArgumentNullException.ThrowIfNull(parts);
         Rows++;
@@ -123,7 +123,7 @@ public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? con
 
     /// <summary>Looks at rows, each of which becomes one training row, and gives them on, so that they can be looked at on their way.</summary>
     /// <param name="rows">The rows, in order.</param>
-    public IEnumerable<TrainingRow> Watch(IEnumerable<TokenizedRow> rows)
+    internal IEnumerable<TrainingRow> Watch(IEnumerable<TokenizedRow> rows)
     {
         ArgumentNullException.ThrowIfNull(rows);
         return rows.Select(row =>

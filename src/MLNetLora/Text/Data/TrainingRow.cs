@@ -5,7 +5,7 @@ namespace MLNetLora.Text;
 /// <param name="Labels">
 /// The same ids where the loss counts, <see cref="Ignore"/> elsewhere, [length]; not shifted: position i is learned from position i−1.
 /// </param>
-public sealed record TrainingRow(int[] InputIds, int[] Labels)
+internal sealed record TrainingRow(int[] InputIds, int[] Labels)
 {
     /// <summary>The label of a position without loss, −100 as in PyTorch.</summary>
     public const int Ignore = -100;

@@ -106,7 +106,7 @@ public sealed partial class QwenTokenizer : Tokenizer
 
     /// <summary>A decoder that takes ids one by one and gives out text as soon as whole characters are known.</summary>
     /// <param name="skipSpecialTokens">Whether control tokens are left out.</param>
-    public StreamingDecoder CreateStreamingDecoder(bool skipSpecialTokens = false) => new(this, skipSpecialTokens);
+    internal StreamingDecoder CreateStreamingDecoder(bool skipSpecialTokens = false) => new(this, skipSpecialTokens);
 
     /// <summary>The id of one token.</summary>
     /// <param name="token">An added token as it is written (&lt;|im_end|&gt;), or a token of the vocabulary in vocab.json's spelling (Ġhello).</param>

@@ -6,7 +6,7 @@ namespace MLNetLora.Text;
 /// Turns ids into text one by one. A token may end in the middle of a character: its bytes wait until the character is whole, so that no half character is ever shown.
 /// All that it gives out, one after the other, is what <see cref="QwenTokenizer.Decode(ReadOnlySpan{int}, bool)"/> gives for the same ids. For one stream on one thread at a time.
 /// </summary>
-public sealed class StreamingDecoder
+internal sealed class StreamingDecoder
 {
     private readonly QwenTokenizer _tokenizer;
     private readonly bool _skipSpecialTokens;
