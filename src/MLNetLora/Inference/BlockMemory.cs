@@ -43,7 +43,8 @@ internal sealed class BlockMemory : IDisposable
     /// only when the session still computes the same is it given back. Scales and zero points stay.
     /// </summary>
     /// <param name="run">Runs the session over every weight; called twice.</param>
-    public void FreePacked(Func<float[]> run)
+    /// <param name="cancellation">Ends it on the way.</param>
+    public void FreePacked(Func<float[]> run, CancellationToken cancellation)
     {
         float[] before = run();
         _packed.Clear();
@@ -53,7 +54,7 @@ internal sealed class BlockMemory : IDisposable
             return;
         }
 
-        Quantize(CancellationToken.None);
+        Quantize(cancellation);
     }
 
     /// <inheritdoc/>

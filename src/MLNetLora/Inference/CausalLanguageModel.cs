@@ -69,7 +69,8 @@ internal sealed class CausalLanguageModel : IDisposable
                 Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
             }
 
-            memory?.FreePacked(() => Logits([0, Math.Min(1, checkpoint.Config.VocabSize - 1)], cancellation)); // two tokens: with one, queries and keys change nothing
+            int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
+            memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }
         catch
         {

@@ -8,7 +8,7 @@ namespace MLNetLora.Models;
 /// </summary>
 /// <param name="DoSample">do_sample: whether tokens are drawn; false (default) is greedy.</param>
 /// <param name="Temperature">temperature; 1 where the file has none.</param>
-/// <param name="TopK">top_k, 0 for all tokens; 50 where the file has none.</param>
+/// <param name="TopK">top_k, 0 (in the file 0 or null) for all tokens; 50 where the file has none.</param>
 /// <param name="TopP">top_p; 1 where the file has none.</param>
 /// <param name="RepetitionPenalty">repetition_penalty, which greedy answers have too; 1 where the file has none.</param>
 internal sealed record GenerationDefaults(bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float RepetitionPenalty = 1f)
@@ -21,7 +21,7 @@ internal sealed record GenerationDefaults(bool DoSample = false, float Temperatu
         return new GenerationDefaults(
             file.Flag("do_sample"),
             (float)(file.Number("temperature", value => value is >= 0 and <= float.MaxValue, "0 or more") ?? defaults.Temperature),
-            file.OptionalInt("top_k", int.MaxValue / 2, minimum: 0) ?? defaults.TopK,
+            file.OptionalInt("top_k", int.MaxValue / 2, minimum: 0) ?? (file.Has("top_k") ? 0 : defaults.TopK), // null switches it off
             (float)(file.Number("top_p", value => value is > 0 and <= 1, "above 0 and at most 1") ?? defaults.TopP),
             (float)(file.Number("repetition_penalty", value => value is > 0 and <= float.MaxValue, "above 0") ?? defaults.RepetitionPenalty));
     }

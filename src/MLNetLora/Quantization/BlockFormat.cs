@@ -67,6 +67,11 @@ internal readonly record struct BlockFormat(int Bits, int Size)
     {
         float low = Math.Min(0, TensorPrimitives.Min(block));
         float high = Math.Max(0, TensorPrimitives.Max(block));
+        if (!float.IsFinite(high - low))
+        {
+            return (float.NaN, 8); // to be seen in the answers, which then say where it comes from
+        }
+
         (float Scale, int Zero, float Error) best = (float.Epsilon, 8, float.PositiveInfinity);
         for (int i = 0; i < Narrowings; i++)
         {

@@ -73,7 +73,7 @@ internal sealed class BlockWeights
         (Target Target, int First, int Count)[] pieces = [.. _weights.Values.SelectMany(weight =>
         {
             Target target = new(weight, memory(weight.Packed.Name), memory(weight.Scales.Name), weight.ZeroPoints is { } zeroPoints ? memory(zeroPoints.Name) : default);
-            int rows = (int)Math.Max(1, ChunkBytes * weight.Outputs / weight.Source.Entry.Length);
+            int rows = PieceRows(weight.Outputs, weight.Source.Entry.Length);
             return Enumerable.Range(0, (weight.Outputs + rows - 1) / rows).Select(i => (target, i * rows, Math.Min(rows, weight.Outputs - (i * rows))));
         })];
         using TensorRows source = new(_checkpoint.Files);
@@ -87,6 +87,9 @@ internal sealed class BlockWeights
             throw new CheckpointException(cause.Message, cause);
         }
     }
+
+    /// <summary>How many rows of a weight make a piece.</summary>
+    internal static int PieceRows(int outputs, long bytes) => (int)Math.Max(1, (long)ChunkBytes * outputs / bytes);
 
     private sealed record Target(BlockQuantized Weight, TensorMemory Packed, TensorMemory Scales, TensorMemory ZeroPoints)
     {

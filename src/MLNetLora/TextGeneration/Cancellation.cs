@@ -49,7 +49,7 @@ internal sealed class Cancellation : IDisposable
     public OperationCanceledException Known(OperationCanceledException exception)
     {
         CancellationToken known = _call.IsCancellationRequested ? _call : _transformer;
-        return new OperationCanceledException("The generation was cancelled.", exception, known);
+        return new OperationCanceledException(exception.Message, exception, known);
     }
 
     public void Dispose()

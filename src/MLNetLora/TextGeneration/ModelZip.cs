@@ -61,7 +61,9 @@ internal static class ModelZip
     {
         using FileStream stream = File.OpenRead(path);
         using ZipArchive archive = OpenArchive(stream, path);
-        string[] records = [.. archive.Entries.Select(entry => entry.FullName.Replace('\\', '/')).Where(name => name.EndsWith($"/{RecordName}", StringComparison.Ordinal))];
+        string[] records = [.. ZipParts.Entries(archive)
+            .Select(entry => entry.FullName.Replace('\\', '/'))
+            .Where(name => name.EndsWith($"/{RecordName}", StringComparison.Ordinal))];
         if (!records.Contains($"{ModelFolderName}/{RecordName}"))
         {
             throw new AdapterException(records.Length == 0

@@ -43,11 +43,18 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the log threw. The exception carries the
     /// adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>. What fails before the first step comes as it is.
     /// </exception>
-    /// <exception cref="OperationCanceledException">Cancelled before the first optimizer step.</exception>
+    /// <exception cref="OperationCanceledException">
+    /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.
+    /// </exception>
     public QwenLoraTransformer Fit(IDataView input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        CancellationToken cancellationToken = _options.CancellationToken;
+        using Cancellation cancellation = new(_host, _options.CancellationToken, CancellationToken.None);
+        return cancellation.Run(token => Train(input, token));
+    }
+
+    private QwenLoraTransformer Train(IDataView input, CancellationToken cancellationToken)
+    {
         cancellationToken.ThrowIfCancellationRequested();
         ColumnNames columns = _options.Columns;
 
@@ -99,9 +106,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     public Preflight Preflight(IDataView input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", _options.CancellationToken);
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
-        return new FineTuning(checkpoint, _options.Prompt).Inspect(rows, _options.Threads);
+        using Cancellation cancellation = new(_host, _options.CancellationToken, CancellationToken.None);
+        return cancellation.Run(token =>
+        {
+            IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", token);
+            Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+            return new FineTuning(checkpoint, _options.Prompt).Inspect(rows, _options.Threads);
+        });
     }
 
     /// <summary>Checks the columns of a pipeline that is not fitted yet, and adds the answer column to them.</summary>

@@ -1,3 +1,4 @@
+using System.Collections.ObjectModel;
 using System.IO.Compression;
 
 namespace MLNetLora.TextGeneration;
@@ -45,15 +46,30 @@ internal sealed class ZipParts(ZipArchive archive, string folder)
         }
     }
 
+    /// <summary>What is in a zip, as its directory says, which is read here for the first time.</summary>
+    /// <exception cref="AdapterException">The directory is damaged.</exception>
+    public static ReadOnlyCollection<ZipArchiveEntry> Entries(ZipArchive archive)
+    {
+        try
+        {
+            return archive.Entries;
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new AdapterException($"The model zip's directory cannot be read: {exception.Message} The zip is damaged, save the model again.", exception);
+        }
+    }
+
     private ZipArchiveEntry Find(string path)
     {
-        if (archive.Entries.Count > MostEntries)
+        ReadOnlyCollection<ZipArchiveEntry> entries = Entries(archive);
+        if (entries.Count > MostEntries)
         {
-            throw new AdapterException($"The model zip has {archive.Entries.Count} entries, more than the {MostEntries} that it may have; it is refused.");
+            throw new AdapterException($"The model zip has {entries.Count} entries, more than the {MostEntries} that it may have; it is refused.");
         }
 
         // ML.NET writes the separator of the system that saves, and accepts both.
-        ZipArchiveEntry[] found = [.. archive.Entries.Where(entry => entry.FullName.Replace('\\', '/') == path.Replace('\\', '/'))];
+        ZipArchiveEntry[] found = [.. entries.Where(entry => entry.FullName.Replace('\\', '/') == path.Replace('\\', '/'))];
         return found.Length switch
         {
             1 => found[0],

@@ -31,7 +31,7 @@ internal static class RowChecks
     public static void CheckSizes(IReadOnlyList<TrainingRow> rows, QwenConfig config, TrainingOptions options)
     {
         long length = Math.Max(rows.Max(row => row.InputIds.Length), options.PackingLength);
-        long widest = length * options.BatchSize * Math.Max(config.IntermediateSize, config.HiddenSize);
+        long widest = length * Math.Min(options.BatchSize, rows.Count) * Math.Max(config.IntermediateSize, config.HiddenSize);
         if (widest > Array.MaxLength)
         {
             throw new OptionException($"Batches of {options.BatchSize} x {length} tokens are too large; "

@@ -22,9 +22,19 @@ public sealed class BlockMemoryTests
         {
             runs++;
             return [Packed(weights, memory).Sum(bytes => bytes.Sum(b => (float)b))];
-        });
+        }, CancellationToken.None);
         Assert.Equal(2, runs);
         Assert.Equal(before, Packed(weights, memory));
+
+        // Quantizing takes minutes at real sizes: a token ends it the second time as it does the first.
+        using CancellationTokenSource source = new();
+        Assert.ThrowsAny<OperationCanceledException>(() => memory.FreePacked(() => [runs++ == 3 ? Cancel(source) : 1], source.Token));
+
+        static float Cancel(CancellationTokenSource source)
+        {
+            source.Cancel();
+            return 2;
+        }
     }
 
     [LinuxFact]
@@ -33,7 +43,7 @@ public sealed class BlockMemoryTests
         BlockWeights weights = new(Checkpoint.Open(Repository.Nano), WeightPrecision.Int8);
         using BlockMemory memory = new(weights, threads: 2, CancellationToken.None);
         float[] scales = memory.Initializers[weights.Scales.First().Name].Span<float>().ToArray();
-        memory.FreePacked(() => [1]); // reads nothing, as a session with its own copy
+        memory.FreePacked(() => [1], CancellationToken.None); // reads nothing, as a session with its own copy
         Assert.All(Packed(weights, memory), bytes => Assert.All(bytes, b => Assert.Equal(0, b)));
         Assert.Equal(scales, memory.Initializers[weights.Scales.First().Name].Span<float>().ToArray());
     }

@@ -45,6 +45,27 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
         Assert.All(RoundTrip(new float[inputs], format), w => Assert.Equal(0, w));
     }
 
+    [Theory]
+    [InlineData(8, float.NaN)]
+    [InlineData(4, float.NaN)]
+    [InlineData(8, float.PositiveInfinity)]
+    [InlineData(4, float.NegativeInfinity)]
+    public void A_weight_that_is_no_number_spoils_its_block_and_no_other(int bits, float bad)
+    {
+        float[] row = [.. Enumerable.Repeat(1f, 256)];
+        row[3] = bad;
+        float[] back = RoundTrip(row, new BlockFormat(bits, 128));
+        Assert.Contains(back[..128], w => !float.IsFinite(w));
+        Assert.All(back[128..], w => Assert.Equal(1, w, 0.01));
+    }
+
+    [Theory]
+    [InlineData(152_064, 3584, 146)] // a head of more than 2,048 rows
+    [InlineData(896, 4864, 107)]
+    [InlineData(4, 10_000_000, 1)]
+    public void Pieces_have_about_a_megabyte(int outputs, int inputs, int rows) =>
+        Assert.Equal(rows, BlockWeights.PieceRows(outputs, 2L * outputs * inputs));
+
     [Fact]
     public void Extreme_weights_stay_finite()
     {

@@ -10,6 +10,7 @@ public sealed class GenerationDefaultsTests
     [InlineData("""{"eos_token_id": 2}""", 0f, 50, 1f, 1f)]
     [InlineData("""{"do_sample": false, "temperature": 0.7, "top_k": 20}""", 0f, 20, 1f, 1f)]
     [InlineData("""{"do_sample": true}""", 1f, 50, 1f, 1f)]
+    [InlineData("""{"do_sample": true, "top_k": null, "temperature": null}""", 1f, 0, 1f, 1f)]
     [InlineData("""{"do_sample": true, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}""", 0.7f, 20, 0.8f, 1.05f)]
     public void What_is_not_said_is_the_checkpoints_as_transformers_takes_it(string? file, float temperature, int topK, float topP, float penalty)
     {

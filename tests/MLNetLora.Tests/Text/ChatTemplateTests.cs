@@ -162,4 +162,17 @@ public sealed class ChatTemplateTests : IDisposable
         using JsonDocument document = JsonDocument.Parse(text);
         return document.RootElement.Clone();
     }
+
+    [Theory]
+    [InlineData("""[{"name":"default","template":"a"},{"name":"default","template":"b"}]""")]
+    [InlineData("""[{"name":null,"template":"a"}]""")]
+    [InlineData("""[{"name":"default","template":null}]""")]
+    [InlineData("""{"default":null}""")]
+    [InlineData("""[7]""")]
+    public void Named_templates_that_are_wrong_are_a_typed_error(string templates)
+    {
+        File.WriteAllText(_folder.File("tokenizer_config.json"), $$"""{"chat_template":{{templates}}}""");
+        TokenizerException error = Assert.Throws<TokenizerException>(() => ChatTemplate.Load(_folder.Path));
+        Assert.Contains("tokenizer_config.json", error.Message, StringComparison.Ordinal);
+    }
 }

@@ -47,6 +47,19 @@ public sealed class CancellationTests : IDisposable
     }
 
     [Fact]
+    public void MLNets_own_cancellation_ends_a_training_with_the_last_whole_step()
+    {
+        MethodInfo cancel = typeof(MLContext).GetMethod("CancelExecution", BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public)!;
+        using QwenLoraTransformer model = _bench.Fit(options =>
+        {
+            options.NumberOfEpochs = 100_000;
+            options.ProgressCallback = step => _ = step.Step == 2 ? cancel.Invoke(_bench.Context, null) : null;
+        });
+        Assert.True(model.TrainingSummary!.WasCancelled);
+        Assert.ThrowsAny<OperationCanceledException>(() => _bench.Fit()); // the context stays cancelled
+    }
+
+    [Fact]
     public void A_call_ends_by_its_own_token()
     {
         using CancellationTokenSource source = new();
@@ -94,15 +107,19 @@ public sealed class CancellationTests : IDisposable
     public async Task Waiting_for_an_engine_ends_while_it_opens_and_the_opening_goes_on_for_others()
     {
         using CancellationTokenSource source = new();
+        using ManualResetEventSlim begun = new();
         using ManualResetEventSlim opened = new();
         int openings = 0;
         SharedGenerator generator = new(_ =>
         {
             openings++;
+            begun.Set();
             opened.Wait(CancellationToken.None);
             return new TextGenerator(Checkpoint.Open(_bench.BaseFolder));
         });
-        Task<TextGenerator> other = Task.Run(() => generator.Open(CancellationToken.None));
+        Task<TextGenerator> other = Task.Factory.StartNew(
+            () => generator.Open(CancellationToken.None), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        begun.Wait(CancellationToken.None); // the other one waits, whatever the pool's threads do
         Cancelled(source.Cancel, () => generator.Open(source.Token));
         opened.Set();
         Assert.Same(await other, generator.Open(CancellationToken.None));

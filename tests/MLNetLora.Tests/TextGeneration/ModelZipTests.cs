@@ -80,6 +80,17 @@ public sealed class ModelZipTests : IDisposable
     }
 
     [Fact]
+    public void A_zip_whose_directory_is_damaged_is_a_typed_error()
+    {
+        using QwenLoraTransformer model = _bench.Model();
+        string zip = _bench.Save(model);
+        byte[] bytes = File.ReadAllBytes(zip);
+        bytes[bytes.AsSpan().IndexOf("PK\u0001\u0002"u8)] = 0; // of the first entry in the directory
+        File.WriteAllBytes(zip, bytes);
+        Assert.Throws<AdapterException>(() => _bench.Context.TextGeneration.Load(zip));
+    }
+
+    [Fact]
     public void A_loaded_model_can_be_saved_again_and_without_a_view_at_hand()
     {
         using QwenLoraTransformer model = _bench.Model();

@@ -1,3 +1,4 @@
+using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -27,6 +28,18 @@ public sealed class RowChecksTests
         [new TrainingRow([0, 4], [0, 0]), new TrainingRow([4, 0], [-100, 4])],
         vocabulary: 5,
         "training");
+
+    [Fact]
+    public void A_batch_is_not_larger_than_the_rows_there_are()
+    {
+        using TemporaryFolder folder = new();
+        TinyModel.WriteConfig(folder.Path, "qwen3", tied: true);
+        QwenConfig config = QwenConfig.Read(folder.Path) with { IntermediateSize = 1 << 20 };
+        TrainingRow[] rows = [new([.. Enumerable.Repeat(1, 16)], [.. Enumerable.Repeat(1, 16)])];
+        RowChecks.CheckSizes([.. rows, .. rows], config, new TrainingOptions { BatchSize = 1000 });
+        TrainingRow[] many = [.. Enumerable.Repeat(rows[0], 1000)];
+        Assert.Throws<OptionException>(() => RowChecks.CheckSizes(many, config, new TrainingOptions { BatchSize = 1000 }));
+    }
 
     private static void Refused(string expected, params TrainingRow[] rows) =>
         Assert.Contains(expected, Assert.Throws<DatasetException>(() => RowChecks.Check(rows, vocabulary: 5, "training")).Message, StringComparison.Ordinal);

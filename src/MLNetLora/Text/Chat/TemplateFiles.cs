@@ -58,9 +58,18 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
             return template.GetString() is { } text && !string.IsNullOrWhiteSpace(text) ? (text, null) : null;
         }
 
-        Dictionary<string, string> named = template.ValueKind == JsonValueKind.Array
-            ? template.EnumerateArray().ToDictionary(entry => entry.GetProperty("name").GetString()!, entry => entry.GetProperty("template").GetString()!, StringComparer.Ordinal)
-            : template.EnumerateObject().ToDictionary(entry => entry.Name, entry => entry.Value.GetString()!, StringComparer.Ordinal);
+        IEnumerable<(string? Name, string? Template)> entries = template.ValueKind == JsonValueKind.Array
+            ? template.EnumerateArray().Select(entry => (entry.GetProperty("name").GetString(), entry.GetProperty("template").GetString()))
+            : template.EnumerateObject().Select(entry => ((string?)entry.Name, entry.Value.GetString()));
+        Dictionary<string, string> named = new(StringComparer.Ordinal);
+        foreach ((string? name, string? text) in entries)
+        {
+            if (name is null || text is null || !named.TryAdd(name, text))
+            {
+                throw new FormatException($"chat_template has an entry {name} that is repeated, or without name or template.");
+            }
+        }
+
         if (!named.TryGetValue("default", out string? otherwise))
         {
             throw new FormatException($"chat_template has {string.Join(", ", named.Keys.Take(8))}, but no \"default\".");
