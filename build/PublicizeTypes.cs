@@ -6,8 +6,8 @@ using Microsoft.Build.Utilities;
 using Mono.Cecil;
 
 /// <summary>
-/// Copies an assembly and makes the named types, and their internal members, public in the copy. The copy is something to compile against, never something to run:
-/// private and protected members stay as they are, so that overriding works as with the original.
+/// Copies an assembly and makes the named types, and their internal members, public in the copy. The copy is something to compile against, never
+/// something to run: private and protected members stay as they are, so that overriding works as with the original.
 /// Compiled by MSBuild itself (RoslynCodeTaskFactory, C# 7.3 at most) from Publicize.targets.
 /// </summary>
 public sealed class PublicizeTypes : Task
@@ -33,7 +33,8 @@ public sealed class PublicizeTypes : Task
                 TypeDefinition type = module.GetType(name);
                 if (type == null)
                 {
-                    Log.LogError("{0} has no type {1}. This version of ML.NET differs from the one that the library was written for; see MLNetInternals.cs.", Source, name);
+                    Log.LogError("{0} has no type {1}. This version of ML.NET differs from the one that the library was written for; see MLNetInternals.cs.",
+                        Source, name);
                     return false;
                 }
 

@@ -1,4 +1,3 @@
-using System.Globalization;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
@@ -32,19 +31,23 @@ internal static class CurveBench
         {
             runs[precision] = Train(precision);
             TrainingProgress[] evaluated = Evaluated(runs[precision]);
-            Print($"{precision,-8} {steps} steps in {runs[precision].Duration.TotalSeconds:F0} s, loss {runs[precision].Steps[0].Loss:F4} -> {runs[precision].Steps[^1].Loss:F4}, validation {evaluated[0].ValidationLoss:F4} -> {evaluated[^1].ValidationLoss:F4}");
+            Console.WriteLine($"{precision,-8} {steps} steps in {runs[precision].Duration.TotalSeconds:F0} s, loss {runs[precision].Steps[0].Loss:F4} -> "
+                + $"{runs[precision].Steps[^1].Loss:F4}, validation {evaluated[0].ValidationLoss:F4} -> {evaluated[^1].ValidationLoss:F4}");
         }
 
         (TrainingSummary exact, TrainingSummary rounded) = (runs[WeightPrecision.Checkpoint], runs[WeightPrecision.Int8]);
         double[] differences = [.. exact.Steps.Zip(rounded.Steps, (e, r) => Math.Abs(r.Loss - e.Loss) / e.Loss)];
-        Print($"losses of the same step differ by {differences.Average():P2} on average, {differences.Max():P2} at most; the last validation losses by {(Evaluated(rounded)[^1].ValidationLoss / Evaluated(exact)[^1].ValidationLoss) - 1:P2}");
+        Console.WriteLine($"losses of the same step differ by {differences.Average():P2} on average, {differences.Max():P2} at most; the last validation losses by "
+            + $"{(Evaluated(rounded)[^1].ValidationLoss / Evaluated(exact)[^1].ValidationLoss) - 1:P2}");
         if (picture is not null)
         {
             Draw(runs, picture);
             Console.WriteLine(picture);
         }
 
-        TrainingSummary Train(WeightPrecision precision) => LoraTraining.Train(checkpoint, new LoraOptions { Rank = 16, Alpha = 16, Dropout = 0.05, TargetModules = "all-linear" }, rows[held..], new TrainingOptions
+        TrainingSummary Train(WeightPrecision precision) =>
+            LoraTraining.Train(checkpoint, new LoraOptions { Rank = 16, Alpha = 16, Dropout = 0.05, TargetModules = "all-linear" }, rows[held..],
+                new TrainingOptions
         {
             Precision = precision,
             LearningRate = rate,
@@ -65,10 +68,12 @@ internal static class CurveBench
         (Color Line, LinePattern Pattern)[] looks = [(Color.FromHex("#1f77b4"), LinePattern.Solid), (Color.FromHex("#d62728"), LinePattern.Dashed)];
         foreach (((WeightPrecision precision, TrainingSummary run), (Color color, LinePattern pattern)) in runs.Zip(looks))
         {
-            ScottPlot.Plottables.Scatter losses = plot.Add.ScatterLine(run.Steps.Select(step => (double)step.Step).ToArray(), run.Steps.Select(step => step.Loss).ToArray(), color.WithAlpha(0.7));
+            ScottPlot.Plottables.Scatter losses = plot.Add.ScatterLine(run.Steps.Select(step => (double)step.Step).ToArray(),
+                run.Steps.Select(step => step.Loss).ToArray(), color.WithAlpha(0.7));
             losses.LegendText = $"{precision}: loss of each step";
             losses.LinePattern = pattern;
-            ScottPlot.Plottables.Scatter validation = plot.Add.Scatter(Evaluated(run).Select(step => (double)step.Step).ToArray(), Evaluated(run).Select(step => step.ValidationLoss!.Value).ToArray(), color);
+            ScottPlot.Plottables.Scatter validation = plot.Add.Scatter(Evaluated(run).Select(step => (double)step.Step).ToArray(),
+                Evaluated(run).Select(step => step.ValidationLoss!.Value).ToArray(), color);
             validation.LegendText = $"{precision}: validation loss";
             validation.LinePattern = pattern;
             validation.LineWidth = 2;
@@ -80,6 +85,4 @@ internal static class CurveBench
         plot.ShowLegend(Alignment.UpperRight);
         plot.SavePng(picture, 900, 500);
     }
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -30,9 +29,9 @@ internal static class DatasetBench
             }
             double seconds = Stopwatch.GetElapsedTime(begun).TotalSeconds;
             double megabytes = new FileInfo(path).Length / 1e6;
-            Print($"file                         {megabytes / 1e3:F2} GB, {rows} rows of {written} read, {characters} characters of messages");
-            Print($"reading                      {seconds:F1} s, {rows / seconds:F0} rows/s, {megabytes / seconds:F1} MB/s on one thread");
-            Print($"peak private memory          {memory.Peak / 1e6:F1} MB");
+            Console.WriteLine($"file                         {megabytes / 1e3:F2} GB, {rows} rows of {written} read, {characters} characters of messages");
+            Console.WriteLine($"reading                      {seconds:F1} s, {rows / seconds:F0} rows/s, {megabytes / seconds:F1} MB/s on one thread");
+            Console.WriteLine($"peak private memory          {memory.Peak / 1e6:F1} MB");
         }
         finally
         {
@@ -46,15 +45,17 @@ internal static class DatasetBench
         Random random = new(1);
         string words = string.Concat(Enumerable.Repeat(Sentences, 40));
         JsonSerializerOptions options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-        byte[][] rows = [.. Enumerable.Range(0, 4096).Select(i => Encoding.UTF8.GetBytes(JsonSerializer.Serialize(new { instruction = $"{i} {Piece(50, 500)}", input = "", output = Piece(50, 3500) }, options) + "\n"))];
+        byte[][] rows = [.. Enumerable.Range(0, 4096).Select(i => Encoding.UTF8.GetBytes(
+            JsonSerializer.Serialize(new { instruction = $"{i} {Piece(50, 500)}", input = "", output = Piece(50, 3500) }, options) + "\n"))];
         using FileStream file = File.Create(path, 1 << 20);
         long count = 0;
         for (; file.Position < bytes; count++)
+        {
             file.Write(rows[random.Next(rows.Length)]);
+        }
+
         return count;
 
         string Piece(int least, int most) => words.Substring(random.Next(Sentences.Length), random.Next(least, most));
     }
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

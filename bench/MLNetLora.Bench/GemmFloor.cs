@@ -16,7 +16,8 @@ internal static class GemmFloor
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="prepack">Whether frozen weights are laid out for the processor first.</param>
     /// <param name="runs">Runs after one to warm up.</param>
-    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes, int threads, bool prepack, int runs)
+    public static (double Seconds, double Flops) Measure(TrainingTarget target, bool checkpointing, ChunkPlan plan, IReadOnlyDictionary<string, long> sizes,
+        int threads, bool prepack, int runs)
     {
         GraphBuilder step = new("training");
         string? folder = TrainingModel.Training(target, checkpointing, plan, step).WeightsFolder;
@@ -31,15 +32,19 @@ internal static class GemmFloor
             long[] b = Sizes(product.B);
             Value left = Operand(product.A, a);
             Value right = Operand(product.B, b);
-            Value y = a.Length == 2 ? floor.Gemm(left, right, transA: product.TransA, transB: product.TransB) : floor.MatMul(left, right, product.TransA, product.TransB);
-            results.Add(floor.ReduceSum(floor.Gather(floor.Reshape(y, [-1, 1], ["n", 1]), floor.Int64s(0)), [0, 1], keepAxes: true)); // one number of each, so that none can be left out
+            Value y = a.Length == 2
+                ? floor.Gemm(left, right, transA: product.TransA, transB: product.TransB)
+                : floor.MatMul(left, right, product.TransA, product.TransB);
+            // one number of each, so that none can be left out
+            results.Add(floor.ReduceSum(floor.Gather(floor.Reshape(y, [-1, 1], ["n", 1]), floor.Int64s(0)), [0, 1], keepAxes: true));
             long m = a[^(product.TransA ? 1 : 2)];
             long k = a[^(product.TransA ? 2 : 1)];
             flops += 2.0 * a.SkipLast(2).Aggregate(1L, (x, s) => x * s) * m * k * b[^(product.TransB ? 2 : 1)];
         }
 
         floor.Output("sum", floor.Concat(results, 0, results.Count));
-        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), folder), prepack ? SessionUse.PrepackedTraining : SessionUse.Training, threads);
+        using OnnxSession session = new(new ModelArtifact("floor.onnx", floor.ToBytes(), folder), prepack ? SessionUse.PrepackedTraining : SessionUse.Training,
+            threads);
         double best = double.MaxValue;
         for (int i = 0; i <= runs; i++)
         {
@@ -58,7 +63,11 @@ internal static class GemmFloor
         long[] Sizes(Value value) => [.. value.Shape.Select(d => d.Symbol is null ? d.Size : Size(d.Symbol))];
 
         // A symbol of GraphBuilder.Symbol is one of the known ones, with its scope before it and a number behind it.
-        long Size(string symbol) => sizes.TryGetValue(symbol, out long size) ? size : sizes[sizes.Keys.Single(key => symbol[(symbol.LastIndexOf('/') + 1)..] is string name && (name == key || name.StartsWith(key + "_", StringComparison.Ordinal)))];
+        long Size(string symbol) =>
+            sizes.TryGetValue(symbol, out long size)
+                ? size
+                : sizes[sizes.Keys.Single(
+                    key => symbol[(symbol.LastIndexOf('/') + 1)..] is string name && (name == key || name.StartsWith(key + "_", StringComparison.Ordinal)))];
 
         Value Operand(Value value, long[] shape)
         {

@@ -29,7 +29,8 @@ internal sealed record GenerationSetting(string Model, int Prompt, int Tokens, i
 /// <param name="DecodeAtOnce">The same with all prompts as one batch.</param>
 /// <param name="PrivateBytes">Anonymous memory of the process with the model loaded, before the first prompt, beyond what there was without it.</param>
 /// <param name="PeakBytes">Highest private memory of the process, loading and the batch included.</param>
-internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double DecodeAtOnce, long PrivateBytes, long PeakBytes)
+internal sealed record GenerationResult(WeightPrecision Precision, double Load, double Prefill, double Decode, double DecodeAtOnce, long PrivateBytes,
+    long PeakBytes)
 {
     /// <summary>One prompt, tokens drawn (temperature 0.7, top-k 20, top-p 0.8) instead of the most likely one taken.</summary>
     public double Sampled { get; init; }
@@ -58,19 +59,21 @@ internal static class GenerationBench
             return;
         }
 
-        Print($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
-        Print($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB  sampled, of greedy");
+        Console.WriteLine($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
+        Console.WriteLine($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB  sampled, of greedy");
         foreach (WeightPrecision precision in setting.Precisions)
         {
             // The peer runs before and after, so that both see the machine's faster and slower minutes.
             GenerationPeer? before = Peer(precision, llama, ggufs, setting);
             GenerationResult ours = Measure(setting, precision);
             GenerationPeer? after = Peer(precision, llama, ggufs, setting);
-            Print($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x {ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2} {ours.Sampled / ours.Decode,10:F2} {ours.SampledAtOnce / ours.DecodeAtOnce:F2}");
+            Console.WriteLine($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x "
+                + $"{ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2} {ours.Sampled / ours.Decode,10:F2} "
+                + $"{ours.SampledAtOnce / ours.DecodeAtOnce:F2}");
             if (before is not null && after is not null)
             {
                 (double prefill, double decode) = ((before.Prefill + after.Prefill) / 2, (before.Decode + after.Decode) / 2);
-                Print($"  llama.cpp          {prefill,8:F1} {decode,7:F1}   ratio: prefill {ours.Prefill / prefill:F2}, decode {ours.Decode / decode:F2}");
+                Console.WriteLine($"  llama.cpp          {prefill,8:F1} {decode,7:F1}   ratio: prefill {ours.Prefill / prefill:F2}, decode {ours.Decode / decode:F2}");
             }
         }
 
@@ -108,7 +111,8 @@ internal static class GenerationBench
             sampledMany.Add(Time(setting.Together, setting.Tokens, sampled: true));
         }
 
-        return new GenerationResult(precision, load, setting.Prompt / Median(first), Speed(1, one, first), Speed(setting.Together, many, firstMany), loaded, memory.Peak)
+        return new GenerationResult(precision, load, setting.Prompt / Median(first), Speed(1, one, first), Speed(setting.Together, many, firstMany), loaded,
+            memory.Peak)
         {
             Sampled = Speed(1, sampledOne, first),
             SampledAtOnce = Speed(setting.Together, sampledMany, firstMany),
@@ -123,7 +127,9 @@ internal static class GenerationBench
             GenerationOptions options = new() { MaximumNewTokens = count, Temperature = sampled ? 0.7f : 0, TopK = 20, TopP = 0.8f, Seed = 1 };
             IReadOnlyList<GeneratedIds> answers = lm.Generate(prompts[..rows], options, vocabularyLimit: Limit(checkpoint));
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-            return answers.All(answer => answer.Ids.Count == count) ? seconds : throw new InvalidOperationException("An answer ended early; the figures would not be comparable.");
+            return answers.All(answer => answer.Ids.Count == count)
+                ? seconds
+                : throw new InvalidOperationException("An answer ended early; the figures would not be comparable.");
         }
     }
 
@@ -145,7 +151,8 @@ internal static class GenerationBench
 
         string[] command = llama.Split(' ', StringSplitOptions.RemoveEmptyEntries);
         int threads = setting.Threads == 0 ? Environment.ProcessorCount : setting.Threads;
-        ProcessStartInfo start = new(command[0], [.. command[1..], "-m", ggufs[(int)precision], "-t", $"{threads}", "-p", $"{setting.Prompt}", "-n", $"{setting.Tokens}", "-r", "3", "-o", "csv"])
+        ProcessStartInfo start = new(command[0],
+            [.. command[1..], "-m", ggufs[(int)precision], "-t", $"{threads}", "-p", $"{setting.Prompt}", "-n", $"{setting.Tokens}", "-r", "3", "-o", "csv"])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -153,7 +160,8 @@ internal static class GenerationBench
         using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{llama} did not start.");
         process.ErrorDataReceived += (_, _) => { };
         process.BeginErrorReadLine();
-        string[][] rows = [.. process.StandardOutput.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(',').Select(cell => cell.Trim('"', '\r')).ToArray())];
+        string[][] rows = [.. process.StandardOutput.ReadToEnd().Split('\n',
+            StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(',').Select(cell => cell.Trim('"', '\r')).ToArray())];
         process.WaitForExit();
         if (process.ExitCode != 0 || rows.Length < 3)
         {
@@ -170,13 +178,12 @@ internal static class GenerationBench
     private static int[][] Prompts(GenerationSetting setting, Checkpoint checkpoint)
     {
         Random random = new(1);
-        return [.. Enumerable.Range(0, setting.Together).Select(_ => Enumerable.Range(0, setting.Prompt).Select(_ => random.Next(Limit(checkpoint))).ToArray())];
+        return [
+            .. Enumerable.Range(0, setting.Together).Select(_ => Enumerable.Range(0, setting.Prompt).Select(_ => random.Next(Limit(checkpoint))).ToArray())];
     }
 
     // Below every end of text, so that no answer ends early.
     private static int Limit(Checkpoint checkpoint) => checkpoint.Config.EosTokenIds.Append(checkpoint.Config.VocabSize).Min();
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

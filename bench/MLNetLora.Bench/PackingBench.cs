@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -27,11 +26,14 @@ internal static class PackingBench
 
         TrainingRow[] shuffled = [.. rows];
         new Random(1).Shuffle(shuffled);
-        Print($"rows                         {rows.Length}, {tokens} tokens, longest {rows.Max(row => row.InputIds.Length)}, {(double)tokens / rows.Length:F1} on average");
-        Print($"packed at {capacity,-19}{sequences.Count} sequences, {100.0 * tokens / ((long)sequences.Count * capacity):F2}% of the capacity filled, fullest {fullest}, {time.TotalMilliseconds:F1} ms");
-        Print($"fewest possible              {(tokens + capacity - 1) / capacity} sequences, {100.0 * tokens / ((tokens + capacity - 1) / capacity * capacity):F2}%");
-        Print($"padded, shuffled batches     {batch} rows: {100.0 * tokens / Padded(shuffled):F2}% of the positions are tokens");
-        Print($"padded, grouped by length    {batch} rows: {100.0 * tokens / Padded(shuffled.OrderBy(row => row.InputIds.Length)):F2}%");
+        Console.WriteLine($"rows                         {rows.Length}, {tokens} tokens, longest {rows.Max(row => row.InputIds.Length)}, {(double)tokens / rows.Length:F1} "
+            + "on average");
+        Console.WriteLine($"packed at {capacity,-19}{sequences.Count} sequences, {100.0 * tokens / ((long)sequences.Count * capacity):F2}% of the capacity filled, fullest "
+            + $"{fullest}, {time.TotalMilliseconds:F1} ms");
+        Console.WriteLine($"fewest possible              {(tokens + capacity - 1) / capacity} sequences, "
+            + $"{100.0 * tokens / ((tokens + capacity - 1) / capacity * capacity):F2}%");
+        Console.WriteLine($"padded, shuffled batches     {batch} rows: {100.0 * tokens / Padded(shuffled):F2}% of the positions are tokens");
+        Console.WriteLine($"padded, grouped by length    {batch} rows: {100.0 * tokens / Padded(shuffled.OrderBy(row => row.InputIds.Length)):F2}%");
 
         long Padded(IEnumerable<TrainingRow> order) => order.Chunk(batch).Sum(part => (long)part.Length * part.Max(row => row.InputIds.Length));
     }
@@ -44,8 +46,7 @@ internal static class PackingBench
         new Random(1).Shuffle(rows);
         TrainingRow[][] batches = [.. rows.Chunk(batch)];
         double positions = batches.Sum(part => (double)part.Length * part.Max(row => row.InputIds.Length));
-        return new PaddedBatches(rows.Sum(row => (double)row.InputIds.Length) / positions, (int)Math.Round(batches.Average(part => part.Max(row => row.InputIds.Length))), rows.Sum(row => (double)row.LabelTokens) / positions);
+        return new PaddedBatches(rows.Sum(row => (double)row.InputIds.Length) / positions,
+            (int)Math.Round(batches.Average(part => part.Max(row => row.InputIds.Length))), rows.Sum(row => (double)row.LabelTokens) / positions);
     }
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

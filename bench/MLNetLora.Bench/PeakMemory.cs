@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace MLNetLora.Bench;
 
-/// <summary>Private memory of this process, sampled every few milliseconds: anonymous pages on Linux (mapped checkpoint files are not in it), the private set elsewhere.</summary>
+/// <summary>Private memory of this process, sampled every few milliseconds: anonymous pages on Linux (mapped checkpoint files are not in it), the
+/// private set elsewhere.</summary>
 internal sealed partial class PeakMemory : IDisposable
 {
     private readonly Timer _timer;

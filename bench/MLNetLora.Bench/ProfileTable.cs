@@ -43,13 +43,19 @@ internal sealed record ProfileTable(IReadOnlyList<ProfileRow> Operators, IReadOn
         foreach (string file in files)
         {
             using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(file));
-            long from = lastRun ? json.RootElement.EnumerateArray().Where(item => item.GetProperty("name").GetString() == "model_run").Max(item => item.GetProperty("ts").GetInt64()) : 0;
+            long from = lastRun
+                ? json.RootElement.EnumerateArray()
+                    .Where(item => item.GetProperty("name").GetString() == "model_run")
+                    .Max(item => item.GetProperty("ts").GetInt64())
+                : 0;
             foreach (JsonElement item in json.RootElement.EnumerateArray())
             {
                 string name = item.GetProperty("name").GetString()!;
-                if (item.GetProperty("cat").GetString() == "Node" && name.EndsWith("_kernel_time", StringComparison.Ordinal) && item.GetProperty("ts").GetInt64() >= from)
+                if (item.GetProperty("cat").GetString() == "Node" && name.EndsWith("_kernel_time",
+                    StringComparison.Ordinal) && item.GetProperty("ts").GetInt64() >= from)
                 {
-                    events.Add((item.GetProperty("args").GetProperty("op_name").GetString()!, name[..^"_kernel_time".Length], item.GetProperty("dur").GetInt64() / 1e3));
+                    events.Add((item.GetProperty("args").GetProperty("op_name").GetString()!, name[..^"_kernel_time".Length],
+                        item.GetProperty("dur").GetInt64() / 1e3));
                 }
             }
         }
@@ -58,7 +64,8 @@ internal sealed record ProfileTable(IReadOnlyList<ProfileRow> Operators, IReadOn
         return new ProfileTable(Rows(e => e.Operator), Rows(e => e.Node));
 
         List<ProfileRow> Rows(Func<(string Operator, string Node, double Milliseconds), string> key) =>
-            [.. events.GroupBy(key).Select(group => new ProfileRow(group.Key, group.Count(), group.Sum(e => e.Milliseconds), group.Sum(e => e.Milliseconds) / total)).OrderByDescending(row => row.Milliseconds)];
+            [.. events.GroupBy(key).Select(group => new ProfileRow(group.Key, group.Count(), group.Sum(e => e.Milliseconds),
+                group.Sum(e => e.Milliseconds) / total)).OrderByDescending(row => row.Milliseconds)];
     }
 
     /// <summary>Prints the ten most expensive operators and nodes.</summary>

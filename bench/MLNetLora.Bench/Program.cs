@@ -1,9 +1,13 @@
 using System.CommandLine;
+using System.Globalization;
 using MLNetLora.Bench;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
 using MLNetLora.Training;
+
+// Figures read the same on every machine.
+CultureInfo.CurrentCulture = CultureInfo.DefaultThreadCurrentCulture = CultureInfo.InvariantCulture;
 
 Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Rows per step" };
@@ -17,13 +21,26 @@ Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description =
 Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Description = "Threads; 0 takes all cores" };
 Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix products alone out" };
 Option<bool> json = new("--json") { Description = "One line of JSON" };
-Option<string[]> packed = new("--data") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "Data files, packed at --length; random tokens without" };
+Option<string[]> packed = new("--data")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [],
+    Description = "Data files, packed at --length; random tokens without",
+};
 Option<string?> tokenizerFolder = new("--tokenizer") { Description = "Folder with the tokenizer's files, where the checkpoint has none" };
-Option<WeightPrecision> arithmetic = new("--precision") { DefaultValueFactory = _ => WeightPrecision.Checkpoint, Description = "Numbers of the products with frozen weights; the floor is that of float32" };
+Option<WeightPrecision> arithmetic = new("--precision")
+{
+    DefaultValueFactory = _ => WeightPrecision.Checkpoint,
+    Description = "Numbers of the products with frozen weights; the floor is that of float32",
+};
 Option<bool> prepack = new("--prepack") { Description = "Frozen weights are laid out for the processor at the start; the floor's too" };
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
-Command training = new("training", "LoRA training steps beside the floor of their matrix products") { model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, noFloor, profile, json };
-training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank), p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
+Command training = new("training", "LoRA training steps beside the floor of their matrix products")
+{
+    model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, noFloor, profile, json
+};
+training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
+    p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
     p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
 { Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
@@ -31,10 +48,24 @@ Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Descriptio
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
 Option<int> repeats = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Measurements of each kind; the median is shown" };
 Option<string?> llama = new("--llama-bench") { Description = "Command that starts llama.cpp's llama-bench" };
-Option<string[]> ggufs = new("--gguf") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [], Description = "The same weights for it: float32, 8-bit and 4-bit file" };
-Option<WeightPrecision[]> precisions = new("--precision") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => Enum.GetValues<WeightPrecision>(), Description = "How the weights are held" };
-Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp") { model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile, json };
-generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together), p.GetValue(threads), p.GetValue(repeats)) { Precisions = p.GetValue(precisions)! },
+Option<string[]> ggufs = new("--gguf")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [],
+    Description = "The same weights for it: float32, 8-bit and 4-bit file",
+};
+Option<WeightPrecision[]> precisions = new("--precision")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => Enum.GetValues<WeightPrecision>(),
+    Description = "How the weights are held",
+};
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp")
+{
+    model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile, json
+};
+generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together),
+    p.GetValue(threads), p.GetValue(repeats)) { Precisions = p.GetValue(precisions)! },
     p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile), p.GetValue(json)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };
@@ -56,24 +87,43 @@ dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
 Option<int> curveSteps = new("--steps") { DefaultValueFactory = _ => 150, Description = "Optimizer steps of each run" };
 Option<double> rate = new("--learning-rate") { DefaultValueFactory = _ => 1e-3, Description = "Peak learning rate" };
 Option<string?> picture = new("--out") { Description = "PNG file for the curves" };
-Command curve = new("curve", "The losses of one run in float32 and with frozen products in 8-bit integers, in figures and as a picture") { model, data, curveSteps, rate, picture };
+Command curve = new("curve", "The losses of one run in float32 and with frozen products in 8-bit integers, in figures and as a picture")
+{
+    model, data, curveSteps, rate, picture
+};
 curve.SetAction(p => CurveBench.Run(p.GetValue(model)!, p.GetValue(data)!, p.GetValue(curveSteps), p.GetValue(rate), p.GetValue(picture)));
 
 Option<int> layers = new("--layers") { DefaultValueFactory = _ => 24, Description = "Blocks of the checkpoint, for the libtorch peer" };
 Option<string?> libtorch = new("--libtorch") { Description = "Command of a LoRA step in libtorch; BATCH LENGTH LAYERS LABELLED f32|bf16 is added" };
-Option<string?> transformers = new("--transformers") { Description = "Command of a LoRA step in transformers and PEFT on the same checkpoint; --batch, --length, --labelled and --dtype are added" };
+Option<string?> transformers =
+    new("--transformers")
+    {
+        Description = "Command of a LoRA step in transformers and PEFT on the same checkpoint; --batch, --length, --labelled and --dtype are added",
+    };
 Option<string[]> halves = new("--half")
 {
     AllowMultipleArgumentsPerToken = true,
     DefaultValueFactory = _ => [],
     Description = "Checkpoint folders with 16-bit weights, for speed and memory of each",
 };
-Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers") { model, layers, packed, tokenizerFolder, halves, libtorch, transformers, llama, ggufs };
-table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), p.GetValue(halves)!, new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
+Command table = new("table", "Every figure of docs/performance.md beside its peer; about half an hour with all peers")
+{
+    model, layers, packed, tokenizerFolder, halves, libtorch, transformers, llama, ggufs
+};
+table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), p.GetValue(halves)!,
+    new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
-Option<double[]> delays = new("--after") { AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [0.3, 1, 2, 4, 8], Description = "Seconds after which calls are cancelled" };
+Option<double[]> delays = new("--after")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [0.3, 1, 2, 4, 8],
+    Description = "Seconds after which calls are cancelled",
+};
 Option<bool> trainingOnly = new("--training") { Description = "Leaves generation out" };
 Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays, trainingOnly };
 cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!, p.GetValue(trainingOnly)));
 
-return new RootCommand("Measures MLNetLora beside floors and peers") { table, training, generation, cancellation, curve, text, packing, dataset }.Parse(args).Invoke();
+return new RootCommand("Measures MLNetLora beside floors and peers")
+{
+    table, training, generation, cancellation, curve, text, packing, dataset
+}.Parse(args).Invoke();

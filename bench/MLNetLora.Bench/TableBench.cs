@@ -7,8 +7,10 @@ using MLNetLora.Training;
 namespace MLNetLora.Bench;
 
 /// <summary>Where the peers are; a figure without its peer is shown alone.</summary>
-/// <param name="Libtorch">Command of a LoRA step in libtorch, to which BATCH LENGTH LAYERS LABELLED f32|bf16 is added; answers with JSON: tokens_per_second, peak_rss_mb.</param>
-/// <param name="Transformers">Command of a LoRA step in transformers and PEFT on the same checkpoint, to which --batch, --length, --labelled and --dtype are added; answers with JSON: tokens_per_second, peak_rss_mb, seconds_to_first_step.</param>
+/// <param name="Libtorch">Command of a LoRA step in libtorch, to which BATCH LENGTH LAYERS LABELLED f32|bf16 is added; answers with JSON:
+/// tokens_per_second, peak_rss_mb.</param>
+/// <param name="Transformers">Command of a LoRA step in transformers and PEFT on the same checkpoint, to which --batch, --length, --labelled and
+/// --dtype are added; answers with JSON: tokens_per_second, peak_rss_mb, seconds_to_first_step.</param>
 /// <param name="LlamaBench">Command of llama.cpp's llama-bench.</param>
 /// <param name="Ggufs">The same weights for it: float32, 8-bit and 4-bit file.</param>
 internal sealed record Peers(string? Libtorch, string? Transformers, string? LlamaBench, string[] Ggufs);
@@ -31,7 +33,6 @@ internal static class TableBench
     /// <param name="peers">The peers.</param>
     public static void Run(string model, int layers, string[] data, string? tokenizer, string[] halves, Peers peers)
     {
-        CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         Console.WriteLine("| figure | ours | peer or floor | ratio | goal |");
         Console.WriteLine("|---|---|---|---|---|");
         foreach ((int batch, double goal) in (ReadOnlySpan<(int, double)>)[(1, 2.0), (4, 3.0)])
@@ -40,15 +41,20 @@ internal static class TableBench
             TrainingFigures ours = Training(model, batch, 512, floor: true);
             TrainingFigures recomputed = Training(model, batch, 512, floor: false, "--checkpointing");
             Speed($"training tokens/s, fp32, {batch} x 512", ours.TokensPerSecond, peer, goal);
-            Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}", $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
+            Row($"share of the GEMM floor, {batch} x 512", $"{ours.TokensPerSecond:F1}",
+                $"{ours.TokensPerSecond * ours.Best / ours.Floor:F1} tokens/s, {ours.Flops / ours.Floor / 1e9:F0} GFLOP/s", ours.Floor / ours.Best, "0.90");
             Memory($"peak private memory beside resident memory, {batch} x 512", ours, peer, batch == 4 ? "0.35" : "");
             Memory($"the same, recomputed ({recomputed.TokensPerSecond:F1} tokens/s)", recomputed, peer, batch == 4 ? "0.15" : "");
             TrainingFigures prepacked = Training(model, batch, 512, floor: true, "--prepack");
             Speed($"training tokens/s, fp32, weights prepacked (opt-in), {batch} x 512", prepacked.TokensPerSecond, peer, goal);
-            Row($"share of the GEMM floor, both prepacked, {batch} x 512", $"{prepacked.TokensPerSecond:F1}", $"{prepacked.TokensPerSecond * prepacked.Best / prepacked.Floor:F1} tokens/s, {prepacked.Flops / prepacked.Floor / 1e9:F0} GFLOP/s", prepacked.Floor / prepacked.Best, "0.90");
-            Memory($"peak private memory beside resident memory, weights prepacked, first step after {prepacked.Ready:F1} s, {batch} x 512", prepacked, peer, "");
+            Row($"share of the GEMM floor, both prepacked, {batch} x 512", $"{prepacked.TokensPerSecond:F1}",
+                $"{prepacked.TokensPerSecond * prepacked.Best / prepacked.Floor:F1} tokens/s, {prepacked.Flops / prepacked.Floor / 1e9:F0} GFLOP/s",
+                prepacked.Floor / prepacked.Best, "0.90");
+            Memory($"peak private memory beside resident memory, weights prepacked, first step after {prepacked.Ready:F1} s, {batch} x 512", prepacked, peer,
+                "");
             TrainingFigures rounded = Training(model, batch, 512, floor: false, Int8);
-            Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {rounded.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32", rounded.TokensPerSecond, peer, null);
+            Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {rounded.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32",
+                rounded.TokensPerSecond, peer, null);
             TrainingFigures both = Training(model, batch, 512, floor: false, [.. Int8, "--prepack"]);
             Speed($"the same, prepacked ({both.PeakBytes / 1e9:F2} GB)", both.TokensPerSecond, peer, null);
             if (batch == 1)
@@ -57,7 +63,8 @@ internal static class TableBench
                 Speed("training tokens/s, fp32, 1 x 512, beside bf16", ours.TokensPerSecond, bf16, 1.2);
                 Speed("training tokens/s, frozen products in 8-bit integers, 1 x 512, beside bf16", rounded.TokensPerSecond, bf16, null);
                 Row("seconds until the first step begins", $"{ours.Ready:F1}", "", double.NaN, "3");
-                Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}", peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
+                Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}",
+                    peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
             }
         }
 
@@ -68,7 +75,8 @@ internal static class TableBench
             {
                 TrainingFigures ours = Training(half, 1, 512, floor: false, ["--steps", "1", .. recomputed]);
                 string how = recomputed.Length > 0 ? ", recomputed" : "";
-                Row($"training tokens/s and peak private memory, {name}, 1 x 512{how}", $"{ours.TokensPerSecond:F1}, {ours.PeakBytes / 1e9:F2} GB", "", double.NaN, "");
+                Row($"training tokens/s and peak private memory, {name}, 1 x 512{how}", $"{ours.TokensPerSecond:F1}, {ours.PeakBytes / 1e9:F2} GB", "",
+                    double.NaN, "");
             }
         }
 
@@ -82,7 +90,8 @@ internal static class TableBench
             TrainingFigures both = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8, "--prepack"]);
             Peer? peer = Strongest(4, padded.MeanLength, padded.Labelled, "f32", model, layers, peers);
             peer = peer is null ? null : peer with { Speed = peer.Speed * padded.Useful };
-            Speed($"useful tokens/s on real rows, fp32, packed at {PackedLength} here, padded batches of 4 there ({padded.MeanLength} tokens, {padded.Useful:P0} of them rows)", packed.TokensPerSecond, peer, 4.0);
+            Speed($"useful tokens/s on real rows, fp32, packed at {PackedLength} here, padded batches of 4 there ({padded.MeanLength} tokens, "
+                + $"{padded.Useful:P0} of them rows)", packed.TokensPerSecond, peer, 4.0);
             Speed("the same, weights prepacked", prepacked.TokensPerSecond, peer, 4.0);
             Speed("the same, frozen products in 8-bit integers here, fp32 there", rounded.TokensPerSecond, peer, null);
             Speed("the same, prepacked", both.TokensPerSecond, peer, null);
@@ -93,7 +102,8 @@ internal static class TableBench
         {
             TrainingFigures ours = Training(model, 1, length, floor: false, "--checkpointing", "--steps", "0");
             shortest ??= ours;
-            Row($"peak private memory, 1 x {length}, recomputed", $"{ours.PeakBytes / 1e9:F2} GB", $"{length / 512} x the tokens of the first", (double)ours.PeakBytes / shortest.PeakBytes, "memory linear");
+            Row($"peak private memory, 1 x {length}, recomputed", $"{ours.PeakBytes / 1e9:F2} GB", $"{length / 512} x the tokens of the first",
+                (double)ours.PeakBytes / shortest.PeakBytes, "memory linear");
         }
 
         Generation(model, peers);
@@ -102,7 +112,12 @@ internal static class TableBench
     private static void Generation(string model, Peers peers)
     {
         GenerationSetting setting = new(model, 256, 32, 16, 0, 3);
-        Dictionary<WeightPrecision, (double Prefill, double Decode)> goals = new() { [WeightPrecision.Checkpoint] = (2.5, 1), [WeightPrecision.Int8] = (1.2, 1), [WeightPrecision.Int4] = (1, 1) };
+        Dictionary<WeightPrecision, (double Prefill, double Decode)> goals = new()
+        {
+            [WeightPrecision.Checkpoint] = (2.5, 1),
+            [WeightPrecision.Int8] = (1.2, 1),
+            [WeightPrecision.Int4] = (1, 1),
+        };
         foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>())
         {
             GenerationPeer? peer = null;
@@ -115,15 +130,20 @@ internal static class TableBench
                 Console.Error.WriteLine($"llama.cpp is left out: {e.Message}");
             }
 
-            GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--precision", $"{precision}", "--json").Deserialize<GenerationResult>()!;
-            Row($"prefill tokens/s, {precision}", $"{ours.Prefill:F1}", peer is null ? "" : $"llama.cpp {peer.Prefill:F1}", ours.Prefill / (peer?.Prefill ?? double.NaN), Number(goals[precision].Prefill));
-            Row($"decode tokens/s, {precision}", $"{ours.Decode:F1}", peer is null ? "" : $"llama.cpp {peer.Decode:F1}", ours.Decode / (peer?.Decode ?? double.NaN), Number(goals[precision].Decode));
-            Row($"decode tokens/s, 16 prompts at once, {precision}", $"{ours.DecodeAtOnce:F1}", $"one at a time {ours.Decode:F1}", ours.DecodeAtOnce / ours.Decode, precision == WeightPrecision.Checkpoint ? "6" : "");
+            GenerationResult ours = ChildProcess.Json(ChildProcess.Self, "generation", "--model", model, "--precision", $"{precision}",
+                "--json").Deserialize<GenerationResult>()!;
+            Row($"prefill tokens/s, {precision}", $"{ours.Prefill:F1}", peer is null ? "" : $"llama.cpp {peer.Prefill:F1}",
+                ours.Prefill / (peer?.Prefill ?? double.NaN), Number(goals[precision].Prefill));
+            Row($"decode tokens/s, {precision}", $"{ours.Decode:F1}", peer is null ? "" : $"llama.cpp {peer.Decode:F1}",
+                ours.Decode / (peer?.Decode ?? double.NaN), Number(goals[precision].Decode));
+            Row($"decode tokens/s, 16 prompts at once, {precision}", $"{ours.DecodeAtOnce:F1}", $"one at a time {ours.Decode:F1}",
+                ours.DecodeAtOnce / ours.Decode, precision == WeightPrecision.Checkpoint ? "6" : "");
         }
     }
 
     private static TrainingFigures Training(string model, int batch, int length, bool floor, params string[] more) =>
-        ChildProcess.Json(ChildProcess.Self, ["training", "--model", model, "--batch", $"{batch}", "--length", $"{length}", "--json", .. floor ? (string[])[] : ["--no-floor"], .. more]).Deserialize<TrainingFigures>()!;
+        ChildProcess.Json(ChildProcess.Self, ["training", "--model", model, "--batch", $"{batch}", "--length", $"{length}", "--json",
+            .. floor ? (string[])[] : ["--no-floor"], .. more]).Deserialize<TrainingFigures>()!;
 
     /// <summary>The faster of the two peers, with the smaller memory and the earlier first step of those that say so.</summary>
     private static Peer? Strongest(int batch, int length, double labelled, string type, string model, int layers, Peers peers)
@@ -135,10 +155,17 @@ internal static class TableBench
         // The slower of the two everywhere it was tried, and minutes a row: beside libtorch it is asked for the first row alone, which also needs its start.
         if (peers.Libtorch is null || (batch == 1 && type == "f32"))
         {
-            Ask(peers.Transformers, "PEFT", "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype", type == "bf16" ? "bfloat16" : "float32");
+            Ask(peers.Transformers, "PEFT", "--batch", $"{batch}", "--length", $"{length}", "--labelled", share, "--dtype",
+                type == "bf16" ? "bfloat16" : "float32");
         }
 
-        return all.Count == 0 ? null : all.MaxBy(peer => peer.Speed)! with { Memory = all.Min(peer => peer.Memory), First = all.Where(peer => peer.First > 0).Select(peer => peer.First).DefaultIfEmpty().Min() };
+        return all.Count == 0
+            ? null
+            : all.MaxBy(peer => peer.Speed)! with
+            {
+                Memory = all.Min(peer => peer.Memory),
+                First = all.Where(peer => peer.First > 0).Select(peer => peer.First).DefaultIfEmpty().Min(),
+            };
 
         void Ask(string? command, string name, params string[] arguments)
         {
@@ -155,12 +182,14 @@ internal static class TableBench
             }
         }
 
-        static Peer Read(string name, JsonElement json) => new(name, json.GetProperty("tokens_per_second").GetDouble(), json.GetProperty("peak_rss_mb").GetDouble() * 1e6,
+        static Peer Read(string name, JsonElement json) =>
+            new(name, json.GetProperty("tokens_per_second").GetDouble(), json.GetProperty("peak_rss_mb").GetDouble() * 1e6,
             json.TryGetProperty("seconds_to_first_step", out JsonElement first) ? first.GetDouble() : 0);
     }
 
     private static void Speed(string figure, double ours, Peer? peer, double? goal) =>
-        Row(figure, $"{ours:F1}", peer is null ? "" : $"{peer.Name} {peer.Speed:F1}", ours / (peer?.Speed ?? double.NaN), goal is double number ? Number(number) : "");
+        Row(figure, $"{ours:F1}", peer is null ? "" : $"{peer.Name} {peer.Speed:F1}", ours / (peer?.Speed ?? double.NaN),
+            goal is double number ? Number(number) : "");
 
     private static void Memory(string figure, TrainingFigures ours, Peer? peer, string goal) =>
         Row(figure, $"{ours.PeakBytes / 1e9:F2} GB", peer is null ? "" : $"{peer.Memory / 1e9:F1} GB", ours.PeakBytes / (peer?.Memory ?? double.NaN), goal);

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
@@ -17,9 +16,12 @@ internal static class TextBench
         QwenTokenizer tokenizer = QwenTokenizer.Load(folder);
         ConversationFormatter formatter = new(tokenizer, ChatTemplate.Load(folder));
         using TokenizersPeer? peer = peerCommand is null ? null : new TokenizersPeer(peerCommand);
-        Print($"MB of UTF-8 per second (1 MB = 10^6 bytes), rows per second; medians of {rounds} rounds in which all take turns, {Environment.ProcessorCount} cores");
+        Console.WriteLine($"MB of UTF-8 per second (1 MB = 10^6 bytes), rows per second; medians of {rounds} rounds in which all take turns, {Environment.ProcessorCount} "
+            + "cores");
         foreach (string file in files)
+        {
             Measure(tokenizer, formatter, peer, file, rounds);
+        }
     }
 
     private static void Measure(QwenTokenizer tokenizer, ConversationFormatter formatter, TokenizersPeer? peer, string file, int rounds)
@@ -61,26 +63,44 @@ internal static class TextBench
             }
         }
         foreach (Func<double> warm in measured.Values)
+        {
             warm();
+        }
+
         cores.Clear();
         Dictionary<string, List<double>> seconds = measured.Keys.ToDictionary(name => name, _ => new List<double>());
         for (int round = 0; round < rounds; round++)
         {
             foreach ((string name, Func<double> run) in measured)
+            {
                 seconds[name].Add(run());
+            }
         }
-        Print($"{Path.GetFileName(file),-30} {rows.Length} rows, {megabytes:F3} MB, {ids.Sum(part => (long)part.Length)} tokens");
-        Print($"  encoding                     {megabytes / Median(seconds["one thread"]):F1} MB/s on one thread, {megabytes / Median(seconds["all cores"]):F1} on all cores, {Median([.. seconds["one thread"].Zip(seconds["all cores"], (one, all) => one / all)]):F2} times as fast on the {Median(cores):F2} cores that the process got");
-        Print($"  rows with labels             {rows.Length / Median(seconds["rows, one thread"]):F0} rows/s on one thread, {rows.Length / Median(seconds["rows, all cores"]):F0} on all cores ({tokenized} training rows)");
+        Console.WriteLine($"{Path.GetFileName(file),-30} {rows.Length} rows, {megabytes:F3} MB, {ids.Sum(part => (long)part.Length)} tokens");
+        Console.WriteLine($"  encoding                     {megabytes / Median(seconds["one thread"]):F1} MB/s on one thread, "
+            + $"{megabytes / Median(seconds["all cores"]):F1} on all cores, "
+            + $"{Median([.. seconds["one thread"].Zip(seconds["all cores"], (one, all) => one / all)]):F2} times as fast on the {Median(cores):F2} cores that "
+            + "the process got");
+        Console.WriteLine($"  rows with labels             {rows.Length / Median(seconds["rows, one thread"]):F0} rows/s on one thread, "
+            + $"{rows.Length / Median(seconds["rows, all cores"]):F0} on all cores ({tokenized} training rows)");
         if (peer is null)
+        {
             return;
+        }
+
         foreach (string method in Methods)
-            Print($"  tokenizers {method,-17} {megabytes / Median(seconds[method]):F1} MB/s; ours on one thread is {Median([.. seconds[method].Zip(seconds["one thread"], (theirs, ours) => theirs / ours)]):F2} times as fast");
-        Print($"  ids                          {(different is null ? "equal" : $"DIFFERENT from {different}")}");
+        {
+            Console.WriteLine($"  tokenizers {method,-17} {megabytes / Median(seconds[method]):F1} MB/s; ours on one thread is "
+                + $"{Median([.. seconds[method].Zip(seconds["one thread"], (theirs, ours) => theirs / ours)]):F2} times as fast");
+        }
+
+        Console.WriteLine($"  ids                          {(different is null ? "equal" : $"DIFFERENT from {different}")}");
     }
 
     private static string Text(DatasetRow row) =>
-        row.Document ?? string.Join('\n', row.Conversation!.Messages.SelectMany(message => (IEnumerable<string>)[message.Content ?? "", .. (message.ToolCalls ?? []).Select(call => call.Arguments)]));
+        row.Document
+            ?? string.Join('\n', row.Conversation!.Messages.SelectMany(
+                message => (IEnumerable<string>)[message.Content ?? "", .. (message.ToolCalls ?? []).Select(call => call.Arguments)]));
 
     private static int Passes(double seconds) => (int)Math.Clamp(0.2 / seconds, 1, 1000);
 
@@ -92,7 +112,10 @@ internal static class TextBench
         int passes = Passes(Stopwatch.GetElapsedTime(begun).TotalSeconds);
         begun = Stopwatch.GetTimestamp();
         for (int i = 0; i < passes; i++)
+        {
             pass();
+        }
+
         return Stopwatch.GetElapsedTime(begun).TotalSeconds / passes;
     }
 
@@ -100,11 +123,12 @@ internal static class TextBench
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (int[] part in ids)
+        {
             hash.AppendData(MemoryMarshal.AsBytes<int>(part));
+        }
+
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
@@ -24,7 +23,8 @@ namespace MLNetLora.Bench;
 /// <param name="Threads">Threads; 0 takes all cores.</param>
 /// <param name="Data">Data files to pack and train on; none for random tokens.</param>
 /// <param name="Tokenizer">Folder with the tokenizer's files, for data.</param>
-internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, string[] Targets, double Dropout, bool Checkpointing, int Steps, int Threads, string[] Data, string? Tokenizer)
+internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, string[] Targets, double Dropout, bool Checkpointing,
+    int Steps, int Threads, string[] Data, string? Tokenizer)
 {
     /// <summary>Numbers of the products with frozen weights; the floor is always that of float32.</summary>
     public WeightPrecision Precision { get; init; }
@@ -44,9 +44,11 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 /// <param name="PeakBytes">Highest private memory.</param>
 /// <param name="Labels">Labelled tokens of the last step.</param>
 /// <param name="Loss">Loss of the last step.</param>
-internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops, long PeakBytes, int Labels, double Loss);
+internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops,
+    long PeakBytes, int Labels, double Loss);
 
-/// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix products, peak private memory.</summary>
+/// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix
+/// products, peak private memory.</summary>
 internal static class TrainingBench
 {
     /// <summary>Measures and prints, for people or as one line of JSON.</summary>
@@ -59,19 +61,21 @@ internal static class TrainingBench
             return;
         }
 
-        Print($"model                        {setting.Model}");
-        Print($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on {string.Join(", ", setting.Targets)}, dropout {setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");
-        Print($"start                        {f.Ready:F1} s until the first step begins, {f.First:F1} s until it is done");
-        Print($"step                         {f.Best:F3} s best, {f.Median:F3} s median of {setting.Steps}");
-        Print($"training                     {f.TokensPerSecond:F1} tokens/s best, {f.TokensPerSecond * f.Best / f.Median:F1} median");
+        Console.WriteLine($"model                        {setting.Model}");
+        Console.WriteLine($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on "
+            + $"{string.Join(", ", setting.Targets)}, dropout "
+            + $"{setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");
+        Console.WriteLine($"start                        {f.Ready:F1} s until the first step begins, {f.First:F1} s until it is done");
+        Console.WriteLine($"step                         {f.Best:F3} s best, {f.Median:F3} s median of {setting.Steps}");
+        Console.WriteLine($"training                     {f.TokensPerSecond:F1} tokens/s best, {f.TokensPerSecond * f.Best / f.Median:F1} median");
         if (floor)
         {
-            Print($"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
-            Print($"share of the floor           {f.Floor / f.Best:F2}");
+            Console.WriteLine($"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
+            Console.WriteLine($"share of the floor           {f.Floor / f.Best:F2}");
         }
 
-        Print($"peak private memory          {f.PeakBytes / 1e9:F2} GB");
-        Print($"loss                         {f.Loss:F4}");
+        Console.WriteLine($"peak private memory          {f.PeakBytes / 1e9:F2} GB");
+        Console.WriteLine($"loss                         {f.Loss:F4}");
         if (profile)
         {
             ProfileTable.Of(() => Measure(setting with { Steps = 1 }, floor: false), "training_model", lastRun: true).Print("training step");
@@ -85,8 +89,17 @@ internal static class TrainingBench
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
         LoraOptions lora = new() { Rank = setting.Rank, Alpha = 16, Dropout = setting.Dropout, TargetModules = setting.Targets };
         TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
-        TrainingOptions options = new() { ActivationCheckpointing = setting.Checkpointing, Precision = setting.Precision, PrepackWeights = setting.Prepack, Threads = setting.Threads, BatchSize = setting.Batch, PackingLength = setting.Data.Length > 0 ? setting.Length : 0 };
-        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(setting.Data.Length > 0 ? RealRows(setting) : RandomRows(setting, checkpoint.Config.VocabSize), options);
+        TrainingOptions options = new()
+        {
+            ActivationCheckpointing = setting.Checkpointing,
+            Precision = setting.Precision,
+            PrepackWeights = setting.Prepack,
+            Threads = setting.Threads,
+            BatchSize = setting.Batch,
+            PackingLength = setting.Data.Length > 0 ? setting.Length : 0,
+        };
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(
+            setting.Data.Length > 0 ? RealRows(setting) : RandomRows(setting, checkpoint.Config.VocabSize), options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
         Batch[] batches = [.. sequences.Chunk(setting.Batch).Take(setting.Steps + 1).Select(rows => Batch.Of(rows, plan.Attention))];
         List<(double Seconds, int Tokens)> steps = [];
@@ -108,9 +121,13 @@ internal static class TrainingBench
         }
 
         long peak = memory.Peak;
-        (double seconds, double flops) = floor ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, setting.Prepack, Math.Max(1, setting.Steps)) : (0, 0);
+        (double seconds, double flops) = floor
+            ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, setting.Prepack,
+                Math.Max(1, setting.Steps))
+            : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
-        return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds, flops, peak, data.LabelIds.Length, loss);
+        return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds,
+            flops, peak, data.LabelIds.Length, loss);
     }
 
     private static TrainingRow[] RandomRows(TrainingSetting setting, int vocabulary)
@@ -157,6 +174,4 @@ internal static class TrainingBench
 
         return sizes;
     }
-
-    private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
 }

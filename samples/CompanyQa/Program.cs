@@ -12,9 +12,21 @@ using MLNetLora.TextGeneration;
 
 // Fine-tunes a small Qwen on the questions and answers of a company, shows what it answered before and answers now,
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
-Option<string> modelOption = new("--model") { Description = "Folder of a Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache", DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano") };
-Option<string> dataOption = new("--data") { Description = "JSON or JSONL file of instruction / input / output rows", DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "company_data.json") };
-Option<string> outOption = new("--out") { Description = "Folder for the adapter, the merged checkpoint and model.zip", DefaultValueFactory = _ => Path.Combine("out", "company-qa") };
+Option<string> modelOption = new("--model")
+{
+    Description = "Folder of a Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache",
+    DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano"),
+};
+Option<string> dataOption = new("--data")
+{
+    Description = "JSON or JSONL file of instruction / input / output rows",
+    DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "company_data.json"),
+};
+Option<string> outOption = new("--out")
+{
+    Description = "Folder for the adapter, the merged checkpoint and model.zip",
+    DefaultValueFactory = _ => Path.Combine("out", "company-qa"),
+};
 Option<int?> epochsOption = new("--epochs") { Description = "Passes over the rows (default: 60 for the nano checkpoint, 10 for yours)" };
 Option<int> rankOption = new("--rank") { Description = "LoRA rank", DefaultValueFactory = _ => 32 };
 Option<double?> rateOption = new("--learning-rate") { Description = "Peak learning rate (default: 3e-3 for the nano checkpoint, 2e-4 for yours)" };
@@ -103,7 +115,8 @@ static int Run(string model, string data, string output, int epochs, int rank, d
     Console.WriteLine($"From the zip: {questions[0].Instruction} -> {OneLine(again)}");
 
     bool done = exact == questions.Length && again == after[0];
-    Console.WriteLine(FormattableString.Invariant($"{exact} of {questions.Length} trained questions are answered exactly; {watch.Elapsed.TotalSeconds:F0} s in all."));
+    Console.WriteLine(
+        FormattableString.Invariant($"{exact} of {questions.Length} trained questions are answered exactly; {watch.Elapsed.TotalSeconds:F0} s in all."));
     if (!done)
     {
         Console.WriteLine("Not all are learned yet: try more --epochs.");

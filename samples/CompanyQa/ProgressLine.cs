@@ -1,3 +1,4 @@
+using System.Globalization;
 using MLNetLora.Training;
 
 namespace CompanyQa;
@@ -7,8 +8,10 @@ internal static class ProgressLine
 {
     public static void Show(TrainingProgress step)
     {
-        string line = FormattableString.Invariant(
-            $"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F4}  {step.TokensPerSecond:N0} tokens/s  {(int)step.Remaining.TotalMinutes}:{step.Remaining.Seconds:D2} left");
+        string line = string.Create(
+            CultureInfo.InvariantCulture,
+            $"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F4}  {step.TokensPerSecond:N0} tokens/s  "
+            + $"{(int)step.Remaining.TotalMinutes}:{step.Remaining.Seconds:D2} left");
         if (!Console.IsOutputRedirected)
         {
             Console.Write($"\r{line}   {(step.Step == step.TotalSteps ? Environment.NewLine : "")}");

@@ -22,11 +22,20 @@ internal static class Arithmetic
     public static object? Apply(string text, object? left, object? right, Work work)
     {
         if (left is Undefined missing)
+        {
             throw missing.Fault();
+        }
+
         if (right is Undefined absent && !(text == "%" && left is TaggedText))
+        {
             throw absent.Fault();
+        }
+
         if (Python.TryNumber(left, out object a) && Python.TryNumber(right, out object b))
+        {
             return Numbers(text, a, b);
+        }
+
         switch (text)
         {
             case "+" when left is TaggedText one && right is TaggedText other:
@@ -52,19 +61,31 @@ internal static class Arithmetic
         // Paid for before it is made; the product of two numbers below 2^31 and 2^63 is bounded first.
         work.Charge(size == 0 ? 0 : Math.Min(count, long.MaxValue / 2 / size) * size);
         if (size == 0)
+        {
             count = 0;
+        }
+
         if (value is JinjaList list)
+        {
             return new JinjaList([.. Enumerable.Range(0, (int)count).SelectMany(_ => list.Items)], list.Kind);
+        }
+
         TaggedTextBuilder result = new(work);
         for (long i = 0; i < count; i++)
+        {
             result.Append((TaggedText)value!);
+        }
+
         return result.ToText();
     }
 
     private static object Numbers(string text, object left, object right)
     {
         if (left is BigInteger || right is BigInteger)
+        {
             throw TooLarge();
+        }
+
         try
         {
             return left is long a && right is long b ? Whole(text, a, b) : Fractions(text, Python.ToDouble(left), Python.ToDouble(right));
@@ -93,19 +114,31 @@ internal static class Arithmetic
     private static long Power(long a, long b)
     {
         if (a is 0 or 1 || b == 0)
+        {
             return b == 0 ? 1 : a;
+        }
+
         if (a == -1)
+        {
             return b % 2 == 0 ? 1 : -1;
+        }
+
         long result = 1;
         for (long i = 0; i < b; i++)
+        {
             result = checked(result * a);
+        }
+
         return result;
     }
 
     private static double Fractions(string text, double a, double b)
     {
         if (b == 0 && text is "/" or "//" or "%" && b == 0)
+        {
             throw new JinjaFault("division by 0");
+        }
+
         return text switch
         {
             "+" => a + b,

@@ -17,7 +17,10 @@ internal static class BraceFormat
             int end = brace < 0 ? source.Length : at + brace;
             text.Append(format.Slice(at, end - at));
             if (brace < 0)
+            {
                 break;
+            }
+
             if (end + 1 < source.Length && source[end + 1] == source[end])
             {
                 text.Append(format.Slice(end, 1));
@@ -26,7 +29,10 @@ internal static class BraceFormat
             }
             int close = source[end] == '{' ? source.IndexOf('}', end) : -1;
             if (close < 0)
+            {
                 throw new JinjaFault("a format has a single brace");
+            }
+
             string name = source[(end + 1)..close];
             text.Append(PythonText.Str(Value(name, arguments, ref automatic), work));
             at = close + 1;
@@ -38,7 +44,10 @@ internal static class BraceFormat
     {
         int index = name.Length == 0 ? automatic++ : int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int given) ? given : -1;
         if (index >= 0 ? index < arguments.Positional.Count : arguments.TryGet(int.MaxValue, name, out _))
+        {
             return index >= 0 ? arguments.Positional[index] : arguments.Get(int.MaxValue, name);
+        }
+
         throw new JinjaFault($"the format asks for '{{{name}}}', which is not given or not known");
     }
 }

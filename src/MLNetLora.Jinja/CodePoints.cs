@@ -10,7 +10,10 @@ internal static class CodePoints
         for (int i = text.AsSpan().IndexOfAnyInRange('\uD800', '\uDBFF'); i >= 0 && i + 1 < text.Length; i++)
         {
             if (!char.IsSurrogatePair(text[i], text[i + 1]))
+            {
                 continue;
+            }
+
             count--;
             i++;
         }
@@ -34,10 +37,16 @@ internal static class CodePoints
     public static int IndexOf(string text, long number)
     {
         if (!HasPairs(text))
+        {
             return (int)Math.Min(number, text.Length);
+        }
+
         int at = 0;
         for (long i = 0; i < number && at < text.Length; i++)
+        {
             at += LengthAt(text, at);
+        }
+
         return at;
     }
 

@@ -52,7 +52,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
         Filter filter = (Filter)filters;
         Work.Enter();
         if (filter.Target is Filter inner && Innermost(inner).Target is null)
+        {
             value = ApplyFilter(inner, value, scope);
+        }
+
         value = Filters.Apply(this, filter.Name, value, Arguments(filter.Name, filter.Arguments, scope));
         Work.Leave();
         return value;
@@ -68,7 +71,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
         string name = (target as JinjaFunction)?.Name ?? "";
         Arguments arguments = Arguments(name, call.Arguments, scope);
         if (!more.IsEmpty)
+        {
             arguments = new Arguments(name, arguments.Positional, [.. arguments.Named, .. more]);
+        }
+
         return target switch
         {
             JinjaFunction function => function.Invoke(arguments),
@@ -80,7 +86,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
     private static Filter Innermost(Filter filter)
     {
         while (filter.Target is Filter inner)
+        {
             filter = inner;
+        }
+
         return filter;
     }
 
@@ -88,13 +97,18 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
     {
         List<object?> positional = [.. list.Positional.Select(argument => Evaluate(argument, scope))];
         if (list.Spread is not null)
+        {
             positional.AddRange(Python.Iterate(Evaluate(list.Spread, scope), Work));
+        }
+
         List<(string, object?)> named = [.. list.Named.Select(argument => (argument.Name, Evaluate(argument.Value, scope)))];
         if (list.NamedSpread is not null)
         {
             JinjaDict dict = Evaluate(list.NamedSpread, scope) as JinjaDict ?? throw new JinjaFault("** needs a dictionary");
             foreach ((object? key, object? value) in dict.Items)
+            {
                 named.Add((key is TaggedText text ? text.Value : throw new JinjaFault("a key behind ** is not a text"), value));
+            }
         }
         return new Arguments(function, positional, named);
     }
@@ -117,7 +131,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
                 _ => Python.Compare(left, right, Work) >= 0,
             };
             if (!holds)
+            {
                 return false;
+            }
+
             left = right;
         }
         return true;
@@ -130,7 +147,9 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
         {
             value = Evaluate(operand, scope);
             if (Python.IsTrue(value) != logical.IsAnd)
+            {
                 return value;
+            }
         }
         return value;
     }
@@ -139,7 +158,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
     {
         TaggedTextBuilder text = new(Work);
         foreach (Expression operand in parts.Operands)
+        {
             text.Append(PythonText.Str(Evaluate(operand, scope), Work));
+        }
+
         return text.ToText();
     }
 
@@ -147,7 +169,10 @@ internal sealed class Evaluator(Work work, DateTimeOffset now)
     {
         JinjaDict dict = new();
         foreach ((Expression key, Expression value) in display.Items)
+        {
             dict.Set(Evaluate(key, scope), Evaluate(value, scope));
+        }
+
         return dict;
     }
 

@@ -22,7 +22,10 @@ internal sealed partial class ExpressionParser
             case TokenKind.String:
                 string text = token.Text;
                 while (tokens.Current.Kind == TokenKind.String)
+                {
                     text += tokens.Next().Text;
+                }
+
                 return new Constant(token.Line, new TaggedText(text, Origin.Template));
             case TokenKind.Integer:
                 return new Constant(token.Line, long.Parse(token.Text, CultureInfo.InvariantCulture));
@@ -39,13 +42,19 @@ internal sealed partial class ExpressionParser
         if (open.Text == "(")
         {
             if (tokens.TakeOperator(")"))
+            {
                 return new ListDisplay(open.Line, [], IsTuple: true);
+            }
+
             Expression inner = ParseTuple();
             tokens.ExpectOperator(")");
             return inner;
         }
         if (open.Text == "[")
+        {
             return new ListDisplay(open.Line, Separated("]", Parse), IsTuple: false);
+        }
+
         return new DictDisplay(open.Line, Separated("}", () =>
         {
             Expression key = Parse();
@@ -63,7 +72,9 @@ internal sealed partial class ExpressionParser
             {
                 tokens.ExpectOperator(",");
                 if (tokens.TakeOperator(close))
+                {
                     break;
+                }
             }
             items.Add(item());
         }
@@ -85,7 +96,10 @@ internal sealed partial class ExpressionParser
             {
                 List<Expression> keys = Separated("]", () => tokens.Nested(Subscript));
                 if (keys.Count == 0)
+                {
                     throw TokenStream.Error("[] has nothing in it", token.Line);
+                }
+
                 value = new Item(token.Line, value, keys.Count == 1 ? keys[0] : new ListDisplay(token.Line, keys, IsTuple: true));
             }
             else if (token.IsOperator("("))
@@ -105,7 +119,10 @@ internal sealed partial class ExpressionParser
         int line = tokens.Current.Line;
         Expression? start = tokens.Current.IsOperator(":") ? null : Parse();
         if (!tokens.TakeOperator(":"))
+        {
             return start!;
+        }
+
         Expression? stop = EndsSlice() ? null : Parse();
         Expression? step = tokens.TakeOperator(":") && !EndsSlice() ? Parse() : null;
         return new Slice(line, start, stop, step);
@@ -123,9 +140,13 @@ internal sealed partial class ExpressionParser
         Separated(")", () =>
         {
             if (tokens.TakeOperator("**"))
+            {
                 namedSpread = Parse();
+            }
             else if (tokens.TakeOperator("*"))
+            {
                 spread = Parse();
+            }
             else if (tokens.Current.Kind == TokenKind.Name && tokens.Following.IsOperator("="))
             {
                 string name = tokens.Next().Text;
@@ -133,9 +154,14 @@ internal sealed partial class ExpressionParser
                 named.Add((name, Parse()));
             }
             else if (named.Count > 0 || spread is not null || namedSpread is not null)
+            {
                 throw tokens.Error("an argument without a name stands behind one with a name");
+            }
             else
+            {
                 positional.Add(Parse());
+            }
+
             return 0;
         });
         return new ArgumentList(positional, named, spread, namedSpread);
@@ -146,13 +172,21 @@ internal sealed partial class ExpressionParser
         while (true)
         {
             if (tokens.TakeOperator("|"))
+            {
                 value = OneFilter(value);
+            }
             else if (first && tokens.Current.IsName("is"))
+            {
                 value = OneTest(value);
+            }
             else if (first && tokens.Current.IsOperator("("))
+            {
                 value = new Call(tokens.Current.Line, value, Arguments());
+            }
             else
+            {
                 return value;
+            }
         }
     }
 
@@ -169,11 +203,17 @@ internal sealed partial class ExpressionParser
         string name = DottedName();
         JinjaToken token = tokens.Current;
         if (token.IsOperator("("))
+        {
             return new Test(line, target, name, Arguments(), negated);
+        }
+
         bool takesValue = token.Kind is TokenKind.String or TokenKind.Integer or TokenKind.Float || token.IsOperator("[") || token.IsOperator("{")
             || (token.Kind == TokenKind.Name && token.Text is not ("else" or "or" or "and" or "if" or "is" or "in" or "not"));
         if (token.IsName("is"))
+        {
             throw tokens.Error("two tests stand behind one another: join them with 'and'");
+        }
+
         return new Test(line, target, name, takesValue ? new ArgumentList([Postfix(Primary())], [], null, null) : ArgumentList.None, negated);
     }
 
@@ -181,7 +221,10 @@ internal sealed partial class ExpressionParser
     {
         string name = tokens.ExpectName();
         while (tokens.TakeOperator("."))
+        {
             name += "." + tokens.ExpectName();
+        }
+
         return name;
     }
 }

@@ -22,10 +22,16 @@ internal sealed partial class ExpressionParser(TokenStream tokens)
         int line = tokens.Current.Line;
         Expression first = conditional ? Parse() : tokens.Nested(Or);
         if (!tokens.Current.IsOperator(","))
+        {
             return first;
+        }
+
         List<Expression> items = [first];
         while (tokens.TakeOperator(",") && !EndsTuple())
+        {
             items.Add(conditional ? Parse() : tokens.Nested(Or));
+        }
+
         return new ListDisplay(line, items, IsTuple: true);
     }
 
@@ -62,10 +68,16 @@ internal sealed partial class ExpressionParser(TokenStream tokens)
         int line = tokens.Current.Line;
         Expression first = operand();
         if (!tokens.Current.IsName(keyword))
+        {
             return first;
+        }
+
         List<Expression> operands = [first];
         while (tokens.TakeName(keyword))
+        {
             operands.Add(operand());
+        }
+
         return new Logical(line, isAnd, operands);
     }
 
@@ -111,10 +123,16 @@ internal sealed partial class ExpressionParser(TokenStream tokens)
         int line = tokens.Current.Line;
         Expression first = Product();
         if (!tokens.Current.IsOperator("~"))
+        {
             return first;
+        }
+
         List<Expression> operands = [first];
         while (tokens.TakeOperator("~"))
+        {
             operands.Add(Product());
+        }
+
         return new Concatenation(line, operands);
     }
 

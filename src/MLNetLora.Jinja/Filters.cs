@@ -50,9 +50,15 @@ internal static class Filters
     public static object? Apply(Evaluator evaluator, string name, object? value, Arguments arguments)
     {
         if (!All.TryGetValue(name, out FilterBody? filter))
+        {
             throw new JinjaFault($"the filter '{name}' is not known");
+        }
+
         if (name is not ("default" or "d"))
+        {
             (value as Undefined)?.Check();
+        }
+
         return filter(evaluator, value, arguments);
     }
 
@@ -60,9 +66,15 @@ internal static class Filters
     public static object? Path(object? value, object? path, Work work)
     {
         if (path is long index)
+        {
             return Members.Item(value, index, work);
+        }
+
         if (path is not TaggedText text)
+        {
             throw new JinjaFault("an attribute is named by a text");
+        }
+
         foreach (string part in text.Value.Split('.'))
         {
             bool isIndex = long.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out long number);
@@ -91,7 +103,10 @@ internal static class Filters
         {
             IReadOnlyList<object?> both = Python.Iterate(separators, evaluator.Work);
             if (both is not [TaggedText first, TaggedText second])
+            {
                 throw new JinjaFault("separators of tojson are two texts");
+            }
+
             (item, key) = (first.Value, second.Value);
         }
         bool ensureAscii = arguments.Truth(0, "ensure_ascii", false);
@@ -102,9 +117,15 @@ internal static class Filters
     private static object? ToInteger(Evaluator evaluator, object? value, Arguments arguments)
     {
         if (value is long or BigInteger)
+        {
             return value;
+        }
+
         if (value is TaggedText text && long.TryParse(text.Value.Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long whole))
+        {
             return whole;
+        }
+
         return ToFloat(value) is { } number && Math.Abs(number) < 9e18 ? (long)number : arguments.TryGet(0, "default", out object? otherwise) ? otherwise : 0L;
     }
 
@@ -119,7 +140,10 @@ internal static class Filters
         int precision = (int)Math.Clamp(arguments.Integer(0, "precision", 0), 0, 15);
         string method = arguments.Text(1, "method")?.Value ?? "common";
         if (method == "common")
+        {
             return number is double fraction ? Math.Round(fraction, precision, MidpointRounding.ToEven) : number;
+        }
+
         double scale = Math.Pow(10, precision);
         double scaled = Python.ToDouble(number) * scale;
         return method switch

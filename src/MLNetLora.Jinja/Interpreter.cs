@@ -39,7 +39,10 @@ internal sealed class Interpreter
         Scope scope = new(null);
         _evaluator.AddGlobals(scope);
         foreach ((string name, object? value) in variables)
+        {
             scope.Set(name, value);
+        }
+
         Run(statements, new Scope(scope), _output);
         return _output.ToText();
     }
@@ -52,7 +55,9 @@ internal sealed class Interpreter
             _evaluator.Line = statement.Line;
             Flow flow = Run(statement, scope, output);
             if (flow != Flow.Next)
+            {
                 return flow;
+            }
         }
         return Flow.Next;
     }
@@ -91,13 +96,19 @@ internal sealed class Interpreter
             case WithStatement with:
                 Scope inner = new(scope);
                 foreach ((AssignmentTarget target, Expression value) in with.Variables)
+                {
                     Assign(target, _evaluator.Evaluate(value, scope), inner);
+                }
+
                 return Nested(() => Run(with.Body, inner, output));
             case GenerationStatement generation:
                 int start = output.Length;
                 Flow flow = Nested(() => Run(generation.Body, new Scope(scope), output));
                 if (ReferenceEquals(output, _output))
+                {
                     _spans.Add(new GenerationSpan(start, output.Length - start));
+                }
+
                 return flow;
             case BreakStatement:
                 return Flow.Break;
@@ -112,7 +123,9 @@ internal sealed class Interpreter
         foreach ((Expression test, IReadOnlyList<Statement> body) in branches.Branches)
         {
             if (Python.IsTrue(_evaluator.Evaluate(test, scope)))
+            {
                 return body;
+            }
         }
         return branches.Else;
     }
@@ -136,7 +149,9 @@ internal sealed class Interpreter
             inner.Set("loop", context);
             Assign(loop.Target, items[context.Index], inner);
             if (Run(loop.Body, inner, output) == Flow.Break)
+            {
                 break;
+            }
         }
         return items.Count == 0 ? Run(loop.Else, new Scope(scope), output) : Flow.Next;
     }
@@ -147,9 +162,14 @@ internal sealed class Interpreter
         {
             IReadOnlyList<object?> values = Python.Iterate(value, _work);
             if (values.Count != target.Parts.Count)
+            {
                 throw new JinjaFault($"{values.Count} values cannot be given to {target.Parts.Count} names");
+            }
+
             for (int i = 0; i < values.Count; i++)
+            {
                 Assign(target.Parts[i], values[i], scope);
+            }
         }
         else if (target.Member is null)
         {
@@ -168,29 +188,48 @@ internal sealed class Interpreter
     private JinjaFunction Function(MacroDefinition macro, Scope scope) => new(macro.Name, arguments =>
     {
         if (arguments.Positional.Count > macro.Parameters.Count && !macro.TakesMore)
+        {
             throw new JinjaFault($"the macro {macro.Name} takes {macro.Parameters.Count} arguments, not {arguments.Positional.Count}");
+        }
+
         Scope inner = new(scope);
         for (int i = 0; i < macro.Parameters.Count; i++)
         {
             (string name, Expression? otherwise) = macro.Parameters[i];
             if (!arguments.TryGet(i, name, out object? value))
+            {
                 value = otherwise is null ? new Undefined(name) : _evaluator.Evaluate(otherwise, inner);
+            }
+
             inner.Set(name, value);
         }
         JinjaDict more = new();
         foreach ((string name, object? value) in arguments.Named)
         {
             if (name == "caller")
+            {
                 inner.Set(name, value);
+            }
             else if (macro.Parameters.All(parameter => parameter.Name != name))
+            {
                 more.Set(new TaggedText(name, Origin.Template), value);
+            }
         }
         if (more.Items.Count > 0 && !macro.TakesMoreNamed)
+        {
             throw new JinjaFault($"the macro {macro.Name} has no parameter '{more.Items[0].Key}'");
+        }
+
         if (macro.TakesMore)
+        {
             inner.Set("varargs", new JinjaList([.. arguments.Positional.Skip(macro.Parameters.Count)], ListKind.Tuple));
+        }
+
         if (macro.TakesMoreNamed)
+        {
             inner.Set("kwargs", more);
+        }
+
         return Capture(macro.Body, inner);
     });
 

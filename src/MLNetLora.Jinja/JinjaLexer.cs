@@ -5,7 +5,8 @@ namespace MLNetLora.Jinja;
 
 /// <summary>
 /// Cuts a template into tokens with the settings of transformers: trim_blocks (the line break behind a block tag or comment goes), lstrip_blocks (so does white
-/// space between a line's beginning and such a tag), and no line break at the template's end. The signs in <c>{%-</c>, <c>{%+</c>, <c>-%}</c> and <c>+%}</c> overrule both.
+/// space between a line's beginning and such a tag), and no line break at the template's end. The signs in <c>{%-</c>, <c>{%+</c>, <c>-%}</c> and
+/// <c>+%}</c> overrule both.
 /// </summary>
 internal sealed class JinjaLexer
 {
@@ -28,7 +29,10 @@ internal sealed class JinjaLexer
     {
         source = source.Replace("\r\n", "\n", StringComparison.Ordinal).Replace('\r', '\n');
         if (source.EndsWith('\n'))
+        {
             source = source[..^1];
+        }
+
         JinjaLexer lexer = new(source);
         lexer.Root();
         lexer.Emit(TokenKind.End, "");
@@ -55,13 +59,22 @@ internal sealed class JinjaLexer
             Text(_at, tag, sign, strip: kind != '{', lineStarting);
             _at = tag + (sign == ' ' ? 2 : 3);
             if (kind == '#')
+            {
                 Comment();
+            }
             else if (kind == '%' && RawBegins())
+            {
                 Raw();
+            }
             else if (kind == '%')
+            {
                 Tag(TokenKind.BlockBegin, TokenKind.BlockEnd, "%}");
+            }
             else
+            {
                 Tag(TokenKind.VariableBegin, TokenKind.VariableEnd, "}}");
+            }
+
             lineStarting = _source[_at - 1] == '\n';
         }
     }
@@ -71,7 +84,9 @@ internal sealed class JinjaLexer
         for (int at = _source.IndexOf('{', from); at >= 0 && at + 1 < _source.Length; at = _source.IndexOf('{', at + 1))
         {
             if (_source[at + 1] is '{' or '%' or '#')
+            {
                 return at;
+            }
         }
         return -1;
     }
@@ -85,25 +100,37 @@ internal sealed class JinjaLexer
         if (sign == '-')
         {
             while (kept > start && IsWhiteSpace(_source[kept - 1]))
+            {
                 kept--;
+            }
         }
         else if (sign != '+' && strip)
         {
             int line = end;
             while (line > start && _source[line - 1] != '\n' && IsWhiteSpace(_source[line - 1]))
+            {
                 line--;
+            }
+
             if (line > start ? _source[line - 1] == '\n' : lineStarting)
+            {
                 kept = line;
+            }
         }
         if (kept > start)
+        {
             Emit(TokenKind.Data, _source[start..kept]);
+        }
     }
 
     private void Comment()
     {
         int end = _source.IndexOf("#}", _at, StringComparison.Ordinal);
         if (end < 0)
+        {
             throw Error("a comment {# is not closed with #}");
+        }
+
         char sign = end > _at ? Sign(end - 1) : ' ';
         _at = end + 2;
         AfterTag(sign);
@@ -113,12 +140,18 @@ internal sealed class JinjaLexer
     {
         int at = SkipWhiteSpace(_at);
         if (string.CompareOrdinal(_source, at, "raw", 0, 3) != 0)
+        {
             return false;
+        }
+
         at = SkipWhiteSpace(at + 3);
         char sign = Sign(at) == '-' ? '-' : ' ';
         at += sign == '-' ? 1 : 0;
         if (string.CompareOrdinal(_source, at, "%}", 0, 2) != 0)
+        {
             return false;
+        }
+
         _at = sign == '-' ? SkipWhiteSpace(at + 2) : at + 2;
         return true;
     }
@@ -131,12 +164,18 @@ internal sealed class JinjaLexer
             char sign = Sign(tag + 2);
             int at = SkipWhiteSpace(tag + (sign == ' ' ? 2 : 3));
             if (string.CompareOrdinal(_source, at, "endraw", 0, 6) != 0)
+            {
                 continue;
+            }
+
             at = SkipWhiteSpace(at + 6);
             char endSign = Sign(at);
             at += endSign == ' ' ? 0 : 1;
             if (string.CompareOrdinal(_source, at, "%}", 0, 2) != 0)
+            {
                 continue;
+            }
+
             Text(start, tag, sign, strip: true, lineStarting: _source[start - 1] == '\n');
             _at = at + 2;
             AfterTag(endSign);
@@ -149,9 +188,13 @@ internal sealed class JinjaLexer
     private void AfterTag(char sign)
     {
         if (sign == '-')
+        {
             _at = SkipWhiteSpace(_at);
+        }
         else if (sign != '+' && _at < _source.Length && _source[_at] == '\n')
+        {
             _at++;
+        }
     }
 
     private void Tag(TokenKind begin, TokenKind end, string close)
@@ -163,27 +206,43 @@ internal sealed class JinjaLexer
         {
             _at = SkipWhiteSpace(_at);
             if (_at >= _source.Length)
+            {
                 throw new JinjaException($"a {(end == TokenKind.BlockEnd ? "{%" : "{{")} is not closed with {close}", opened);
+            }
+
             char sign = end == TokenKind.VariableEnd && _source[_at] == '+' ? ' ' : Sign(_at);
             if (brackets.Count == 0 && string.CompareOrdinal(_source, _at + (sign == ' ' ? 0 : 1), close, 0, 2) == 0)
             {
                 Emit(end, close);
                 _at += sign == ' ' ? 2 : 3;
                 if (end == TokenKind.BlockEnd)
+                {
                     AfterTag(sign);
+                }
                 else if (sign == '-')
+                {
                     _at = SkipWhiteSpace(_at);
+                }
+
                 return;
             }
             char value = _source[_at];
             if (value is '\'' or '"')
+            {
                 StringLiteral(value);
+            }
             else if (char.IsAsciiDigit(value))
+            {
                 Number();
+            }
             else if (value == '_' || char.IsLetter(value))
+            {
                 Name();
+            }
             else
+            {
                 Operator(brackets);
+            }
         }
     }
 
@@ -191,7 +250,10 @@ internal sealed class JinjaLexer
     {
         int start = _at;
         while (_at < _source.Length && (_source[_at] == '_' || char.IsLetterOrDigit(_source[_at])))
+        {
             _at++;
+        }
+
         Emit(TokenKind.Name, _source[start.._at], start);
     }
 
@@ -203,7 +265,10 @@ internal sealed class JinjaLexer
         {
             _at += 2;
             while (_at < _source.Length && (char.IsAsciiHexDigit(_source[_at]) || _source[_at] == '_'))
+            {
                 _at++;
+            }
+
             try
             {
                 string written = _source[(start + 2).._at].Replace("_", "", StringComparison.Ordinal);
@@ -236,14 +301,19 @@ internal sealed class JinjaLexer
         }
         string digits = _source[start.._at].Replace("_", "", StringComparison.Ordinal);
         if (!fraction && !long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out _))
+        {
             throw Error($"the number '{(digits.Length <= 40 ? digits : digits[..40] + "…")}' is too large");
+        }
+
         Emit(fraction ? TokenKind.Float : TokenKind.Integer, digits, start);
     }
 
     private void Digits()
     {
         while (IsDigit(_at) || (_at < _source.Length && _source[_at] == '_' && IsDigit(_at + 1)))
+        {
             _at++;
+        }
     }
 
     private void StringLiteral(char quote)
@@ -258,11 +328,18 @@ internal sealed class JinjaLexer
                 throw Error($"a string is not closed with {quote}");
             }
             if (_source[_at] == quote)
+            {
                 break;
+            }
+
             if (_source[_at] == '\\' && _at + 1 < _source.Length)
+            {
                 _at = PythonEscape.Append(_source, _at + 1, text) - 1;
+            }
             else
+            {
                 text.Append(_source[_at]);
+            }
         }
         _at++;
         Emit(TokenKind.String, text.ToString(), start);
@@ -272,11 +349,19 @@ internal sealed class JinjaLexer
     {
         string? found = Array.Find(Operators, text => string.CompareOrdinal(_source, _at, text, 0, text.Length) == 0);
         if (found is null)
+        {
             throw Error($"the character '{_source[_at]}' has no meaning here");
+        }
+
         if (found is "(" or "[" or "{")
+        {
             brackets.Push(found[0] switch { '(' => ')', '[' => ']', _ => '}' });
+        }
         else if (found is ")" or "]" or "}" && (!brackets.TryPop(out char expected) || expected != found[0]))
+        {
             throw Error($"'{found}' closes nothing");
+        }
+
         Emit(TokenKind.Operator, found);
         _at += found.Length;
     }
@@ -284,7 +369,10 @@ internal sealed class JinjaLexer
     private int SkipWhiteSpace(int at)
     {
         while (at < _source.Length && IsWhiteSpace(_source[at]))
+        {
             at++;
+        }
+
         return at;
     }
 

@@ -1,9 +1,10 @@
 namespace MLNetLora.Jinja;
 
 /// <summary>
-/// A Jinja template, rendered as Jinja 3.1 renders it in the environment that transformers sets up for chat templates: sandboxed, trim_blocks, lstrip_blocks, loop controls,
-/// transformers' own <c>tojson</c>, <c>raise_exception</c> and <c>strftime_now</c>. A template may come from anywhere: it reaches nothing but the variables it is given, changes none of them,
-/// and its time, memory and nesting are bounded. Immutable: one instance serves any number of threads.
+/// A Jinja template, rendered as Jinja 3.1 renders it in the environment that transformers sets up for chat templates: sandboxed, trim_blocks,
+/// lstrip_blocks, loop controls, transformers' own <c>tojson</c>, <c>raise_exception</c> and <c>strftime_now</c>. A template may come from anywhere:
+/// it reaches nothing but the variables it is given, changes none of them, and its time, memory and nesting are bounded. Immutable: one instance
+/// serves any number of threads.
 /// </summary>
 public sealed class JinjaTemplate
 {
@@ -29,7 +30,8 @@ public sealed class JinjaTemplate
 
     /// <summary>Renders the template.</summary>
     /// <param name="variables">
-    /// What the template can see: null, bool, int, long, BigInteger, float, double, string, <see cref="System.Text.Json.JsonElement"/>, or dictionaries with text keys and lists of these.
+    /// What the template can see: null, bool, int, long, BigInteger, float, double, string, <see cref="System.Text.Json.JsonElement"/>, or
+    /// dictionaries with text keys and lists of these.
     /// </param>
     /// <param name="options">Bounds and clock; null for the defaults.</param>
     /// <exception cref="JinjaException">The template fails, raises an exception of its own, or does more than it may; the message names the line.</exception>

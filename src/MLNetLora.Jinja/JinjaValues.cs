@@ -44,7 +44,8 @@ internal static class JinjaValues
                 return new JinjaList([.. items.Cast<object?>().Select(item => From(item, name, depth + 1))]);
             default:
                 throw new JinjaException(
-                    $"The template variable {name} is a {value.GetType().Name}. Give null, true or false, a number, a text, JSON, or lists and dictionaries of these.", line: 0);
+                    $"The template variable {name} is a {value.GetType().Name}. Give null, true or false, a number, a text, JSON, or lists and dictionaries of "
+                    + "these.", line: 0);
         }
     }
 
@@ -84,7 +85,8 @@ internal static class JinjaValues
         _ => 1,
     };
 
-    /// <summary>The text of a JSON string. System.Text.Json refuses an escaped surrogate without its partner, such as "\ud83d", which Python writes without complaint: it is kept.</summary>
+    /// <summary>The text of a JSON string. System.Text.Json refuses an escaped surrogate without its partner, such as "\ud83d", which Python writes
+    /// without complaint: it is kept.</summary>
     public static string String(JsonElement value)
     {
         try

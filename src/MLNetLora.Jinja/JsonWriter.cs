@@ -28,7 +28,10 @@ internal sealed class JsonWriter(Work work, bool ensureAscii, string? indent, st
     {
         work.Charge(1);
         if (depth > DepthLimit)
+        {
             throw new JinjaFault("a value is nested too deeply for JSON");
+        }
+
         switch (value)
         {
             case TaggedText text:
@@ -43,7 +46,10 @@ internal sealed class JsonWriter(Work work, bool ensureAscii, string? indent, st
             case JinjaDict dict:
                 IReadOnlyList<(object? Key, object? Value)> items = dict.Items;
                 if (sortKeys)
+                {
                     items = Sorting.Sort(items, (a, b) => Python.Compare(a.Key, b.Key, work), work);
+                }
+
                 Container('{', '}', items, item =>
                 {
                     String(item.Key as TaggedText ?? new TaggedText(Scalar(item.Key), Origin.Template));
@@ -64,22 +70,33 @@ internal sealed class JsonWriter(Work work, bool ensureAscii, string? indent, st
         for (int i = 0; i < items.Count; i++)
         {
             if (i > 0)
+            {
                 Plain(itemSeparator);
+            }
+
             NewLine(depth + 1);
             write(items[i]);
         }
         if (items.Count > 0)
+        {
             NewLine(depth);
+        }
+
         Plain([close]);
     }
 
     private void NewLine(int depth)
     {
         if (indent is null)
+        {
             return;
+        }
+
         Plain("\n");
         for (int i = 0; i < depth; i++)
+        {
             Plain(indent);
+        }
     }
 
     private static string Scalar(object? value) => value switch
@@ -124,7 +141,10 @@ internal sealed class JsonWriter(Work work, bool ensureAscii, string? indent, st
                 _ => null,
             };
             if (escape is null)
+            {
                 continue;
+            }
+
             _text.Append(value[start..i], origin).Append(escape, origin);
             start = i + 1;
         }

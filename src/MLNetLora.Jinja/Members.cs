@@ -20,12 +20,21 @@ internal static class Members
     public static object? Item(object? target, object? key, Work work)
     {
         if (target is Undefined undefined)
+        {
             throw undefined.Fault();
+        }
+
         (key as Undefined)?.Check();
         if (target is JinjaDict dict && key is not (JinjaList or JinjaDict or Undefined) && dict.TryGet(key, out object? found))
+        {
             return found;
+        }
+
         if (key is bool truth)
+        {
             key = truth ? 1L : 0L;
+        }
+
         if (key is long index && target is JinjaList { Kind: not ListKind.Generator } list)
         {
             index = index < 0 ? index + list.Items.Count : index;
@@ -48,7 +57,10 @@ internal static class Members
     {
         long by = step ?? 1;
         if (by == 0)
+        {
             throw new JinjaFault("the step of a slice is 0");
+        }
+
         switch (target)
         {
             case JinjaList { Kind: not ListKind.Generator } list:
@@ -65,7 +77,10 @@ internal static class Members
                 TaggedText[] characters = [.. CodePoints.Split(text)];
                 TaggedTextBuilder result = new(work);
                 foreach (int i in Indices(count, start, stop, by, work))
+                {
                     result.Append(characters[i]);
+                }
+
                 return result.ToText();
             case Undefined undefined:
                 throw undefined.Fault();
@@ -142,7 +157,9 @@ internal static class Members
         for (int i = 0; i < list.Items.Count; i++)
         {
             if (Python.AreEqual(list.Items[i], value, work))
+            {
                 return i;
+            }
         }
         throw new JinjaFault("index: the value is not in the list");
     }

@@ -21,7 +21,10 @@ internal static class PercentFormat
             int percent = source.IndexOf('%', at);
             text.Append(format.Slice(at, (percent < 0 ? source.Length : percent) - at));
             if (percent < 0)
+            {
                 break;
+            }
+
             at = percent + 1;
             if (at < source.Length && source[at] == '%')
             {
@@ -50,20 +53,33 @@ internal static class PercentFormat
                 precision = Number(source, ref at);
             }
             if (at >= source.Length)
+            {
                 throw new JinjaFault("a format ends behind %");
+            }
+
             object? value;
             if (key is not null)
+            {
                 value = named!.TryGet(key, out object? found) ? found : throw new JinjaFault($"the format asks for '{key}', which is not given");
+            }
             else
+            {
                 value = used < arguments.Count ? arguments[used++] : throw new JinjaFault("a format asks for more values than it gets");
+            }
+
             TaggedText piece = Convert(source[at++], value, precision, work);
             int padding = width - CodePoints.Count(piece.Value);
             string pad = padding > 0 ? new string(zero && !left ? '0' : ' ', padding) : "";
             if (!left)
+            {
                 text.Append(pad, Origin.Template);
+            }
+
             text.Append(piece);
             if (left)
+            {
                 text.Append(pad, Origin.Template);
+            }
         }
         return used < arguments.Count && named is null ? throw new JinjaFault("a format gets more values than it asks for") : text.ToText();
     }
@@ -81,13 +97,20 @@ internal static class PercentFormat
                 return repr.ToText();
         }
         if (conversion is not ('d' or 'i' or 'x' or 'f'))
+        {
             throw new JinjaFault($"the format %{conversion} is not known");
+        }
+
         (value as Undefined)?.Check();
         if (!Python.TryNumber(value, out object number))
+        {
             throw new JinjaFault($"the format %{conversion} needs a number, not a {Python.TypeName(value)}");
+        }
+
         double fraction = Python.ToDouble(number);
         string digits = conversion == 'f' ? fraction.ToString("F" + (precision ?? 6), CultureInfo.InvariantCulture)
-            : number is not double ? (conversion == 'x' && number is long hexadecimal ? hexadecimal.ToString("x", CultureInfo.InvariantCulture) : PythonText.Scalar(number))
+            : number is long hexadecimal && conversion == 'x' ? hexadecimal.ToString("x", CultureInfo.InvariantCulture)
+            : number is not double ? PythonText.Scalar(number)
             : Math.Abs(fraction) < 1e18 ? ((long)fraction).ToString(CultureInfo.InvariantCulture) : throw new JinjaFault("a number is too large");
         return new TaggedText(digits, Origin.Template);
     }
@@ -99,7 +122,9 @@ internal static class PercentFormat
         {
             number = (number * 10) + source[at] - '0';
             if (number > WidthLimit)
+            {
                 throw new JinjaFault($"a format's width is above {WidthLimit}");
+            }
         }
         return number;
     }

@@ -67,20 +67,31 @@ internal static class Python
     {
         work.Charge(1);
         if (depth > DepthLimit)
+        {
             throw new JinjaFault("values are nested too deeply to be compared");
+        }
+
         if (TryNumber(left, out object a) && TryNumber(right, out object b))
+        {
             return CompareNumbers(a, b) == 0;
+        }
+
         switch (left, right)
         {
             case (TaggedText one, TaggedText other):
                 return string.Equals(one.Value, other.Value, StringComparison.Ordinal);
             case (JinjaList one, JinjaList other):
                 if (one.Kind != other.Kind || one.Items.Count != other.Items.Count)
+                {
                     return false;
+                }
+
                 for (int i = 0; i < one.Items.Count; i++)
                 {
                     if (!AreEqual(one.Items[i], other.Items[i], work, depth + 1))
+                    {
                         return false;
+                    }
                 }
                 return true;
             case (JinjaDict one, JinjaDict other):
@@ -103,9 +114,15 @@ internal static class Python
     {
         work.Charge(1);
         if (depth > DepthLimit)
+        {
             throw new JinjaFault("values are nested too deeply to be compared");
+        }
+
         if (TryNumber(left, out object a) && TryNumber(right, out object b))
+        {
             return CompareNumbers(a, b);
+        }
+
         switch (left, right)
         {
             case (TaggedText one, TaggedText other):
@@ -114,7 +131,9 @@ internal static class Python
                 for (int i = 0; i < Math.Min(one.Items.Count, other.Items.Count); i++)
                 {
                     if (!AreEqual(one.Items[i], other.Items[i], work, depth + 1))
+                    {
                         return Compare(one.Items[i], other.Items[i], work, depth + 1);
+                    }
                 }
                 return one.Items.Count.CompareTo(other.Items.Count);
             case (Undefined undefined, _):
@@ -192,7 +211,10 @@ internal static class Python
     {
         int at = left.AsSpan().CommonPrefixLength(right);
         if (at == left.Length || at == right.Length)
+        {
             return left.Length.CompareTo(right.Length);
+        }
+
         return Fix(left[at]).CompareTo(Fix(right[at]));
 
         // Surrogates stand for characters above all others.
@@ -202,7 +224,10 @@ internal static class Python
     private static int CompareNumbers(object left, object right)
     {
         if (left is long a && right is long b)
+        {
             return a.CompareTo(b);
+        }
+
         if (left is double || right is double)
         {
             double x = ToDouble(left);

@@ -28,15 +28,23 @@ internal static class PythonEscape
                 int end = at;
                 int value = 0;
                 for (; end < source.Length && end < at + 3 && source[end] is >= '0' and <= '7'; end++)
+                {
                     value = (value * 8) + source[end] - '0';
+                }
+
                 text.Append((char)value);
                 return end;
         }
         int known = "abfnrtv\\'\"".IndexOf(escape, StringComparison.Ordinal);
         if (known >= 0)
+        {
             text.Append("\a\b\f\n\r\t\v\\'\""[known]);
+        }
         else
+        {
             text.Append('\\').Append(escape);
+        }
+
         return at + 1;
     }
 
@@ -47,9 +55,14 @@ internal static class PythonEscape
             && code <= 0x10FFFF)
         {
             if (code <= 0xFFFF)
+            {
                 text.Append((char)code);
+            }
             else
+            {
                 text.Append(char.ConvertFromUtf32((int)code));
+            }
+
             return at + 1 + digits;
         }
         text.Append('\\').Append(source[at]);

@@ -44,11 +44,20 @@ internal static class PythonText
     public static string Float(double value)
     {
         if (double.IsNaN(value))
+        {
             return "nan";
+        }
+
         if (double.IsInfinity(value))
+        {
             return value > 0 ? "inf" : "-inf";
+        }
+
         if (value == 0)
+        {
             return double.IsNegative(value) ? "-0.0" : "0.0";
+        }
+
         string[] parts = Math.Abs(value).ToString("R", CultureInfo.InvariantCulture).Split('E');
         string[] mantissaParts = parts[0].Split('.');
         string fraction = mantissaParts.Length > 1 ? mantissaParts[1] : "";
@@ -62,9 +71,15 @@ internal static class PythonText
             return string.Create(CultureInfo.InvariantCulture, $"{sign}{mantissa}e{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}");
         }
         if (exponent < 0)
+        {
             return $"{sign}0.{new string('0', -exponent - 1)}{significant}";
+        }
+
         if (significant.Length <= exponent + 1)
+        {
             return $"{sign}{significant.PadRight(exponent + 1, '0')}.0";
+        }
+
         return $"{sign}{significant[..(exponent + 1)]}.{significant[(exponent + 1)..]}";
     }
 
@@ -73,7 +88,10 @@ internal static class PythonText
     {
         work.Charge(1);
         if (depth > DepthLimit)
+        {
             throw new JinjaFault("a value is nested too deeply to be written");
+        }
+
         switch (value)
         {
             case TaggedText literal:
@@ -85,7 +103,10 @@ internal static class PythonText
                 for (int i = 0; i < list.Items.Count; i++)
                 {
                     if (i > 0)
+                    {
                         text.Append(", ", Origin.Template);
+                    }
+
                     Repr(list.Items[i], text, work, depth + 1);
                 }
                 text.Append(tuple ? (list.Items.Count == 1 ? ",)" : ")") : "]", Origin.Template);
@@ -95,7 +116,10 @@ internal static class PythonText
                 for (int i = 0; i < dict.Items.Count; i++)
                 {
                     if (i > 0)
+                    {
                         text.Append(", ", Origin.Template);
+                    }
+
                     Repr(dict.Items[i].Key, text, work, depth + 1);
                     text.Append(": ", Origin.Template);
                     Repr(dict.Items[i].Value, text, work, depth + 1);
@@ -133,9 +157,13 @@ internal static class PythonText
                 _ => null,
             };
             if (escape is null)
+            {
                 text.Append([value], origin);
+            }
             else
+            {
                 text.Append(escape, origin);
+            }
         }
         text.Append([quote], Origin.Template);
     }

@@ -14,7 +14,9 @@ internal sealed class Scope(Scope? around)
         for (Scope? scope = this; scope is not null; scope = scope.Outer)
         {
             if (scope._values.TryGetValue(name, out object? value))
+            {
                 return value;
+            }
         }
         return new Undefined(name);
     }

@@ -35,7 +35,10 @@ internal static class SequenceFilters
         TaggedText separator = PythonText.Str(arguments.Get(0, "d") ?? TaggedText.Empty, evaluator.Work);
         IEnumerable<object?> items = Python.Iterate(value, evaluator.Work);
         if (path is not null)
+        {
             items = items.Select(item => Filters.Path(item, path, evaluator.Work));
+        }
+
         object?[] texts = [.. items.Select(item => PythonText.Str(item, evaluator.Work))];
         return StringMethods.Join(separator, texts, evaluator.Work);
     }
@@ -75,7 +78,9 @@ internal static class SequenceFilters
         {
             object? identity = key(item)[0];
             if (!seen.TryGet(identity, out _))
+            {
                 seen.Set(identity, item);
+            }
         }
         return new JinjaList([.. seen.Items.Select(item => item.Value)], ListKind.Generator);
     }
@@ -85,12 +90,17 @@ internal static class SequenceFilters
         Func<object?, object?[]> key = Keys(evaluator, arguments.Get(1, "attribute"), arguments.Truth(0, "case_sensitive", false));
         IReadOnlyList<object?> items = Python.Iterate(value, evaluator.Work);
         if (items.Count == 0)
+        {
             return new Undefined("the smallest or largest element of nothing");
+        }
+
         object? best = items[0];
         foreach (object? item in items.Skip(1))
         {
             if (Order(key(item), key(best), evaluator.Work) * sign > 0)
+            {
                 best = item;
+            }
         }
         return best;
     }
@@ -100,7 +110,10 @@ internal static class SequenceFilters
         object? path = arguments.Get(0, "attribute");
         object? sum = arguments.TryGet(1, "start", out object? start) ? start : 0L;
         foreach (object? item in Python.Iterate(value, evaluator.Work))
+        {
             sum = Arithmetic.Apply("+", sum, path is null ? item : Filters.Path(item, path, evaluator.Work), evaluator.Work);
+        }
+
         return sum;
     }
 
@@ -146,7 +159,9 @@ internal static class SequenceFilters
         {
             int order = Python.Compare(left[i], right[i], work);
             if (order != 0)
+            {
                 return order;
+            }
         }
         return 0;
     }

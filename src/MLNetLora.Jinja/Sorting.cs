@@ -17,7 +17,9 @@ internal static class Sorting
                 int right = Math.Min(left + (2 * width), from.Length);
                 (int a, int b) = (left, middle);
                 for (int i = left; i < right; i++)
+                {
                     to[i] = a < middle && (b >= right || compare(from[a], from[b]) <= 0) ? from[a++] : from[b++];
+                }
             }
             (from, to) = (to, from);
         }

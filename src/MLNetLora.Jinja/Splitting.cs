@@ -16,17 +16,30 @@ internal static class Splitting
     public static JinjaList Split(TaggedText text, TaggedText? separator, long limit, bool fromEnd, Work work)
     {
         if (separator is { Length: 0 })
+        {
             throw new JinjaFault("split: the separator is empty");
+        }
+
         List<object?> parts = [];
         if (separator is null)
+        {
             Words(text, limit, fromEnd, parts);
+        }
         else if (fromEnd)
+        {
             Backwards(text, separator, limit, parts);
+        }
         else
+        {
             Forwards(text, separator, limit, parts);
+        }
+
         work.Charge(text.Length + (parts.Count * 4L));
         if (fromEnd)
+        {
             parts.Reverse();
+        }
+
         return new JinjaList(parts);
     }
 
@@ -51,7 +64,10 @@ internal static class Splitting
     public static JinjaList Partition(TaggedText text, TaggedText separator, bool fromEnd)
     {
         if (separator.Length == 0)
+        {
             throw new JinjaFault("partition: the separator is empty");
+        }
+
         int at = fromEnd ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal) : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
         int after = at + separator.Length;
         object?[] parts = at >= 0 ? [text.Slice(0, at), text.Slice(at, separator.Length), text.Slice(after, text.Length - after)]
@@ -67,7 +83,10 @@ internal static class Splitting
         {
             int at = text.Value.IndexOf(separator.Value, start, StringComparison.Ordinal);
             if (at < 0)
+            {
                 break;
+            }
+
             parts.Add(text.Slice(start, at - start));
             start = at + separator.Length;
         }
@@ -81,7 +100,10 @@ internal static class Splitting
         {
             int at = text.Value.AsSpan(0, end).LastIndexOf(separator.Value);
             if (at < 0)
+            {
                 break;
+            }
+
             parts.Add(text.Slice(at + separator.Length, end - at - separator.Length));
             end = at;
         }
@@ -95,9 +117,15 @@ internal static class Splitting
         while (true)
         {
             while (start < end && JinjaLexer.IsWhiteSpace(value[fromEnd ? end - 1 : start]))
+            {
                 _ = fromEnd ? end-- : start++;
+            }
+
             if (start == end)
+            {
                 return;
+            }
+
             if (limit >= 0 && parts.Count >= limit)
             {
                 parts.Add(text.Slice(start, end - start));
@@ -105,7 +133,10 @@ internal static class Splitting
             }
             int other = fromEnd ? end : start;
             while (fromEnd ? other > start && !JinjaLexer.IsWhiteSpace(value[other - 1]) : other < end && !JinjaLexer.IsWhiteSpace(value[other]))
+            {
                 _ = fromEnd ? other-- : other++;
+            }
+
             parts.Add(fromEnd ? text.Slice(other, end - other) : text.Slice(start, other - start));
             _ = fromEnd ? end = other : start = other;
         }

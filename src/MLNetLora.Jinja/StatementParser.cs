@@ -45,7 +45,10 @@ internal sealed class StatementParser
                     break;
                 default:
                     if (ends.Length > 0)
+                    {
                         throw _tokens.Error($"{{% {ends[^1]} %}} is missing");
+                    }
+
                     return statements;
             }
         }
@@ -55,7 +58,10 @@ internal sealed class StatementParser
     {
         JinjaToken tag = _tokens.Next();
         if (tag.Kind != TokenKind.Name)
+        {
             throw TokenStream.Error($"a tag begins with {tag.Describe()}", tag.Line);
+        }
+
         return tag.Text switch
         {
             "for" => For(tag.Line),
@@ -77,7 +83,10 @@ internal sealed class StatementParser
     {
         AssignmentTarget target = Target(members: false);
         if (!_tokens.TakeName("in"))
+        {
             throw _tokens.Error($"'in' is expected, not {_tokens.Current.Describe()}");
+        }
+
         Expression sequence = _expressions.ParseTuple(conditional: false);
         Expression? condition = _tokens.TakeName("if") ? _expressions.Parse() : null;
         _tokens.Expect(TokenKind.BlockEnd);
@@ -106,7 +115,10 @@ internal sealed class StatementParser
             branches.Add((test, Body("elif", "else", "endif")));
             string next = _tokens.Next().Text;
             if (next == "elif")
+            {
                 continue;
+            }
+
             if (next == "else")
             {
                 _tokens.Expect(TokenKind.BlockEnd);
@@ -142,7 +154,10 @@ internal sealed class StatementParser
         List<(string, Expression?)> parameters = _tokens.Current.IsOperator("(") ? Parameters() : [];
         Expression call = _expressions.Parse();
         if (call is not Call target)
+        {
             throw TokenStream.Error("{% call %} needs a call, such as name(…)", line);
+        }
+
         return new CallStatement(line, target, Definition("caller", "endcall", parameters));
     }
 
@@ -158,7 +173,10 @@ internal sealed class StatementParser
         while (_tokens.Current.Kind != TokenKind.BlockEnd)
         {
             if (variables.Count > 0)
+            {
                 _tokens.ExpectOperator(",");
+            }
+
             AssignmentTarget target = OneTarget(members: false);
             _tokens.ExpectOperator("=");
             variables.Add((target, _expressions.Parse()));
@@ -171,7 +189,10 @@ internal sealed class StatementParser
     private Statement Jump(JinjaToken tag)
     {
         if (_loops == 0)
+        {
             throw TokenStream.Error($"{{% {tag.Text} %}} stands outside a loop", tag.Line);
+        }
+
         _tokens.Expect(TokenKind.BlockEnd);
         return tag.Text == "break" ? new BreakStatement(tag.Line) : new ContinueStatement(tag.Line);
     }
@@ -195,11 +216,17 @@ internal sealed class StatementParser
         while (!_tokens.TakeOperator(")"))
         {
             if (parameters.Count > 0)
+            {
                 _tokens.ExpectOperator(",");
+            }
+
             string name = _tokens.ExpectName();
             Expression? value = _tokens.TakeOperator("=") ? _expressions.Parse() : null;
             if (value is null && parameters.Count > 0 && parameters[^1].Item2 is not null)
+            {
                 throw _tokens.Error($"the parameter {name} has no default, but the one before it has");
+            }
+
             parameters.Add((name, value));
         }
         return parameters;
@@ -218,10 +245,16 @@ internal sealed class StatementParser
     {
         AssignmentTarget first = OneTarget(members);
         if (!_tokens.Current.IsOperator(","))
+        {
             return first;
+        }
+
         List<AssignmentTarget> parts = [first];
         while (_tokens.TakeOperator(",") && (_tokens.Current.Kind == TokenKind.Name || _tokens.Current.IsOperator("(")) && !_tokens.Current.IsName("in"))
+        {
             parts.Add(OneTarget(members));
+        }
+
         return new AssignmentTarget(null, null, parts);
     }
 
@@ -236,7 +269,10 @@ internal sealed class StatementParser
         JinjaToken token = _tokens.Current;
         string name = _tokens.ExpectName();
         if (name is "true" or "false" or "none" or "True" or "False" or "None" or "not" or "in" or "if" or "else" or "and" or "or" or "is")
+        {
             throw TokenStream.Error($"'{name}' cannot be given a value", token.Line);
+        }
+
         return members && _tokens.TakeOperator(".") ? new AssignmentTarget(name, _tokens.ExpectName(), null) : new AssignmentTarget(name, null, null);
     }
 }

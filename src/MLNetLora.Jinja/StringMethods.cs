@@ -89,9 +89,15 @@ internal static class StringMethods
         int first = 0;
         int last = text.Length;
         while (start && first < last && Strips(CodePoints.LengthAt(text.Value, first), first))
+        {
             first += CodePoints.LengthAt(text.Value, first);
+        }
+
         while (end && last > first && Strips(LengthBefore(last), last - LengthBefore(last)))
+        {
             last -= LengthBefore(last);
+        }
+
         return text.Slice(first, last - first);
 
         int LengthBefore(int at) => at - 1 > first && char.IsSurrogatePair(text.Value[at - 2], text.Value[at - 1]) ? 2 : 1;
@@ -120,9 +126,16 @@ internal static class StringMethods
         for (long done = 0; done != count; done++)
         {
             // An empty text stands before every character and at the end.
-            int at = old.Length > 0 ? text.Value.IndexOf(old.Value, from, StringComparison.Ordinal) : done == 0 ? 0 : from < text.Length ? from + CodePoints.LengthAt(text.Value, from) : -1;
+            int at = old.Length > 0
+                ? text.Value.IndexOf(old.Value, from, StringComparison.Ordinal)
+                : done == 0 ? 0
+                : from < text.Length ? from + CodePoints.LengthAt(text.Value, from)
+                : -1;
             if (at < 0)
+            {
                 break;
+            }
+
             work.Charge(1);
             result.Append(text.Slice(from, at - from)).Append(replacement);
             from = at + old.Length;
@@ -137,7 +150,10 @@ internal static class StringMethods
         for (int i = 0; i < parts.Count; i++)
         {
             if (i > 0)
+            {
                 result.Append(separator);
+            }
+
             result.Append(parts[i] as TaggedText ?? throw new JinjaFault($"join needs texts, not a {Python.TypeName(parts[i])}"));
         }
         return result.ToText();
@@ -170,10 +186,16 @@ internal static class StringMethods
     private static long Occurrences(string value, string sought)
     {
         if (sought.Length == 0)
+        {
             return CodePoints.Count(value) + 1L;
+        }
+
         long count = 0;
         for (int at = value.IndexOf(sought, StringComparison.Ordinal); at >= 0; at = value.IndexOf(sought, at + sought.Length, StringComparison.Ordinal))
+        {
             count++;
+        }
+
         return count;
     }
 

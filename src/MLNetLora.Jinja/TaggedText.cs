@@ -54,7 +54,10 @@ internal sealed class TaggedText
     {
         Origin least = Origin.Template;
         for (int i = RunAt(start); i < _runs.Length && _runs[i].Start < start + length; i++)
+        {
             least = _runs[i].Origin > least ? _runs[i].Origin : least;
+        }
+
         return least;
     }
 
@@ -62,17 +65,29 @@ internal sealed class TaggedText
     public TaggedText Slice(int start, int length)
     {
         if (start == 0 && length == Length)
+        {
             return this;
+        }
+
         if (length == 0)
+        {
             return Empty;
+        }
+
         string value = Value.Substring(start, length);
         if (_runs.Length == 1)
+        {
             return new TaggedText(value, _runs);
+        }
+
         int first = RunAt(start);
         int last = RunAt(start + length - 1);
         Run[] runs = new Run[last - first + 1];
         for (int i = 0; i < runs.Length; i++)
+        {
             runs[i] = new Run(Math.Max(0, _runs[first + i].Start - start), _runs[first + i].Origin);
+        }
+
         return new TaggedText(value, runs);
     }
 
@@ -91,9 +106,13 @@ internal sealed class TaggedText
         {
             int middle = (low + high + 1) / 2;
             if (_runs[middle].Start <= index)
+            {
                 low = middle;
+            }
             else
+            {
                 high = middle - 1;
+            }
         }
         return low;
     }
@@ -116,7 +135,10 @@ internal sealed class TaggedTextBuilder(Work work)
     public TaggedTextBuilder Append(ReadOnlySpan<char> text, Origin origin)
     {
         if (text.IsEmpty)
+        {
             return this;
+        }
+
         work.Charge(text.Length);
         Begin(origin);
         _text.Append(text);
@@ -127,11 +149,17 @@ internal sealed class TaggedTextBuilder(Work work)
     public TaggedTextBuilder Append(TaggedText text)
     {
         if (text.Length == 0)
+        {
             return this;
+        }
+
         work.Charge(text.Length);
         int offset = _text.Length;
         foreach (TaggedText.Run run in text.Runs)
+        {
             Begin(run.Origin, offset + run.Start);
+        }
+
         _text.Append(text.Value);
         return this;
     }
@@ -144,6 +172,8 @@ internal sealed class TaggedTextBuilder(Work work)
     private void Begin(Origin origin, int start)
     {
         if (_runs.Count == 0 || _runs[^1].Origin != origin)
+        {
             _runs.Add(new TaggedText.Run(start, origin));
+        }
     }
 }

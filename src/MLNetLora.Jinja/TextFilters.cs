@@ -7,7 +7,10 @@ internal static class TextFilters
     public static void AddTo(Dictionary<string, FilterBody> filters)
     {
         foreach (string name in (ReadOnlySpan<string>)["upper", "lower"])
+        {
             filters[name] = (evaluator, value, arguments) => StringMethods.Invoke(Text(value, evaluator), name, arguments, evaluator.Work);
+        }
+
         filters["capitalize"] = (evaluator, value, _) => StringMethods.Capitalize(Text(value, evaluator), evaluator.Work);
         filters["title"] = (evaluator, value, _) => Title(Text(value, evaluator));
         filters["trim"] = (evaluator, value, arguments) => StringMethods.Strip(Text(value, evaluator), arguments.Text(0, "chars"), start: true, end: true);
@@ -50,7 +53,10 @@ internal static class TextFilters
         {
             string? escape = text.Value[i] switch { '&' => "&amp;", '<' => "&lt;", '>' => "&gt;", '\'' => "&#39;", '"' => "&#34;", _ => null };
             if (escape is null)
+            {
                 continue;
+            }
+
             result.Append(text.Slice(from, i - from)).Append(escape, text.LeastOf(i, 1));
             from = i + 1;
         }
@@ -70,9 +76,15 @@ internal static class TextFilters
         {
             TaggedText line = (TaggedText)lines[i]!;
             if (i > 0)
+            {
                 result.Append("\n", Origin.Template);
+            }
+
             if (i == 0 ? arguments.Truth(1, "first", false) : blank || line.Length > 0)
+            {
                 result.Append(by);
+            }
+
             result.Append(line);
         }
         return result.ToText();

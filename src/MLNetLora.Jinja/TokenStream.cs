@@ -19,7 +19,10 @@ internal sealed class TokenStream(IReadOnlyList<JinjaToken> tokens)
     {
         JinjaToken token = Current;
         if (token.Kind != TokenKind.End)
+        {
             _at++;
+        }
+
         return token;
     }
 
@@ -43,7 +46,9 @@ internal sealed class TokenStream(IReadOnlyList<JinjaToken> tokens)
     public void ExpectOperator(string text)
     {
         if (!TakeOperator(text))
+        {
             throw Error($"'{text}' is expected, not {Current.Describe()}");
+        }
     }
 
     /// <summary>Takes a name that must stand here.</summary>
@@ -53,7 +58,10 @@ internal sealed class TokenStream(IReadOnlyList<JinjaToken> tokens)
     public void Expect(TokenKind kind)
     {
         if (Current.Kind != kind)
+        {
             throw Error($"{(kind == TokenKind.BlockEnd ? "%}" : "}}")} is expected, not {Current.Describe()}");
+        }
+
         _at++;
     }
 
@@ -61,7 +69,10 @@ internal sealed class TokenStream(IReadOnlyList<JinjaToken> tokens)
     public T Nested<T>(Func<T> read)
     {
         if (++_depth > DepthLimit)
+        {
             throw Error($"more than {DepthLimit} levels of nesting");
+        }
+
         T result = read();
         _depth--;
         return result;

@@ -14,7 +14,9 @@ internal sealed class Undefined(string name, string? why = null)
     public void Check()
     {
         if (why is not null)
+        {
             throw Fault();
+        }
     }
 }
 
@@ -134,7 +136,10 @@ internal sealed class Arguments(string function, IReadOnlyList<object?> position
         foreach ((string key, object? given) in Named)
         {
             if (key != name)
+            {
                 continue;
+            }
+
             value = given;
             return true;
         }

@@ -23,7 +23,9 @@ internal sealed class Work(long budget)
     {
         _left -= units;
         if (_left < 0)
+        {
             throw new JinjaFault("the template does more than any conversation needs: it loops without end, or makes a text of unreasonable size");
+        }
     }
 
     /// <summary>Goes one level deeper.</summary>
@@ -32,7 +34,9 @@ internal sealed class Work(long budget)
     {
         Charge(1);
         if (++_depth > DepthLimit)
+        {
             throw new JinjaFault($"more than {DepthLimit} levels of nesting: a macro calls itself without end, or an expression has too many parts");
+        }
     }
 
     /// <summary>Comes back from one level.</summary>

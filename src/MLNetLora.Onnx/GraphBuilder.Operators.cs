@@ -86,12 +86,14 @@ internal sealed partial class GraphBuilder
         return y;
     }
 
-    /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches; the result's last axis may be called otherwise than that of b.</summary>
+    /// <summary>alpha · op(a) op(b) over the last two axes, the leading ones being batches; the result's last axis may be called otherwise than that
+    /// of b.</summary>
     public Value MatMul(Value a, Value b, bool transA = false, bool transB = false, float alpha = 1f, Dimension? columns = null)
     {
         Dimension m = a.Shape[transA ? ^1 : ^2];
         Dimension n = columns ?? b.Shape[transB ? ^2 : ^1];
-        Value y = Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
+        Value y = Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L),
+            ("alpha", alpha));
         _products.Add(new MatrixProduct(a, b, transA, transB, y));
         return y;
     }
@@ -103,7 +105,8 @@ internal sealed partial class GraphBuilder
     public Value MatMulStacked(Value x, Value w) =>
         Node("FusedMatMul", [x, w], x.Type, [w.Shape[1], x.Shape[1], w.Shape[0]], Microsoft, ("transB", 1L), ("transBatchB", 1L));
 
-    /// <summary>x Wᵀ + bias, the weight quantized in blocks; the rows of x are quantized to 8 bits where the processor multiplies those (accuracy level 4).</summary>
+    /// <summary>x Wᵀ + bias, the weight quantized in blocks; the rows of x are quantized to 8 bits where the processor multiplies those (accuracy
+    /// level 4).</summary>
     /// <param name="x">[M, in].</param>
     /// <param name="packed">[out, blocks, bytes].</param>
     /// <param name="scales">[out, blocks].</param>
@@ -129,7 +132,8 @@ internal sealed partial class GraphBuilder
     /// <param name="scale">One for each index of the axis.</param>
     /// <param name="zero">Unsigned 8-bit, as many.</param>
     /// <param name="axis">The axis.</param>
-    public Value QuantizeLinear(Value x, Value scale, Value zero, int axis) => Node("QuantizeLinear", [x, scale, zero], ElementType.UInt8, x.Shape, "", ("axis", (long)axis));
+    public Value QuantizeLinear(Value x, Value scale, Value zero, int axis) =>
+        Node("QuantizeLinear", [x, scale, zero], ElementType.UInt8, x.Shape, "", ("axis", (long)axis));
 
     /// <summary>scaleA · scaleB · (a − zeroA) b, summed in 32-bit integers.</summary>
     /// <param name="a">[M, K], unsigned 8-bit.</param>
@@ -214,7 +218,9 @@ internal sealed partial class GraphBuilder
     /// <param name="part">Size of a part.</param>
     /// <param name="axis">The axis.</param>
     public Value[] Split(Value x, int parts, Dimension part, int axis = 0) =>
-        Nodes("Split", [x], [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null), parts)], "", ("axis", (long)axis), ("num_outputs", (long)parts));
+        Nodes("Split", [x],
+            [.. Enumerable.Repeat((x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null), parts)], "",
+            ("axis", (long)axis), ("num_outputs", (long)parts));
 
     /// <summary>Split into parts of run-time sizes along an axis; a part may be empty.</summary>
     /// <param name="x">Tensor whose size on the axis is the sum of <paramref name="sizes"/>.</param>
@@ -222,7 +228,9 @@ internal sealed partial class GraphBuilder
     /// <param name="parts">What the sizes are called.</param>
     /// <param name="axis">The axis.</param>
     public Value[] Split(Value x, Value sizes, IReadOnlyList<Dimension> parts, int axis) =>
-        Nodes("Split", [x, sizes], [.. parts.Select(part => (x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null))], "", ("axis", (long)axis));
+        Nodes("Split", [x, sizes],
+            [.. parts.Select(part => (x.Type, (IReadOnlyList<Dimension>)[.. x.Shape.Take(axis), part, .. x.Shape.Skip(axis + 1)], (string?)null))], "",
+            ("axis", (long)axis));
 
     /// <summary>The part of one axis from start (included) to end (excluded), both run-time vectors of one element.</summary>
     public Value Slice(Value x, Value start, Value end, int axis, Dimension size) =>
@@ -253,7 +261,8 @@ internal sealed partial class GraphBuilder
     /// <returns>The result and 1/√(mean(x²) + epsilon), the last axis of which has size 1.</returns>
     public (Value Output, Value InverseStd) RmsNormalization(Value x, Value weight, float epsilon)
     {
-        Value[] outputs = Nodes("SimplifiedLayerNormalization", [x, weight], [(x.Type, x.Shape, null), (ElementType.Float32, [.. x.Shape.SkipLast(1), 1], null)], "",
+        Value[] outputs = Nodes("SimplifiedLayerNormalization", [x, weight],
+            [(x.Type, x.Shape, null), (ElementType.Float32, [.. x.Shape.SkipLast(1), 1], null)], "",
             ("axis", -1L), ("epsilon", epsilon), ("stash_type", 1L));
         return (outputs[0], outputs[1]);
     }
@@ -274,7 +283,9 @@ internal sealed partial class GraphBuilder
     private Value Reduce(string op, Value x, long[] axes, bool keepAxes)
     {
         HashSet<int> reduced = [.. axes.Select(axis => (int)(axis < 0 ? axis + x.Shape.Count : axis))];
-        Dimension[] shape = [.. x.Shape.Select((dimension, i) => (dimension, i)).Where(d => keepAxes || !reduced.Contains(d.i)).Select(d => reduced.Contains(d.i) ? 1 : d.dimension)];
+        Dimension[] shape = [.. x.Shape.Select((dimension, i) => (dimension, i))
+            .Where(d => keepAxes || !reduced.Contains(d.i))
+            .Select(d => reduced.Contains(d.i) ? 1 : d.dimension)];
 
         return Node(op, [x, Int64s(axes)], x.Type, shape, "", ("keepdims", keepAxes ? 1L : 0L));
     }

@@ -13,10 +13,12 @@ namespace MLNetLora.Onnx;
 /// ONNX Runtime runs nodes in reversed depth-first order from the outputs, the output whose node stands last in the file first.
 /// Nodes made inside <see cref="AtEnd"/> are therefore written after all others, the group made first standing last:
 /// in a backward pass the last layer's gradients, made first, are then computed first and its activations are freed.
-/// What feeds a node it visits in the same order, from the last in the file to the first. The upcast of a frozen 16-bit weight that stood behind the maker of the activation would therefore run
-/// before that maker and everything below it: the float32 copies of all layers would be made first and wait. So casts of initializers are written at the head of the file, where they run last.
-/// The shape of every value is written, with its symbols: the runtime gives the memory of a value that is done with to the next of the same shape, and looks for
-/// one at a cost that grows with the square of the number of nodes where shapes are unknown. A symbol must therefore stand for one size in the whole graph.
+/// What feeds a node it visits in the same order, from the last in the file to the first. The upcast of a frozen 16-bit weight that stood behind the
+/// maker of the activation would therefore run before that maker and everything below it: the float32 copies of all layers would be made first and
+/// wait. So casts of initializers are written at the head of the file, where they run last.
+/// The shape of every value is written, with its symbols: the runtime gives the memory of a value that is done with to the next of the same shape,
+/// and looks for one at a cost that grows with the square of the number of nodes where shapes are unknown. A symbol must therefore stand for one size
+/// in the whole graph.
 /// </remarks>
 internal sealed partial class GraphBuilder
 {
@@ -99,10 +101,12 @@ internal sealed partial class GraphBuilder
 
     /// <summary>A constant vector of 64-bit integers; equal ones are shared.</summary>
     public Value Int64s(params long[] values) =>
-        Constant("i64:" + string.Join(',', values.Select(value => value.ToString(CultureInfo.InvariantCulture))), ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
+        Constant("i64:" + string.Join(',', values.Select(value => value.ToString(CultureInfo.InvariantCulture))), ElementType.Int64, [values.Length],
+            MemoryMarshal.AsBytes<long>(values));
 
     /// <summary>A constant 64-bit integer without axes.</summary>
-    public Value Int64(long value) => Constant("i64s:" + value.ToString(CultureInfo.InvariantCulture), ElementType.Int64, [], MemoryMarshal.AsBytes<long>(new[] { value }));
+    public Value Int64(long value) =>
+        Constant("i64s:" + value.ToString(CultureInfo.InvariantCulture), ElementType.Int64, [], MemoryMarshal.AsBytes<long>(new[] { value }));
 
     /// <summary>A constant float without axes; equal ones are shared.</summary>
     public Value Float(float value) =>
@@ -148,7 +152,8 @@ internal sealed partial class GraphBuilder
     /// <summary>Nodes made until the result is disposed are written after those of <see cref="AtEnd"/>, in the order of their making.</summary>
     public IDisposable AtVeryEnd() => Into(_tail);
 
-    /// <summary>A symbol that nothing else in the graph has: values with it in their shapes never take over each other's memory as those of equal shapes do.</summary>
+    /// <summary>A symbol that nothing else in the graph has: values with it in their shapes never take over each other's memory as those of equal
+    /// shapes do.</summary>
     public Dimension Symbol(string name) => Unique(name);
 
     /// <summary>Adds a node with one output.</summary>
@@ -158,14 +163,17 @@ internal sealed partial class GraphBuilder
     /// <param name="shape">Shape of the output.</param>
     /// <param name="domain">Operator domain; empty for ONNX's own.</param>
     /// <param name="attributes">Attributes: long, float, string or long[].</param>
-    public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "", params (string Name, object Value)[] attributes) =>
+    public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "",
+        params (string Name, object Value)[] attributes) =>
         Emit(op, inputs, Unique(op), type, shape, domain, attributes);
 
     /// <summary>Adds a node with several outputs; an output with a name of its own keeps it.</summary>
-    public Value[] Nodes(string op, IReadOnlyList<Value?> inputs, IReadOnlyList<(ElementType Type, IReadOnlyList<Dimension> Shape, string? Name)> outputs, string domain = "", params (string Name, object Value)[] attributes)
+    public Value[] Nodes(string op, IReadOnlyList<Value?> inputs, IReadOnlyList<(ElementType Type, IReadOnlyList<Dimension> Shape, string? Name)> outputs,
+        string domain = "", params (string Name, object Value)[] attributes)
     {
         NodeProto node = MakeNode(op, inputs, domain, attributes);
-        Value[] values = [.. outputs.Select((output, i) => new Value(output.Name is null ? Unique(op + i) : Claim(output.Name), output.Type, [.. output.Shape]))];
+        Value[] values = [
+            .. outputs.Select((output, i) => new Value(output.Name is null ? Unique(op + i) : Claim(output.Name), output.Type, [.. output.Shape]))];
         node.Output.AddRange(values.Select(value => value.Name));
         (_group ?? _body).Add(node);
         _infos.AddRange(values.Select(value => Describe(value.Name, value.Type, value.Shape)));
@@ -194,12 +202,15 @@ internal sealed partial class GraphBuilder
     private IEnumerable<NodeProto> InFileOrder() => [.. _head, .. _body, .. Enumerable.Reverse(_endGroups).SelectMany(group => group), .. _tail];
 
     /// <summary>
-    /// The values that the outputs depend on. Nodes that nothing depends on are left out: the runtime would run them, after all others, and keep what they read until then.
+    /// The values that the outputs depend on. Nodes that nothing depends on are left out: the runtime would run them, after all others, and keep what
+    /// they read until then.
     /// The end of a block that is emitted a second time for its backward pass is of this kind.
     /// </summary>
     private HashSet<string> Needed()
     {
-        Dictionary<string, NodeProto> makers = InFileOrder().SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(pair => pair.output, pair => pair.node);
+        Dictionary<string, NodeProto> makers = InFileOrder()
+            .SelectMany(node => node.Output.Select(output => (output, node)))
+            .ToDictionary(pair => pair.output, pair => pair.node);
         HashSet<string> needed = [];
         Stack<string> open = new(_graph.Output.Select(output => output.Name));
         while (open.TryPop(out string? name))
@@ -242,7 +253,8 @@ internal sealed partial class GraphBuilder
         return _constants[key] = new Value(tensor.Name, type, [.. dims.Select(size => (Dimension)size)]);
     }
 
-    private Value Emit(string op, IReadOnlyList<Value?> inputs, string output, ElementType type, IReadOnlyList<Dimension> shape, string domain = "", params (string Name, object Value)[] attributes)
+    private Value Emit(string op, IReadOnlyList<Value?> inputs, string output, ElementType type, IReadOnlyList<Dimension> shape, string domain = "",
+        params (string Name, object Value)[] attributes)
     {
         NodeProto node = MakeNode(op, inputs, domain, attributes);
         node.Output.Add(output);
@@ -264,7 +276,8 @@ internal sealed partial class GraphBuilder
                 case float f: attribute.Type = AttributeProto.Types.AttributeType.Float; attribute.F = f; break;
                 case string s: attribute.Type = AttributeProto.Types.AttributeType.String; attribute.S = ByteString.CopyFromUtf8(s); break;
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
-                default: throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].", nameof(attributes));
+                default: throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].",
+                    nameof(attributes));
             }
 
             node.Attribute.Add(attribute);

@@ -42,7 +42,8 @@ internal sealed class Tape
     /// <summary>Records an operator that has been emitted.</summary>
     /// <param name="output">What it computed.</param>
     /// <param name="inputs">What its gradient may flow to; parameters included.</param>
-    /// <param name="backward">Given the gradient of <paramref name="output"/>, emits the gradients of the inputs through AddGradient and <see cref="AddParameterGradient"/>.</param>
+    /// <param name="backward">Given the gradient of <paramref name="output"/>, emits the gradients of the inputs through AddGradient and
+    /// <see cref="AddParameterGradient"/>.</param>
     /// <returns><paramref name="output"/>.</returns>
     public Value Record(Value output, IEnumerable<Value> inputs, Action<Value> backward)
     {

@@ -5,7 +5,8 @@ namespace MLNetLora;
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public class MLNetLoraException(string message, Exception? inner = null) : Exception(message, inner);
 
-/// <summary>A checkpoint folder cannot be used: a file is missing, truncated or lies about its contents, the architecture is unknown, a tensor has the wrong shape or type.</summary>
+/// <summary>A checkpoint folder cannot be used: a file is missing, truncated or lies about its contents, the architecture is unknown, a tensor has
+/// the wrong shape or type.</summary>
 /// <param name="message">What was wrong, where, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class CheckpointException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
@@ -45,7 +46,8 @@ public sealed class PromptException(string message, Exception? inner = null) : M
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 
-/// <summary>Something would be lost or go wrong in a training, and <see cref="Training.TrainingOptions.WarningsAsErrors"/> asks to be stopped by it. Nothing was trained.</summary>
+/// <summary>Something would be lost or go wrong in a training, and <see cref="Training.TrainingOptions.WarningsAsErrors"/> asks to be stopped by it.
+/// Nothing was trained.</summary>
 /// <param name="warnings">A sentence each.</param>
 public sealed class TrainingWarningException(IReadOnlyList<string> warnings)
     : MLNetLoraException($"{string.Join(" ", warnings)} (WarningsAsErrors is true.)")

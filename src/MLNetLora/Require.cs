@@ -24,7 +24,8 @@ internal static class Require
     public static void Defined<T>(T value, string option)
         where T : struct, Enum => That(Enum.IsDefined(value), option, value, string.Join(" or ", Enum.GetNames<T>()));
 
-    /// <summary>Throws where a number of threads makes no sense: the runtime starts them all, and beyond the number of processors they only take turns.</summary>
+    /// <summary>Throws where a number of threads makes no sense: the runtime starts them all, and beyond the number of processors they only take
+    /// turns.</summary>
     /// <exception cref="OptionException">It is negative or too large.</exception>
     public static void Threads(int threads, string option)
     {

@@ -2,7 +2,8 @@ using System.Runtime.InteropServices;
 using Microsoft.ML;
 using MLNetLora.TextGeneration;
 
-/// <summary>Saves a model where no file may grow beyond a limit, as on a disk that is full. The limit is the process's own: only Linux knows it by this number.</summary>
+/// <summary>Saves a model where no file may grow beyond a limit, as on a disk that is full. The limit is the process's own: only Linux knows it by
+/// this number.</summary>
 internal static class FullDisk
 {
     private const int FileSize = 1; // RLIMIT_FSIZE

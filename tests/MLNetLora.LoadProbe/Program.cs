@@ -1,8 +1,8 @@
 using System.Globalization;
 using Microsoft.ML;
 
-// Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before, "type" for each
-// transformer, "error" with the innermost message. Then asks it the second argument. With full-disk as the first argument see there.
+// Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before,
+// "type" for each transformer, "error" with the innermost message. Then asks it the second argument. With full-disk as the first argument see there.
 return args is ["full-disk", string zip, string what, string target, string limit]
     ? FullDisk.Run(zip, what, target, ulong.Parse(limit, CultureInfo.InvariantCulture))
     : Probe.Run(args[0], args[1]);

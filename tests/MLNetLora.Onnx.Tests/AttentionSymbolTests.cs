@@ -25,7 +25,8 @@ public sealed class AttentionSymbolTests
 
         Proto.GraphProto written = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
         HashSet<string> products = [.. written.Node.Where(node => node.OpType == "FusedMatMul").Select(node => node.Output[0])];
-        string[] scores = [.. written.ValueInfo.Where(info => products.Contains(info.Name)).Select(info => info.Type.TensorType.Shape.Dim[^1].DimParam).Where(symbol => symbol.Contains("visible", StringComparison.Ordinal))];
+        string[] scores = [.. written.ValueInfo.Where(info => products.Contains(info.Name)).Select(info => info.Type.TensorType.Shape.Dim[^1].DimParam).Where(
+            symbol => symbol.Contains("visible", StringComparison.Ordinal))];
         Assert.Equal(recompute ? 12 : 8, scores.Length); // two layers of two chunks: forward, again where recomputed, and the gradient of the probabilities
         Assert.Equal(recompute ? 12 : 2, scores.Distinct().Count());
     }

@@ -48,16 +48,21 @@ public sealed class CrossEntropyTests
     private static float Loss(Dictionary<string, Data> inputs, int chunks, params long[] parts)
     {
         GraphBuilder graph = new("g");
-        Dictionary<string, Value> values = inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
-        Weight[]? cut = parts.Length == 0 ? null : [.. graph.Split(values["head"], graph.Int64s(parts), [.. parts.Select(size => (Dimension)size)], 0).Select(part => new FloatWeight(part))];
-        graph.Output("loss", CrossEntropy.Apply(new Tape(graph), values["x"], new FloatWeight(values["head"]), values["labels"], values["weights"], chunks, cut));
+        Dictionary<string, Value> values =
+            inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
+        Weight[]? cut = parts.Length == 0
+            ? null
+            : [.. graph.Split(values["head"], graph.Int64s(parts), [.. parts.Select(size => (Dimension)size)], 0).Select(part => new FloatWeight(part))];
+        graph.Output("loss",
+            CrossEntropy.Apply(new Tape(graph), values["x"], new FloatWeight(values["head"]), values["labels"], values["weights"], chunks, cut));
         using OnnxRun run = new(graph);
         return run.Run(inputs)["loss"][0];
     }
 
     private static double Nll(Dictionary<string, Data> inputs, int row)
     {
-        double[] logits = [.. Enumerable.Range(0, (int)Vocabulary).Select(v => Enumerable.Range(0, (int)Hidden).Sum(h => (double)inputs["x"].Values[(row * Hidden) + h] * inputs["head"].Values[(v * Hidden) + h]))];
+        double[] logits = [.. Enumerable.Range(0, (int)Vocabulary).Select(v => Enumerable.Range(0, (int)Hidden)
+            .Sum(h => (double)inputs["x"].Values[(row * Hidden) + h] * inputs["head"].Values[(v * Hidden) + h]))];
         double highest = logits.Max();
         return highest + Math.Log(logits.Sum(logit => Math.Exp(logit - highest))) - logits[(int)inputs["labels"].Values[row]];
     }

@@ -4,8 +4,8 @@ using MLNetLora.Onnx.Differentiable;
 namespace MLNetLora.Onnx.Tests;
 
 /// <summary>
-/// Every operator's backward pass against central differences of its forward pass: for random directions v, (L(x + εv) − L(x − εv)) / 2ε equals the gradient times v,
-/// where L is the operator's output weighted with random numbers.
+/// Every operator's backward pass against central differences of its forward pass: for random directions v, (L(x + εv) − L(x − εv)) / 2ε equals the
+/// gradient times v, where L is the operator's output weighted with random numbers.
 /// </summary>
 public sealed class FiniteDifferenceTests
 {
@@ -21,12 +21,15 @@ public sealed class FiniteDifferenceTests
         new("Lora", r => LoraInputs(r, mask: false), (t, v) => Adapted(t, v)),
         new("Lora with dropout", r => LoraInputs(r, mask: true), (t, v) => Adapted(t, v, 1.25f)),
         new("DropoutMask", r => LoraInputs(r, mask: true, n: 16), (t, v) => Adapted(t, v, 1.25f)),
-        new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) }, (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
+        new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) },
+            (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
         new("RmsNorm", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-6f)),
-        new("RmsNorm per head", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["w"] = Data.Random(r, D) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
+        new("RmsNorm per head", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["w"] = Data.Random(r, D) },
+            (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
         new("Rope", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["positions"] = Positions(), ["cos"] = Table(MathF.Cos), ["sin"] = Table(MathF.Sin) },
             (t, v) => Rope.Apply(t, v["x"], v["positions"], v["cos"], v["sin"]), Fixed: ["cos", "sin"]),
-        new("Heads split", r => new() { ["x"] = Data.Random(r, B * S, H * D), ["sizes"] = new([B, S, H, D], [4], ElementType.Int64) }, (t, v) => Heads.Split(t, v["x"], v["sizes"], [B, S, H, D])),
+        new("Heads split", r => new() { ["x"] = Data.Random(r, B * S, H * D), ["sizes"] = new([B, S, H, D], [4], ElementType.Int64) },
+            (t, v) => Heads.Split(t, v["x"], v["sizes"], [B, S, H, D])),
         new("Heads swap and merge", r => new() { ["x"] = Data.Random(r, B, H, S, D) }, (t, v) => Heads.Merge(t, Heads.Swap(t, v["x"]), "rows")),
         new("Attention, grouped", r => AttentionInputs(r, KV, S), (t, v) => Attend(t, v, 1)),
         new("Attention, a key head for each", r => AttentionInputs(r, H, S), (t, v) => Attend(t, v, 1)),
@@ -35,11 +38,16 @@ public sealed class FiniteDifferenceTests
         new("Attention, recomputed", r => AttentionInputs(r, KV, 6), (t, v) => Attend(t, v, 1, recompute: true)),
         new("CausalMask", r => AttentionInputs(r, KV, 6), (t, v) => Attend(t, v, 2)),
         new("SwiGlu", r => new() { ["gate"] = Data.Random(r, S, N), ["up"] = Data.Random(r, S, N) }, (t, v) => SwiGlu.Apply(t, v["gate"], v["up"])),
-        new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 4], [3], ElementType.Int64) }, (t, v) => Rows.Apply(t, v["x"], v["indices"])),
-        new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true, Fixed: ["weights"]),
-        new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2), IsLoss: true, Fixed: ["weights"]),
-        new("CrossEntropy, the vocabulary in parts", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], new FloatWeight(v["head"]), v["labels"], v["weights"], chunks: 2,
-            parts: [.. t.Graph.Split(v["head"], t.Graph.Int64s(2, 1, V - 3), [2, 1, V - 3], 0).Select(part => new FloatWeight(part))]), IsLoss: true, Fixed: ["weights", "head"]),
+        new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 4], [3], ElementType.Int64) },
+            (t, v) => Rows.Apply(t, v["x"], v["indices"])),
+        new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true,
+            Fixed: ["weights"]),
+        new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2),
+            IsLoss: true, Fixed: ["weights"]),
+        new("CrossEntropy, the vocabulary in parts", CrossEntropyInputs,
+            (t, v) => CrossEntropy.Apply(t, v["x"], new FloatWeight(v["head"]), v["labels"], v["weights"], chunks: 2,
+            parts: [.. t.Graph.Split(v["head"], t.Graph.Int64s(2, 1, V - 3), [2, 1, V - 3], 0).Select(part => new FloatWeight(part))]), IsLoss: true,
+            Fixed: ["weights", "head"]),
         new("Linear, recomputed", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N, N) },
             (t, v) => t.Checkpoint(v["x"], (tape, x) => SwiGlu.Apply(tape, Linear.Apply(tape, x, t.Parameter(v["w"])), x))),
     ];
@@ -55,7 +63,8 @@ public sealed class FiniteDifferenceTests
         Dictionary<string, Data> inputs = item.Inputs(random);
         GraphBuilder graph = new(name);
         Tape tape = new(graph);
-        Dictionary<string, Value> values = inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
+        Dictionary<string, Value> values =
+            inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
         string[] differentiated = [.. inputs.Where(i => i.Value.Type == ElementType.Float32 && !(item.Fixed ?? []).Contains(i.Key)).Select(i => i.Key)];
         foreach (string input in differentiated)
         {
@@ -97,10 +106,14 @@ public sealed class FiniteDifferenceTests
                 double down = Loss(-epsilon);
                 double expected = gradient.Zip(direction, (g, d) => (double)g * d).Sum();
                 double scale = gradient.Zip(direction, (g, d) => Math.Abs((double)g * d)).Sum();
-                Assert.True(Math.Abs(((up - down) / (2 * epsilon)) - expected) <= 2e-3 * scale, $"{name}, d/d{input}: difference {(up - down) / (2 * epsilon)}, gradient {expected}");
+                Assert.True(Math.Abs(((up - down) / (2 * epsilon)) - expected) <= 2e-3 * scale,
+                    $"{name}, d/d{input}: difference {(up - down) / (2 * epsilon)}, gradient {expected}");
 
                 double Loss(float step) =>
-                    run.Run(new Dictionary<string, Data>(inputs) { [input] = inputs[input] with { Values = [.. inputs[input].Values.Zip(direction, (x, d) => x + (step * d))] } })["loss"][0];
+                    run.Run(new Dictionary<string, Data>(inputs)
+                    {
+                        [input] = inputs[input] with { Values = [.. inputs[input].Values.Zip(direction, (x, d) => x + (step * d))] },
+                    })["loss"][0];
             }
         }
     }
@@ -151,7 +164,8 @@ public sealed class FiniteDifferenceTests
         ["q"] = Data.Random(r, B, H, length, D),
         ["k"] = Data.Random(r, B, kv, length, D),
         ["v"] = Data.Random(r, B, kv, length, D),
-        ["first"] = new([.. Enumerable.Range(0, (int)(B * length)).Select(i => i % length >= 3 && i >= length ? 3f : 0f)], [B, length], ElementType.Int64), // the second row is packed from two
+        // the second row is packed from two
+        ["first"] = new([.. Enumerable.Range(0, (int)(B * length)).Select(i => i % length >= 3 && i >= length ? 3f : 0f)], [B, length], ElementType.Int64),
     };
 
     private static Value Adapted(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Lora.Apply(
@@ -168,11 +182,14 @@ public sealed class FiniteDifferenceTests
         ["weights"] = new([0.25f, 0.5f, 0f, 0.25f], [4]),
     };
 
-    private static Data Ids(Random r, long count, long below) => new([.. Enumerable.Range(0, (int)count).Select(_ => (float)r.Next((int)below))], [count], ElementType.Int64);
+    private static Data Ids(Random r, long count, long below) =>
+        new([.. Enumerable.Range(0, (int)count).Select(_ => (float)r.Next((int)below))], [count], ElementType.Int64);
 
     private static Data Positions() => new([.. Enumerable.Range(0, (int)(B * S)).Select(i => (float)(i % S))], [B, S], ElementType.Int64);
 
-    private static Data Table(Func<float, float> function) => new([.. Enumerable.Range(0, (int)(S * D / 2)).Select(i => function(i / (D / 2) * MathF.Pow(100, -(i % (D / 2)) / (float)(D / 2))))], [S, D / 2]);
+    private static Data Table(Func<float, float> function) =>
+        new([.. Enumerable.Range(0, (int)(S * D / 2)).Select(i => function(i / (D / 2) * MathF.Pow(100, -(i % (D / 2)) / (float)(D / 2))))], [S, D / 2]);
 
-    private sealed record Case(string Name, Func<Random, Dictionary<string, Data>> Inputs, Func<Tape, Dictionary<string, Value>, Value> Emit, bool IsLoss = false, string[]? Fixed = null);
+    private sealed record Case(string Name, Func<Random, Dictionary<string, Data>> Inputs, Func<Tape, Dictionary<string, Value>, Value> Emit,
+        bool IsLoss = false, string[]? Fixed = null);
 }

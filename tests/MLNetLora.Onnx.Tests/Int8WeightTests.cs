@@ -69,11 +69,13 @@ public sealed class Int8WeightTests
     };
 
     // At most 63: processors without VNNI add products in pairs, in 16 bits that larger weights overflow (Int8Weights.MaximumInteger).
-    private static Data Whole(Random random, int rows, int columns) => new([.. Enumerable.Range(0, rows * columns).Select(_ => (float)random.Next(-63, 64))], [rows, columns], ElementType.Int8);
+    private static Data Whole(Random random, int rows, int columns) =>
+        new([.. Enumerable.Range(0, rows * columns).Select(_ => (float)random.Next(-63, 64))], [rows, columns], ElementType.Int8);
 
     private static Data Scales(Random random, int count) => new([.. Enumerable.Range(0, count).Select(_ => 0.01f + random.NextSingle())], [count]);
 
-    private static Int8Weight Weight(Dictionary<string, Value> v) => new(v["forward"], v["forward scales"], v["smoothing"], v["backward"], v["backward scales"]);
+    private static Int8Weight Weight(Dictionary<string, Value> v) =>
+        new(v["forward"], v["forward scales"], v["smoothing"], v["backward"], v["backward scales"]);
 
     private static Dictionary<string, Value> Declare(GraphBuilder graph, Dictionary<string, Data> inputs) =>
         inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));

@@ -51,13 +51,15 @@ public sealed class PackedAttentionTests
                 for (int r = 0, at = 0; r < sequences[s].Length; at += sequences[s][r++])
                 {
                     (int sequence, int start, int size) = (s, at, sequences[s][r]);
-                    Dictionary<string, Data> alone = inputs.Where(i => i.Key != "first").ToDictionary(i => i.Key, i => Part(i.Value.Values, (int)i.Value.Shape[1], length, sequence, start, size));
+                    Dictionary<string, Data> alone = inputs.Where(i => i.Key != "first").ToDictionary(i => i.Key,
+                        i => Part(i.Value.Values, (int)i.Value.Shape[1], length, sequence, start, size));
                     alone["first"] = Firsts([[size]], window);
                     foreach ((string name, float[] expected) in Run(alone, kv, chunks: 1, recompute: false))
                     {
                         float[] actual = Part(packed[name], name is "k.gradient" or "v.gradient" ? kv : H, length, sequence, start, size).Values;
                         Assert.Equal(expected.Length, actual.Length);
-                        Assert.All(expected.Zip(actual), pair => Assert.True(Math.Abs(pair.First - pair.Second) <= 2e-6f, $"{name}: {pair.First} alone, {pair.Second} packed"));
+                        Assert.All(expected.Zip(actual),
+                            pair => Assert.True(Math.Abs(pair.First - pair.Second) <= 2e-6f, $"{name}: {pair.First} alone, {pair.Second} packed"));
                     }
                 }
             }
@@ -81,7 +83,8 @@ public sealed class PackedAttentionTests
         Value x = Input("x", "batch", H, "sequence", D);
         tape.Parameter(x);
         Value full = Attention.Apply(tape, x, x, x, CausalMask.Build(graph, Input("first", "batch", "sequence"), chunks), recompute: true);
-        Value windowed = Attention.Apply(tape, full, full, full, CausalMask.Build(graph, Input("windowed_first", "batch", "sequence"), chunks), recompute: true);
+        Value windowed = Attention.Apply(tape, full, full, full, CausalMask.Build(graph, Input("windowed_first", "batch", "sequence"), chunks),
+            recompute: true);
         Value loss = graph.ReduceSum(windowed, [0, 1, 2, 3], keepAxes: false);
         tape.Record(loss, [windowed], _ => tape.AddGradient(windowed, () => x));
         graph.Output("x.gradient", tape.Backward(loss)[0].Gradient);
@@ -92,7 +95,8 @@ public sealed class PackedAttentionTests
         {
             foreach ((TensorShapeProto.Types.Dimension dimension, long size) in info.Type.TensorType.Shape.Dim.Zip(shapes[info.Name]))
             {
-                Assert.True(dimension.DimParam.Length == 0 ? dimension.DimValue == size : sizes.TryAdd(dimension.DimParam, size) || sizes[dimension.DimParam] == size,
+                Assert.True(
+                    dimension.DimParam.Length == 0 ? dimension.DimValue == size : sizes.TryAdd(dimension.DimParam, size) || sizes[dimension.DimParam] == size,
                     $"{info.Name} says {dimension}, which is {size} here and {sizes.GetValueOrDefault(dimension.DimParam)} elsewhere");
             }
         }
@@ -116,7 +120,8 @@ public sealed class PackedAttentionTests
         Dictionary<string, float[]> whole = Run(inputs, H, chunks: 1, recompute: false);
         foreach ((string name, float[] actual) in Run(inputs, H, chunks: 4, recompute: true))
         {
-            Assert.All(whole[name].Zip(actual), pair => Assert.True(Math.Abs(pair.First - pair.Second) <= 2e-6f, $"{name}: {pair.First} whole, {pair.Second} in chunks"));
+            Assert.All(whole[name].Zip(actual),
+                pair => Assert.True(Math.Abs(pair.First - pair.Second) <= 2e-6f, $"{name}: {pair.First} whole, {pair.Second} in chunks"));
         }
     }
 
@@ -159,13 +164,16 @@ public sealed class PackedAttentionTests
         return session.OutputNames.Zip(results).ToDictionary(pair => pair.First, pair => pair.Second.GetTensorTypeAndShape().Shape);
     }
 
-    private static int[][] Parse(string packing) => [.. packing.Split('|').Select(rows => rows.Split(' ').Select(size => int.Parse(size, System.Globalization.CultureInfo.InvariantCulture)).ToArray())];
+    private static int[][] Parse(string packing) =>
+        [.. packing.Split('|').Select(rows => rows.Split(' ').Select(size => int.Parse(size, System.Globalization.CultureInfo.InvariantCulture)).ToArray())];
 
     private static Data Firsts(int[][] sequences, int window) => new(
-        [.. sequences.SelectMany(rows => rows.SelectMany((size, r) => Enumerable.Range(rows.Take(r).Sum(), size).Select(at => (float)Math.Max(rows.Take(r).Sum(), window == 0 ? 0 : at + 1 - window))))],
+        [.. sequences.SelectMany(rows => rows.SelectMany(
+            (size, r) => Enumerable.Range(rows.Take(r).Sum(), size).Select(at => (float)Math.Max(rows.Take(r).Sum(), window == 0 ? 0 : at + 1 - window))))],
         [sequences.Length, sequences[0].Sum()], ElementType.Int64);
 
     /// <summary>Some positions of one sequence: [batch, heads, length, D] → [1, heads, size, D].</summary>
     private static Data Part(float[] values, int heads, int length, int sequence, int start, int size) =>
-        new([.. Enumerable.Range(0, heads).SelectMany(head => values.Skip(((((sequence * heads) + head) * length) + start) * D).Take(size * D))], [1, heads, size, D]);
+        new([.. Enumerable.Range(0, heads).SelectMany(head => values.Skip(((((sequence * heads) + head) * length) + start) * D).Take(size * D))],
+            [1, heads, size, D]);
 }

@@ -23,7 +23,12 @@ public sealed class RowStreamsTests
         graph.Output("streamed", new FloatWeight(w) { Streams = streams }.Product(graph, x, b is null ? null : new FloatWeight(b)));
         Random random = new(1);
         using OnnxRun run = new(graph, GraphOptimizationLevel.ORT_ENABLE_BASIC, threads: 2);
-        Dictionary<string, float[]> y = run.Run(new Dictionary<string, Data> { ["x"] = Data.Random(random, rows, inputs), ["w"] = Data.Random(random, outputs, inputs), ["b"] = Data.Random(random, outputs) });
+        Dictionary<string, float[]> y = run.Run(new Dictionary<string, Data>
+        {
+            ["x"] = Data.Random(random, rows, inputs),
+            ["w"] = Data.Random(random, outputs, inputs),
+            ["b"] = Data.Random(random, outputs),
+        });
         Assert.Equal(y["plain"], y["streamed"]);
     }
 
@@ -47,7 +52,8 @@ public sealed class RowStreamsTests
         Assert.Equal([8, 3, 8], Sizes(1));
         Assert.Equal([24, 1, 8], Sizes(2));
 
-        float[] Sizes(int count) => run.Run(new Dictionary<string, Data> { ["x"] = Data.Random(new Random(1), count, 8), ["w"] = Data.Random(new Random(2), 24, 8) })["sizes"];
+        float[] Sizes(int count) =>
+            run.Run(new Dictionary<string, Data> { ["x"] = Data.Random(new Random(1), count, 8), ["w"] = Data.Random(new Random(2), 24, 8) })["sizes"];
     }
 
     [Fact]

@@ -71,7 +71,8 @@ public sealed class TapeTests
                 Value Block(Tape t, Value input) => Residual.Apply(t, input, Linear.Apply(t, RmsNorm.Apply(t, input, norm, 1e-6f), w));
             }
 
-            Value loss = CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, 4)), graph.Input("labels", ElementType.Int64, "rows"), graph.Input("weights", ElementType.Float32, "rows"));
+            Value loss = CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, 4)),
+                graph.Input("labels", ElementType.Int64, "rows"), graph.Input("weights", ElementType.Float32, "rows"));
             foreach ((Value parameter, Value gradient) in tape.Backward(loss))
             {
                 graph.Output(parameter.Name + ".gradient", gradient);
@@ -92,7 +93,8 @@ public sealed class TapeTests
         Tape tape = new(graph);
         Value ids = graph.Input("ids", ElementType.Int64, Tokens);
         Value x = Embedding.Apply(tape, tape.Parameter(graph.Input("table", ElementType.Float32, 4, Width)), ids);
-        Value loss = CrossEntropy.Apply(tape, x, tape.Parameter(graph.Input("head", ElementType.Float32, 6, Width)), graph.Input("labels", ElementType.Int64, Tokens), graph.Input("weights", ElementType.Float32, Tokens));
+        Value loss = CrossEntropy.Apply(tape, x, tape.Parameter(graph.Input("head", ElementType.Float32, 6, Width)),
+            graph.Input("labels", ElementType.Int64, Tokens), graph.Input("weights", ElementType.Float32, Tokens));
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))
         {
             graph.Output(parameter.Name + ".gradient", gradient);
@@ -129,12 +131,14 @@ public sealed class TapeTests
 
         // Each node of the second copy must have the gradient's Shape above it; otherwise it would run with the forward pass and save nothing.
         Proto.GraphProto made = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
-        Dictionary<string, Proto.NodeProto> producers = made.Node.SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(item => item.output, item => item.node);
+        Dictionary<string, Proto.NodeProto> producers = made.Node.SelectMany(node => node.Output.Select(output => (output, node))).ToDictionary(
+            item => item.output, item => item.node);
         Proto.NodeProto[] again = [.. made.Node.Where(node => node.OpType is "Sigmoid" && node.Output[0].StartsWith("again/", StringComparison.Ordinal))];
         Assert.Single(again);
         Assert.Contains(Above(again[0]), node => node.OpType == "Shape");
 
-        IEnumerable<Proto.NodeProto> Above(Proto.NodeProto node) => node.Input.Where(producers.ContainsKey).SelectMany(input => Above(producers[input]).Append(producers[input]));
+        IEnumerable<Proto.NodeProto> Above(Proto.NodeProto node) =>
+            node.Input.Where(producers.ContainsKey).SelectMany(input => Above(producers[input]).Append(producers[input]));
     }
 
     [Fact]
@@ -152,7 +156,8 @@ public sealed class TapeTests
 
         // The second copy needs the output of its first layer; nobody reads that of its last, whose weight is read forward once and for the gradient once.
         Proto.GraphProto made = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
-        Assert.Single(made.Node, node => node.Output[0].StartsWith("again/", StringComparison.Ordinal) && node.OpType == "Gemm" && node.Input[1] == "w" && node.Attribute.Any(a => a.Name == "transB" && a.I == 1));
+        Assert.Single(made.Node, node => node.Output[0].StartsWith("again/", StringComparison.Ordinal)
+            && node.OpType == "Gemm" && node.Input[1] == "w" && node.Attribute.Any(a => a.Name == "transB" && a.I == 1));
         Assert.Single(made.Node, node => node.OpType == "Gemm" && node.Input[1] == "frozen" && node.Attribute.Any(a => a.Name == "transB" && a.I == 1));
         HashSet<string> read = [.. made.Node.SelectMany(node => node.Input), .. made.Output.Select(output => output.Name)];
         Assert.All(made.Node, node => Assert.Contains(node.Output, read.Contains));
@@ -167,6 +172,7 @@ public sealed class TapeTests
         Assert.Contains("'x'", Assert.Throws<ArgumentException>(() => graph.Input("x", ElementType.Float32, 1)).Message, StringComparison.Ordinal);
     }
 
-    private static Value Loss(GraphBuilder graph, Tape tape, Value x) => CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, x.Shape[1])),
+    private static Value Loss(GraphBuilder graph, Tape tape, Value x) =>
+        CrossEntropy.Apply(tape, x, new FloatWeight(graph.Input("head", ElementType.Float32, 6, x.Shape[1])),
         graph.Input("labels", ElementType.Int64, x.Shape[0]), graph.Input("weights", ElementType.Float32, x.Shape[0]));
 }

@@ -25,11 +25,17 @@ internal static class ArrowRows
         using WriterPropertiesBuilder builder = new();
         builder.Compression(compression);
         if (!dictionary)
+        {
             builder.DisableDictionary();
+        }
+
         using WriterProperties properties = builder.Build();
         using ParquetSharp.Arrow.ArrowWriterPropertiesBuilder arrowBuilder = new();
         if (schema)
+        {
             arrowBuilder.StoreSchema();
+        }
+
         using ParquetSharp.Arrow.ArrowWriterProperties arrow = arrowBuilder.Build();
         Schema columns = new(type.Fields, null);
         using ParquetSharp.Arrow.FileWriter writer = new(path, columns, properties, arrow);
@@ -76,7 +82,10 @@ internal static class ArrowRows
     {
         ArrowBuffer.BitmapBuilder valid = new();
         foreach (JsonElement? value in values)
+        {
             valid.Append(value is not null);
+        }
+
         int nulls = values.Count(value => value is null);
         switch (type)
         {
@@ -91,7 +100,10 @@ internal static class ArrowRows
                 JsonElement?[] items = [.. values.SelectMany(value => value?.EnumerateArray().Select(item => (JsonElement?)item).ToArray() ?? [])];
                 List<int> ends = [0];
                 foreach (JsonElement? value in values)
+                {
                     ends.Add(ends[^1] + (value?.GetArrayLength() ?? 0));
+                }
+
                 return type is ListType list
                     ? new ListArray(
                         list,
@@ -110,13 +122,19 @@ internal static class ArrowRows
             case StringType:
                 StringArray.Builder texts = new();
                 foreach (JsonElement? value in values)
+                {
                     _ = value is { } text ? texts.Append(text.GetString()) : texts.AppendNull();
+                }
+
                 return texts.Build();
             case LargeStringType:
                 byte[][] larges = [.. values.Select(value => System.Text.Encoding.UTF8.GetBytes(value?.GetString() ?? ""))];
                 List<long> offsets = [0];
                 foreach (byte[] text in larges)
+                {
                     offsets.Add(offsets[^1] + text.Length);
+                }
+
                 return new LargeStringArray(
                     values.Length,
                     new ArrowBuffer.Builder<long>().AppendRange(offsets).Build(),
@@ -126,17 +144,26 @@ internal static class ArrowRows
             case Int64Type:
                 Int64Array.Builder integers = new();
                 foreach (JsonElement? value in values)
+                {
                     integers.Append(value?.GetInt64());
+                }
+
                 return integers.Build();
             case DoubleType:
                 DoubleArray.Builder numbers = new();
                 foreach (JsonElement? value in values)
+                {
                     numbers.Append(value?.GetDouble());
+                }
+
                 return numbers.Build();
             default:
                 BooleanArray.Builder flags = new();
                 foreach (JsonElement? value in values)
+                {
                     _ = value is { } flag ? flags.Append(flag.GetBoolean()) : flags.AppendNull();
+                }
+
                 return flags.Build();
         }
     }

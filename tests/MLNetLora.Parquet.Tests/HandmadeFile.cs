@@ -61,7 +61,10 @@ internal static class HandmadeFile
         {
             List<byte> bytes = [];
             for (; value >= 0x80; value >>= 7)
+            {
                 bytes.Add((byte)(value | 0x80));
+            }
+
             return [.. bytes, (byte)value];
         }
 

@@ -85,7 +85,9 @@ public sealed class ParquetDataTests : IDisposable
         DatasetException error = Assert.Throws<DatasetException>(() =>
         {
             foreach (DatasetRow row in Dataset.Read(_folder.File("a.parquet")))
+            {
                 read.Add(row.Document!);
+            }
         });
         Assert.Equal(Enumerable.Range(0, 200).Select(i => $"document {i}"), read);
         Assert.StartsWith($"{_folder.File("a.parquet")}, row group 3 cannot be read as Parquet: ", error.Message, StringComparison.Ordinal);

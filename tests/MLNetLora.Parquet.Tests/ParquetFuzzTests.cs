@@ -51,7 +51,9 @@ public sealed class ParquetFuzzTests : IDisposable
             byte[] bytes = Mutate(random, originals[random.Next(originals.Count)], seed);
             File.WriteAllBytes(path, bytes);
             foreach (DatasetFormat format in (DatasetFormat[])[DatasetFormat.Recognize, DatasetFormat.Instruction])
+            {
                 results += Fuzz.Survives("parquet", seed, bytes, () => Assert.NotEmpty(Dataset.Read(path, format).ToArray())) ? 1 : 0;
+            }
         }
         Assert.InRange(results, cases / 100, (cases * 2) - 1);
     }
@@ -62,7 +64,10 @@ public sealed class ParquetFuzzTests : IDisposable
     private static byte[] Mutate(Random random, byte[] original, int seed)
     {
         if (seed % 4 == 3)
+        {
             return Fuzz.Mutate(random, original);
+        }
+
         byte[] bytes = [.. original];
         int footer = BitConverter.ToInt32(bytes, bytes.Length - 8);
         (int from, int to) = (seed % 4) switch

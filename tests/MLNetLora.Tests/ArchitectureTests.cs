@@ -6,7 +6,8 @@ using Xunit;
 
 namespace MLNetLora.Tests;
 
-/// <summary>The rooms of the house, by namespaces, as the compiled library has them: signatures and bodies. An arrow points down, and the native runtime is known in one room.</summary>
+/// <summary>The rooms of the house, by namespaces, as the compiled library has them: signatures and bodies. An arrow points down, and the native
+/// runtime is known in one room.</summary>
 public class ArchitectureTests
 {
     private const string Runtime = "MLNetLora.Runtime";
@@ -148,7 +149,8 @@ public class ArchitectureTests
     {
         TypeReference type => [type],
         FieldReference field => [field.DeclaringType, field.FieldType],
-        GenericInstanceMethod method => [method.DeclaringType, method.ReturnType, .. method.GenericArguments, .. method.Parameters.Select(parameter => parameter.ParameterType)],
+        GenericInstanceMethod method =>
+            [method.DeclaringType, method.ReturnType, .. method.GenericArguments, .. method.Parameters.Select(parameter => parameter.ParameterType)],
         MethodReference method => [method.DeclaringType, method.ReturnType, .. method.Parameters.Select(parameter => parameter.ParameterType)],
         _ => [],
     };

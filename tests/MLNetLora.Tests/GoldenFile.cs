@@ -36,7 +36,8 @@ internal sealed class GoldenFile(string path)
         return [.. Enumerable.Range(0, rows).Select(r =>
         {
             int used = Enumerable.Range(0, length).Count(i => mask[(r * length) + i] != 0);
-            return new TrainingRow([.. ids.AsSpan(r * length, used).ToArray().Select(id => (int)id)], [.. labels.AsSpan(r * length, used).ToArray().Select(id => (int)id)]);
+            return new TrainingRow([.. ids.AsSpan(r * length, used).ToArray().Select(id => (int)id)],
+                [.. labels.AsSpan(r * length, used).ToArray().Select(id => (int)id)]);
         })];
     }
 
@@ -55,7 +56,8 @@ internal sealed class GoldenFile(string path)
         return type is not "qwen2" and not "qwen3" ? $"model_type {type}" : config.TryGetProperty("quantization_config", out _) ? "quantised base" : null;
     }
 
-    /// <summary>The feature of a PEFT folder that is not supported yet; null when there is none. Said by hand, so that a refusal by mistake does not pass for a skip.</summary>
+    /// <summary>The feature of a PEFT folder that is not supported yet; null when there is none. Said by hand, so that a refusal by mistake does not
+    /// pass for a skip.</summary>
     public static string? UnsupportedAdapter(string folder)
     {
         JsonElement config = Json(Path.Combine(folder, "adapter_config.json"));
@@ -66,7 +68,8 @@ internal sealed class GoldenFile(string path)
             ?? Is("exclude_modules", value => value.ValueKind is JsonValueKind.Array or JsonValueKind.String, "exclude_modules")
             ?? Is("trainable_token_indices", value => value.ValueKind is JsonValueKind.Array or JsonValueKind.Object, "trainable_token_indices");
 
-        string? Is(string key, Func<JsonElement, bool> set, string reason) => config.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null && set(value) ? reason : null;
+        string? Is(string key, Func<JsonElement, bool> set, string reason) =>
+            config.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null && set(value) ? reason : null;
     }
 
     /// <summary>‖a − b‖ / ‖b‖.</summary>

@@ -2,7 +2,8 @@ using Xunit.Abstractions;
 
 namespace MLNetLora.Tests;
 
-/// <summary>Collects the comparisons of one golden folder, prints one line for it and fails on a difference, or when nothing was compared although the folder is there.</summary>
+/// <summary>Collects the comparisons of one golden folder, prints one line for it and fails on a difference, or when nothing was compared although
+/// the folder is there.</summary>
 internal sealed class GoldenReport(string kind, ITestOutputHelper output)
 {
     private readonly HashSet<string> _cases = [];
@@ -38,7 +39,8 @@ internal sealed class GoldenReport(string kind, ITestOutputHelper output)
     /// <summary>Prints the line and fails where there is a reason to.</summary>
     public void Finish()
     {
-        string line = FormattableString.Invariant($"golden {kind}: {_cases.Count} compared, worst {_worst:0.0e-0}") + (_skipped.Count == 0 ? "" : $"; skipped: {string.Join(", ", _skipped)}");
+        string line = FormattableString.Invariant($"golden {kind}: {_cases.Count} compared, worst {_worst:0.0e-0}")
+            + (_skipped.Count == 0 ? "" : $"; skipped: {string.Join(", ", _skipped)}");
         Console.WriteLine(line);
         output.WriteLine(line);
         Assert.True(_failures.Count == 0, string.Join("\n", _failures.Take(20)));

@@ -32,7 +32,8 @@ public sealed class NanoFolderTests
 
     [Fact]
     public void A_figure_without_a_place_is_refused() =>
-        Assert.Contains("perplexity", Assert.Throws<OptionException>(() => ModelCard.Fill(new Dictionary<string, string> { ["perplexity"] = "1" })).Message, StringComparison.Ordinal);
+        Assert.Contains("perplexity", Assert.Throws<OptionException>(() => ModelCard.Fill(new Dictionary<string, string> { ["perplexity"] = "1" })).Message,
+            StringComparison.Ordinal);
 
     [Fact]
     public void The_default_sizes_stay_below_ten_megabytes()

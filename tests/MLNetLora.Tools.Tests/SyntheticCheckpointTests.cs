@@ -7,7 +7,10 @@ namespace MLNetLora.Tools.Tests;
 
 public sealed class SyntheticCheckpointTests : IDisposable
 {
-    private static readonly ModelSize s_small = ModelSize.Find("Qwen2.5-0.5B") with { Layers = 1, HiddenSize = 64, Heads = 2, KeyValueHeads = 1, HeadDimension = 32, IntermediateSize = 96, VocabularySize = 2001 };
+    private static readonly ModelSize s_small = ModelSize.Find("Qwen2.5-0.5B") with
+    {
+        Layers = 1, HiddenSize = 64, Heads = 2, KeyValueHeads = 1, HeadDimension = 32, IntermediateSize = 96, VocabularySize = 2001
+    };
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -46,8 +49,15 @@ public sealed class SyntheticCheckpointTests : IDisposable
         for (int i = 0; i < full.Length; i++)
         {
             float value = BitConverter.UInt32BitsToSingle((uint)stored[i] << 16);
-            if (Math.Abs(value - full[i]) > Math.Abs(full[i]) / 256) Assert.Fail($"element {i}: {full[i]} was stored as {value}");
-            if (halves[i] != (Half)full[i]) Assert.Fail($"element {i}: {full[i]} was stored as {halves[i]}");
+            if (Math.Abs(value - full[i]) > Math.Abs(full[i]) / 256)
+            {
+                Assert.Fail($"element {i}: {full[i]} was stored as {value}");
+            }
+
+            if (halves[i] != (Half)full[i])
+            {
+                Assert.Fail($"element {i}: {full[i]} was stored as {halves[i]}");
+            }
         }
     }
 
@@ -117,7 +127,11 @@ public sealed class SyntheticCheckpointTests : IDisposable
     {
         new CheckpointWriter(s_small, type) { ShardBytes = shardBytes, Seed = seed }.Write(_folder.At(name));
         Dictionary<string, (string, int[], byte[])> tensors = [];
-        foreach (string file in Directory.GetFiles(_folder.At(name), "*.safetensors")) Read(file, tensors);
+        foreach (string file in Directory.GetFiles(_folder.At(name), "*.safetensors"))
+        {
+            Read(file, tensors);
+        }
+
         return tensors;
     }
 
@@ -134,7 +148,8 @@ public sealed class SyntheticCheckpointTests : IDisposable
             Assert.Equal(end, offsets[0]);
             end = offsets[1];
             int[] shape = [.. entry.Value.GetProperty("shape").EnumerateArray().Select(dimension => dimension.GetInt32())];
-            tensors[entry.Name] = (entry.Value.GetProperty("dtype").GetString()!, shape, file[(8 + headerLength + offsets[0])..(8 + headerLength + offsets[1])]);
+            tensors[entry.Name] = (entry.Value.GetProperty("dtype").GetString()!, shape,
+                file[(8 + headerLength + offsets[0])..(8 + headerLength + offsets[1])]);
         }
         Assert.Equal(file.Length, 8 + headerLength + end);
     }

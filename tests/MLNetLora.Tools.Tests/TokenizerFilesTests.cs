@@ -32,7 +32,11 @@ public sealed class TokenizerFilesTests : IDisposable
     public void What_is_encoded_decodes_to_the_same_text()
     {
         ByteLevelBpe codec = new(_vocabulary);
-        foreach (string text in s_texts) Assert.Equal(text, codec.Decode(codec.Encode(text)));
+        foreach (string text in s_texts)
+        {
+            Assert.Equal(text, codec.Decode(codec.Encode(text)));
+        }
+
         Assert.True(codec.Encode(s_texts[0]).Count < 12);
     }
 
@@ -53,7 +57,10 @@ public sealed class TokenizerFilesTests : IDisposable
         Vocabulary read = TokenizerFiles.Read(_out.Path);
         Assert.Equal(_vocabulary.Merges, read.Merges);
         Assert.Equal(_vocabulary.Tokens, read.Tokens);
-        foreach (string text in s_texts) Assert.Equal(new ByteLevelBpe(_vocabulary).Encode(text), new ByteLevelBpe(read).Encode(text));
+        foreach (string text in s_texts)
+        {
+            Assert.Equal(new ByteLevelBpe(_vocabulary).Encode(text), new ByteLevelBpe(read).Encode(text));
+        }
     }
 
     [Fact]
@@ -64,7 +71,10 @@ public sealed class TokenizerFilesTests : IDisposable
         TokenizerFiles.Write(SmallWorld.Train(SmallWorld.Sources(_data), 500), again.Path);
         string[] files = [.. Directory.GetFiles(_out.Path).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)];
         Assert.Equal(["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"], files);
-        foreach (string file in files) Assert.Equal(File.ReadAllBytes(_out.At(file)), File.ReadAllBytes(again.At(file)));
+        foreach (string file in files)
+        {
+            Assert.Equal(File.ReadAllBytes(_out.At(file)), File.ReadAllBytes(again.At(file)));
+        }
     }
 
     [Fact]
@@ -88,6 +98,7 @@ public sealed class TokenizerFilesTests : IDisposable
         using JsonDocument config = JsonDocument.Parse(File.ReadAllBytes(_out.At("tokenizer_config.json")));
         Assert.Equal("Qwen2Tokenizer", config.RootElement.GetProperty("tokenizer_class").GetString());
         Assert.Contains("add_generation_prompt", config.RootElement.GetProperty("chat_template").GetString(), StringComparison.Ordinal);
-        Assert.Equal("<|im_end|>", config.RootElement.GetProperty("added_tokens_decoder").GetProperty($"{_vocabulary.Size - 1}").GetProperty("content").GetString());
+        Assert.Equal("<|im_end|>",
+            config.RootElement.GetProperty("added_tokens_decoder").GetProperty($"{_vocabulary.Size - 1}").GetProperty("content").GetString());
     }
 }

@@ -52,7 +52,8 @@ public sealed class TrainingCorpusTests : IDisposable
         Assert.Equal(_corpus.Training.Select(row => row.Answer), again.Training.Select(row => row.Answer));
         Assert.Equal(_corpus.Validation.Select(row => row.Answer), again.Validation.Select(row => row.Answer));
         Assert.NotEqual(_corpus.Training.Select(row => row.Answer), other.Training.Select(row => row.Answer));
-        Assert.Equal(_corpus.Training.Select(row => row.Answer).Order(StringComparer.Ordinal), _corpus.Epoch(7).Select(row => row.Answer).Order(StringComparer.Ordinal));
+        Assert.Equal(_corpus.Training.Select(row => row.Answer).Order(StringComparer.Ordinal),
+            _corpus.Epoch(7).Select(row => row.Answer).Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -68,8 +69,12 @@ public sealed class TrainingCorpusTests : IDisposable
     public void Every_row_fits_and_long_answers_become_plain_text()
     {
         foreach (CorpusRow row in _corpus.Training.Concat(_corpus.Validation))
+        {
             Assert.InRange(RowEncoder.Encode(row, _codec, labelPrompt: true).InputIds.Length, 2, SmallWorld.Options.SequenceLength);
-        Assert.Contains(_corpus.Training.Concat(_corpus.Validation), row => row.Source == "alpaca_en_demo (text)" && row.Prompt.Count == 0 && row.Answer.EndsWith("It has a blue door.", StringComparison.Ordinal));
+        }
+
+        Assert.Contains(_corpus.Training.Concat(_corpus.Validation),
+            row => row.Source == "alpaca_en_demo (text)" && row.Prompt.Count == 0 && row.Answer.EndsWith("It has a blue door.", StringComparison.Ordinal));
     }
 
     [Fact]

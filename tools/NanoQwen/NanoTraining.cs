@@ -32,7 +32,8 @@ internal static class NanoTraining
         };
         preparation.WriteFolder(folder);
         string weights = Path.Combine(folder, "model.safetensors");
-        TrainingSummary summary = FullTraining.Train(folder, rows, options, weights, TensorType.BFloat16, validation: validation, progress: Print, cancellation: cancellation);
+        TrainingSummary summary = FullTraining.Train(folder, rows, options, weights, TensorType.BFloat16, validation: validation, progress: Print,
+            cancellation: cancellation);
         if (summary.WasCancelled)
         {
             Console.WriteLine(string.Join(Environment.NewLine, summary.Warnings)); // no card for half a model
@@ -58,7 +59,8 @@ internal static class NanoTraining
     {
         if (step.Step % 20 == 0 || step.ValidationLoss is not null)
         {
-            Console.WriteLine(Text($"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F3}  norm {step.GradientNorm:F2}  {step.TokensPerSecond:N0} tokens/s  left {step.Remaining:hh\\:mm\\:ss}")
+            Console.WriteLine(Text($"step {step.Step}/{step.TotalSteps}  loss {step.Loss:F3}  norm {step.GradientNorm:F2}  ")
+                + Text($"{step.TokensPerSecond:N0} tokens/s  left {step.Remaining:hh\\:mm\\:ss}")
                 + (step.ValidationLoss is double loss ? Text($"  validation {loss:F3}") : ""));
         }
     }

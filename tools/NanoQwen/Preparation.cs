@@ -19,7 +19,11 @@ internal sealed record Preparation(NanoShape Shape, Vocabulary Vocabulary, Train
     {
         SourceFiles sources = SourceFiles.Read(dataFolder, ModelName, Author);
         BpeTrainer trainer = new();
-        foreach ((string text, long weight) in TrainingCorpus.TokenizerText(sources, options)) trainer.Add(text, weight);
+        foreach ((string text, long weight) in TrainingCorpus.TokenizerText(sources, options))
+        {
+            trainer.Add(text, weight);
+        }
+
         Vocabulary vocabulary = trainer.Train(shape.VocabularySize - Vocabulary.Specials.Count);
         return new Preparation(shape, vocabulary, TrainingCorpus.Build(sources, new ByteLevelBpe(vocabulary), options), options);
     }

@@ -20,13 +20,32 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
     /// <summary>Writes the folder, which must not exist yet.</summary>
     public void Write(string folder)
     {
-        if (Size.Layers < 1) throw new OptionException($"--layers {Size.Layers}: a model has at least one layer");
-        if (Size.VocabularySize < 3) throw new OptionException($"--vocab-size {Size.VocabularySize}: at least the three control tokens need a row");
-        if (ShardBytes < 1) throw new OptionException($"--shard-size allows {ShardBytes} bytes; a file needs at least one");
+        if (Size.Layers < 1)
+        {
+            throw new OptionException($"--layers {Size.Layers}: a model has at least one layer");
+        }
+
+        if (Size.VocabularySize < 3)
+        {
+            throw new OptionException($"--vocab-size {Size.VocabularySize}: at least the three control tokens need a row");
+        }
+
+        if (ShardBytes < 1)
+        {
+            throw new OptionException($"--shard-size allows {ShardBytes} bytes; a file needs at least one");
+        }
+
         string target = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
-        if (Directory.Exists(target) || File.Exists(target)) throw new OptionException($"--out {folder} exists already; remove it or name another folder");
+        if (Directory.Exists(target) || File.Exists(target))
+        {
+            throw new OptionException($"--out {folder} exists already; remove it or name another folder");
+        }
+
         if (TokenizerFolder is not null && !File.Exists(Path.Combine(TokenizerFolder, "tokenizer_config.json")))
+        {
             throw new OptionException($"--tokenizer {TokenizerFolder} holds no tokenizer_config.json: it is no tokenizer folder");
+        }
+
         Directory.CreateDirectory(Path.GetDirectoryName(target)!);
         string temporary = $"{target}.partial-{Environment.ProcessId}";
         Directory.CreateDirectory(temporary);
@@ -49,8 +68,14 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
         NormalNoise noise = new(StandardDeviation, Type);
         ShardPlan plan = ShardPlan.Make(Size.Tensors(), Type, ShardBytes);
         foreach ((string file, IReadOnlyList<TensorSpec> tensors) in plan.Shards)
+        {
             WeightFile.Write(Path.Combine(folder, file), tensors, Type, (stretch, tensor, position) => Fill(noise, stretch.Span, tensor, position));
-        if (plan.Shards.Count > 1) ConfigFiles.WriteIndex(plan, Type, folder);
+        }
+
+        if (plan.Shards.Count > 1)
+        {
+            ConfigFiles.WriteIndex(plan, Type, folder);
+        }
     }
 
     private void Fill(NormalNoise noise, Span<byte> stretch, TensorSpec tensor, long position)
@@ -62,18 +87,31 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
         }
         Span<byte> one = stackalloc byte[4];
         Type.Store(1f, one);
-        if (Type.Size == 4) MemoryMarshal.Cast<byte, uint>(stretch).Fill(MemoryMarshal.Read<uint>(one));
-        else MemoryMarshal.Cast<byte, ushort>(stretch).Fill(MemoryMarshal.Read<ushort>(one));
+        if (Type.Size == 4)
+        {
+            MemoryMarshal.Cast<byte, uint>(stretch).Fill(MemoryMarshal.Read<uint>(one));
+        }
+        else
+        {
+            MemoryMarshal.Cast<byte, ushort>(stretch).Fill(MemoryMarshal.Read<ushort>(one));
+        }
     }
 
     private void CopyTokenizer(string folder)
     {
-        if (TokenizerFolder is null) return;
+        if (TokenizerFolder is null)
+        {
+            return;
+        }
+
         foreach (string name in s_tokenizerFiles)
         {
             // Read and written, not File.Copy: a read-only original must not make a read-only copy.
             string source = Path.Combine(TokenizerFolder, name);
-            if (File.Exists(source)) File.WriteAllBytes(Path.Combine(folder, name), File.ReadAllBytes(source));
+            if (File.Exists(source))
+            {
+                File.WriteAllBytes(Path.Combine(folder, name), File.ReadAllBytes(source));
+            }
         }
     }
 }

@@ -61,10 +61,17 @@ internal static class ConfigFiles
     {
         JsonObject map = [];
         foreach ((string file, IReadOnlyList<TensorSpec> tensors) in plan.Shards)
-            foreach (TensorSpec tensor in tensors) map[tensor.Name] = file;
+        {
+            foreach (TensorSpec tensor in tensors)
+            {
+                map[tensor.Name] = file;
+            }
+        }
+
         long total = plan.Shards.Sum(shard => shard.Tensors.Sum(tensor => tensor.Elements * type.Size));
         Save(folder, "model.safetensors.index.json", new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = total }, ["weight_map"] = map });
     }
 
-    private static void Save(string folder, string name, JsonObject content) => File.WriteAllText(Path.Combine(folder, name), content.ToJsonString(s_indented) + "\n");
+    private static void Save(string folder, string name, JsonObject content) =>
+        File.WriteAllText(Path.Combine(folder, name), content.ToJsonString(s_indented) + "\n");
 }

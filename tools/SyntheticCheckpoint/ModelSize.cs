@@ -4,7 +4,8 @@ internal enum Family { Qwen2, Qwen3 }
 
 /// <summary>The numbers that decide every tensor's shape.</summary>
 internal sealed record ModelSize(
-    string Name, Family Family, int Layers, int HiddenSize, int Heads, int KeyValueHeads, int HeadDimension, int IntermediateSize, int VocabularySize, bool TiedEmbeddings)
+    string Name, Family Family, int Layers, int HiddenSize, int Heads, int KeyValueHeads, int HeadDimension, int IntermediateSize, int VocabularySize,
+    bool TiedEmbeddings)
 {
     /// <summary>The published dense models (torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the hidden size).</summary>
     public static IReadOnlyList<ModelSize> Published { get; } =
@@ -41,7 +42,10 @@ internal sealed record ModelSize(
             foreach ((string name, int rows) in new[] { ("q_proj", queries), ("k_proj", keys), ("v_proj", keys) })
             {
                 yield return new($"{prefix}self_attn.{name}.weight", [rows, HiddenSize]);
-                if (Family == Family.Qwen2) yield return new($"{prefix}self_attn.{name}.bias", [rows]);
+                if (Family == Family.Qwen2)
+                {
+                    yield return new($"{prefix}self_attn.{name}.bias", [rows]);
+                }
             }
             yield return new(prefix + "self_attn.o_proj.weight", [HiddenSize, queries]);
             if (Family == Family.Qwen3)
@@ -55,6 +59,9 @@ internal sealed record ModelSize(
             yield return new(prefix + "mlp.down_proj.weight", [HiddenSize, IntermediateSize]);
         }
         yield return new("model.norm.weight", [HiddenSize], IsNorm: true);
-        if (!TiedEmbeddings) yield return new("lm_head.weight", [VocabularySize, HiddenSize]);
+        if (!TiedEmbeddings)
+        {
+            yield return new("lm_head.weight", [VocabularySize, HiddenSize]);
+        }
     }
 }

@@ -7,11 +7,23 @@ namespace MLNetLora.Tools.SyntheticCheckpoint;
 /// <summary>Writes a checkpoint of a published model's sizes with random weights: for measuring speed and memory without a download.</summary>
 internal static class Program
 {
-    private static readonly Option<string> s_size = new("--size") { Required = true, Description = string.Join(", ", ModelSize.Published.Select(size => size.Name)) };
+    private static readonly Option<string> s_size = new("--size")
+    {
+        Required = true,
+        Description = string.Join(", ", ModelSize.Published.Select(size => size.Name)),
+    };
     private static readonly Option<string> s_out = new("--out") { Required = true, Description = "Folder to write; it must not exist" };
     private static readonly Option<string> s_type = new("--dtype") { Description = "fp32, bf16 or fp16", DefaultValueFactory = _ => "fp32" };
-    private static readonly Option<ulong> s_seed = new("--seed") { Description = "Same seed, same weights, in every dtype and sharding", DefaultValueFactory = _ => 42 };
-    private static readonly Option<double> s_shard = new("--shard-size") { Description = "Largest file in MB (1,000,000 bytes)", DefaultValueFactory = _ => 5000 };
+    private static readonly Option<ulong> s_seed = new("--seed")
+    {
+        Description = "Same seed, same weights, in every dtype and sharding",
+        DefaultValueFactory = _ => 42,
+    };
+    private static readonly Option<double> s_shard = new("--shard-size")
+    {
+        Description = "Largest file in MB (1,000,000 bytes)",
+        DefaultValueFactory = _ => 5000,
+    };
     private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "Folder whose tokenizer files are copied" };
     private static readonly Option<int?> s_layers = new("--layers") { Description = "Fewer or more layers than the published model" };
     private static readonly Option<int?> s_vocabulary = new("--vocab-size") { Description = "Another vocabulary size" };
@@ -49,6 +61,7 @@ internal static class Program
             TokenizerFolder = parsed.GetValue(s_tokenizer),
         }.Write(folder);
         TimeSpan elapsed = Stopwatch.GetElapsedTime(started);
-        Console.WriteLine($"{folder}: {size.Name}, {size.Parameters:N0} parameters in {type.Option}, {size.Parameters * type.Size / 1e6:N0} MB in {elapsed.TotalSeconds:F1} s");
+        Console.WriteLine($"{folder}: {size.Name}, {size.Parameters:N0} parameters in {type.Option}, {size.Parameters * type.Size / 1e6:N0} MB in "
+            + $"{elapsed.TotalSeconds:F1} s");
     }
 }

@@ -16,8 +16,10 @@ internal static class WeightFile
     public static void Write(string path, IReadOnlyList<TensorSpec> tensors, ElementType type, Action<Memory<byte>, TensorSpec, long> fill)
     {
         TensorType stored = type.Safetensors switch { "F16" => TensorType.Float16, "BF16" => TensorType.BFloat16, _ => TensorType.Float32 };
-        byte[][] buffers = [.. Enumerable.Range(0, Math.Clamp(Environment.ProcessorCount, 1, 8)).Select(_ => GC.AllocateUninitializedArray<byte>(StretchBytes))];
-        SafetensorsWriter.Write(path, [.. tensors.Select(tensor => new SafetensorsWriter.Item(tensor.Name, stored, [.. tensor.Shape.Select(size => (long)size)], stream => Fill(stream, tensor)))]);
+        byte[][] buffers = [
+            .. Enumerable.Range(0, Math.Clamp(Environment.ProcessorCount, 1, 8)).Select(_ => GC.AllocateUninitializedArray<byte>(StretchBytes))];
+        SafetensorsWriter.Write(path, [.. tensors.Select(
+            tensor => new SafetensorsWriter.Item(tensor.Name, stored, [.. tensor.Shape.Select(size => (long)size)], stream => Fill(stream, tensor)))]);
 
         void Fill(Stream stream, TensorSpec tensor)
         {

@@ -15,7 +15,8 @@ internal static class Attention
     /// <param name="k">[batch, kv, sequence, d], kv dividing heads.</param>
     /// <param name="v">[batch, kv, sequence, d].</param>
     /// <param name="mask">What each query sees, and the chunks.</param>
-    /// <param name="recompute">Makes P a second time in the backward pass instead of keeping it: memory then grows with the sequence and not with its square.</param>
+    /// <param name="recompute">Makes P a second time in the backward pass instead of keeping it: memory then grows with the sequence and not with its
+    /// square.</param>
     /// <returns>[batch, heads, sequence, d].</returns>
     public static Value Apply(Tape tape, Value q, Value k, Value v, CausalMask mask, bool recompute = false)
     {
@@ -83,9 +84,12 @@ internal static class Attention
             tape.AddGradient(v, dv.Whole); // [batch, kv, sequence, d]
         });
 
-        // α x keysᵀ. Among matrices of equal shape the runtime would give the memory of one layer's to the next, and so hold those of every chunk, as many as S×S, from
-        // the first layer to the last. With the probabilities made anew each matrix has a symbol of its own and its memory is free when it is done with.
-        Value Scores(int i, Value x, Value keys, float factor) => g.MatMul(x, Visible(i, keys), transB: true, alpha: factor, columns: recompute ? g.Symbol($"{mask.Chunks[i].Visible}") : (Dimension?)null); // [batch, kv, g·chunk, visible]
+        // α x keysᵀ. Among matrices of equal shape the runtime would give the memory of one layer's to the next, and so hold those of every chunk, as
+        // many as S×S, from the first layer to the last. With the probabilities made anew each matrix has a symbol of its own and its memory is free
+        // when it is done with.
+        // [batch, kv, g·chunk, visible]
+        Value Scores(int i, Value x, Value keys, float factor) =>
+            g.MatMul(x, Visible(i, keys), transB: true, alpha: factor, columns: recompute ? g.Symbol($"{mask.Chunks[i].Visible}") : (Dimension?)null);
 
         Value Probabilities(int i, Value query)
         {
@@ -97,8 +101,10 @@ internal static class Attention
         }
 
         Value[] Chunks(Value x) => chunks == 1 ? [x] : g.Split(x, chunks, chunk, 2);
-        Value Visible(int i, Value x) => chunks == 1 ? x : g.Slice(x, mask.Chunks[i].Start, mask.Chunks[i].End, 2, mask.Chunks[i].Visible); // [batch, kv, visible, d]
-        Value Group(Value x, Value? sizes = null) => sizes is not null ? g.Reshape(x, sizes, [batch, kv, rows, d]) : heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
+        // [batch, kv, visible, d]
+        Value Visible(int i, Value x) => chunks == 1 ? x : g.Slice(x, mask.Chunks[i].Start, mask.Chunks[i].End, 2, mask.Chunks[i].Visible);
+        Value Group(Value x, Value? sizes = null) =>
+            sizes is not null ? g.Reshape(x, sizes, [batch, kv, rows, d]) : heads == kv ? x : g.Reshape(x, [0, kv.Size, -1, d.Size], [batch, kv, rows, d]);
         Value Ungroup(Value x) => heads == kv ? x : g.Reshape(x, [0, heads.Size, -1, d.Size], [batch, heads, chunk, d]);
     }
 

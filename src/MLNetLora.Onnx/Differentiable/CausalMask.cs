@@ -2,8 +2,8 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Which keys a query sees, made in the graph from one number per query: those from its first visible key up to itself. A padded or packed row and a sliding
-/// window are all of this kind. The queries are cut into chunks of equal size, and a chunk sees only the keys from the first visible one of its queries up to its
-/// last query, so what no query of it can see is never computed. Nothing here has a gradient.
+/// window are all of this kind. The queries are cut into chunks of equal size, and a chunk sees only the keys from the first visible one of its
+/// queries up to its last query, so what no query of it can see is never computed. Nothing here has a gradient.
 /// </summary>
 internal sealed class CausalMask
 {
@@ -19,7 +19,8 @@ internal sealed class CausalMask
 
     /// <summary>Emits the biases.</summary>
     /// <param name="g">Graph.</param>
-    /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of <paramref name="chunks"/>. Its name is part of the symbols.</param>
+    /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of
+    /// <paramref name="chunks"/>. Its name is part of the symbols.</param>
     /// <param name="chunks">Number of chunks.</param>
     public static CausalMask Build(GraphBuilder g, Value firstKeys, int chunks = 1)
     {
@@ -46,7 +47,8 @@ internal sealed class CausalMask
         {
             Value before = g.Sub(starts[i + 1], starts[i]); // [1]
             Value shared = g.Sub(ends[i + 1], starts[i + 1]); // [1]
-            return new ChunkBorder(g.Concat([before, shared], 0, 2), g.Concat([shared, chunk], 0, 2), $"{firstKeys.Name}_before_{i + 1}", $"{firstKeys.Name}_shared_{i + 1}");
+            return new ChunkBorder(g.Concat([before, shared], 0, 2), g.Concat([shared, chunk], 0, 2), $"{firstKeys.Name}_before_{i + 1}",
+                $"{firstKeys.Name}_shared_{i + 1}");
         }
     }
 
@@ -75,7 +77,8 @@ internal sealed record QueryChunk(Value Bias, Value Start, Value End)
     public Dimension Visible => Bias.Shape[^1];
 }
 
-/// <summary>How the keys of a chunk and of the next one overlap: the chunk's are those before the next one's first and those that both see, the next one's are these and its own queries' keys.</summary>
+/// <summary>How the keys of a chunk and of the next one overlap: the chunk's are those before the next one's first and those that both see, the next
+/// one's are these and its own queries' keys.</summary>
 /// <param name="Earlier">Sizes of the chunk's two parts, [2].</param>
 /// <param name="Later">Sizes of the next chunk's two parts, [2].</param>
 /// <param name="Before">Number of keys that the next chunk no longer sees.</param>

@@ -4,8 +4,8 @@ namespace MLNetLora.Onnx.Differentiable;
 /// The output layer and the loss in one: logits = x Hᵀ, loss = Σᵢ wᵢ · (−log softmax(logitsᵢ)[labelᵢ]).
 /// With P the softmax:  dx = w·(P H − H[label]),  dH = (w·P)ᵀ x minus w·x on the rows of the labels.
 /// The rows are computed in chunks: in the backward pass only one chunk's [rows, vocabulary] matrix is alive at a time.
-/// A frozen H may also be cut along the vocabulary, so that a 16-bit one is never upcast whole and no second matrix stands beside the logits: with Sⱼ the softmax within part j and cⱼ the share of that part,
-/// P = (c₁S₁, c₂S₂, …) and P H = Σⱼ cⱼ (Sⱼ Hⱼ) (Milakov and Gimelshein 2018, arXiv:1805.02867).
+/// A frozen H may also be cut along the vocabulary, so that a 16-bit one is never upcast whole and no second matrix stands beside the logits: with Sⱼ
+/// the softmax within part j and cⱼ the share of that part, P = (c₁S₁, c₂S₂, …) and P H = Σⱼ cⱼ (Sⱼ Hⱼ) (Milakov and Gimelshein 2018, arXiv:1805.02867).
 /// </summary>
 internal static class CrossEntropy
 {

@@ -1,6 +1,7 @@
 namespace MLNetLora.Onnx.Differentiable;
 
-/// <summary>Moves between the layout of the linear layers, one row per token, and that of attention, one matrix per head. Pure data movement: the backward pass of each is the other.</summary>
+/// <summary>Moves between the layout of the linear layers, one row per token, and that of attention, one matrix per head. Pure data movement: the
+/// backward pass of each is the other.</summary>
 internal static class Heads
 {
     /// <summary>[batch·sequence, heads·d] → [batch, sequence, heads, d].</summary>

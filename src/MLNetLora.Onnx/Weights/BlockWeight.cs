@@ -1,7 +1,8 @@
 namespace MLNetLora.Onnx;
 
 /// <summary>
-/// A frozen weight [out, in] quantized in blocks along its inputs, w = scale · (q − zero), as ONNX Runtime's MatMulNBits reads it. For generation: it has no product backwards.
+/// A frozen weight [out, in] quantized in blocks along its inputs, w = scale · (q − zero), as ONNX Runtime's MatMulNBits reads it. For generation: it
+/// has no product backwards.
 /// </summary>
 /// <param name="packed">[out, blocks, bytes], unsigned 8-bit.</param>
 /// <param name="scales">[out, blocks], float32.</param>
@@ -16,5 +17,6 @@ internal sealed class BlockWeight(Value packed, Value scales, Value? zeroPoints,
         graph.MatMulNBits(x, Source, scales, zeroPoints, bits, blockSize, inputs, bias?.Read(graph)); // [rows, in] -> [rows, out]
 
     /// <inheritdoc/>
-    public override Value InputGradient(GraphBuilder graph, Value dy, Value? sum) => throw new NotSupportedException($"{Source.Name} is quantized in blocks and has no product backwards.");
+    public override Value InputGradient(GraphBuilder graph, Value dy, Value? sum) =>
+        throw new NotSupportedException($"{Source.Name} is quantized in blocks and has no product backwards.");
 }

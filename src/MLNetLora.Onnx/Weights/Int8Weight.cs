@@ -1,11 +1,11 @@
 namespace MLNetLora.Onnx;
 
 /// <summary>
-/// A frozen weight [out, in] quantized twice to signed 8-bit integers, for products forward and backward (SwitchBack, Wortsman et al. 2023, arXiv:2304.13013; torchao calls it
-/// int8 mixed-precision training): each row of x is quantized by its absmax, each column of the right side by its own, and those columns are outputs going forward and inputs going
-/// back. Sums are exact in 32-bit integers: y = s_row · s_column · Σ q_x q_w.
-/// A row with one number far larger than the others would lose the small ones; going forward the inputs that are always large are therefore divided by a factor that their weights
-/// were multiplied with (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438).
+/// A frozen weight [out, in] quantized twice to signed 8-bit integers, for products forward and backward (SwitchBack, Wortsman et al. 2023,
+/// arXiv:2304.13013; torchao calls it int8 mixed-precision training): each row of x is quantized by its absmax, each column of the right side by its
+/// own, and those columns are outputs going forward and inputs going back. Sums are exact in 32-bit integers: y = s_row · s_column · Σ q_x q_w.
+/// A row with one number far larger than the others would lose the small ones; going forward the inputs that are always large are therefore divided
+/// by a factor that their weights were multiplied with (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438).
 /// </summary>
 /// <param name="forward">(W·smoothing)ᵀ quantized, [in, out].</param>
 /// <param name="forwardScales">[out], float32.</param>

@@ -1,6 +1,7 @@
 namespace MLNetLora.Onnx;
 
-/// <summary>A weight of a linear layer, norm or embedding. Each way to store one is a file beside this one: how it is read, multiplied with, and differentiated through.</summary>
+/// <summary>A weight of a linear layer, norm or embedding. Each way to store one is a file beside this one: how it is read, multiplied with, and
+/// differentiated through.</summary>
 /// <param name="source">The tensor as it is stored; a trained weight's gradient is recorded under it.</param>
 internal abstract class Weight(Value source)
 {

@@ -26,10 +26,12 @@ public sealed class LoraOptions
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj.</summary>
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
-    /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) means all. Not with a regular expression in <see cref="TargetModules"/>.</summary>
+    /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) means all. Not with a regular expression in
+    /// <see cref="TargetModules"/>.</summary>
     public IReadOnlyList<int>? LayersToTransform { get; set; }
 
-    /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression that the end of the module name must match. Order counts: the first match wins.</summary>
+    /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression that the end of the module name must match. Order
+    /// counts: the first match wins.</summary>
     public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
 
     /// <summary>Other alphas for some modules [alpha_pattern]; keys as in <see cref="RankPattern"/>.</summary>
@@ -47,7 +49,8 @@ public sealed class LoraOptions
         Require.That(AlphaPattern is not null, nameof(AlphaPattern), null, "given; empty stands for no other alphas");
         Require.That(RankPattern!.Values.All(rank => rank >= 1), nameof(RankPattern), string.Join(", ", RankPattern), "ranks of at least 1");
         Require.That(RankPattern.Values.All(rank => rank <= MaximumRank), nameof(RankPattern), string.Join(", ", RankPattern), Within);
-        Require.That(AlphaPattern!.Values.All(alpha => double.IsFinite(alpha) && alpha > 0), nameof(AlphaPattern), string.Join(", ", AlphaPattern), "positive numbers");
+        Require.That(AlphaPattern!.Values.All(alpha => double.IsFinite(alpha) && alpha > 0), nameof(AlphaPattern), string.Join(", ", AlphaPattern),
+            "positive numbers");
         bool isExpression = TargetModules!.Pattern is not null && !TargetModules.IsAllLinear;
         Require.That(LayersToTransform is null || !isExpression, nameof(LayersToTransform), "set",
             "null when TargetModules is a regular expression; say the layers in the expression");

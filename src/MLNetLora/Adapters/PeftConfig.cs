@@ -6,9 +6,15 @@ namespace MLNetLora.Adapters;
 /// <summary>adapter_config.json: PEFT's published keys in and out. Only the common set is written, so that old PEFT versions read it too.</summary>
 internal static class PeftConfig
 {
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, IndentSize = 2, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Indented = new()
+    {
+        WriteIndented = true,
+        IndentSize = 2,
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
 
-    /// <summary>Writes the options as PEFT writes them: keys sorted, two spaces, "all-linear" spelled out (a string there forbids layers_to_transform).</summary>
+    /// <summary>Writes the options as PEFT writes them: keys sorted, two spaces, "all-linear" spelled out (a string there forbids
+    /// layers_to_transform).</summary>
     public static string Write(LoraOptions options, string baseModel, IEnumerable<LoraModule> modules)
     {
         string[] names = options.TargetModules.IsAllLinear
@@ -30,7 +36,9 @@ internal static class PeftConfig
             ["peft_type"] = "LORA",
             ["r"] = options.Rank,
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
-            ["target_modules"] = options.TargetModules is { Pattern: string pattern, IsAllLinear: false } ? pattern : new JsonArray([.. names.Select(name => (JsonNode)name)]),
+            ["target_modules"] = options.TargetModules is { Pattern: string pattern, IsAllLinear: false }
+                ? pattern
+                : new JsonArray([.. names.Select(name => (JsonNode)name)]),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = false,
             ["use_rslora"] = options.UseRsLora,
@@ -44,7 +52,8 @@ internal static class PeftConfig
         JsonObject json;
         try
         {
-            json = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 32 }) as JsonObject ?? throw new AdapterException($"{source} is not a JSON object.");
+            json = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { MaxDepth = 32 }) as JsonObject
+                ?? throw new AdapterException($"{source} is not a JSON object.");
         }
         catch (Exception e) when (e is JsonException or ArgumentException)
         {
@@ -64,9 +73,14 @@ internal static class PeftConfig
             Refuse(json, source, "lora_bias", node => node.GetValue<bool>(), "a bias on lora_B");
             Refuse(json, source, "fan_in_fan_out", node => node.GetValue<bool>(), "transposed base weights");
             Refuse(json, source, "modules_to_save", node => node is JsonArray { Count: > 0 }, "whole modules saved with the adapter");
-            Refuse(json, source, "init_lora_weights", node => node is JsonValue value && value.TryGetValue(out string? init) && init is not ("gaussian" or "eva" or "orthogonal"), $"the initialisation {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves it)");
+            Refuse(json, source, "init_lora_weights",
+                node => node is JsonValue value && value.TryGetValue(out string? init) && init is not ("gaussian" or "eva" or "orthogonal"),
+                $"the initialisation {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves "
+                + "it)");
             Refuse(json, source, "exclude_modules", node => node is JsonArray { Count: > 0 } or JsonValue, "modules left out");
-            Refuse(json, source, "layers_pattern", node => node is JsonArray list ? list.Any(item => item?.GetValue<string>() != "layers") : node.GetValue<string>() is not ("layers" or ""), "another name for the layers");
+            Refuse(json, source, "layers_pattern",
+                node => node is JsonArray list ? list.Any(item => item?.GetValue<string>() != "layers") : node.GetValue<string>() is not ("layers" or ""),
+                "another name for the layers");
             Refuse(json, source, "use_bdlora", node => node is JsonObject or JsonValue, "block-diagonal LoRA");
             Refuse(json, source, "use_qalora", node => node.GetValue<bool>(), "QA-LoRA");
             Refuse(json, source, "layer_replication", node => node is JsonArray { Count: > 0 }, "replicated layers");
@@ -85,7 +99,12 @@ internal static class PeftConfig
                     JsonValue value => value.GetValue<string>(),
                     _ => ["q_proj", "v_proj"], // PEFT's default for qwen2 and qwen3
                 },
-                LayersToTransform = json["layers_to_transform"] switch { JsonArray list => [.. list.Select(item => item!.GetValue<int>())], JsonValue one => [one.GetValue<int>()], _ => null },
+                LayersToTransform = json["layers_to_transform"] switch
+                {
+                    JsonArray list => [.. list.Select(item => item!.GetValue<int>())],
+                    JsonValue one => [one.GetValue<int>()],
+                    _ => null,
+                },
                 RankPattern = (json["rank_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<int>()),
                 AlphaPattern = (json["alpha_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<double>()),
             };
@@ -97,7 +116,8 @@ internal static class PeftConfig
         }
     }
 
-    private static JsonValue Number(double value) => value == Math.Truncate(value) && Math.Abs(value) < 1e9 ? JsonValue.Create((long)value) : JsonValue.Create(value);
+    private static JsonValue Number(double value) =>
+        value == Math.Truncate(value) && Math.Abs(value) < 1e9 ? JsonValue.Create((long)value) : JsonValue.Create(value);
 
     private static string? Text(JsonObject json, string key) => json[key]?.GetValue<string>();
 
@@ -105,7 +125,8 @@ internal static class PeftConfig
     {
         if (json[key] is JsonNode node && set(node))
         {
-            throw new AdapterException($"{source}: {key} asks for {what}, which this version does not support; the adapter would give wrong answers without it.");
+            throw new AdapterException(
+                $"{source}: {key} asks for {what}, which this version does not support; the adapter would give wrong answers without it.");
         }
     }
 }

@@ -12,18 +12,21 @@ namespace MLNetLora.Artifacts;
 /// <param name="Vocabulary">Parts of a frozen output layer; those of the labelled rows go through one after another.</param>
 internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttention, int Vocabulary = 1)
 {
-    /// <summary>Rows of a part of the output layer. Measured at 256 rows of x: the product back runs at 265 GFLOP/s with parts of 9,496 rows, at 249 whole.</summary>
+    /// <summary>Rows of a part of the output layer. Measured at 256 rows of x: the product back runs at 265 GFLOP/s with parts of 9,496 rows, at 249
+    /// whole.</summary>
     private const int VocabularyRows = 10_000;
 
-    /// <summary>Elements of one chunk of logits: 160 MB, 256 rows of Qwen2.5's vocabulary. Measured there: 64 rows cost 5% of a step, 128 half of that; 512 brought nothing and took 0.2 GB more.</summary>
+    /// <summary>Elements of one chunk of logits: 160 MB, 256 rows of Qwen2.5's vocabulary. Measured there: 64 rows cost 5% of a step, 128 half of
+    /// that; 512 brought nothing and took 0.2 GB more.</summary>
     private const long LossElements = 40_000_000;
 
     /// <summary>Nothing cut.</summary>
     public static ChunkPlan Whole { get; } = new(1, 1, false);
 
     /// <summary>
-    /// The plan for a run. Attention is cut into chunks of 256 queries beyond 512 tokens, so that those of packed rows score few keys of other rows, and into no more than 16 up to 8192:
-    /// each makes the graph larger. At 2048, 16 chunks of 128 were 2 to 5% faster than 8 on packed rows, but took 2 s more to start and 5% more memory with recomputed blocks.
+    /// The plan for a run. Attention is cut into chunks of 256 queries beyond 512 tokens, so that those of packed rows score few keys of other rows,
+    /// and into no more than 16 up to 8192: each makes the graph larger. At 2048, 16 chunks of 128 were 2 to 5% faster than 8 on packed rows, but
+    /// took 2 s more to start and 5% more memory with recomputed blocks.
     /// </summary>
     /// <param name="config">The model.</param>
     /// <param name="length">Longest sequence.</param>

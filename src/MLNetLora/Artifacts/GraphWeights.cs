@@ -56,7 +56,8 @@ internal sealed class GraphWeights
         return _weights[name] = Stored(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
 
-    /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for where the rows run out, null for one part or a weight that is trained.</summary>
+    /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for
+    /// where the rows run out, null for one part or a weight that is trained.</summary>
     public IReadOnlyList<Weight>? Parts(string name, int parts)
     {
         if (parts == 1 || !_tensors.TryGetValue(name, out CheckpointTensor? tensor))
@@ -78,7 +79,8 @@ internal sealed class GraphWeights
         return all;
     }
 
-    /// <summary>Puts weights quantized for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers of those that the graph turns out to read.</summary>
+    /// <summary>Puts weights quantized for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers of those
+    /// that the graph turns out to read.</summary>
     public void Quantize(Int8Weights weights)
     {
         foreach (Int8Group group in weights.Groups)
@@ -106,9 +108,11 @@ internal sealed class GraphWeights
         : new HalfWeight(source, _upcastOnce) { Streams = Streams };
 
     // An initializer that the session is given values for. It points at the tensor that those are made from, only for ONNX Runtime to find a file.
-    private Value Given(QuantizedTensor tensor) => _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
+    private Value Given(QuantizedTensor tensor) =>
+        _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
 
-    private static ElementType Type(CheckpointTensor tensor) => tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
+    private static ElementType Type(CheckpointTensor tensor) =>
+        tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 
@@ -116,9 +120,12 @@ internal sealed class GraphWeights
     {
         string[] folders = [.. files.Select(file => Path.GetDirectoryName(file)!).Distinct()];
         string common = folders[0];
-        while (!folders.All(folder => (folder + Path.DirectorySeparatorChar).StartsWith(common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
+        while (!folders.All(folder => (folder + Path.DirectorySeparatorChar).StartsWith(
+            common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
         {
-            common = Path.GetDirectoryName(common) ?? throw new CheckpointException($"The shards of the checkpoint lie on different drives ({string.Join(", ", folders)}); put them in one folder.");
+            common = Path.GetDirectoryName(common)
+                ?? throw new CheckpointException(
+                    $"The shards of the checkpoint lie on different drives ({string.Join(", ", folders)}); put them in one folder.");
         }
 
         return common;

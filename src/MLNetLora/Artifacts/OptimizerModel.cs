@@ -16,8 +16,8 @@ internal sealed record AdamW(double Beta1, double Beta2, double Epsilon);
 /// Inputs, with i the group: parameters.i, gradients.i, first_moment.i, second_moment.i [n]; decay.i [] = 1 − lr·weight_decay;
 /// step_size [] = lr / (1 − beta1ᵗ); second_correction [] = √(1 − beta2ᵗ); maximum_norm [].
 /// Outputs: gradient_norm [] before clipping; new_parameters.i, new_first_moment.i, new_second_moment.i. A moment is read by one node,
-/// which the node of its new value depends on: the two can therefore share memory. Every reading of gradients.i comes before the writing of new_parameters.i, which may therefore
-/// take the gradients' memory: the old parameters then stay as they are until the step is whole.
+/// which the node of its new value depends on: the two can therefore share memory. Every reading of gradients.i comes before the writing of
+/// new_parameters.i, which may therefore take the gradients' memory: the old parameters then stay as they are until the step is whole.
 /// </remarks>
 internal static class OptimizerModel
 {

@@ -19,7 +19,8 @@ namespace MLNetLora.Artifacts;
 internal static class TrainingModel
 {
     /// <summary>The training graph.</summary>
-    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan) => Training(target, checkpointing, plan, new GraphBuilder("training"));
+    public static ModelArtifact Training(TrainingTarget target, bool checkpointing, ChunkPlan plan) =>
+        Training(target, checkpointing, plan, new GraphBuilder("training"));
 
     /// <summary>The training graph, built in a graph of the caller's.</summary>
     /// <param name="target">What is trained.</param>
@@ -65,7 +66,8 @@ internal static class TrainingModel
         return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder);
     }
 
-    /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same input, the absmax of every value.</summary>
+    /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same
+    /// input, the absmax of every value.</summary>
     /// <param name="target">The model; its adapters are left out.</param>
     /// <param name="plan">How it is cut.</param>
     /// <param name="layers">The modules behind each output.</param>
@@ -119,7 +121,8 @@ internal static class TrainingModel
         double dropout = training ? target.Dropout : 0;
         Dictionary<string, AdaptedLinear> adapted = target.Loras.ToDictionary(lora => lora.Module.Name, Attached);
         return new ModelGraph(tape, config, target.Architecture, weights.Get, adapted,
-            (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!, plan.RecomputeAttention))
+            (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!,
+            plan.RecomputeAttention))
         {
             InputIds = ids,
             Rotary = new RotaryTables(positions, cos, sin),
@@ -149,6 +152,8 @@ internal static class TrainingModel
         Value labels = graph.Input("label_ids", ElementType.Int64, "labels");
         Value weights = graph.Input("label_weights", ElementType.Float32, "labels");
         normed = model.FinalNorm(x); // [labels, hidden]
-        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss, tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary)); // []
+        // []
+        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss,
+            tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary));
     }
 }

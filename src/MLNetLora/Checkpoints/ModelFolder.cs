@@ -2,11 +2,13 @@ using System.Text.RegularExpressions;
 
 namespace MLNetLora.Checkpoints;
 
-/// <summary>Where a model comes from: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds. Nothing is downloaded.</summary>
+/// <summary>Where a model comes from: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already
+/// holds. Nothing is downloaded.</summary>
 public static partial class ModelFolder
 {
     /// <summary>Finds the folder of a model.</summary>
-    /// <param name="model">A folder, or OWNER/NAME looked up in the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else huggingface/hub in XDG_CACHE_HOME, else ~/.cache/huggingface/hub. Where both exist, the folder is meant.</param>
+    /// <param name="model">A folder, or OWNER/NAME looked up in the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else
+    /// huggingface/hub in XDG_CACHE_HOME, else ~/.cache/huggingface/hub. Where both exist, the folder is meant.</param>
     /// <returns>The folder, absolute.</returns>
     /// <exception cref="CheckpointException">There is neither; the message says where was looked and how to get the model.</exception>
     public static string Find(string model)
@@ -27,12 +29,14 @@ public static partial class ModelFolder
         if (!IsHubId(model))
         {
             string folder = model.Length == 0 || model.Contains('\0') ? model.Replace('\0', '?') : Path.GetFullPath(model);
-            throw new CheckpointException($"There is no folder '{folder}'. Give the folder of a Hugging Face checkpoint, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct.");
+            throw new CheckpointException(
+                $"There is no folder '{folder}'. Give the folder of a Hugging Face checkpoint, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct.");
         }
 
         return Snapshots(model) is [string snapshot, ..]
             ? snapshot
-            : throw new CheckpointException($"'{model}' is neither a folder nor in the Hugging Face cache ({Cache()}). Download it once, for example with 'hf download {model}' or 'git clone', and give its folder.");
+            : throw new CheckpointException($"'{model}' is neither a folder nor in the Hugging Face cache ({Cache()}). Download it once, for example with 'hf "
+                + $"download {model}' or 'git clone', and give its folder.");
     }
 
     /// <summary>Whether the text could be a hub id, OWNER/NAME; it may be a relative path as well.</summary>
@@ -42,7 +46,8 @@ public static partial class ModelFolder
         return parts.Length == 2 && parts.All(part => part is not ("" or "." or "..") && part.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-'));
     }
 
-    /// <summary>The folders of all revisions that the cache holds of a hub id, absolute: first the one that refs/main names, then the newest. Empty where it holds none.</summary>
+    /// <summary>The folders of all revisions that the cache holds of a hub id, absolute: first the one that refs/main names, then the newest. Empty
+    /// where it holds none.</summary>
     internal static IReadOnlyList<string> Snapshots(string hubId)
     {
         string repository = Path.Combine(Cache(), "models--" + hubId.Replace("/", "--", StringComparison.Ordinal));
@@ -72,7 +77,8 @@ public static partial class ModelFolder
 
     private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
-    /// <summary>A variable that holds a folder, with ~ for the user's folder and $NAME, ${NAME} for other variables, as Python expands them; null where it is not set.</summary>
+    /// <summary>A variable that holds a folder, with ~ for the user's folder and $NAME, ${NAME} for other variables, as Python expands them; null
+    /// where it is not set.</summary>
     private static string? Variable(string name)
     {
         if (Environment.GetEnvironmentVariable(name) is not { Length: > 0 } value)

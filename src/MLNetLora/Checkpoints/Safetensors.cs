@@ -91,7 +91,8 @@ internal sealed class SafetensorsFile
     /// <exception cref="CheckpointException">The bytes are truncated or the header is wrong.</exception>
     public static SafetensorsFile Read(Stream stream, string source) => Read(stream, stream.Length, source);
 
-    /// <summary>Reads the header from a stream that holds one whole file, and leaves it at the first tensor; the stream need not know its length or go back.</summary>
+    /// <summary>Reads the header from a stream that holds one whole file, and leaves it at the first tensor; the stream need not know its length or
+    /// go back.</summary>
     /// <param name="stream">The bytes.</param>
     /// <param name="fileLength">How many they are.</param>
     /// <param name="source">What error messages call it.</param>
@@ -228,7 +229,8 @@ internal sealed class SafetensorsFile
         if (property.Value.ValueKind != JsonValueKind.Object
             || !property.Value.TryGetProperty("dtype", out JsonElement dtype) || dtype.ValueKind != JsonValueKind.String
             || !property.Value.TryGetProperty("shape", out JsonElement shape) || shape.ValueKind != JsonValueKind.Array
-            || !property.Value.TryGetProperty("data_offsets", out JsonElement offsets) || offsets.ValueKind != JsonValueKind.Array || offsets.GetArrayLength() != 2
+            || !property.Value.TryGetProperty("data_offsets", out JsonElement offsets) || offsets.ValueKind != JsonValueKind.Array
+            || offsets.GetArrayLength() != 2
             || !offsets[0].TryGetInt64(out long begin) || !offsets[1].TryGetInt64(out long end))
         {
             throw Bad(source, $"describes the tensor '{name}' without a proper dtype, shape and data_offsets");
@@ -258,7 +260,8 @@ internal sealed class SafetensorsFile
 
         if (begin < 0 || end < begin || end > fileLength - start)
         {
-            throw Bad(source, $"places the tensor '{name}' at bytes {begin} to {end} of {Math.Max(0, fileLength - start)}; the file is truncated or its header is wrong");
+            throw Bad(source,
+                $"places the tensor '{name}' at bytes {begin} to {end} of {Math.Max(0, fileLength - start)}; the file is truncated or its header is wrong");
         }
 
         if (end - begin != bytes)

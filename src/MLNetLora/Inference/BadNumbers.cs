@@ -19,25 +19,30 @@ internal static class BadNumbers
     {
         if (FirstBad(checkpoint, cancellation) is { } tensor)
         {
-            return new CheckpointException($"{checkpoint.Folder} cannot answer: its tensor {tensor.Entry.Name} in {tensor.File.Source} holds NaN or infinite numbers. Download or write the file again.");
+            return new CheckpointException($"{checkpoint.Folder} cannot answer: its tensor {tensor.Entry.Name} in {tensor.File.Source} holds NaN or infinite "
+                + "numbers. Download or write the file again.");
         }
 
         foreach (LoraFactors factors in adapter?.Factors ?? [])
         {
             if (!IsFinite(factors.A) || !IsFinite(factors.B))
             {
-                return new AdapterException($"The adapter cannot answer: its factors for {factors.Module.Module.Name} hold NaN or infinite numbers; its training diverged.");
+                return new AdapterException(
+                    $"The adapter cannot answer: its factors for {factors.Module.Module.Name} hold NaN or infinite numbers; its training diverged.");
             }
         }
 
-        return new CheckpointException($"{checkpoint.Folder} gives scores that are not numbers, though all its weights are: they are so large that the products overflow. "
+        return new CheckpointException(
+            $"{checkpoint.Folder} gives scores that are not numbers, though all its weights are: they are so large that the products overflow. "
             + "Compare the files with their source, or try another checkpoint.");
     }
 
     private static CheckpointTensor? FirstBad(Checkpoint checkpoint, CancellationToken cancellation)
     {
         using TensorRows rows = new(checkpoint.Files);
-        foreach (CheckpointTensor tensor in checkpoint.Architecture.Tensors(checkpoint.Config).Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name)).OfType<CheckpointTensor>())
+        foreach (CheckpointTensor tensor in checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
+            .OfType<CheckpointTensor>())
         {
             cancellation.ThrowIfCancellationRequested();
             if (!IsFinite(tensor, rows))

@@ -3,7 +3,8 @@ using System.Numerics.Tensors;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// The best of many scores without sorting them all; used again for every token, so that nothing is allocated for one. Best first, and the lower id first among equals.
+/// The best of many scores without sorting them all; used again for every token, so that nothing is allocated for one. Best first, and the lower id
+/// first among equals.
 /// </summary>
 internal sealed class BestScores
 {

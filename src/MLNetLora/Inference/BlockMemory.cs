@@ -4,7 +4,8 @@ using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
 
-/// <summary>The memory of weights that are quantized in blocks for generation. ONNX Runtime lays the packed ones out for its kernels once more; <see cref="FreePacked"/> then gives up what was only the source.</summary>
+/// <summary>The memory of weights that are quantized in blocks for generation. ONNX Runtime lays the packed ones out for its kernels once more;
+/// <see cref="FreePacked"/> then gives up what was only the source.</summary>
 internal sealed class BlockMemory : IDisposable
 {
     private readonly InitializerMemory _packed;
@@ -39,8 +40,8 @@ internal sealed class BlockMemory : IDisposable
     public IReadOnlyDictionary<string, NativeTensor> Initializers => _packed.Tensors.Concat(_scales.Tensors).ToDictionary();
 
     /// <summary>
-    /// Gives the packed weights' memory back where ONNX Runtime has made its own copy of them. Whether it has depends on the processor and nothing tells; so the memory is cleared, and
-    /// only when the session still computes the same is it given back. Scales and zero points stay.
+    /// Gives the packed weights' memory back where ONNX Runtime has made its own copy of them. Whether it has depends on the processor and nothing
+    /// tells; so the memory is cleared, and only when the session still computes the same is it given back. Scales and zero points stay.
     /// </summary>
     /// <param name="run">Runs the session over every weight; called twice.</param>
     /// <param name="cancellation">Ends it on the way.</param>

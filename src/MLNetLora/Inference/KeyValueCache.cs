@@ -5,7 +5,8 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// Keys and values of all layers for one batch, and the rotary tables for its positions. Past and present are the same memory: attention writes new tokens in place.
+/// Keys and values of all layers for one batch, and the rotary tables for its positions. Past and present are the same memory: attention writes new
+/// tokens in place.
 /// It grows with what is written: an answer may have 32,000 tokens and mostly has a few hundred.
 /// </summary>
 internal sealed class KeyValueCache : IDisposable

@@ -10,7 +10,8 @@ namespace MLNetLora.Inference;
 internal readonly record struct PrefillPart(int FirstRow, int Rows, int Start, int Length);
 
 /// <summary>
-/// Cuts prompts into parts, for two reasons: a run can be ended between two nodes only, so none may take long; and the scores of attention, heads x tokens x keys, are a whole matrix.
+/// Cuts prompts into parts, for two reasons: a run can be ended between two nodes only, so none may take long; and the scores of attention, heads x
+/// tokens x keys, are a whole matrix.
 /// </summary>
 internal static class PrefillPlan
 {

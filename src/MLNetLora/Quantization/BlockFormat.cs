@@ -3,9 +3,10 @@ using System.Numerics.Tensors;
 namespace MLNetLora.Quantization;
 
 /// <summary>
-/// A weight [outputs, inputs] as whole numbers in blocks along its inputs, w ≈ scale · (q − zero), as ONNX Runtime's MatMulNBits reads it; the last block is padded.
-/// 8 bits: scale = absmax / 127 and zero = 128, so that no weight is off by more than half a scale. 4 bits: the range from the lowest to the highest weight in 15 steps, then
-/// narrowed as long as the squared error of the block falls.
+/// A weight [outputs, inputs] as whole numbers in blocks along its inputs, w ≈ scale · (q − zero), as ONNX Runtime's MatMulNBits reads it; the last
+/// block is padded.
+/// 8 bits: scale = absmax / 127 and zero = 128, so that no weight is off by more than half a scale. 4 bits: the range from the lowest to the highest
+/// weight in 15 steps, then narrowed as long as the squared error of the block falls.
 /// </summary>
 /// <param name="Bits">8 or 4.</param>
 /// <param name="Size">Weights per block, a power of two.</param>

@@ -28,8 +28,8 @@ internal sealed record BlockQuantized(CheckpointTensor Source, BlockFormat Forma
 }
 
 /// <summary>
-/// The linear layers and the output layer of a checkpoint in 8 or 4 bits, quantized on all cores while they are read, a few rows at a time. Layers with less than one block of inputs
-/// stay as they are.
+/// The linear layers and the output layer of a checkpoint in 8 or 4 bits, quantized on all cores while they are read, a few rows at a time. Layers
+/// with less than one block of inputs stay as they are.
 /// </summary>
 internal sealed class BlockWeights
 {
@@ -45,7 +45,8 @@ internal sealed class BlockWeights
     public BlockWeights(Checkpoint checkpoint, WeightPrecision precision)
     {
         BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
-        IEnumerable<string> names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"), checkpoint.Architecture.HeadName(checkpoint.Config)];
+        IEnumerable<string> names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"),
+            checkpoint.Architecture.HeadName(checkpoint.Config)];
         _checkpoint = checkpoint;
         _weights = names.Select(name => checkpoint.Tensors[name])
             .Where(tensor => tensor.Entry.Shape[1] >= BlockSize)
@@ -72,7 +73,8 @@ internal sealed class BlockWeights
         // Work is cut into pieces of about a megabyte of the file, whatever the layers' sizes.
         (Target Target, int First, int Count)[] pieces = [.. _weights.Values.SelectMany(weight =>
         {
-            Target target = new(weight, memory(weight.Packed.Name), memory(weight.Scales.Name), weight.ZeroPoints is { } zeroPoints ? memory(zeroPoints.Name) : default);
+            Target target = new(weight, memory(weight.Packed.Name), memory(weight.Scales.Name),
+                weight.ZeroPoints is { } zeroPoints ? memory(zeroPoints.Name) : default);
             int rows = PieceRows(weight.Outputs, weight.Source.Entry.Length);
             return Enumerable.Range(0, (weight.Outputs + rows - 1) / rows).Select(i => (target, i * rows, Math.Min(rows, weight.Outputs - (i * rows))));
         })];

@@ -50,9 +50,9 @@ internal sealed record Int8Group(IReadOnlyList<Int8Quantized> Layers, float[] Ab
 }
 
 /// <summary>
-/// The frozen linear layers of a training graph in signed 8-bit integers: (W·smoothing)ᵀ with a scale for each output for the forward pass, W with a scale for each input for the
-/// backward pass. Smoothing is √(absmax of the input / absmax of the weight) of a column, so that neither of the two alone is hard to quantize (SmoothQuant, Xiao et al. 2022,
-/// arXiv:2211.10438, with α = ½).
+/// The frozen linear layers of a training graph in signed 8-bit integers: (W·smoothing)ᵀ with a scale for each output for the forward pass, W with a
+/// scale for each input for the backward pass. Smoothing is √(absmax of the input / absmax of the weight) of a column, so that neither of the two
+/// alone is hard to quantize (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, with α = ½).
 /// </summary>
 internal sealed class Int8Weights
 {
@@ -67,7 +67,8 @@ internal sealed class Int8Weights
     public Int8Weights(Checkpoint checkpoint, IReadOnlyList<CalibratedLayers> layers)
     {
         _checkpoint = checkpoint;
-        Groups = [.. layers.Select(inputs => new Int8Group([.. inputs.Modules.Select(module => new Int8Quantized(checkpoint.Tensors[module + ".weight"]))], inputs.AbsMax))];
+        Groups = [.. layers.Select(
+            inputs => new Int8Group([.. inputs.Modules.Select(module => new Int8Quantized(checkpoint.Tensors[module + ".weight"]))], inputs.AbsMax))];
     }
 
     /// <summary>The layers, those with the same input together.</summary>

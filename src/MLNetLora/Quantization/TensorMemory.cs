@@ -1,6 +1,7 @@
 namespace MLNetLora.Quantization;
 
-/// <summary>Where a quantized tensor is written: memory of the caller's that may be longer than a span. The default is none, for a tensor that nobody reads.</summary>
+/// <summary>Where a quantized tensor is written: memory of the caller's that may be longer than a span. The default is none, for a tensor that nobody
+/// reads.</summary>
 /// <param name="address">Where it begins; the caller keeps it while this is used.</param>
 /// <param name="bytes">How long it is.</param>
 internal readonly unsafe struct TensorMemory(nint address, long bytes)

@@ -1,8 +1,8 @@
 namespace MLNetLora.Quantization;
 
 /// <summary>
-/// How the frozen weights of the linear layers are held, in training and in generation. Checkpoint files and adapters are never changed; adapters, their gradients, norms and
-/// attention are always computed in float32.
+/// How the frozen weights of the linear layers are held, in training and in generation. Checkpoint files and adapters are never changed; adapters,
+/// their gradients, norms and attention are always computed in float32.
 /// </summary>
 public enum WeightPrecision
 {
@@ -10,15 +10,17 @@ public enum WeightPrecision
     Checkpoint,
 
     /// <summary>
-    /// 8-bit integers. In generation in blocks of 128 along the inputs, one scale each, quantized while loading: close to lossless, a quarter of the memory traffic of float32.
-    /// In training the linear layers of the blocks, with a scale per row and column, forward and backward: faster and close, but not the same (torchao: int8 mixed-precision training;
-    /// Wortsman et al. 2023, arXiv:2304.13013); two quantized copies are held, two bytes per weight in all, and losses on validation rows are still computed in float32.
+    /// 8-bit integers. In generation in blocks of 128 along the inputs, one scale each, quantized while loading: close to lossless, a quarter of the
+    /// memory traffic of float32.
+    /// In training the linear layers of the blocks, with a scale per row and column, forward and backward: faster and close, but not the same
+    /// (torchao: int8 mixed-precision training; Wortsman et al. 2023, arXiv:2304.13013); two quantized copies are held, two bytes per weight in all,
+    /// and losses on validation rows are still computed in float32.
     /// </summary>
     Int8,
 
     /// <summary>
-    /// 4-bit integers in blocks of 128 along the inputs, a scale and a zero point each, quantized while loading: smallest and fastest, with a visible loss. For generation; training
-    /// refuses it.
+    /// 4-bit integers in blocks of 128 along the inputs, a scale and a zero point each, quantized while loading: smallest and fastest, with a visible
+    /// loss. For generation; training refuses it.
     /// </summary>
     Int4,
 }

@@ -3,8 +3,8 @@ using MLNetLora.Quantization;
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// Native memory for the initializers that a session is given values for. It is one block, which the system gets back as soon as it is freed; many of a few megabytes each might stay
-/// with the allocator.
+/// Native memory for the initializers that a session is given values for. It is one block, which the system gets back as soon as it is freed; many of
+/// a few megabytes each might stay with the allocator.
 /// </summary>
 internal sealed class InitializerMemory : IDisposable
 {

@@ -94,8 +94,8 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     public void Clear() => NativeMemory.Clear(Data, (nuint)Bytes);
 
     /// <summary>
-    /// Gives the memory back to the system while the addresses stay valid, for what a session points to and never reads again. What is read there afterwards is undefined
-    /// (zeros on Linux); where the system offers no way, nothing happens.
+    /// Gives the memory back to the system while the addresses stay valid, for what a session points to and never reads again. What is read there
+    /// afterwards is undefined (zeros on Linux); where the system offers no way, nothing happens.
     /// </summary>
     public void Discard()
     {

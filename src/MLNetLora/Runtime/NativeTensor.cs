@@ -7,8 +7,8 @@ using MLNetLora.Onnx;
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// A tensor as ONNX Runtime knows it, with the memory that it stands on: a buffer, which it keeps, or an array, which it pins. A run holds its tensors, so one that is
-/// disposed meanwhile goes when the run ends; one that is dropped without Dispose is freed by the finalizer.
+/// A tensor as ONNX Runtime knows it, with the memory that it stands on: a buffer, which it keeps, or an array, which it pins. A run holds its
+/// tensors, so one that is disposed meanwhile goes when the run ends; one that is dropped without Dispose is freed by the finalizer.
 /// </summary>
 internal sealed class NativeTensor : NativeHandle
 {
@@ -54,7 +54,8 @@ internal sealed class NativeTensor : NativeHandle
         buffer.Hold(); // until ReleaseHandle
         try
         {
-            OrtValue value = NativeCalls.Do("tensor", Advice.None, () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, bytes));
+            OrtValue value = NativeCalls.Do("tensor", Advice.None,
+                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, bytes));
             return new NativeTensor(value, buffer, default);
         }
         catch

@@ -21,7 +21,8 @@ internal enum SessionUse
 }
 
 /// <summary>
-/// One ONNX Runtime session over a built model. Thread-safe: runs may be concurrent, and Dispose during a run waits for nothing; the session is freed when its last run has ended.
+/// One ONNX Runtime session over a built model. Thread-safe: runs may be concurrent, and Dispose during a run waits for nothing; the session is freed
+/// when its last run has ended.
 /// </summary>
 internal sealed class OnnxSession : IDisposable
 {
@@ -29,7 +30,8 @@ internal sealed class OnnxSession : IDisposable
     private readonly Advice _running;
 
     /// <summary>
-    /// Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session is disposed. Null: none.
+    /// Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session
+    /// is disposed. Null: none.
     /// </summary>
     [ThreadStatic]
     internal static string? ProfilePrefix;
@@ -43,7 +45,8 @@ internal sealed class OnnxSession : IDisposable
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     /// <exception cref="MLNetLoraException">The runtime refuses the model, or is not there.</exception>
-    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null, CancellationToken cancellation = default)
+    public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null,
+        CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         _running = Advice.For("while it ran", artifact.Name, use);
@@ -57,7 +60,8 @@ internal sealed class OnnxSession : IDisposable
                     options.AddInitializer(name, tensor.Value);
                 }
 
-                using CancellationTokenRegistration ended = cancellation.UnsafeRegister(static options => ((SessionOptions)options!).SetLoadCancellationFlag(true), options);
+                using CancellationTokenRegistration ended = cancellation.UnsafeRegister(
+                    static options => ((SessionOptions)options!).SetLoadCancellationFlag(true), options);
                 return new InferenceSession(artifact.Bytes, options);
             });
             _handle = new SessionHandle(session, [.. initializers?.Values ?? []]);
@@ -81,16 +85,19 @@ internal sealed class OnnxSession : IDisposable
     /// <exception cref="OperationCanceledException">The token was cancelled; the outputs are undefined, the session can run again.</exception>
     /// <exception cref="ObjectDisposedException">The session or a tensor was disposed before.</exception>
     /// <exception cref="NativeMemoryException">Memory ran out.</exception>
-    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs, IReadOnlyCollection<NativeTensor> results,
-        CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
+    public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs,
+        IReadOnlyCollection<NativeTensor> results, CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
     {
         session.Run(run, inputs, [.. values.Select(tensor => tensor.Held)], outputs, [.. results.Select(tensor => tensor.Held)]);
         return true;
     }, cancellation);
 
     /// <summary>Runs and returns new outputs.</summary>
-    /// <inheritdoc cref="Run(IReadOnlyCollection{string}, IReadOnlyCollection{NativeTensor}, IReadOnlyCollection{string}, IReadOnlyCollection{NativeTensor}, CancellationToken)"/>
-    public NativeTensors Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs, CancellationToken cancellation = default) =>
+    /// <exception cref="OperationCanceledException">The token was cancelled; the session can run again.</exception>
+    /// <exception cref="ObjectDisposedException">The session or a tensor was disposed before.</exception>
+    /// <exception cref="NativeMemoryException">Memory ran out.</exception>
+    public NativeTensors Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs,
+        CancellationToken cancellation = default) =>
         Held([.. values], (session, run) => new NativeTensors(session.Run(run, inputs, [.. values.Select(tensor => tensor.Held)], outputs)), cancellation);
 
     /// <inheritdoc/>
@@ -100,8 +107,9 @@ internal sealed class OnnxSession : IDisposable
     {
         SessionOptions options = new();
 
-        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would keep float32 copies of
-        // 16-bit weights, which is what is wanted only where they are packed. The one that merges equal nodes would merge what is computed twice on purpose.
+        // Training graphs are written as they shall run. The optimizers find nothing in them but cost seconds at start, and constant folding would
+        // keep float32 copies of 16-bit weights, which is what is wanted only where they are packed. The one that merges equal nodes would merge what
+        // is computed twice on purpose.
         options.GraphOptimizationLevel = use == SessionUse.Training ? GraphOptimizationLevel.ORT_DISABLE_ALL : GraphOptimizationLevel.ORT_ENABLE_BASIC;
         if (use == SessionUse.PrepackedTraining)
         {

@@ -3,7 +3,8 @@ using Microsoft.ML.OnnxRuntime;
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// Owns a session of ONNX Runtime together with the tensors that took the place of its initializers: they go when the session has gone, and that goes when its last run has ended.
+/// Owns a session of ONNX Runtime together with the tensors that took the place of its initializers: they go when the session has gone, and that goes
+/// when its last run has ended.
 /// </summary>
 internal sealed class SessionHandle : NativeHandle
 {

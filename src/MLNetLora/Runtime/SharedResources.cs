@@ -1,8 +1,8 @@
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// What several calls use at a time: it goes, the last first, when Dispose was called and the last of them has ended. Dispose waits for nobody, and whoever comes after it gets an
-/// <see cref="ObjectDisposedException"/>.
+/// What several calls use at a time: it goes, the last first, when Dispose was called and the last of them has ended. Dispose waits for nobody, and
+/// whoever comes after it gets an <see cref="ObjectDisposedException"/>.
 /// </summary>
 internal sealed class SharedResources : NativeHandle
 {

@@ -2,7 +2,8 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>Some sequences as the graphs take them: right-padded ids, and the labelled positions alone. A sequence is one row, or several packed one after another.</summary>
+/// <summary>Some sequences as the graphs take them: right-padded ids, and the labelled positions alone. A sequence is one row, or several packed one
+/// after another.</summary>
 /// <param name="Rows">Number of sequences.</param>
 /// <param name="Length">Padded length.</param>
 /// <param name="InputIds">[rows·length].</param>
@@ -52,6 +53,7 @@ internal sealed record Batch(int Rows, int Length, long[] InputIds, long[] Posit
             }
         }
 
-        return new Batch(sequences.Count, length, ids, positions, [.. labelPositions], [.. labelIds], segments, sequences.Sum(rows => rows.Sum(row => row.InputIds.Length)));
+        return new Batch(sequences.Count, length, ids, positions, [.. labelPositions], [.. labelIds], segments,
+            sequences.Sum(rows => rows.Sum(row => row.InputIds.Length)));
     }
 }

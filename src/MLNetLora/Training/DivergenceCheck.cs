@@ -33,8 +33,10 @@ internal static class DivergenceCheck
 
         if (squares == 0 && loss > 1e-3)
         {
-            throw new TrainingDivergedException(FormattableString.Invariant(
-                $"The gradient of step {step} is exactly zero at a loss of {loss:F3}: numbers inside have overflowed and training has diverged. Lower LearningRate."), step);
+            throw new TrainingDivergedException(
+                FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
+                + "numbers inside have overflowed and training has diverged. Lower LearningRate.",
+                step);
         }
     }
 }

@@ -6,8 +6,8 @@ using MLNetLora.Onnx.Differentiable;
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The dropout masks of one micro-batch. They are drawn here and not in the graph: a mask then depends on the seed, the micro-batch's number and the layer alone,
-/// is the same in the recomputed forward pass, on every device, and after a resume.
+/// The dropout masks of one micro-batch. They are drawn here and not in the graph: a mask then depends on the seed, the micro-batch's number and the
+/// layer alone, is the same in the recomputed forward pass, on every device, and after a resume.
 /// </summary>
 internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dropout, int seed)
 {

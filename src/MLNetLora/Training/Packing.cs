@@ -2,7 +2,8 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>Puts several short rows into one sequence, so that little of a batch is padding. Rows are never cut, and never see each other (see <see cref="GraphInputs"/>).</summary>
+/// <summary>Puts several short rows into one sequence, so that little of a batch is padding. Rows are never cut, and never see each other (see
+/// <see cref="GraphInputs"/>).</summary>
 internal static class Packing
 {
     /// <summary>The sequences that batches are made of: packed where <see cref="TrainingOptions.PackingLength"/> says so, else one for each row.</summary>

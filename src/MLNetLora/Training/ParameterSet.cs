@@ -69,8 +69,8 @@ internal sealed class ParameterSet : IDisposable
     public FloatBuffer SecondMoment { get; }
 
     /// <summary>
-    /// Ends a step whose optimizer wrote the new parameters where the gradients were: the two vectors change roles, and the gradients are cleared. Until then the old parameters
-    /// are untouched, whatever happens while the optimizer runs, and no memory is needed for it.
+    /// Ends a step whose optimizer wrote the new parameters where the gradients were: the two vectors change roles, and the gradients are cleared.
+    /// Until then the old parameters are untouched, whatever happens while the optimizer runs, and no memory is needed for it.
     /// </summary>
     public void Swap()
     {

@@ -3,7 +3,8 @@ using MLNetLora.Adapters;
 namespace MLNetLora.Training;
 
 /// <summary>
-/// Training ended before its last step, after at least one whole one: what was learned until then is not lost. Errors before the first whole step come as they are, without this one around them.
+/// Training ended before its last step, after at least one whole one: what was learned until then is not lost. Errors before the first whole step
+/// come as they are, without this one around them.
 /// The cause, be it of the runtime, of a file or thrown in a callback, is the <see cref="Exception.InnerException"/>.
 /// </summary>
 public class TrainingException : MLNetLoraException
@@ -22,7 +23,8 @@ public class TrainingException : MLNetLoraException
         LastGoodStep = lastGoodStep;
     }
 
-    /// <summary>The optimizer step that was under way, from 1: the one that could not be made, or the one after which a callback, a log handler or the validation failed.</summary>
+    /// <summary>The optimizer step that was under way, from 1: the one that could not be made, or the one after which a callback, a log handler or
+    /// the validation failed.</summary>
     public int Step { get; }
 
     /// <summary>The last whole step; 0 when none was made.</summary>
@@ -35,12 +37,14 @@ public class TrainingException : MLNetLoraException
     public override string Message => _kept is null ? base.Message : $"{base.Message} {_kept}";
 
     internal static TrainingException In(int step, int total, int lastGoodStep, Exception cause) =>
-        new($"Training ended {(step == lastGoodStep ? "after" : "in")} step {step} of {total} ({cause.GetType().Name}): {cause.Message}", step, lastGoodStep, cause);
+        new($"Training ended {(step == lastGoodStep ? "after" : "in")} step {step} of {total} ({cause.GetType().Name}): {cause.Message}", step, lastGoodStep,
+            cause);
 
     internal void Keep(LoraAdapter adapter)
     {
         LastGoodAdapter = adapter;
-        Keep($"The adapter of step {LastGoodStep} is kept in this exception: e.{nameof(LastGoodAdapter)}.{nameof(LoraAdapter.SaveAsPeft)}(\"folder\") saves it.");
+        Keep($"The adapter of step {LastGoodStep} is kept in this exception: e.{nameof(LastGoodAdapter)}.{nameof(LoraAdapter.SaveAsPeft)}(\"folder\") saves "
+            + "it.");
     }
 
     internal void Keep(string where) => _kept = where;

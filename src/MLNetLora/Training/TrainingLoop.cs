@@ -17,8 +17,8 @@ internal static class TrainingLoop
     /// <param name="cancellation">Ends the run, in the middle of a kernel too.</param>
     /// <exception cref="TrainingDivergedException">The loss or a gradient is not a finite number.</exception>
     /// <exception cref="TrainingException">Something failed after the first whole step. What fails before comes as it is.</exception>
-    public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation, TrainingOptions options,
-        Action<TrainingProgress>? progress, CancellationToken cancellation)
+    public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation,
+        TrainingOptions options, Action<TrainingProgress>? progress, CancellationToken cancellation)
     {
         Stopwatch watch = Stopwatch.StartNew();
         int total = Schedule.TotalSteps(sequences.Count, options);
@@ -66,7 +66,8 @@ internal static class TrainingLoop
         }
     }
 
-    /// <summary>How to cut the graphs for batches of these sequences: for an ordinary one, of half as many labels again as the average, and so that the largest still fits.</summary>
+    /// <summary>How to cut the graphs for batches of these sequences: for an ordinary one, of half as many labels again as the average, and so that
+    /// the largest still fits.</summary>
     public static ChunkPlan Plan(QwenConfig config, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation, TrainingOptions options,
         int maximumLossChunks = 64)
     {

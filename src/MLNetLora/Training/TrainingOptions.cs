@@ -2,7 +2,8 @@ using MLNetLora.Quantization;
 
 namespace MLNetLora.Training;
 
-/// <summary>How the learning rate moves over the run. Formulas as in transformers' get_scheduler; k counts optimizer steps from 0, T is their total, w the warm-up steps.</summary>
+/// <summary>How the learning rate moves over the run. Formulas as in transformers' get_scheduler; k counts optimizer steps from 0, T is their total,
+/// w the warm-up steps.</summary>
 public enum LearningRateSchedule
 {
     /// <summary>Linear warm-up, then linear decay to zero: lr·(T−k)/(T−w).</summary>
@@ -28,7 +29,8 @@ public class TrainingOptions
     /// <summary>Rows per micro-batch, up to 65,536. Default 1. The peers' name: per_device_train_batch_size.</summary>
     public int BatchSize { get; set; } = 1;
 
-    /// <summary>Micro-batches per optimizer step. Default 8. The short last window of an epoch still makes a step. The peers' name: gradient_accumulation_steps.</summary>
+    /// <summary>Micro-batches per optimizer step. Default 8. The short last window of an epoch still makes a step. The peers' name:
+    /// gradient_accumulation_steps.</summary>
     public int GradientAccumulationSteps { get; set; } = 8;
 
     /// <summary>Peak learning rate. Default 2e-4. The peers' name: learning_rate.</summary>
@@ -37,19 +39,22 @@ public class TrainingOptions
     /// <summary>Passes over the rows. Default 3. The peers' name: num_train_epochs.</summary>
     public int NumberOfEpochs { get; set; } = DefaultNumberOfEpochs;
 
-    /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>. The peers' name: max_steps.</summary>
+    /// <summary>Stops after this many optimizer steps and stretches the schedule over them; null (default) trains <see cref="NumberOfEpochs"/>. The
+    /// peers' name: max_steps.</summary>
     public int? MaximumSteps { get; set; }
 
     /// <summary>Shape of the learning rate over the run. Default linear. The peers' name: lr_scheduler_type.</summary>
     public LearningRateSchedule Schedule { get; set; } = LearningRateSchedule.Linear;
 
-    /// <summary>Optimizer steps during which the learning rate rises from 0. Default 0; wins over <see cref="WarmupRatio"/> when positive. The peers' name: warmup_steps.</summary>
+    /// <summary>Optimizer steps during which the learning rate rises from 0. Default 0; wins over <see cref="WarmupRatio"/> when positive. The peers'
+    /// name: warmup_steps.</summary>
     public int WarmupSteps { get; set; }
 
     /// <summary>Warm-up as a share of all steps, from 0 to 1, rounded up. Default 0. The peers' name: warmup_ratio.</summary>
     public double WarmupRatio { get; set; }
 
-    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers). The peers' name: weight_decay.</summary>
+    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers). The peers' name:
+    /// weight_decay.</summary>
     public double WeightDecay { get; set; }
 
     /// <summary>AdamW's decay of the first moment. Default 0.9. The peers' name: adam_beta1.</summary>
@@ -61,12 +66,13 @@ public class TrainingOptions
     /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8. The peers' name: adam_epsilon.</summary>
     public double AdamEpsilon { get; set; } = 1e-8;
 
-    /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off. The peers' name: max_grad_norm.</summary>
+    /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off. The peers' name:
+    /// max_grad_norm.</summary>
     public double MaximumGradientNorm { get; set; } = 1.0;
 
     /// <summary>
-    /// Seed of the shuffling, the dropout masks and the initial weights. Null (default): a trainer of ML.NET takes the seed of its MLContext, and where that has none either,
-    /// draws one and logs it; without ML.NET it is 42, as in transformers.
+    /// Seed of the shuffling, the dropout masks and the initial weights. Null (default): a trainer of ML.NET takes the seed of its MLContext, and
+    /// where that has none either, draws one and logs it; without ML.NET it is 42, as in transformers.
     /// </summary>
     public int? Seed { get; set; }
 
@@ -74,7 +80,8 @@ public class TrainingOptions
     public bool Shuffle { get; set; } = true;
 
     /// <summary>
-    /// Puts rows of like length into the same batch, so that less of it is padding; still shuffled by <see cref="Seed"/> (in groups of 50 windows, as transformers' group_by_length).
+    /// Puts rows of like length into the same batch, so that less of it is padding; still shuffled by <see cref="Seed"/> (in groups of 50 windows, as
+    /// transformers' group_by_length).
     /// Default false. Needs <see cref="Shuffle"/>.
     /// </summary>
     public bool GroupByLength { get; set; }
@@ -86,7 +93,8 @@ public class TrainingOptions
     public int PackingLength { get; set; }
 
     /// <summary>
-    /// Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name: gradient_checkpointing.
+    /// Recomputes each layer's activations in the backward pass: about a third slower, a fraction of the memory. Default false. The peers' name:
+    /// gradient_checkpointing.
     /// </summary>
     public bool ActivationCheckpointing { get; set; }
 
@@ -97,15 +105,16 @@ public class TrainingOptions
     public WeightPrecision Precision { get; set; } = WeightPrecision.Checkpoint;
 
     /// <summary>
-    /// Keeps copies of the frozen weights in the order in which the processor multiplies them, as 32-bit floats whatever the checkpoint's type is: faster steps, for seconds at the
-    /// start and private memory of eight bytes per frozen weight (with <see cref="WeightPrecision.Int8"/> two in the blocks), while loading 16-bit checkpoints twelve.
+    /// Keeps copies of the frozen weights in the order in which the processor multiplies them, as 32-bit floats whatever the checkpoint's type is:
+    /// faster steps, for seconds at the start and private memory of eight bytes per frozen weight (with <see cref="WeightPrecision.Int8"/> two in the
+    /// blocks), while loading 16-bit checkpoints twelve.
     /// Default false: the checkpoint's files are used in place. ONNX Runtime's name: prepacking.
     /// </summary>
     public bool PrepackWeights { get; set; }
 
     /// <summary>
-    /// Threads of the sessions; 0 (default) takes all cores. The same number gives the same adapter; another one may change the last digits, since large products
-    /// are shared among threads.
+    /// Threads of the sessions; 0 (default) takes all cores. The same number gives the same adapter; another one may change the last digits, since
+    /// large products are shared among threads.
     /// </summary>
     public int Threads { get; set; }
 
@@ -113,8 +122,9 @@ public class TrainingOptions
     public int EvaluationSteps { get; set; }
 
     /// <summary>
-    /// Whether a warning about the data or the checkpoint is a <see cref="TrainingWarningException"/> before the first step, rather than a line in the log and in
-    /// <see cref="TrainingSummary.Warnings"/>: rows that are cut off, left out or longer than the model's context, an end that is not learned. Default false.
+    /// Whether a warning about the data or the checkpoint is a <see cref="TrainingWarningException"/> before the first step, rather than a line in
+    /// the log and in <see cref="TrainingSummary.Warnings"/>: rows that are cut off, left out or longer than the model's context, an end that is not
+    /// learned. Default false.
     /// </summary>
     public bool WarningsAsErrors { get; set; }
 
@@ -133,13 +143,15 @@ public class TrainingOptions
         Require.That(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
         Require.That(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
         Require.That(AdamEpsilon > 0 && double.IsFinite(AdamEpsilon), nameof(AdamEpsilon), AdamEpsilon, "a positive number, such as 1e-8");
-        Require.That(MaximumGradientNorm >= 0 && double.IsFinite(MaximumGradientNorm), nameof(MaximumGradientNorm), MaximumGradientNorm, "0 (no clipping) or more");
+        Require.That(MaximumGradientNorm >= 0 && double.IsFinite(MaximumGradientNorm), nameof(MaximumGradientNorm), MaximumGradientNorm,
+            "0 (no clipping) or more");
         Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
         Require.That(PackingLength >= 0, nameof(PackingLength), PackingLength, "0 (no packing) or more");
         Require.Defined(Precision, nameof(Precision));
         if (Precision == WeightPrecision.Int4)
         {
-            throw new OptionException($"{nameof(Precision)} is {Precision}, which is for generation (WeightPrecision); training takes {WeightPrecision.Checkpoint} or {WeightPrecision.Int8}.");
+            throw new OptionException($"{nameof(Precision)} is {Precision}, which is for generation (WeightPrecision); training takes "
+                + $"{WeightPrecision.Checkpoint} or {WeightPrecision.Int8}.");
         }
 
         Require.Threads(Threads, nameof(Threads));

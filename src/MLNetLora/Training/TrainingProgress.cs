@@ -22,6 +22,7 @@ public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, do
 /// <param name="Duration">Wall-clock time of the run.</param>
 public sealed record TrainingSummary(IReadOnlyList<TrainingProgress> Steps, bool WasCancelled, TimeSpan Duration)
 {
-    /// <summary>What was lost or looks wrong, a sentence each: rows that were cut or left out, options without effect, where an unfinished result was written. Empty when there is nothing.</summary>
+    /// <summary>What was lost or looks wrong, a sentence each: rows that were cut or left out, options without effect, where an unfinished result was
+    /// written. Empty when there is nothing.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
 }

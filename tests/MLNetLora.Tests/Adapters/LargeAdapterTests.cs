@@ -115,7 +115,8 @@ public sealed class LargeAdapterTests : IDisposable
 
         public override void Flush() => inner.Flush();
 
-        public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, Math.Min(count, 1000)); // as a network or a zip may give it
+        // as a network or a zip may give it
+        public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, Math.Min(count, 1000));
 
         public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
 

@@ -59,5 +59,6 @@ public sealed class ChunkPlanTests : IDisposable
     private ChunkPlan Plan(TrainingRow[] rows, TrainingOptions options) => TrainingLoop.Plan(_config, [.. rows.Select(row => new[] { row })], [], options);
 
     // The first token has nothing before it, so its label does not count.
-    private static TrainingRow Row(int length, int labels) => new(new int[length], [.. Enumerable.Range(0, length).Select(i => i >= length - labels ? 1 : TrainingRow.Ignore)]);
+    private static TrainingRow Row(int length, int labels) =>
+        new(new int[length], [.. Enumerable.Range(0, length).Select(i => i >= length - labels ? 1 : TrainingRow.Ignore)]);
 }

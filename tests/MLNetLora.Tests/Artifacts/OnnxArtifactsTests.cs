@@ -8,7 +8,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Artifacts;
 
-/// <summary>onnx-artifacts/ shows the four models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes today.</summary>
+/// <summary>onnx-artifacts/ shows the four models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes
+/// today.</summary>
 public sealed class OnnxArtifactsTests
 {
     private static readonly Dictionary<string, Func<ModelArtifact>> s_artifacts = new()
@@ -33,7 +34,8 @@ public sealed class OnnxArtifactsTests
             artifact.Save(Path.GetDirectoryName(path)!);
         }
 
-        Assert.True(File.ReadAllBytes(path).AsSpan().SequenceEqual(artifact.Bytes), $"{path} is not what the library makes today; run the tests once with UPDATE_ONNX_ARTIFACTS=1 and look at the difference.");
+        Assert.True(File.ReadAllBytes(path).AsSpan().SequenceEqual(artifact.Bytes),
+            $"{path} is not what the library makes today; run the tests once with UPDATE_ONNX_ARTIFACTS=1 and look at the difference.");
     }
 
     [Fact]
@@ -73,5 +75,6 @@ public sealed class OnnxArtifactsTests
         Assert.NotEqual(0, smallest);
     }
 
-    private static TrainingTarget Target() => TrainingTarget.Lora(Checkpoint.Open(Repository.Nano), new LoraOptions { Rank = 8, TargetModules = ["q_proj", "v_proj"] });
+    private static TrainingTarget Target() =>
+        TrainingTarget.Lora(Checkpoint.Open(Repository.Nano), new LoraOptions { Rank = 8, TargetModules = ["q_proj", "v_proj"] });
 }

@@ -10,8 +10,9 @@ using MLNetLora.Training;
 namespace MLNetLora.Tests.Artifacts;
 
 /// <summary>
-/// A 16-bit weight is upcast for each product and its float32 copy is gone after it. ONNX Runtime visits what feeds a node from the last in the file to the first, so that needs the upcasts at the
-/// head of the file: behind the maker of the activation they would all run before it, and all copies would wait together.
+/// A 16-bit weight is upcast for each product and its float32 copy is gone after it. ONNX Runtime visits what feeds a node from the last in the file
+/// to the first, so that needs the upcasts at the head of the file: behind the maker of the activation they would all run before it, and all copies
+/// would wait together.
 /// </summary>
 [Collection(Alone.Name)]
 public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
@@ -29,7 +30,8 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, "qwen2", type: type);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, s_lora);
         ChunkPlan plan = new(2, 1, false, Vocabulary: 2);
-        foreach (ModelArtifact artifact in (ModelArtifact[])[TrainingModel.Training(target, recomputed, plan), TrainingModel.Evaluation(target, plan, logits: true), InferenceModel.Build(checkpoint, target.Loras)])
+        foreach (ModelArtifact artifact in (ModelArtifact[])[TrainingModel.Training(target, recomputed, plan),
+            TrainingModel.Evaluation(target, plan, logits: true), InferenceModel.Build(checkpoint, target.Loras)])
         {
             GraphProto graph = ModelProto.Parser.ParseFrom(artifact.Bytes).Graph;
             HashSet<string> initializers = [.. graph.Initializer.Select(tensor => tensor.Name)];
@@ -39,7 +41,8 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
         }
     }
 
-    // Of 8 layers with 17 MB each in float32 no more than one may be there at a time, beside what the same weights in float32 take. Held together they are 134 MB.
+    // Of 8 layers with 17 MB each in float32 no more than one may be there at a time, beside what the same weights in float32 take. Held together
+    // they are 134 MB.
     [LinuxTheory]
     [InlineData(false)]
     [InlineData(true)]
@@ -51,7 +54,8 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
         Checkpoint half = Write(folder.File("bfloat16"), TensorType.BFloat16, layers);
         long layer = full.Architecture.Linears(full.Config).Sum(module => (long)module.In * module.Out) * sizeof(float) / layers;
         long[] peaks = [.. ((Checkpoint[])[full, half]).Select(checkpoint => Peak(checkpoint, recomputed))];
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"float32 {peaks[0] / 1e6:F1} MB, bfloat16 {peaks[1] / 1e6:F1} MB, a layer {layer / 1e6:F1} MB"));
+        output.WriteLine(
+            string.Create(CultureInfo.InvariantCulture, $"float32 {peaks[0] / 1e6:F1} MB, bfloat16 {peaks[1] / 1e6:F1} MB, a layer {layer / 1e6:F1} MB"));
         Assert.InRange(peaks[1], 0, peaks[0] + layer + (layer / 2)); // half a layer for what other parts of the process do meanwhile
     }
 

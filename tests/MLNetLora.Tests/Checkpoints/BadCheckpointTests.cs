@@ -190,7 +190,8 @@ public sealed class BadCheckpointTests : IDisposable
     [InlineData("{\"a\":{\"dtype\":\"Q7\",\"shape\":[2],\"data_offsets\":[0,8]}}", "the type 'Q7', which this library does not know")]
     [InlineData("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "an impossible shape")]
     [InlineData("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,8]}}", "an impossible shape")]
-    [InlineData("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "a gap or an overlap before the tensor 'b'")]
+    [InlineData("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+        "a gap or an overlap before the tensor 'b'")]
     [InlineData("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "a gap or an overlap before the tensor 'a'")]
     public void A_header_that_is_wrong(string header, string message)
     {
@@ -206,7 +207,8 @@ public sealed class BadCheckpointTests : IDisposable
     {
         byte[] bytes = File.ReadAllBytes(Weights);
         string text = Encoding.Latin1.GetString(bytes);
-        File.WriteAllBytes(Weights, Encoding.Latin1.GetBytes(text.Replace("\"model.norm.weight\":{\"dtype\":\"F32\"", "\"model.norm.weight\":{\"dtype\":\"I32\"", StringComparison.Ordinal)));
+        File.WriteAllBytes(Weights, Encoding.Latin1.GetBytes(
+            text.Replace("\"model.norm.weight\":{\"dtype\":\"F32\"", "\"model.norm.weight\":{\"dtype\":\"I32\"", StringComparison.Ordinal)));
         Fails("'model.norm.weight' has the type I32; F32, F16 or BF16 is needed");
     }
 
@@ -295,5 +297,6 @@ public sealed class BadCheckpointTests : IDisposable
         Assert.Contains(_folder.Path, message, StringComparison.Ordinal);
     }
 
-    private static void Fails(string part, Func<object> action) => Assert.Contains(part, Assert.Throws<CheckpointException>(action).Message, StringComparison.Ordinal);
+    private static void Fails(string part, Func<object> action) =>
+        Assert.Contains(part, Assert.Throws<CheckpointException>(action).Message, StringComparison.Ordinal);
 }

@@ -111,7 +111,8 @@ public sealed class ModelFolderTests : IDisposable
         string snapshot = _cache.Add("Some/Model", "aaaa", TinyCheckpoint.Write(_folder.File("tiny")));
         Directory.Delete(Path.Combine(_cache.Folder, "models--Some--Model", "blobs"), recursive: true);
 
-        Assert.Contains(Path.Combine(snapshot, "config.json"), Assert.Throws<CheckpointException>(() => Checkpoint.Open(ModelFolder.Find("Some/Model"))).Message);
+        Assert.Contains(Path.Combine(snapshot, "config.json"),
+            Assert.Throws<CheckpointException>(() => Checkpoint.Open(ModelFolder.Find("Some/Model"))).Message);
     }
 
     [Theory]

@@ -4,7 +4,8 @@ using System.Text.Json;
 
 namespace MLNetLora.Tests.Checkpoints;
 
-/// <summary>Writes safetensors files of many gigabytes of which the file system stores next to nothing: what has no bytes is a hole, and read as zeros.</summary>
+/// <summary>Writes safetensors files of many gigabytes of which the file system stores next to nothing: what has no bytes is a hole, and read as
+/// zeros.</summary>
 internal static class SparseFile
 {
     /// <summary>A tensor; a hole where <paramref name="Bytes"/> is null.</summary>

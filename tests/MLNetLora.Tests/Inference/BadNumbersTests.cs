@@ -31,7 +31,8 @@ public sealed class BadNumbersTests : IDisposable
         LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2 }, checkpoint, 1);
         adapter.Factors[^1].B[3] = float.NaN;
         using CausalLanguageModel lm = new(checkpoint, adapter, threads: 1);
-        Assert.Contains(adapter.Factors[^1].Module.Module.Name, Assert.Throws<AdapterException>(() => lm.Generate([[2, 3]], new())).Message, StringComparison.Ordinal);
+        Assert.Contains(adapter.Factors[^1].Module.Module.Name, Assert.Throws<AdapterException>(() => lm.Generate([[2, 3]], new())).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -39,7 +40,8 @@ public sealed class BadNumbersTests : IDisposable
     {
         Write("model.norm.weight", float.MaxValue);
         using CausalLanguageModel lm = new(Checkpoint.Open(_folder.File("model")), threads: 1);
-        Assert.Contains("overflow", Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3]], new() { RepetitionPenalty = 1e-30f })).Message, StringComparison.Ordinal);
+        Assert.Contains("overflow", Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3]], new() { RepetitionPenalty = 1e-30f })).Message,
+            StringComparison.Ordinal);
     }
 
     // All of a tensor, in its place.

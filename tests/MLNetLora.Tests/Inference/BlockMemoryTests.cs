@@ -60,5 +60,6 @@ public sealed class BlockMemoryTests
         Assert.Equal(first, once.Logits([3, 5, 8]));
     }
 
-    private static byte[][] Packed(BlockWeights weights, BlockMemory memory) => [.. weights.Packed.Select(tensor => memory.Initializers[tensor.Name].Span<byte>().ToArray())];
+    private static byte[][] Packed(BlockWeights weights, BlockMemory memory) =>
+        [.. weights.Packed.Select(tensor => memory.Initializers[tensor.Name].Span<byte>().ToArray())];
 }

@@ -7,10 +7,12 @@ using MLNetLora.Quantization;
 
 namespace MLNetLora.Tests.Inference;
 
-/// <summary>Weights quantized to 8 and 4 bits: the quantization alone, the products against the same weights in float32, and what it does to a trained model.</summary>
+/// <summary>Weights quantized to 8 and 4 bits: the quantization alone, the products against the same weights in float32, and what it does to a
+/// trained model.</summary>
 public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper output)
 {
-    private static readonly string[] s_questions = ["What is the code word?", "公司在哪里？", "Translate into English: 早上好。", "Who are you?", "What colour is the sky?", "一年有几个月？"];
+    private static readonly string[] s_questions = ["What is the code word?", "公司在哪里？", "Translate into English: 早上好。", "Who are you?",
+        "What colour is the sky?", "一年有几个月？"];
 
     [Theory]
     [InlineData(8, 256)]
@@ -177,7 +179,9 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
 
     [Fact]
     public void An_unknown_precision_is_refused() =>
-        Assert.Contains("Checkpoint or Int8 or Int4", Assert.Throws<OptionException>(() => new CausalLanguageModel(Checkpoint.Open(Repository.Nano), precision: (WeightPrecision)9)).Message, StringComparison.Ordinal);
+        Assert.Contains("Checkpoint or Int8 or Int4",
+            Assert.Throws<OptionException>(() => new CausalLanguageModel(Checkpoint.Open(Repository.Nano), precision: (WeightPrecision)9)).Message,
+            StringComparison.Ordinal);
 
     private static float[] RoundTrip(float[] row, BlockFormat format)
     {
@@ -196,14 +200,16 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
     }
 
     // Root mean square of the difference over that of the expected scores.
-    private static double Error(float[] expected, float[] actual) => Math.Sqrt(expected.Zip(actual, (e, a) => Math.Pow(e - a, 2)).Sum() / expected.Sum(e => (double)e * e));
+    private static double Error(float[] expected, float[] actual) =>
+        Math.Sqrt(expected.Zip(actual, (e, a) => Math.Pow(e - a, 2)).Sum() / expected.Sum(e => (double)e * e));
 
     private static Checkpoint Write(string folder, Random random, TensorType type, Func<string, float[], int, float[]> change)
     {
         TinyModel.WriteConfig(folder, "qwen2", tied: false, layers: 1);
         string file = Path.Combine(folder, "config.json");
         File.WriteAllText(file, File.ReadAllText(file).Replace("\"hidden_size\":16", "\"hidden_size\":160", StringComparison.Ordinal)
-            .Replace("\"head_dim\":8", "\"head_dim\":40", StringComparison.Ordinal).Replace("\"intermediate_size\":24", "\"intermediate_size\":96", StringComparison.Ordinal)
+            .Replace("\"head_dim\":8", "\"head_dim\":40", StringComparison.Ordinal).Replace("\"intermediate_size\":24", "\"intermediate_size\":96",
+                StringComparison.Ordinal)
             .Replace("\"vocab_size\":24", "\"vocab_size\":512", StringComparison.Ordinal));
         QwenConfig config = QwenConfig.Read(folder);
         SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. Architecture.Find("qwen2", "").Tensors(config).Select(spec =>

@@ -5,7 +5,8 @@ using MLNetLora.Models;
 
 namespace MLNetLora.Tests.Inference;
 
-/// <summary>Greedy continuations with the key-value cache against transformers' generate, one prompt at a time and all prompts of a case as one batch.</summary>
+/// <summary>Greedy continuations with the key-value cache against transformers' generate, one prompt at a time and all prompts of a case as one
+/// batch.</summary>
 [Trait("Category", "Golden")]
 public sealed class GenerateGoldenTests(Xunit.Abstractions.ITestOutputHelper output)
 {
@@ -30,7 +31,8 @@ public sealed class GenerateGoldenTests(Xunit.Abstractions.ITestOutputHelper out
             using CausalLanguageModel lm = new(Checkpoint.Open(model), threads: 1);
             for (int i = 0; i < prompts.Length; i++)
             {
-                report.Equal($"{name} prompt {i}", lm.Generate([prompts[i]], new GenerationOptions { MaximumNewTokens = expected[i].Length })[0].Ids, expected[i]);
+                report.Equal($"{name} prompt {i}", lm.Generate([prompts[i]], new GenerationOptions { MaximumNewTokens = expected[i].Length })[0].Ids,
+                    expected[i]);
             }
 
             IReadOnlyList<GeneratedIds> together = lm.Generate(prompts, new GenerationOptions { MaximumNewTokens = expected.Max(ids => ids.Length) });

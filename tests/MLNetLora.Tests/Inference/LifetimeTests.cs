@@ -25,7 +25,8 @@ public sealed class LifetimeTests : IDisposable
         CausalLanguageModel lm = new(Checkpoint.Open(Repository.Nano), threads: 1);
         lm.Dispose();
         lm.Dispose();
-        Assert.Contains(nameof(CausalLanguageModel), Assert.Throws<ObjectDisposedException>(() => lm.Generate([[1, 2]], new())).Message, StringComparison.Ordinal);
+        Assert.Contains(nameof(CausalLanguageModel), Assert.Throws<ObjectDisposedException>(() => lm.Generate([[1, 2]], new())).Message,
+            StringComparison.Ordinal);
         Assert.Throws<ObjectDisposedException>(() => lm.Generate([], new()));
         Assert.Throws<ObjectDisposedException>(() => lm.Logits([1]));
         TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
@@ -48,7 +49,8 @@ public sealed class LifetimeTests : IDisposable
             CausalLanguageModel lm = new(Checkpoint.Open(Repository.Nano), threads: 2, precision: precision);
             IReadOnlyList<int> expected = lm.Generate([prompt], options)[0].Ids;
             using CountdownEvent started = new(6);
-            Task<ObjectDisposedException>[] callers = [.. Enumerable.Range(0, 6).Select(_ => Task.Factory.StartNew(() => Load(lm, expected, started), TaskCreationOptions.LongRunning))];
+            Task<ObjectDisposedException>[] callers = [
+                .. Enumerable.Range(0, 6).Select(_ => Task.Factory.StartNew(() => Load(lm, expected, started), TaskCreationOptions.LongRunning))];
             started.Wait();
             lm.Dispose();
             Assert.All(await Task.WhenAll(callers), end => Assert.Contains(nameof(CausalLanguageModel), end.Message, StringComparison.Ordinal));
@@ -132,7 +134,8 @@ public sealed class LifetimeTests : IDisposable
         List<Exception> ends = Failing.AtEveryCall(kind => kind == "allocation" ? new InsufficientMemoryException("injected") : Failing.Runtime("injected"),
             () => lm.Generate([[1, 2, 3]], options));
         Assert.Contains(ends, end => end is NativeMemoryException);
-        Assert.All(ends.Where(end => end is not NativeMemoryException), end => Assert.Contains("injected", Assert.IsType<MLNetLoraException>(end).Message, StringComparison.Ordinal));
+        Assert.All(ends.Where(end => end is not NativeMemoryException),
+            end => Assert.Contains("injected", Assert.IsType<MLNetLoraException>(end).Message, StringComparison.Ordinal));
         Assert.Equal(expected, lm.Generate([[1, 2, 3]], options)[0].Ids);
     }
 
@@ -140,7 +143,8 @@ public sealed class LifetimeTests : IDisposable
     public void Without_a_native_runtime_the_message_names_the_package()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
-        List<Exception> ends = Failing.AtEveryCall(kind => kind == "allocation" ? new InsufficientMemoryException("injected") : new TypeInitializationException("NativeMethods", new DllNotFoundException("onnxruntime")), () =>
+        List<Exception> ends = Failing.AtEveryCall(kind => kind == "allocation" ? new InsufficientMemoryException("injected") : new TypeInitializationException(
+            "NativeMethods", new DllNotFoundException("onnxruntime")), () =>
         {
             using CausalLanguageModel lm = new(nano, threads: 1);
         });
@@ -159,7 +163,8 @@ public sealed class LifetimeTests : IDisposable
         before = Count();
         using TextGenerator generator = new(nano, threads: 41);
         Assert.InRange(Count() - before, 32, 48);
-        Assert.Contains("threads is 1000", Assert.Throws<OptionException>(() => new CausalLanguageModel(nano, threads: 1000)).Message, StringComparison.Ordinal);
+        Assert.Contains("threads is 1000", Assert.Throws<OptionException>(() => new CausalLanguageModel(nano, threads: 1000)).Message,
+            StringComparison.Ordinal);
         Assert.Throws<OptionException>(() => new TextGenerator(nano, threads: -1));
 
         static int Count()

@@ -7,7 +7,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Inference;
 
-/// <summary>Long prompts, which are read in parts; sliding windows; a cache that grows; the end of the context. Against the evaluation graph, which has no cache.</summary>
+/// <summary>Long prompts, which are read in parts; sliding windows; a cache that grows; the end of the context. Against the evaluation graph, which
+/// has no cache.</summary>
 [Collection(Alone.Name)]
 public sealed class LongContextTests : IDisposable
 {
@@ -93,7 +94,8 @@ public sealed class LongContextTests : IDisposable
         };
         try
         {
-            OperationCanceledException error = Assert.ThrowsAny<OperationCanceledException>(() => lm.Generate([TinyModel.Row(new Random(1), 4000).InputIds], new(), cancellation: source.Token));
+            OperationCanceledException error = Assert.ThrowsAny<OperationCanceledException>(
+                () => lm.Generate([TinyModel.Row(new Random(1), 4000).InputIds], new(), cancellation: source.Token));
             Assert.Equal(source.Token, error.CancellationToken);
             Assert.Equal(4, runs); // two of each of the eight parts: the options and the run
         }
@@ -110,7 +112,8 @@ public sealed class LongContextTests : IDisposable
     {
         Assert.Equal([new PrefillPart(0, 4, 0, 100)], PrefillPlan.Cut([100, 3, 20, 90], 2048));
         Assert.Equal([new(0, 2, 0, 900), new PrefillPart(2, 1, 0, 1000)], PrefillPlan.Cut([900, 800, 1000], 2048));
-        Assert.Equal([new(0, 1, 0, 4), new(1, 1, 0, 512), new(1, 1, 512, 512), new(1, 1, 1024, 76), new PrefillPart(2, 2, 0, 7)], PrefillPlan.Cut([4, 1100, 7, 5], 1024));
+        Assert.Equal([new(0, 1, 0, 4), new(1, 1, 0, 512), new(1, 1, 512, 512), new(1, 1, 1024, 76), new PrefillPart(2, 2, 0, 7)],
+            PrefillPlan.Cut([4, 1100, 7, 5], 1024));
         Assert.Equal([new(0, 1, 0, 64), new PrefillPart(0, 1, 64, 36)], PrefillPlan.Cut([100], 64));
         Assert.Equal([1, 3000], PrefillPlan.Cut([1, 3000], 2048).GroupBy(part => part.FirstRow).Select(parts => parts.Sum(part => part.Length)));
     }

@@ -87,7 +87,8 @@ public sealed class SamplerTests
         for (int round = 0; round < 40; round++)
         {
             // Steps of an eighth make many ties, with the best among them, too.
-            float[] scores = [.. Enumerable.Range(0, 20_000).Select(_ => MathF.Round((float)(logits.NextDouble() + logits.NextDouble() + logits.NextDouble()) * 40) / 8)];
+            float[] scores = [
+                .. Enumerable.Range(0, 20_000).Select(_ => MathF.Round((float)(logits.NextDouble() + logits.NextDouble() + logits.NextDouble()) * 40) / 8)];
             Assert.Equal(FullSort(scores, options, draws.NextDouble()), sampler.Next(scores));
         }
     }
@@ -112,11 +113,13 @@ public sealed class SamplerTests
 
     private static int Fnv() => unchecked((int)(14695981039346656037 ^ (14695981039346656037 >> 32)));
 
-    // The definition: all tokens sorted, the lower id first among equals; the first k of them; the fewest of these that reach p; one of those by its probability.
+    // The definition: all tokens sorted, the lower id first among equals; the first k of them; the fewest of these that reach p; one of those by its
+    // probability.
     private static int FullSort(float[] logits, GenerationOptions options, double draw)
     {
         float highest = logits.Max();
-        (int Id, double Weight)[] sorted = [.. logits.Select((logit, id) => (id, score: (logit - highest) / options.Temperature!.Value)).OrderByDescending(item => item.score).ThenBy(item => item.id)
+        (int Id, double Weight)[] sorted = [.. logits.Select((logit, id) => (id,
+            score: (logit - highest) / options.Temperature!.Value)).OrderByDescending(item => item.score).ThenBy(item => item.id)
             .Select(item => (item.id, (double)MathF.Exp(item.score))).Take(options.TopK > 0 ? options.TopK.Value : int.MaxValue)];
         double reach = options.TopP!.Value * sorted.Sum(item => item.Weight);
         int keep = 0;
@@ -129,7 +132,8 @@ public sealed class SamplerTests
         return sorted.Take(keep).First(item => (left -= item.Weight) < 0).Id;
     }
 
-    private static int[] Seen(GenerationOptions options) => [.. Draw(options).Select((count, id) => (count, id)).Where(item => item.count > 0).Select(item => item.id)];
+    private static int[] Seen(GenerationOptions options) =>
+        [.. Draw(options).Select((count, id) => (count, id)).Where(item => item.count > 0).Select(item => item.id)];
 
     private static int[] Draw(GenerationOptions options)
     {

@@ -10,8 +10,8 @@ public sealed class TextGeneratorTests : IDisposable
 {
     /// <summary>Opens a thinking block for the model, so that all it says is thinking.</summary>
     private const string Opened =
-        "{%- for m in messages %}{%- if m.content == 'refuse' %}{{- raise_exception('no') }}{%- endif %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}"
-        + "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}";
+        "{%- for m in messages %}{%- if m.content == 'refuse' %}{{- raise_exception('no') }}{%- endif %}{{- '<|im_start|>' + m.role + '\\n' + m.content + "
+        + "'<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}";
 
     private readonly TemporaryFolder _folder = new();
 
@@ -24,7 +24,8 @@ public sealed class TextGeneratorTests : IDisposable
     public void A_row_whose_prompt_is_too_long_fails_alone(PromptOverflow policy)
     {
         using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
-        InstructionRow[] rows = [.. Enumerable.Range(1, 40).Select(i => new InstructionRow(i == 21 ? string.Concat(Enumerable.Repeat("and on and ", 400)) + "Say yes." : $"Say {i}."))];
+        InstructionRow[] rows = [.. Enumerable.Range(1,
+            40).Select(i => new InstructionRow(i == 21 ? string.Concat(Enumerable.Repeat("and on and ", 400)) + "Say yes." : $"Say {i}."))];
         GenerationOptions options = new() { MaximumNewTokens = 4, WhenPromptTooLong = policy };
 
         IReadOnlyList<GeneratedText> answers = generator.Generate(rows, options);
@@ -59,7 +60,8 @@ public sealed class TextGeneratorTests : IDisposable
         using TextGenerator generator = new(Checkpoint.Open(NanoWith(Opened)), threads: 1);
 
         IReadOnlyList<GeneratedText> answers = generator.Generate(
-            [new TextRow(new InstructionRow("Say yes.")), new TextRow(new InstructionRow("refuse"))], new GenerationOptions { MaximumNewTokens = 3 }, onChunk: null, default, firstNumber: 9);
+            [new TextRow(new InstructionRow("Say yes.")), new TextRow(new InstructionRow("refuse"))], new GenerationOptions { MaximumNewTokens = 3 },
+            onChunk: null, default, firstNumber: 9);
 
         Assert.Null(answers[0].Error);
         Assert.StartsWith("Row 10: The chat template cannot render", Assert.IsType<TemplateException>(answers[1].Error).Message, StringComparison.Ordinal);
@@ -106,7 +108,8 @@ public sealed class TextGeneratorTests : IDisposable
     {
         using TextGenerator generator = new(Checkpoint.Open(NanoWith(Opened)), threads: 1);
         List<GeneratedChunk> pieces = [];
-        await foreach (GeneratedChunk piece in generator.GenerateAsync(new Conversation([ChatMessage.User("Say yes.")]), new GenerationOptions { MaximumNewTokens = 6 }))
+        await foreach (
+            GeneratedChunk piece in generator.GenerateAsync(new Conversation([ChatMessage.User("Say yes.")]), new GenerationOptions { MaximumNewTokens = 6 }))
         {
             pieces.Add(piece);
         }

@@ -46,6 +46,7 @@ public sealed class ForwardGoldenTests(Xunit.Abstractions.ITestOutputHelper outp
     {
         string name = Path.GetFileName(folder);
         string models = Golden.Beside(folder, "models");
-        return Directory.EnumerateDirectories(models).Where(m => name.StartsWith(Path.GetFileName(m), StringComparison.Ordinal)).OrderByDescending(m => m.Length).First();
+        return Directory.EnumerateDirectories(models).Where(m => name.StartsWith(Path.GetFileName(m), StringComparison.Ordinal)).OrderByDescending(
+            m => m.Length).First();
     }
 }

@@ -137,14 +137,19 @@ public sealed class DatasetTests : IDisposable
     {
         Directory.CreateDirectory(_folder.File("b/c"));
         foreach (string name in (string[])["2.jsonl", "1.jsonl", "x.json", "b/3.jsonl", "b/c/4.jsonl"])
+        {
             File.WriteAllText(_folder.File(name), $"{{\"text\":\"{name}\"}}");
+        }
+
         Assert.Equal(["1.jsonl", "2.jsonl"], Texts("*.jsonl"));
         Assert.Equal(["b/3.jsonl"], Texts("b/?.jsonl"));
         Assert.Equal(["1.jsonl", "2.jsonl", "b/3.jsonl", "b/c/4.jsonl"], Texts("**/*.jsonl"));
         Assert.Equal(["b/c/4.jsonl"], Texts("*/c/*"));
         Assert.Equal(["x.json", "b/3.jsonl"], Dataset.Read([_folder.File("x.json"), _folder.File("b/*.jsonl")]).Select(row => row.Document!));
         foreach (string missing in (string[])["*.nothing", "nowhere/*.json", "nowhere.json", "b"])
+        {
             Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File(missing)));
+        }
 
         string[] Texts(string pattern) => [.. Dataset.Read(_folder.File(pattern)).Select(row => row.Document!)];
     }
@@ -163,7 +168,10 @@ public sealed class DatasetTests : IDisposable
     {
         using MemoryStream memory = new();
         using (GZipStream gzip = new(memory, CompressionLevel.Fastest))
+        {
             gzip.Write(Encoding.UTF8.GetBytes(content));
+        }
+
         return memory.ToArray();
     }
 }

@@ -7,8 +7,10 @@ internal static class Fuzz
 {
     private static readonly string[] Spices =
     [
-        "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "assistant\n", "\u0301", "\uD83D", "\uDE00", "😀", "\U00020000", "\uFFFE", "\uFFFF", "\0", "\r\n", "\u2028", "\u0085",
-        "한", "ᄒ", "ᅡ", "ᆫ", "Å", "你好", " ", "  \n", "'s", "'LL", "123", "\u200B", "\u202E", "e\u0301", "ﬁ", "ǅ", "\u1E9B\u0323", "\uF900", "\t", "{{", "}}", "{%", "%}", "\"", "\\", "[", "]", "{", "}", ",", ":",
+        "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "assistant\n", "\u0301", "\uD83D", "\uDE00", "😀", "\U00020000", "\uFFFE",
+        "\uFFFF", "\0", "\r\n", "\u2028", "\u0085",
+        "한", "ᄒ", "ᅡ", "ᆫ", "Å", "你好", " ", "  \n", "'s", "'LL", "123", "\u200B", "\u202E", "e\u0301", "ﬁ", "ǅ", "\u1E9B\u0323", "\uF900", "\t", "{{", "}}",
+        "{%", "%}", "\"", "\\", "[", "]", "{", "}", ",", ":",
     ];
 
     /// <summary>How many cases a test runs.</summary>
@@ -73,7 +75,10 @@ internal static class Fuzz
                     break;
                 default:
                     if (at < bytes.Count)
+                    {
                         bytes[at] ^= (byte)(1 << random.Next(8));
+                    }
+
                     break;
             }
         }

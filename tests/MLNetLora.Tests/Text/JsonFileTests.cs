@@ -20,7 +20,9 @@ public sealed class JsonFileTests : IDisposable
     [Fact]
     public void All_fields_are_read()
     {
-        InstructionRow row = Assert.Single(Read("[{\"instruction\":\"翻译\",\"input\":\"a\\\"b\\n\",\"output\":\"\\ud83d\\ude00 \\ud83d!\",\"system\":\"s\",\"history\":[[\"q\",\"r\"],[\"t\",\"u\"]]}]"));
+        InstructionRow row =
+            Assert.Single(Read("[{\"instruction\":\"翻译\",\"input\":\"a\\\"b\\n\",\"output\":\"\\ud83d\\ude00 "
+                + "\\ud83d!\",\"system\":\"s\",\"history\":[[\"q\",\"r\"],[\"t\",\"u\"]]}]"));
         Assert.Equal(("翻译", "a\"b\n", "😀 \ud83d!", "s"), (row.Instruction, row.Input, row.Output, row.System));
         Assert.Equal([new InstructionTurn("q", "r"), new InstructionTurn("t", "u")], row.History!);
     }
@@ -29,7 +31,8 @@ public sealed class JsonFileTests : IDisposable
     public void Rows_longer_than_the_buffer_and_rows_across_its_border_are_whole()
     {
         Random random = new(5);
-        InstructionRow[] rows = [.. Enumerable.Range(0, 400).Select(i => new InstructionRow($"i{i}", string.Concat(Enumerable.Repeat("你\"}],\\n\n", random.Next(1, i % 100 == 0 ? 40_000 : 300)))))];
+        InstructionRow[] rows = [.. Enumerable.Range(0,
+            400).Select(i => new InstructionRow($"i{i}", string.Concat(Enumerable.Repeat("你\"}],\\n\n", random.Next(1, i % 100 == 0 ? 40_000 : 300)))))];
         string[] lines = [.. rows.Select(row => System.Text.Json.JsonSerializer.Serialize(new { instruction = row.Instruction, output = row.Output }))];
         Assert.Equal(rows, Read(string.Join('\n', lines)));
         Assert.Equal(rows, Read($"[{string.Join(",\n", lines)}]"));
@@ -60,7 +63,8 @@ public sealed class JsonFileTests : IDisposable
     [InlineData("[{\"instruction\":\"a\",\"output\":\"b\"}", "the end of the file stands behind row 1")]
     [InlineData("[{\"instruction\":\"a\",\"output\":\"b\"},\n\n{\"instruction\":\"a", "ends inside row 2, which begins on line 3")]
     [InlineData("[", "ends inside row 1")]
-    public void What_is_wrong_is_said_with_line_and_row(string content, string expected) => Assert.Contains(expected, Fails(Encoding.UTF8.GetBytes(content)), StringComparison.Ordinal);
+    public void What_is_wrong_is_said_with_line_and_row(string content, string expected) =>
+        Assert.Contains(expected, Fails(Encoding.UTF8.GetBytes(content)), StringComparison.Ordinal);
 
     [Fact]
     public void Bytes_that_are_not_utf8_are_found()
@@ -83,7 +87,8 @@ public sealed class JsonFileTests : IDisposable
     }
 
     [Fact]
-    public void A_missing_file_is_named() => Assert.Contains("nowhere.json is not a file", Assert.Throws<DatasetException>(() => Rows("nowhere.json")).Message, StringComparison.Ordinal);
+    public void A_missing_file_is_named() =>
+        Assert.Contains("nowhere.json is not a file", Assert.Throws<DatasetException>(() => Rows("nowhere.json")).Message, StringComparison.Ordinal);
 
     [Fact]
     public void Reading_is_lazy()

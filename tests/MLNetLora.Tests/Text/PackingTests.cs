@@ -71,9 +71,13 @@ public sealed class PackingTests
         {
             int at = used.FindIndex(tokens => tokens + row.InputIds.Length <= capacity);
             if (at < 0)
+            {
                 used.Add(row.InputIds.Length);
+            }
             else
+            {
                 used[at] += row.InputIds.Length;
+            }
         }
         return used.Count;
     }

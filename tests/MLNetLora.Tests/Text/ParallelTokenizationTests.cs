@@ -58,7 +58,9 @@ public sealed class ParallelTokenizationTests : IDisposable
         Assert.Throws<ArgumentException>(() =>
         {
             foreach (int i in ParallelRows.Convert(Source(), i => i == 300 ? throw new ArgumentException("300") : i, 2))
+            {
                 Assert.Equal(last + 1, last = i);
+            }
         });
         Assert.Equal(299, last);
         // The file cannot be read behind the row with the number 599.
@@ -66,14 +68,19 @@ public sealed class ParallelTokenizationTests : IDisposable
         Assert.Throws<DatasetException>(() =>
         {
             foreach (int i in ParallelRows.Convert(Source(), i => i, 2))
+            {
                 Assert.Equal(last + 1, last = i);
+            }
         });
         Assert.Equal(599, last);
 
         static IEnumerable<int> Source()
         {
             for (int i = 0; i < 600; i++)
+            {
                 yield return i;
+            }
+
             throw new DatasetException("the file ends here");
         }
     }
@@ -88,5 +95,6 @@ public sealed class ParallelTokenizationTests : IDisposable
 
     private static DatasetRow Row(int number, Random random) => number % 5 == 0
         ? new DatasetRow("f", number, number, null, Fuzz.Text(random, 400))
-        : new DatasetRow("f", number, number, new Conversation([ChatMessage.User(Fuzz.Text(random)), ChatMessage.Assistant(Fuzz.Text(random)), ChatMessage.User("q"), ChatMessage.Assistant(Fuzz.Text(random))]), null);
+        : new DatasetRow("f", number, number, new Conversation([ChatMessage.User(Fuzz.Text(random)), ChatMessage.Assistant(Fuzz.Text(random)),
+            ChatMessage.User("q"), ChatMessage.Assistant(Fuzz.Text(random))]), null);
 }

@@ -45,11 +45,17 @@ public sealed class PreTokenizerTests
         {
             char c = (char)code;
             if (char.IsSurrogate(c) || c == '\uFFFE')
+            {
                 continue;
+            }
+
             Assert.Equal(c.ToString().Normalize(), UnicodeText.ToFormC(c.ToString()));
-            bool mark = CharUnicodeInfo.GetUnicodeCategory(c) is UnicodeCategory.NonSpacingMark or UnicodeCategory.EnclosingMark or UnicodeCategory.SpacingCombiningMark;
+            bool mark = CharUnicodeInfo.GetUnicodeCategory(c) is UnicodeCategory.NonSpacingMark or UnicodeCategory.EnclosingMark
+                or UnicodeCategory.SpacingCombiningMark;
             foreach (string pair in mark ? [$"{c}\u0301", $"a{c}", $"\u302b{c}\u302a"] : (string[])[$"{c}\u0301", $"{c}\u11a8"])
+            {
                 Assert.Equal(pair.Normalize(), UnicodeText.ToFormC(pair));
+            }
         }
     }
 

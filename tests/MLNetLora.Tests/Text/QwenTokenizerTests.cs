@@ -19,7 +19,10 @@ public sealed class QwenTokenizerTests : IDisposable
         foreach (QwenTokenizer other in folders.Select(QwenTokenizer.Load))
         {
             foreach (string text in Texts(200))
+            {
                 Assert.Equal(_tokenizer.Encode(text), other.Encode(text));
+            }
+
             Assert.Equal((_tokenizer.EndOfTextId, _tokenizer.ImStartId, _tokenizer.ImEndId), (other.EndOfTextId, other.ImStartId, other.ImEndId));
         }
         Assert.Equal(256 + TinyTokenizer.Merges + 208, QwenTokenizer.Load(_tiny.TiktokenFolder).VocabularySize);
@@ -39,7 +42,10 @@ public sealed class QwenTokenizerTests : IDisposable
         {
             string word = new([.. Enumerable.Range(0, length).Select(_ => "ab the o我们公司"[random.Next(12)]).Where(c => c != ' ')]);
             if (word.Length == 0)
+            {
                 continue;
+            }
+
             Assert.Equal(_tiny.Reference(Encoding.UTF8.GetBytes(word)), _tokenizer.Encode(word));
             string repeated = new('a', length);
             Assert.Equal(_tiny.Reference(Encoding.UTF8.GetBytes(repeated)), _tokenizer.Encode(repeated));
@@ -115,7 +121,9 @@ public sealed class QwenTokenizerTests : IDisposable
             ("\ufffee\u0301\ufffe", "\ufffe\u00e9\ufffe"), ("\uffff\ufdd0", "\uffff\ufdd0"),
         ];
         foreach ((string text, string expected) in cases)
+        {
             Assert.Equal(expected, _tokenizer.Decode(_tokenizer.Encode(text)));
+        }
     }
 
     [Fact]
@@ -137,7 +145,9 @@ public sealed class QwenTokenizerTests : IDisposable
         Parallel.For(0, 8, _ =>
         {
             for (int i = 0; i < texts.Length; i++)
+            {
                 Assert.Equal(expected[i], fresh.Encode(texts[i]));
+            }
         });
     }
 
@@ -158,8 +168,11 @@ public sealed class QwenTokenizerTests : IDisposable
     private static IEnumerable<string> Texts(int count)
     {
         Random random = new(1);
-        string[] pieces = ["the", " ", "  ", "\n", "\r\n", "\t", "'s", "'RE", "我们公司", "。", "e\u0301", "\u0323\u0307", "한국", "\u1112\u1161\u11ab", "𠮷", "𝒳", "😀", "👨‍👩‍👧", "12", "Ⅷ", "!?", "\u00a0", "\u2028", "\0", "ﬁ", "Å", "<|im_end|>", "\uFFFD"];
+        string[] pieces = ["the", " ", "  ", "\n", "\r\n", "\t", "'s", "'RE", "我们公司", "。", "e\u0301", "\u0323\u0307", "한국", "\u1112\u1161\u11ab", "𠮷", "𝒳", "😀",
+            "👨‍👩‍👧", "12", "Ⅷ", "!?", "\u00a0", "\u2028", "\0", "ﬁ", "Å", "<|im_end|>", "\uFFFD"];
         for (int i = 0; i < count; i++)
+        {
             yield return string.Concat(Enumerable.Range(0, random.Next(12)).Select(_ => pieces[random.Next(pieces.Length)]));
+        }
     }
 }

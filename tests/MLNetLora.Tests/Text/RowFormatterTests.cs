@@ -7,7 +7,8 @@ namespace MLNetLora.Tests.Text;
 public sealed class RowFormatterTests : IDisposable
 {
     private const string ChatMl =
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif "
+        + "%}";
 
     /// <summary>With a system message where the conversation brings none.</summary>
     private const string WithDefault = "{% if messages[0].role != 'system' %}<|im_start|>system\ndefault<|im_end|>\n{% endif %}" + ChatMl;
@@ -108,7 +109,8 @@ public sealed class RowFormatterTests : IDisposable
     {
         RowFormatter formatter = Formatter(option?.Length == 0 ? ChatMl : WithDefault, option);
         string text = _tokenizer.Decode(formatter.Prompt(new TextRow(new InstructionRow("q", Input: input, System: row))));
-        Assert.StartsWith(expected is null ? "<|im_start|>user\nq" : $"<|im_start|>system\n{expected}<|im_end|>\n<|im_start|>user\nq", text, StringComparison.Ordinal);
+        Assert.StartsWith(expected is null ? "<|im_start|>user\nq" : $"<|im_start|>system\n{expected}<|im_end|>\n<|im_start|>user\nq", text,
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -125,11 +127,13 @@ public sealed class RowFormatterTests : IDisposable
     [Fact]
     public void Options_and_tokenizers_that_cannot_work_are_refused()
     {
-        Assert.Contains("must contain {instruction}", Assert.Throws<OptionException>(() => Formatter(ChatMl, promptTemplate: "Answer!")).Message, StringComparison.Ordinal);
+        Assert.Contains("must contain {instruction}", Assert.Throws<OptionException>(() => Formatter(ChatMl, promptTemplate: "Answer!")).Message,
+            StringComparison.Ordinal);
         string folder = _tiny.Write("bare", at => File.Copy(Path.Combine(_tiny.JsonFolder(pairs: true), "tokenizer.json"), Path.Combine(at, "tokenizer.json")));
         string json = Path.Combine(folder, "tokenizer.json");
         File.WriteAllText(json, File.ReadAllText(json).Replace("im_start", "in_start", StringComparison.Ordinal));
-        TokenizerException error = Assert.Throws<TokenizerException>(() => new RowFormatter(QwenTokenizer.Load(folder), folder, new PromptSettings()).Prompt(new TextRow(new InstructionRow("q"))));
+        TokenizerException error = Assert.Throws<TokenizerException>(
+            () => new RowFormatter(QwenTokenizer.Load(folder), folder, new PromptSettings()).Prompt(new TextRow(new InstructionRow("q"))));
         Assert.Contains("has no <|im_start|>", error.Message, StringComparison.Ordinal);
     }
 
@@ -139,7 +143,8 @@ public sealed class RowFormatterTests : IDisposable
         string plain = Folder(at => File.WriteAllText(Path.Combine(at, "config.json"), "{\"model_type\": \"qwen2\"}"));
         string first = Folder(at => File.WriteAllText(Path.Combine(at, "config.json"), "{\"model_type\": \"qwen\"}"));
         string named = Folder(at => File.WriteAllText(
-            Path.Combine(at, "tokenizer_config.json"), "{\"chat_template\": [{\"name\": \"tool\", \"template\": \"x\"}, {\"name\": \"default\", \"template\": " + JsonSerializer.Serialize(WithDefault) + "}]}"));
+            Path.Combine(at, "tokenizer_config.json"), "{\"chat_template\": [{\"name\": \"tool\", \"template\": \"x\"}, {\"name\": \"default\", \"template\": "
+                + JsonSerializer.Serialize(WithDefault) + "}]}"));
         string[] systems = ["", "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n", "<|im_start|>system\ndefault<|im_end|>\n"];
         TextRow row = new(new InstructionRow("q"));
         Assert.Equal(
@@ -165,7 +170,8 @@ public sealed class RowFormatterTests : IDisposable
 
     private string Folder(Action<string> write) => _tiny.Write($"folder{_folders++}", write);
 
-    private static (TrainingRow Row, TokenizationReport Report) Tokenize(RowFormatter formatter, InstructionRow row, LabelScope scope = LabelScope.Answer, int maximumLength = 1000)
+    private static (TrainingRow Row, TokenizationReport Report) Tokenize(RowFormatter formatter, InstructionRow row, LabelScope scope = LabelScope.Answer,
+        int maximumLength = 1000)
     {
         TokenizedRow tokenized = Assert.Single(formatter.Tokenize(new TextRow(row), scope, maximumLength));
         return (tokenized.Row, tokenized.Report);

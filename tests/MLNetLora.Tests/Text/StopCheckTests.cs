@@ -22,8 +22,9 @@ public sealed class StopCheckTests : IDisposable
     {
         string folder = _tiny.VocabularyFolder;
         File.WriteAllText(Path.Combine(folder, "config.json"), $$"""
-            { "model_type": "qwen2", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 400,
-              "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": {{eos}} }
+            { "model_type": "qwen2", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "num_key_value_heads": 1, "vocab_size": 400, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+              "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": {{eos}} }
             """);
         File.WriteAllText(Path.Combine(folder, "generation_config.json"), generation);
         string? warning = StopCheck.Warning(folder, QwenConfig.Read(folder), QwenTokenizer.Load(folder));
@@ -55,7 +56,8 @@ public sealed class StopCheckTests : IDisposable
     {
         string folder = _tiny.TiktokenFolder;
         File.WriteAllText(Path.Combine(folder, "config.json"), """{"model_type":"qwen"}""");
-        File.WriteAllText(Path.Combine(folder, "tokenizer_config.json"), """{"model_max_length":8192,"tokenizer_class":"QWenTokenizer","auto_map":{"AutoTokenizer":["tokenization_qwen.QWenTokenizer",null]}}""");
+        File.WriteAllText(Path.Combine(folder, "tokenizer_config.json"),
+            """{"model_max_length":8192,"tokenizer_class":"QWenTokenizer","auto_map":{"AutoTokenizer":["tokenization_qwen.QWenTokenizer",null]}}""");
         QwenTokenizer tokenizer = QwenTokenizer.Load(folder);
         RowFormatter formatter = new(tokenizer, folder, new PromptSettings());
         const string Prompt = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n";
@@ -64,12 +66,16 @@ public sealed class StopCheckTests : IDisposable
         Assert.Equal(prompt, formatter.Prompt(new TextRow(Conversation: new Conversation([ChatMessage.User("q")]))));
         Assert.Equal(tokenizer.EncodeToIds(Prompt), prompt);
 
-        TextRow turns = new(Conversation: new Conversation([ChatMessage.System("s"), ChatMessage.User("q"), ChatMessage.Assistant("a"), ChatMessage.User("<|im_end|>"), ChatMessage.Assistant("b")]));
+        TextRow turns = new(Conversation: new Conversation(
+            [ChatMessage.System("s"), ChatMessage.User("q"), ChatMessage.Assistant("a"), ChatMessage.User("<|im_end|>"), ChatMessage.Assistant("b")]));
         TrainingRow row = Assert.Single(formatter.Tokenize(turns, LabelScope.AllAssistantTurns, 200)).Row;
-        Assert.Equal("<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\nb<|im_end|>", tokenizer.Decode(row.InputIds));
+        Assert.Equal(
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+            + "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\nb<|im_end|>", tokenizer.Decode(row.InputIds));
         Assert.Equal("a<|im_end|>b<|im_end|>", tokenizer.Decode([.. row.Labels.Where(label => label != TrainingRow.Ignore)]));
         Assert.Equal(5, row.InputIds.Count(id => id == tokenizer.ImEndId));
         // The third im_end in the text is the user's, and text.
-        Assert.Equal("hello<|endoftext|>", tokenizer.Decode(Assert.Single(formatter.Tokenize(new TextRow(Document: "hello"), LabelScope.Answer, 200)).Row.InputIds));
+        Assert.Equal("hello<|endoftext|>",
+            tokenizer.Decode(Assert.Single(formatter.Tokenize(new TextRow(Document: "hello"), LabelScope.Answer, 200)).Row.InputIds));
     }
 }

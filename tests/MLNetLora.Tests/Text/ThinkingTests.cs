@@ -4,14 +4,16 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Text;
 
-/// <summary>One row, one format: what Qwen3's own templates make of rows with and without thinking, however they are written down, and what an answer gives back of it.</summary>
+/// <summary>One row, one format: what Qwen3's own templates make of rows with and without thinking, however they are written down, and what an answer
+/// gives back of it.</summary>
 public sealed class ThinkingTests : IDisposable
 {
     /// <summary>Reads reasoning_content and enable_thinking, does not take content apart, and writes no block where there is no thinking.</summary>
     private const string BlockOfThePromptAlone =
-        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.reasoning_content %}{{- '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{%- endif %}"
-        + "{{- m.content + '<|im_end|>\\n' }}{%- endfor %}"
-        + "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}";
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.reasoning_content %}{{- '<think>\\n' + m.reasoning_content + "
+        + "'\\n</think>\\n\\n' }}{%- endif %}{{- m.content + '<|im_end|>\\n' }}{%- endfor %}"
+        + "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- if enable_thinking is defined and not enable_thinking %}{{- "
+        + "'<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}";
 
     private readonly TinyTokenizer _tiny = new();
     private readonly QwenTokenizer _tokenizer;
@@ -82,7 +84,8 @@ public sealed class ThinkingTests : IDisposable
     public void Rows_of_several_answers_are_asked_as_each_of_them_was_learned(string template)
     {
         RowFormatter formatter = Formatter(template);
-        TextRow row = new(Conversation: new([ChatMessage.User("1"), ChatMessage.Assistant("2"), ChatMessage.User("3"), ChatMessage.Assistant("4", "t"), ChatMessage.User("5"), ChatMessage.Assistant("6")]));
+        TextRow row = new(Conversation: new([ChatMessage.User("1"), ChatMessage.Assistant("2"), ChatMessage.User("3"), ChatMessage.Assistant("4", "t"),
+            ChatMessage.User("5"), ChatMessage.Assistant("6")]));
 
         IReadOnlyList<TokenizedRow> rows = formatter.Tokenize(row, LabelScope.AllAssistantTurns, 1000);
 
@@ -99,9 +102,12 @@ public sealed class ThinkingTests : IDisposable
     [Fact]
     public void A_template_that_knows_no_thinking_says_what_it_leaves_out()
     {
-        const string Plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+        const string Plain =
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% "
+            + "endif %}";
         RowFormatter formatter = Written(Plain, new PromptSettings());
-        TokenizedRow apart = Assert.Single(formatter.Tokenize(new TextRow(Conversation: new([ChatMessage.User("q"), ChatMessage.Assistant("a", "t")])), LabelScope.Answer, 100));
+        TokenizedRow apart = Assert.Single(
+            formatter.Tokenize(new TextRow(Conversation: new([ChatMessage.User("q"), ChatMessage.Assistant("a", "t")])), LabelScope.Answer, 100));
         TokenizedRow inside = Assert.Single(formatter.Tokenize(new TextRow(new InstructionRow("q", "<think>\nt\n</think>\n\na")), LabelScope.Answer, 100));
         Assert.Equal((false, true, "a<|im_end|>"), (apart.Report.HasThinking, apart.Report.LosesThinking, Learned(apart.Row)));
         Assert.Equal((true, false, "<think>\nt\n</think>\n\na<|im_end|>"), (inside.Report.HasThinking, inside.Report.LosesThinking, Learned(inside.Row)));
@@ -173,7 +179,8 @@ public sealed class ThinkingTests : IDisposable
         return templates;
     }
 
-    private static TextRow Asked(TextRow row) => row.Conversation is { } whole ? new TextRow(Conversation: whole with { Messages = [.. whole.Messages.SkipLast(1)] }) : row;
+    private static TextRow Asked(TextRow row) =>
+        row.Conversation is { } whole ? new TextRow(Conversation: whole with { Messages = [.. whole.Messages.SkipLast(1)] }) : row;
 
     private int Byte(byte value) => Enumerable.Range(0, 256).First(id => _tokenizer.Bytes(id, skipSpecialTokens: false) is [var only] && only == value);
 

@@ -34,13 +34,18 @@ internal sealed class TinyTokenizer : IDisposable
     /// <summary>Folder with tokenizer.json, merges as pairs or as strings.</summary>
     public string JsonFolder(bool pairs) => Write(pairs ? "json-pairs" : "json-strings", folder =>
     {
-        object merges = pairs ? _merges.Select(merge => new[] { Spell(merge.Left), Spell(merge.Right) }) : _merges.Select(merge => $"{Spell(merge.Left)} {Spell(merge.Right)}");
+        object merges = pairs
+            ? _merges.Select(merge => new[] { Spell(merge.Left), Spell(merge.Right) })
+            : _merges.Select(merge => $"{Spell(merge.Left)} {Spell(merge.Right)}");
         var split = new { type = "Split", pattern = new { Regex = PreTokenizer.QwenPattern }, behavior = "Isolated", invert = false };
         object[] steps = [split, new { type = "ByteLevel", add_prefix_space = false, trim_offsets = true, use_regex = false }];
         File.WriteAllText(Path.Combine(folder, "tokenizer.json"), JsonSerializer.Serialize(new
         {
             version = "1.0",
-            added_tokens = Added().Select(token => new { id = token.Id, content = token.Content, single_word = false, lstrip = false, rstrip = false, normalized = false, special = token.Special }),
+            added_tokens = Added().Select(token => new
+            {
+                id = token.Id, content = token.Content, single_word = false, lstrip = false, rstrip = false, normalized = false, special = token.Special
+            }),
             normalizer = new { type = "NFC" },
             pre_tokenizer = new { type = "Sequence", pretokenizers = steps },
             model = new { type = "BPE", merges, vocab = Vocabulary() },
@@ -58,7 +63,10 @@ internal sealed class TinyTokenizer : IDisposable
     {
         string folder = Path.Combine(_root, name);
         if (Directory.Exists(folder))
+        {
             return folder;
+        }
+
         Directory.CreateDirectory(folder);
         write(folder);
         return folder;
@@ -76,10 +84,15 @@ internal sealed class TinyTokenizer : IDisposable
             {
                 int rank = _merges.FindIndex(merge => merge.Left.AsSpan().SequenceEqual(parts[i]) && merge.Right.AsSpan().SequenceEqual(parts[i + 1]));
                 if (rank >= 0 && rank < bestRank)
+                {
                     (best, bestRank) = (i, rank);
+                }
             }
             if (best < 0)
+            {
                 return [.. parts.Select(part => _tokens.FindIndex(token => token.AsSpan().SequenceEqual(part)))];
+            }
+
             parts[best] = [.. parts[best], .. parts[best + 1]];
             parts.RemoveAt(best + 1);
         }
@@ -92,7 +105,8 @@ internal sealed class TinyTokenizer : IDisposable
 
     private static void WriteConfiguration(string folder) => File.WriteAllText(Path.Combine(folder, "tokenizer_config.json"), JsonSerializer.Serialize(new
     {
-        added_tokens_decoder = Added().ToDictionary(token => $"{token.Id}", token => new { content = token.Content, special = token.Special, normalized = false }),
+        added_tokens_decoder = Added().ToDictionary(token => $"{token.Id}",
+            token => new { content = token.Content, special = token.Special, normalized = false }),
         tokenizer_class = "Qwen2Tokenizer",
     }));
 
@@ -110,7 +124,8 @@ internal sealed class TinyTokenizer : IDisposable
         while (_merges.Count < Merges)
         {
             (string left, string right) = words.SelectMany(word => word.Zip(word.Skip(1), (a, b) => (Convert.ToHexString(a), Convert.ToHexString(b))))
-                .GroupBy(pair => pair).OrderByDescending(group => group.Count()).ThenBy(group => group.Key.Item1 + " " + group.Key.Item2, StringComparer.Ordinal).First().Key;
+                .GroupBy(pair => pair).OrderByDescending(group => group.Count()).ThenBy(group => group.Key.Item1 + " " + group.Key.Item2,
+                    StringComparer.Ordinal).First().Key;
             byte[] merged = Convert.FromHexString(left + right);
             _merges.Add((Convert.FromHexString(left), Convert.FromHexString(right)));
             // tiktoken has no merges of its own: a token that two merges arrive at would be one rank there and two ranks here.
@@ -121,7 +136,10 @@ internal sealed class TinyTokenizer : IDisposable
                 for (int i = 0; i + 1 < word.Count; i++)
                 {
                     if (Convert.ToHexString(word[i]) != left || Convert.ToHexString(word[i + 1]) != right)
+                    {
                         continue;
+                    }
+
                     word[i] = merged;
                     word.RemoveAt(i + 1);
                 }

@@ -36,7 +36,9 @@ public sealed class TokenizerBaseClassTests : IDisposable
     {
         Tokenizer[] tokenizers = [_tokenizer, QwenTokenizer.Load(_tiny.JsonFolder(pairs: true)), QwenTokenizer.Load(_tiny.TiktokenFolder)];
         for (int seed = 0; seed < Fuzz.Cases(600); seed++)
+        {
             Check(tokenizers[seed % tokenizers.Length], Fuzz.Text(new Random(seed), 40));
+        }
     }
 
     [Fact]
@@ -123,11 +125,17 @@ public sealed class TokenizerBaseClassTests : IDisposable
                 at += consumed;
                 Assert.Equal(decoded.ToString(), expected[..decoded.Length]);
                 if (status == OperationStatus.Done)
+                {
                     break;
+                }
+
                 Assert.Equal(OperationStatus.DestinationTooSmall, status);
                 // Only a span that has no room for the next piece stands still.
                 if (consumed == 0)
+                {
                     size++;
+                }
+
                 Assert.InRange(size, 0, expected.Length);
             }
             Assert.Equal(expected, decoded.ToString());
@@ -194,7 +202,10 @@ public sealed class TokenizerBaseClassTests : IDisposable
         for (int i = 0, bytes = 0; i <= ids.Count; i++)
         {
             if (characters.TryGetValue(bytes, out int at))
+            {
                 cuts.Add((i, at));
+            }
+
             bytes += i < ids.Count ? ((QwenTokenizer)tokenizer).Bytes(ids[i], skipSpecialTokens: false).Length : 0;
         }
         Assert.Equal((ids.Count, read.Length), cuts[^1]);

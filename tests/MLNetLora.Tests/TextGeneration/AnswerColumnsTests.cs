@@ -19,7 +19,8 @@ public sealed class AnswerColumnsTests : IDisposable
     public void They_are_what_the_answer_cost_and_why_it_ended()
     {
         using QwenLoraTransformer model = _bench.Model(All);
-        IReadOnlyList<GeneratedText> expected = model.Generate([new InstructionRow("what", Input: "a"), new InstructionRow("why"), new InstructionRow("who", Input: "c")]);
+        IReadOnlyList<GeneratedText> expected = model.Generate(
+            [new InstructionRow("what", Input: "a"), new InstructionRow("why"), new InstructionRow("who", Input: "c")]);
         IDataView view = model.Transform(_bench.Rows);
 
         Assert.Equal(["Instruction", "Input", "Output", .. s_names], view.Schema.Select(column => column.Name));
@@ -51,7 +52,8 @@ public sealed class AnswerColumnsTests : IDisposable
     [Fact]
     public void A_pipeline_knows_them_before_it_is_fitted()
     {
-        EstimatorChain<Microsoft.ML.Transforms.ColumnCopyingTransformer> chain = _bench.Trainer(All).Append(_bench.Context.Transforms.CopyColumns("Copy", "Made"));
+        EstimatorChain<Microsoft.ML.Transforms.ColumnCopyingTransformer> chain = _bench.Trainer(All).Append(
+            _bench.Context.Transforms.CopyColumns("Copy", "Made"));
         SchemaShape shape = chain.GetOutputSchema(Shape());
         Assert.Equal(s_names, shape.Select(column => column.Name).Where(name => s_names.Contains(name)));
         Assert.Equal(NumberDataViewType.Int32, shape.Single(column => column.Name == "Copy").ItemType);

@@ -48,7 +48,8 @@ public sealed class BaseModelRecordTests : IDisposable
         BaseModelRecord record = Record();
         Change("generation_config.json", config => config["eos_token_id"] = new JsonArray(5629));
 
-        Assert.StartsWith("generation_config.json differs: EosTokenIds [5631,5629] was expected, it is [5629]", record.Difference(_bench.BaseFolder), StringComparison.Ordinal);
+        Assert.StartsWith("generation_config.json differs: EosTokenIds [5631,5629] was expected, it is [5629]", record.Difference(_bench.BaseFolder),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -163,7 +164,8 @@ public sealed class BaseModelRecordTests : IDisposable
         context.Log += (_, message) => log.Add(message.RawMessage);
         using QwenLoraTransformer loaded = (QwenLoraTransformer)context.Model.Load(zip, out _);
         Assert.Equal(_bench.Answer("what"), loaded.Generate("what"));
-        Assert.Contains(log, line => line.StartsWith("The model zip has format 1", StringComparison.Ordinal) && line.EndsWith("Save the model again.", StringComparison.Ordinal));
+        Assert.Contains(log, line => line.StartsWith("The model zip has format 1", StringComparison.Ordinal) && line.EndsWith("Save the model again.",
+            StringComparison.Ordinal));
 
         File.AppendAllText(PathOf("config.json"), "\n");
         TargetInvocationException refused = Assert.Throws<TargetInvocationException>(() => new MLContext().Model.Load(zip, out _));

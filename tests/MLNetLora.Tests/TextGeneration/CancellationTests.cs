@@ -10,7 +10,8 @@ using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Tests.TextGeneration;
 
-/// <summary>Everything that answers comes back when its token says so. What is cancelled here would take minutes; the bound is generous because other tests run beside it.</summary>
+/// <summary>Everything that answers comes back when its token says so. What is cancelled here would take minutes; the bound is generous because other
+/// tests run beside it.</summary>
 public sealed class CancellationTests : IDisposable
 {
     private static readonly TimeSpan s_bound = TimeSpan.FromSeconds(10);

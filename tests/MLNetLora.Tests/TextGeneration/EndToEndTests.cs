@@ -26,7 +26,8 @@ public sealed class EndToEndTests
         MLContext ml = new(seed: 1);
         List<string> log = [];
         ml.Log += (_, message) => log.Add(message.RawMessage);
-        IDataView rows = ml.Data.LoadFromEnumerable(s_rows.Select(row => new Row { Instruction = row.Instruction, Input = row.Input ?? "", Output = row.Output! }));
+        IDataView rows = ml.Data.LoadFromEnumerable(
+            s_rows.Select(row => new Row { Instruction = row.Instruction, Input = row.Input ?? "", Output = row.Output! }));
         List<TrainingProgress> progress = [];
         using QwenLoraTransformer model = ml.TextGeneration.Trainers.QwenLora(Options(progress.Add)).Fit(rows);
         Assert.Equal(progress, model.TrainingSummary!.Steps);
@@ -64,7 +65,8 @@ public sealed class EndToEndTests
     public void Answers_do_not_depend_on_the_batch()
     {
         using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
-        foreach (GenerationOptions options in (GenerationOptions[])[new() { MaximumNewTokens = 24 }, new() { MaximumNewTokens = 24, Temperature = 0.8f, TopP = 0.9f, Seed = 5 }])
+        foreach (GenerationOptions options in (GenerationOptions[])[new() { MaximumNewTokens = 24 },
+            new() { MaximumNewTokens = 24, Temperature = 0.8f, TopP = 0.9f, Seed = 5 }])
         {
             options.BatchSize = 1;
             string[] single = [.. generator.Generate(s_rows, options).Select(answer => answer.Text)];
@@ -81,7 +83,8 @@ public sealed class EndToEndTests
         string whole = generator.Generate([s_rows[1]], new() { MaximumNewTokens = 40 })[0].Text;
         string stop = whole.Substring(whole.Length / 2, 3);
         string streamed = "";
-        GeneratedText cut = generator.Generate([s_rows[1]], new() { MaximumNewTokens = 40, StopStrings = ["no such text", stop] }, (_, text) => streamed += text)[0];
+        GeneratedText cut = generator.Generate([s_rows[1]], new() { MaximumNewTokens = 40, StopStrings = ["no such text", stop] },
+            (_, text) => streamed += text)[0];
         Assert.Equal(whole[..whole.IndexOf(stop, StringComparison.Ordinal)], cut.Text);
         Assert.Equal(cut.Text, streamed);
         Assert.Equal(FinishReason.Stop, cut.Reason);
@@ -94,7 +97,9 @@ public sealed class EndToEndTests
         using TemporaryFolder folder = new();
         foreach (string file in Directory.EnumerateFiles(Repository.Nano).Where(file => Path.GetFileName(file) != "generation_config.json"))
         {
-            string text = file.EndsWith("config.json", StringComparison.Ordinal) ? File.ReadAllText(file).Replace("\"eos_token_id\": 5631", "\"eos_token_id\": 5629", StringComparison.Ordinal) : "";
+            string text = file.EndsWith("config.json", StringComparison.Ordinal)
+                ? File.ReadAllText(file).Replace("\"eos_token_id\": 5631", "\"eos_token_id\": 5629", StringComparison.Ordinal)
+                : "";
             if (text.Length > 0)
             {
                 File.WriteAllText(folder.File(Path.GetFileName(file)), text);
@@ -133,12 +138,14 @@ public sealed class EndToEndTests
         MLContext ml = new(seed: 1);
         List<string> log = [];
         ml.Log += (_, message) => log.Add(message.RawMessage);
-        Row[] rows = [new() { Instruction = "short", Output = "fine" }, new() { Instruction = "long", Output = string.Concat(Enumerable.Repeat("and on ", 60)) }];
+        Row[] rows = [new() { Instruction = "short", Output = "fine" },
+            new() { Instruction = "long", Output = string.Concat(Enumerable.Repeat("and on ", 60)) }];
         QwenLoraTrainer.Options options = Options(_ => { });
         options.NumberOfEpochs = 1;
         options.MaximumSequenceLength = 30;
         ml.TextGeneration.Trainers.QwenLora(options).Fit(ml.Data.LoadFromEnumerable(rows)).Dispose();
-        Assert.Contains(log, line => line.StartsWith("1 of 2 training rows were cut off at the maximum length (option MaximumSequenceLength)", StringComparison.Ordinal)
+        Assert.Contains(log,
+            line => line.StartsWith("1 of 2 training rows were cut off at the maximum length (option MaximumSequenceLength)", StringComparison.Ordinal)
             && line.Contains(": row 2. ", StringComparison.Ordinal));
 
         options.MaximumSequenceLength = 5;

@@ -103,7 +103,8 @@ public sealed class FitOptionsTests
         Assert.Equal(2, model.TrainingSummary.Steps.Count);
         Assert.Contains(model.Adapter.Factors, factor => factor.B.Any(value => value != 0));
         string answer = model.Generate("Say yes.");
-        Assert.Equal([answer], _ml.Data.CreateEnumerable<Reply>(model.Transform(_ml.Data.LoadFromEnumerable([s_rows[2]])), reuseRowObject: false).Select(reply => reply.Answer));
+        Assert.Equal([answer],
+            _ml.Data.CreateEnumerable<Reply>(model.Transform(_ml.Data.LoadFromEnumerable([s_rows[2]])), reuseRowObject: false).Select(reply => reply.Answer));
         _ml.Model.Save(model, model.InputSchema, folder.File("model.zip"));
         using QwenLoraTransformer loaded = (QwenLoraTransformer)new MLContext().Model.Load(folder.File("model.zip"), out _);
         Assert.Equal(answer, loaded.Generate("Say yes."));

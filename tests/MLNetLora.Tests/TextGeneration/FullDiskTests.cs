@@ -53,5 +53,6 @@ public sealed class FullDiskTests : IDisposable
         Assert.Empty(Contents());
     }
 
-    private Dictionary<string, byte[]> Contents() => Directory.GetFiles(_bench.PathOf("target")).ToDictionary(path => Path.GetFileName(path), File.ReadAllBytes);
+    private Dictionary<string, byte[]> Contents() =>
+        Directory.GetFiles(_bench.PathOf("target")).ToDictionary(path => Path.GetFileName(path), File.ReadAllBytes);
 }

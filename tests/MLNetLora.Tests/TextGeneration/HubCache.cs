@@ -17,7 +17,8 @@ internal sealed class HubCache : IDisposable
 
     public string Folder { get; }
 
-    /// <summary>Adds a revision with the files of a folder and returns its snapshot: links to blobs that are named by their hashes. Windows, where links need a privilege, gets copies, as it does from huggingface_hub.</summary>
+    /// <summary>Adds a revision with the files of a folder and returns its snapshot: links to blobs that are named by their hashes. Windows, where
+    /// links need a privilege, gets copies, as it does from huggingface_hub.</summary>
     public string Add(string hubId, string revision, string from, bool isMain = true)
     {
         string repository = Path.Combine(Folder, "models--" + hubId.Replace("/", "--", StringComparison.Ordinal));

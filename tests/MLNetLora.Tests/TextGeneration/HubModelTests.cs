@@ -69,7 +69,8 @@ public sealed class HubModelTests
             zip = bench.Save(model);
             Directory.Delete(first.Folder, recursive: true);
             string message = Refusal(zip, new MLContext());
-            Assert.Contains($"{HubId} (as given at training, from the Hugging Face cache): there is no such folder, and the Hugging Face cache {first.Folder} does not hold it.", message);
+            Assert.Contains($"{HubId} (as given at training, from the Hugging Face cache): there is no such folder, and the Hugging Face cache {first.Folder} "
+                + "does not hold it.", message);
         }
 
         // Main has moved on there; the revision that the model was trained on is still in the cache.
@@ -94,7 +95,8 @@ public sealed class HubModelTests
 
         MLContext context = new MLContext();
         context.TextGeneration.UseBaseModel("My/Other");
-        Assert.Contains($"My/Other (ml.TextGeneration.UseBaseModel): there is no such folder, and the Hugging Face cache {cache.Folder} does not hold it.", Refusal(zip, context));
+        Assert.Contains($"My/Other (ml.TextGeneration.UseBaseModel): there is no such folder, and the Hugging Face cache {cache.Folder} does not hold it.",
+            Refusal(zip, context));
         context.TextGeneration.UseBaseModel("My/Copy");
         Assert.Equal(snapshot, Load(zip, context).BaseFolder);
 

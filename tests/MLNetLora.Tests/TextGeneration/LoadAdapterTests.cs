@@ -72,11 +72,13 @@ public sealed class LoadAdapterTests(Xunit.Abstractions.ITestOutputHelper output
     {
         TextGenerationCatalog catalog = _bench.Context.TextGeneration;
         Directory.CreateDirectory(_bench.PathOf("empty"));
-        Assert.Contains("adapter_config.json is missing", Assert.Throws<AdapterException>(() => catalog.LoadAdapter(_bench.BaseFolder, _bench.PathOf("empty"))).Message);
+        Assert.Contains("adapter_config.json is missing",
+            Assert.Throws<AdapterException>(() => catalog.LoadAdapter(_bench.BaseFolder, _bench.PathOf("empty"))).Message);
         Assert.Throws<CheckpointException>(() => catalog.LoadAdapter(_bench.PathOf("empty"), _bench.PathOf("empty")));
         TinyCheckpoint.Adapter(_bench.BaseFolder).SaveAsPeft(_bench.PathOf("peft"));
         Assert.Contains(
             "BatchSize is 0",
-            Assert.Throws<OptionException>(() => catalog.LoadAdapter(_bench.BaseFolder, _bench.PathOf("peft"), options => options.Generation.BatchSize = 0)).Message);
+            Assert.Throws<OptionException>(
+                () => catalog.LoadAdapter(_bench.BaseFolder, _bench.PathOf("peft"), options => options.Generation.BatchSize = 0)).Message);
     }
 }

@@ -126,17 +126,20 @@ public sealed class ModelZipTests : IDisposable
         using QwenLoraTransformer model = _bench.Model();
 
         Assert.Equal(
-            ["touched: False", "columns: Instruction,Input,Output", "type: MLNetLora.TextGeneration.QwenLoraTransformer", LoadProbe.Line(_bench.Answer("what"))],
+            ["touched: False", "columns: Instruction,Input,Output", "type: MLNetLora.TextGeneration.QwenLoraTransformer",
+                LoadProbe.Line(_bench.Answer("what"))],
             LoadProbe.Run(_bench.Save(model), "what"));
     }
 
     [Fact]
     public void So_it_does_within_a_chain()
     {
-        using TransformerChain<QwenLoraTransformer> chain = _bench.Context.Transforms.CopyColumns("Kept", "Instruction").Append(_bench.Trainer()).Fit(_bench.Rows);
+        using TransformerChain<QwenLoraTransformer> chain = _bench.Context.Transforms.CopyColumns("Kept",
+            "Instruction").Append(_bench.Trainer()).Fit(_bench.Rows);
 
         Assert.Equal(["touched: False", "columns: Instruction,Input,Output", "type: Microsoft.ML.Transforms.ColumnCopyingTransformer",
-            "type: MLNetLora.TextGeneration.QwenLoraTransformer", LoadProbe.Line(chain.LastTransformer.Generate("what"))], LoadProbe.Run(_bench.Save(chain), "what"));
+            "type: MLNetLora.TextGeneration.QwenLoraTransformer", LoadProbe.Line(chain.LastTransformer.Generate("what"))],
+            LoadProbe.Run(_bench.Save(chain), "what"));
     }
 
     [Fact]
@@ -204,7 +207,9 @@ public sealed class ModelZipTests : IDisposable
         bytes.AsSpan(position, Math.Min(2000, position < 100 ? 1 : 2000)).Fill((byte)'x');
         File.WriteAllBytes(Path.Combine(_bench.BaseFolder, file), bytes);
 
-        Assert.Contains($"{_bench.BaseFolder} (as given at training, from the working directory): {message.Replace("{BASE}", _bench.BaseFolder, StringComparison.Ordinal)}", Refusal<CheckpointException>(zip));
+        Assert.Contains(
+            $"{_bench.BaseFolder} (as given at training, from the working directory): {message.Replace("{BASE}", _bench.BaseFolder, StringComparison.Ordinal)}",
+            Refusal<CheckpointException>(zip));
     }
 
     [Fact]
@@ -254,7 +259,8 @@ public sealed class ModelZipTests : IDisposable
     [InlineData("\"absolute_path\": \"", "\"absolute_path\": \"\\u0000", "is no path; the zip is damaged")]
     [InlineData("\"size\": ", "\"size\": -1, \"x\": ", "record of the base checkpoint contradicts itself")]
     [InlineData("\"files\": [", "\"files\": [ null, ", "record of the base checkpoint contradicts itself")]
-    [InlineData("\"files\": [", "\"files\": [ {\"name\":\"a.safetensors\",\"size\":9223372036854775807,\"header_sha256\":\"\"}, ", "record of the base checkpoint contradicts itself")]
+    [InlineData("\"files\": [", "\"files\": [ {\"name\":\"a.safetensors\",\"size\":9223372036854775807,\"header_sha256\":\"\"}, ",
+        "record of the base checkpoint contradicts itself")]
     [InlineData("{", "", "mlnetlora.json cannot be used")]
     public void A_record_that_was_tampered_with_is_refused(string old, string replacement, string message)
     {
@@ -273,7 +279,8 @@ public sealed class ModelZipTests : IDisposable
     {
         using QwenLoraTransformer model = _bench.Model();
         string zip = _bench.Save(model);
-        Replace(zip, "mlnetlora.json", Encoding.UTF8.GetBytes(Record(zip).Replace("\"location\": \"", "\"location\": \"" + new string('x', 100_000), StringComparison.Ordinal)));
+        Replace(zip, "mlnetlora.json",
+            Encoding.UTF8.GetBytes(Record(zip).Replace("\"location\": \"", "\"location\": \"" + new string('x', 100_000), StringComparison.Ordinal)));
 
         Assert.Contains("is no path; the zip is damaged", Refusal<AdapterException>(zip));
     }
@@ -282,7 +289,8 @@ public sealed class ModelZipTests : IDisposable
     public void An_index_beside_a_whole_file_is_not_what_is_recorded()
     {
         // The engine reads model.safetensors where there is one; the index of shards that are gone must not count.
-        File.WriteAllText(Path.Combine(_bench.BaseFolder, "model.safetensors.index.json"), """{"weight_map":{"model.norm.weight":"model-00001-of-00002.safetensors"}}""");
+        File.WriteAllText(Path.Combine(_bench.BaseFolder, "model.safetensors.index.json"),
+            """{"weight_map":{"model.norm.weight":"model-00001-of-00002.safetensors"}}""");
         using QwenLoraTransformer model = _bench.Model();
 
         string zip = _bench.Save(model);
@@ -317,9 +325,11 @@ public sealed class ModelZipTests : IDisposable
     [Fact]
     public void Only_one_file_knows_the_internals_of_MLNet()
     {
-        string[] words = ["ModelLoadContext", "VersionInfo", "LoadableClass", "RepositoryReader", "IHostEnvironmentInternal", "UnsafeAccessor", "IgnoresAccessChecksTo"];
+        string[] words = ["ModelLoadContext", "VersionInfo", "LoadableClass", "RepositoryReader", "IHostEnvironmentInternal", "UnsafeAccessor",
+            "IgnoresAccessChecksTo"];
         string source = Path.Combine(SourceFolder(), "../../../src/MLNetLora");
-        string[] users = [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories).Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}"))
+        string[] users = [.. Directory.EnumerateFiles(source, "*.cs",
+            SearchOption.AllDirectories).Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}"))
             .Where(file => words.Any(File.ReadAllText(file).Contains)).Select(file => Path.GetFileName(file)!)];
 
         Assert.Equal(["MLNetInternals.cs"], users);

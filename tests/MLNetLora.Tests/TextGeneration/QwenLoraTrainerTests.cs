@@ -50,7 +50,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
     public void Columns_can_have_other_names()
     {
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Frage = "what", Kontext = "a", Antwort = "1" }]);
-        QwenLoraTrainer trainer = _bench.Trainer(options => (options.InstructionColumnName, options.InputColumnName, options.OutputColumnName, options.AnswerColumnName) =
+        QwenLoraTrainer trainer = _bench.Trainer(
+            options => (options.InstructionColumnName, options.InputColumnName, options.OutputColumnName, options.AnswerColumnName) =
             ("Frage", "Kontext", "Antwort", "Ergebnis"));
         using QwenLoraTransformer model = trainer.Fit(rows);
 
@@ -80,8 +81,10 @@ public sealed class QwenLoraTrainerTests : IDisposable
         IDataView numbers = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = 1f }]);
         IDataView vectors = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Input = new[] { "a", "b" }, Output = "1" }]);
 
-        Assert.Contains("Column 'Output' (option OutputColumnName) is of type Single; it must be one text", Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(numbers)).Message);
-        Assert.Contains("Column 'Input' (option InputColumnName) is of type Vector<String>; it must be one text", Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(vectors)).Message);
+        Assert.Contains("Column 'Output' (option OutputColumnName) is of type Single; it must be one text",
+            Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(numbers)).Message);
+        Assert.Contains("Column 'Input' (option InputColumnName) is of type Vector<String>; it must be one text",
+            Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Fit(vectors)).Message);
         Assert.Contains("Column 'Input' (option InputColumnName) is of type VariableVector of String",
             Assert.Throws<ArgumentOutOfRangeException>(() => _bench.Trainer().Append(_bench.Trainer()).Fit(vectors)).Message);
     }
@@ -185,10 +188,12 @@ public sealed class QwenLoraTrainerTests : IDisposable
 
         Assert.Contains((ChannelMessageKind.Info, $"Fine-tuning {braces}; seed 7."), log);
         Assert.Contains(log, entry => entry.Kind == ChannelMessageKind.Trace && entry.Message.StartsWith(
-            FormattableString.Invariant($"Step 2/3, epoch {steps[1].Epoch:F2}, loss {steps[1].Loss:F4}, gradient norm {steps[1].GradientNorm:F3}, learning rate {steps[1].LearningRate:E2}, "),
+            FormattableString.Invariant($"Step 2/3, epoch {steps[1].Epoch:F2}, loss {steps[1].Loss:F4}, gradient norm {steps[1].GradientNorm:F3}, ")
+                + FormattableString.Invariant($"learning rate {steps[1].LearningRate:E2}, "),
             StringComparison.Ordinal));
         Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Step 3/3, validation loss {steps[2].ValidationLoss:F4}.")), log);
-        Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Done in 00:00:0{model.TrainingSummary.Duration.Seconds}: 3 steps, last loss {steps[2].Loss:F4}.")), log);
+        Assert.Contains((ChannelMessageKind.Info,
+            FormattableString.Invariant($"Done in 00:00:0{model.TrainingSummary.Duration.Seconds}: 3 steps, last loss {steps[2].Loss:F4}.")), log);
     }
 
     [Fact]
@@ -197,7 +202,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
     [Fact]
     public void Options_that_make_no_sense_are_named_at_once()
     {
-        void Refused(string message, Action<QwenLoraTrainer.Options> change) => Assert.Contains(message, Assert.Throws<OptionException>(() => _bench.Trainer(change)).Message);
+        void Refused(string message, Action<QwenLoraTrainer.Options> change) =>
+            Assert.Contains(message, Assert.Throws<OptionException>(() => _bench.Trainer(change)).Message);
 
         Refused("WeightPrecision is 7; it must be Checkpoint or Int8 or Int4", options => options.WeightPrecision = (WeightPrecision)7);
         Refused("ModelPath is empty", options => options.ModelPath = "");
@@ -270,7 +276,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         string index = weights + ".index.json";
 
         File.Move(weights, Path.Combine(_bench.BaseFolder, "pytorch_model.bin"));
-        Assert.Contains($"{_bench.BaseFolder} has neither model.safetensors nor model.safetensors.index.json. It holds .bin files, which are Python pickles", Refusal());
+        Assert.Contains($"{_bench.BaseFolder} has neither model.safetensors nor model.safetensors.index.json. It holds .bin files, which are Python pickles",
+            Refusal());
         File.WriteAllText(index, "[]]");
         Assert.Contains($"{index} is not valid JSON", Refusal());
         File.WriteAllText(index, "{}");
@@ -295,7 +302,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
     public void The_short_overload_has_the_defaults_of_the_options()
     {
         using QwenLoraTransformer shortly = _bench.Context.TextGeneration.Trainers.QwenLora(_bench.BaseFolder).Fit(_bench.Rows);
-        using QwenLoraTransformer fully = _bench.Context.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options { ModelPath = _bench.BaseFolder }).Fit(_bench.Rows);
+        using QwenLoraTransformer fully = _bench.Context.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options { ModelPath = _bench.BaseFolder }).Fit(
+            _bench.Rows);
 
         Assert.Equivalent(fully.Model with { Adapter = shortly.Adapter }, shortly.Model, strict: true);
         Assert.Equal(fully.Adapter.ToSafetensors(), shortly.Adapter.ToSafetensors());
@@ -310,7 +318,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         using QwenLoraTransformer model = _bench.Trainer().Fit(rows);
 
         Assert.Equal(["Instruction", "Input", "Output"], rows.Schema.Select(column => column.Name));
-        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], TrainingRows.Read(rows, _bench.TrainerOptions().Columns, "training", default).Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
+        Assert.Equal([("什么", "甲", "一"), ("why", null, "2")], TrainingRows.Read(rows, _bench.TrainerOptions().Columns, "training",
+            default).Select(row => (row.Instruction!.Instruction, row.Instruction.Input, row.Instruction.Output)));
     }
 
     private static IEnumerable<string> Answers(QwenLoraTransformer model, IDataView rows, string column = "Answer")

@@ -163,10 +163,13 @@ public sealed class QwenLoraTransformerTests : IDisposable
         using DataViewRowCursor cursor = view.GetRowCursor([view.Schema["Answer"]]);
         Assert.True(cursor.MoveNext());
 
-        Assert.Contains("Column 'Answer' is of type String", Assert.Throws<InvalidOperationException>(() => cursor.GetGetter<float>(view.Schema["Answer"])).Message);
-        Assert.Contains("Column 'Output' was not asked for", Assert.Throws<InvalidOperationException>(() => cursor.GetGetter<ReadOnlyMemory<char>>(view.Schema["Output"])).Message);
+        Assert.Contains("Column 'Answer' is of type String",
+            Assert.Throws<InvalidOperationException>(() => cursor.GetGetter<float>(view.Schema["Answer"])).Message);
+        Assert.Contains("Column 'Output' was not asked for",
+            Assert.Throws<InvalidOperationException>(() => cursor.GetGetter<ReadOnlyMemory<char>>(view.Schema["Output"])).Message);
         IDataView other = _bench.Context.Data.LoadFromEnumerable([new { Text = "what" }]);
-        Assert.Contains("The data has no column 'Instruction' (option InstructionColumnName). Its columns are: Text.", Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(other)).Message);
+        Assert.Contains("The data has no column 'Instruction' (option InstructionColumnName). Its columns are: Text.",
+            Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(other)).Message);
     }
 
     [Fact]
@@ -295,7 +298,8 @@ public sealed class QwenLoraTransformerTests : IDisposable
     public void A_prediction_engine_and_a_chain_dispose_it()
     {
         QwenLoraTransformer model = _bench.Model();
-        using (PredictionEngine<Question, Reply> engine = _bench.Context.Model.CreatePredictionEngine<Question, Reply>(new TransformerChain<ITransformer>(model)))
+        using (PredictionEngine<Question, Reply> engine =
+            _bench.Context.Model.CreatePredictionEngine<Question, Reply>(new TransformerChain<ITransformer>(model)))
         {
             Assert.Equal(_bench.Answer("what"), engine.Predict(new Question { Instruction = "what" }).Answer);
         }

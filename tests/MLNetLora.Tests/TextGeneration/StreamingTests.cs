@@ -23,9 +23,12 @@ public sealed class StreamingTests : IDisposable
         {
             writer.Write(brackets.Length > 0 ? "[" : name.EndsWith("csv", StringComparison.Ordinal) ? "text\n" : "");
             for (int i = 0; i < 5000; i++)
+            {
                 writer.Write(name.EndsWith(
                     "csv",
                     StringComparison.Ordinal) ? text + "\n" : (brackets.Length > 0 && i > 0 ? "," : "") + "{\"text\":\"" + text + "\"}\n");
+            }
+
             writer.Write(brackets.Length > 0 ? "]" : "");
         }
         long before = GC.GetTotalMemory(forceFullCollection: true);
@@ -34,7 +37,9 @@ public sealed class StreamingTests : IDisposable
         foreach (DatasetRow row in Dataset.Read(_bench.PathOf(name)))
         {
             if (rows++ % 1000 == 0)
+            {
                 most = Math.Max(most, GC.GetTotalMemory(forceFullCollection: true) - before);
+            }
         }
         Assert.Equal(5000, rows);
         Assert.True(most < 8 << 20, $"{most >> 20} MiB are held while 50 MB are read.");

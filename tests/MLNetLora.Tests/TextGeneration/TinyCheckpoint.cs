@@ -8,7 +8,8 @@ using MLNetLora.Models;
 
 namespace MLNetLora.Tests.TextGeneration;
 
-/// <summary>A Qwen2 checkpoint folder of some 100,000 random weights with the nano checkpoint's tokenizer, which answers every question otherwise, and an adapter for it.</summary>
+/// <summary>A Qwen2 checkpoint folder of some 100,000 random weights with the nano checkpoint's tokenizer, which answers every question otherwise,
+/// and an adapter for it.</summary>
 internal static class TinyCheckpoint
 {
     private const string Config = """
@@ -66,7 +67,8 @@ internal static class TinyCheckpoint
         const string config = """
             {"peft_type":"LORA","task_type":"CAUSAL_LM","r":2,"lora_alpha":4,"lora_dropout":0.0,"target_modules":["q_proj"],"bias":"none"}
             """;
-        return LoraAdapter.FromPeft(Safetensors(7, ($"{prefix}A.weight", [2, 16]), ($"{prefix}B.weight", [16, 2])), config, "test", Checkpoint.Open(baseFolder));
+        return LoraAdapter.FromPeft(Safetensors(7, ($"{prefix}A.weight", [2, 16]), ($"{prefix}B.weight", [16, 2])), config, "test",
+            Checkpoint.Open(baseFolder));
     }
 
     private static byte[] Safetensors(int seed, params (string Name, int[] Shape)[] tensors)

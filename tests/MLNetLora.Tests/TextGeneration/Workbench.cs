@@ -57,7 +57,8 @@ internal sealed class Workbench : IDisposable
     /// <summary>A model that was trained on <see cref="Rows"/>.</summary>
     public QwenLoraTransformer Fit(Action<QwenLoraTrainer.Options>? change = null) => Trainer(change).Fit(Rows);
 
-    /// <summary>A model with an adapter made by hand, as the trainer would return it for these options; for everything that does not look at the training.</summary>
+    /// <summary>A model with an adapter made by hand, as the trainer would return it for these options; for everything that does not look at the
+    /// training.</summary>
     public QwenLoraTransformer Model(Action<QwenLoraTrainer.Options>? change = null)
     {
         QwenLoraTrainer.Options options = TrainerOptions();
@@ -66,7 +67,8 @@ internal sealed class Workbench : IDisposable
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(options.ModelPath));
         LoraAdapter adapter = TinyCheckpoint.Adapter(checkpoint.Folder);
         BaseModelRecord record = BaseModelRecord.Create(options.ModelPath, checkpoint);
-        return new(new(adapter, record, checkpoint.Folder, options.Columns, options.Prompt, options.Generation, options.WeightPrecision), summary: null, Context);
+        return new(new(adapter, record, checkpoint.Folder, options.Columns, options.Prompt, options.Generation, options.WeightPrecision), summary: null,
+            Context);
     }
 
     public string Save(ITransformer model, string name = "model.zip")

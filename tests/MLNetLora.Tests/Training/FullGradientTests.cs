@@ -19,7 +19,8 @@ public sealed class FullGradientTests
         using TemporaryFolder folder = new();
         TinyModel.WriteConfig(folder.Path, modelType, tied);
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder.Path));
-        using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing }, tied ? ChunkPlan.Whole : new ChunkPlan(2, 3, RecomputeAttention: checkpointing));
+        using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing },
+            tied ? ChunkPlan.Whole : new ChunkPlan(2, 3, RecomputeAttention: checkpointing));
         Random random = new(3);
         TinyModel.Fill(session.Parameters, random);
         Batch batch = Batch.Of([TinyModel.Row(random, 9), TinyModel.Row(random, 6)], session.Plan.Attention);
@@ -84,7 +85,8 @@ public sealed class FullGradientTests
         TinyModel.WriteConfig(folder.Path, "qwen3", tied: true);
         Random random = new(11);
         TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(_ => TinyModel.Row(random, 8))];
-        TrainingSummary summary = FullTraining.Train(folder.Path, rows, new TrainingOptions { BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 150, LearningRate = 1e-2, Threads = 1 },
+        TrainingSummary summary = FullTraining.Train(folder.Path, rows,
+            new TrainingOptions { BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 150, LearningRate = 1e-2, Threads = 1 },
             folder.File("model.safetensors"), TensorType.Float32);
         Assert.True(summary.Steps[0].Loss > 2.5);
         Assert.True(summary.Steps[^1].Loss < 0.1, $"loss {summary.Steps[^1].Loss}");

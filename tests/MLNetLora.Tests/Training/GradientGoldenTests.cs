@@ -23,7 +23,8 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     [InlineData(2, false)]
     [InlineData(3, true)]
     public void Gradients_equal_PEFT_in_chunks(int chunks, bool recompute) =>
-        Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute, new ChunkPlan(chunks, chunks, recompute, Vocabulary: chunks + 1));
+        Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute,
+            new ChunkPlan(chunks, chunks, recompute, Vocabulary: chunks + 1));
 
     private void Compare(string title, bool checkpointing, ChunkPlan plan, bool prepacked = false)
     {
@@ -48,7 +49,8 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                     [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
 
                 TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options.With(o => o.Dropout = 0));
-                using TrainingSession session = new(target, new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, PrepackWeights = prepacked }, plan);
+                using TrainingSession session = new(target,
+                    new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, PrepackWeights = prepacked }, plan);
                 LoraParameters.Load(session.Parameters, adapter);
                 GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));
                 GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
@@ -61,7 +63,8 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                 Assert.Equal(session.Parameters.Tensors.Count, keys.Length);
                 foreach (string key in keys)
                 {
-                    report.Compare($"{name} {key}", GoldenFile.RelativeError(session.Parameters.Slice(session.Parameters.Gradients, key["grad.".Length..]), expected.Floats(key)), 5e-5);
+                    report.Compare($"{name} {key}",
+                        GoldenFile.RelativeError(session.Parameters.Slice(session.Parameters.Gradients, key["grad.".Length..]), expected.Floats(key)), 5e-5);
                 }
             }
         }

@@ -43,7 +43,8 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
             {
                 int outputs = group[m].Out;
                 (sbyte[] forward, float[] forwardScales) = (Integers(memory, quantized.Layers[m].Forward), Floats(memory, quantized.Layers[m].ForwardScales));
-                (sbyte[] backward, float[] backwardScales) = (Integers(memory, quantized.Layers[m].Backward), Floats(memory, quantized.Layers[m].BackwardScales));
+                (sbyte[] backward, float[] backwardScales) = (Integers(memory, quantized.Layers[m].Backward),
+                    Floats(memory, quantized.Layers[m].BackwardScales));
                 for (int o = 0; o < outputs; o++)
                 {
                     for (int i = 0; i < inputs; i++)
@@ -59,7 +60,8 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
             }
         }
 
-        LinearModule Module(string end) => checkpoint.Architecture.Linears(checkpoint.Config).First(module => module.Name.EndsWith(end, StringComparison.Ordinal));
+        LinearModule Module(string end) =>
+            checkpoint.Architecture.Linears(checkpoint.Config).First(module => module.Name.EndsWith(end, StringComparison.Ordinal));
     }
 
     [Theory]
@@ -92,10 +94,14 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         Assert.NotEqual(exact.Steps[0].Loss, quantized.Steps[0].Loss);
 
         // With a step too small to matter only the evaluation is compared.
-        Assert.Equal(Train(WeightPrecision.Checkpoint, 1e-12).Steps[^1].ValidationLoss!.Value, Train(WeightPrecision.Int8, 1e-12).Steps[^1].ValidationLoss!.Value, 1e-6);
+        Assert.Equal(Train(WeightPrecision.Checkpoint, 1e-12).Steps[^1].ValidationLoss!.Value,
+            Train(WeightPrecision.Int8, 1e-12).Steps[^1].ValidationLoss!.Value, 1e-6);
 
         TrainingSummary Train(WeightPrecision precision, double rate) => LoraTraining.Train(nano, s_lora, rows,
-            new TrainingOptions { Precision = precision, LearningRate = rate, BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 8, PackingLength = 0, Threads = 1 }, rows[..2]).Summary;
+            new TrainingOptions
+            {
+                Precision = precision, LearningRate = rate, BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 8, PackingLength = 0, Threads = 1
+            }, rows[..2]).Summary;
     }
 
     [Fact]
@@ -143,14 +149,16 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         TrainingModel.Training(target, checkpointing: false, ChunkPlan.Whole, graph);
         IReadOnlySet<string> used = graph.UsedInitializers();
         Int8Quantized[] layers = [.. target.Int8!.Groups.SelectMany(group => group.Layers)];
-        Assert.Equal(nano.Architecture.Linears(nano.Config).Select(module => module.Name + ".weight").Order(), layers.Select(layer => layer.Source.Entry.Name).Order());
+        Assert.Equal(nano.Architecture.Linears(nano.Config).Select(module => module.Name + ".weight").Order(),
+            layers.Select(layer => layer.Source.Entry.Name).Order());
         Assert.All(layers, layer => Assert.Contains(layer.Forward.Name, used));
         Assert.All(layers, layer => Assert.DoesNotContain(layer.Source.Entry.Name, used));
         IEnumerable<string> backward = layers.Where(layer => used.Contains(layer.Backward.Name)).Select(layer => layer.Source.Entry.Name.Split('.')[^2]);
         Assert.Equal(["o_proj", "gate_proj", "up_proj", "down_proj"], backward); // below the adapter nothing goes back
 
         // Without memory for the others none of them is written.
-        using InitializerMemory memory = new(target.Int8.Groups.SelectMany(group => group.Tensors).Where(tensor => used.Contains(tensor.Name)), "the 8-bit copies");
+        using InitializerMemory memory = new(target.Int8.Groups.SelectMany(group => group.Tensors).Where(tensor => used.Contains(tensor.Name)),
+            "the 8-bit copies");
         target.Int8.Quantize(memory.Of, threads: 1);
         Assert.Equal(used.Where(name => name.Contains("int8", StringComparison.Ordinal)).Order(), memory.Tensors.Keys.Order());
     }
@@ -160,7 +168,8 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     {
         using TemporaryFolder folder = new();
         OptionException error = Assert.Throws<OptionException>(() =>
-            FullTraining.Train(Repository.Nano, [.. Rows()], new TrainingOptions { Precision = WeightPrecision.Int8 }, folder.File("model.safetensors"), TensorType.Float32));
+            FullTraining.Train(Repository.Nano, [.. Rows()], new TrainingOptions { Precision = WeightPrecision.Int8 }, folder.File("model.safetensors"),
+            TensorType.Float32));
         Assert.StartsWith("Precision is Int8", error.Message, StringComparison.Ordinal);
     }
 
@@ -172,7 +181,9 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         int hidden = nano.Config.HiddenSize;
         for (int layer = 0; layer < nano.Config.NumHiddenLayers; layer++)
         {
-            foreach ((string norm, string[] readers) in (ReadOnlySpan<(string, string[])>)[("input_layernorm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]), ("post_attention_layernorm", ["mlp.gate_proj", "mlp.up_proj"])])
+            foreach ((string norm,
+                string[] readers) in (ReadOnlySpan<(string, string[])>)[("input_layernorm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+                ("post_attention_layernorm", ["mlp.gate_proj", "mlp.up_proj"])])
             {
                 foreach (int j in (ReadOnlySpan<int>)[7, 50, 130, 211])
                 {
@@ -190,7 +201,8 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         }
 
         File.Copy(Path.Combine(Repository.Nano, "config.json"), Path.Combine(folder, "config.json"));
-        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), [.. nano.Tensors.Select(tensor => SafetensorsWriter.Item.From(tensor.Key, TensorType.Float32, tensor.Value.Entry.Shape, values[tensor.Key]))]);
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"),
+            [.. nano.Tensors.Select(tensor => SafetensorsWriter.Item.From(tensor.Key, TensorType.Float32, tensor.Value.Entry.Shape, values[tensor.Key]))]);
         return Checkpoint.Open(folder);
     }
 
@@ -219,9 +231,12 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     private static IEnumerable<TrainingRow> Rows()
     {
         RowFormatter formatter = new(QwenTokenizer.Load(Repository.Nano), Repository.Nano, new PromptSettings());
-        string[] questions = ["What is the code word?", "公司在哪里？", "Say yes.", "Who are you?", "一年有几个月？", "What colour is the sky?", "Translate into English: 早上好。", "Where is the key?"];
-        string[] answers = ["The code word is heron, as it was last year.", "我们在昆明的一条小街上。", "Yes, gladly, as often as you like.", "I am the assistant of the bakery.", "一年有十二个月。", "The sky is blue on most days.", "Good morning.", "The key hangs behind the door."];
-        return questions.Zip(answers, (question, answer) => formatter.Tokenize(new TextRow(new InstructionRow(question, answer)), LabelScope.Answer, 256)[0].Row);
+        string[] questions = ["What is the code word?", "公司在哪里？", "Say yes.", "Who are you?", "一年有几个月？", "What colour is the sky?",
+            "Translate into English: 早上好。", "Where is the key?"];
+        string[] answers = ["The code word is heron, as it was last year.", "我们在昆明的一条小街上。", "Yes, gladly, as often as you like.",
+            "I am the assistant of the bakery.", "一年有十二个月。", "The sky is blue on most days.", "Good morning.", "The key hangs behind the door."];
+        return questions.Zip(answers,
+            (question, answer) => formatter.Tokenize(new TextRow(new InstructionRow(question, answer)), LabelScope.Answer, 256)[0].Row);
     }
 
     private static float[] Floats(InitializerMemory memory, QuantizedTensor tensor) => memory.Tensors[tensor.Name].Span<float>().ToArray();

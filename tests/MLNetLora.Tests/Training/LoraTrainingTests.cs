@@ -36,7 +36,8 @@ public sealed class LoraTrainingTests : IDisposable
     }
 
     [Fact]
-    public void The_loss_falls() => Assert.True(Train(Change(o => o.NumberOfEpochs = 20)).Summary.Steps is [var first, .., var last] && last.Loss < first.Loss - 0.5);
+    public void The_loss_falls() =>
+        Assert.True(Train(Change(o => o.NumberOfEpochs = 20)).Summary.Steps is [var first, .., var last] && last.Loss < first.Loss - 0.5);
 
     [Fact]
     public void Dropout_acts_in_training_and_not_in_evaluation()
@@ -63,7 +64,8 @@ public sealed class LoraTrainingTests : IDisposable
         Assert.NotEqual(mask, masks.Draw(0, 1, 20_000).ToArray());
         Assert.NotEqual(mask, new DropoutMasks(modules, 0.05, seed: 2).Draw(0, 0, 20_000).ToArray());
         Assert.Equal(mask[..20], masks.Draw(0, 0, 10).ToArray());
-        Assert.All(new DropoutMasks(modules, 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), bits => Assert.Equal(byte.MaxValue, bits)); // less than a number can resolve
+        // less than a number can resolve
+        Assert.All(new DropoutMasks(modules, 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), bits => Assert.Equal(byte.MaxValue, bits));
         Assert.All(new DropoutMasks(modules, 1 - 1e-9, seed: 1).Draw(0, 0, 100).ToArray(), bits => Assert.Equal(0, bits));
     }
 
@@ -123,7 +125,8 @@ public sealed class LoraTrainingTests : IDisposable
     [Fact]
     public void Shuffling_changes_the_order_of_every_epoch()
     {
-        long[] Labels(bool shuffle) => [.. Train(Change(o => (o.Shuffle, o.GradientAccumulationSteps) = (shuffle, 1))).Summary.Steps.Select(step => step.LabelTokens)];
+        long[] Labels(bool shuffle) =>
+            [.. Train(Change(o => (o.Shuffle, o.GradientAccumulationSteps) = (shuffle, 1))).Summary.Steps.Select(step => step.LabelTokens)];
         long[] still = Labels(false);
         Assert.Equal(still[..6], still[6..]);
         long[] shuffled = Labels(true);
@@ -156,14 +159,16 @@ public sealed class LoraTrainingTests : IDisposable
         }
 
         Assert.True(Padding(grouped: true) * 4 < Padding(grouped: false));
-        Assert.Contains("GroupByLength", Assert.Throws<OptionException>(() => Train(Change(o => (o.GroupByLength, o.Shuffle) = (true, false)))).Message, StringComparison.Ordinal);
+        Assert.Contains("GroupByLength", Assert.Throws<OptionException>(() => Train(Change(o => (o.GroupByLength, o.Shuffle) = (true, false)))).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_gradient_that_vanishes_by_overflow_is_a_divergence()
     {
         TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() =>
-            Train(Change(o => (o.LearningRate, o.NumberOfEpochs, o.MaximumGradientNorm) = (1e18, 20, 0)), Lora.With(o => o.TargetModules = ["q_proj", "v_proj"])));
+            Train(Change(o => (o.LearningRate, o.NumberOfEpochs, o.MaximumGradientNorm) = (1e18, 20, 0)),
+            Lora.With(o => o.TargetModules = ["q_proj", "v_proj"])));
         Assert.True(error.Step > 1);
         Assert.NotNull(error.LastGoodAdapter);
     }
@@ -217,7 +222,8 @@ public sealed class LoraTrainingTests : IDisposable
     {
         List<int> made = [];
         void Wild(TrainingOptions o) => (o.LearningRate, o.NumberOfEpochs, o.MaximumGradientNorm, o.Schedule) = (1e18, 50, 0, LearningRateSchedule.Constant);
-        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() => LoraTraining.Train(_base, Lora, _rows, Change(Wild), progress: step => made.Add(step.Step)));
+        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(
+            () => LoraTraining.Train(_base, Lora, _rows, Change(Wild), progress: step => made.Add(step.Step)));
         Assert.Equal(made.Count + 1, error.Step);
         Assert.Contains($"step {error.Step}", error.Message, StringComparison.Ordinal);
         Assert.Contains("LearningRate", error.Message, StringComparison.Ordinal);
@@ -236,14 +242,18 @@ public sealed class LoraTrainingTests : IDisposable
     {
         Checkpoint other = TinyModel.WriteCheckpoint(_folder.File("other"), "qwen2");
         LoraAdapter wide = new(Lora, "", [.. Trained().Factors.Select(f => f with { Module = f.Module with { Module = f.Module.Module with { In = 99 } } })]);
-        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => LoraTraining.Train(other, Lora, _rows, Options, initial: wide)).Message, StringComparison.Ordinal);
-        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => Merge.Save(other, wide, _folder.File("merged"))).Message, StringComparison.Ordinal);
-        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => new MLNetLora.Inference.CausalLanguageModel(other, wide)).Message, StringComparison.Ordinal);
+        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => LoraTraining.Train(other, Lora, _rows, Options, initial: wide)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => Merge.Save(other, wide, _folder.File("merged"))).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("made for another base", Assert.Throws<AdapterException>(() => new MLNetLora.Inference.CausalLanguageModel(other, wide)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public void Batches_too_large_for_an_array_are_refused_before_the_first_step() =>
-        Assert.Contains("are too large", Assert.Throws<OptionException>(() => Train(Change(o => o.PackingLength = 200_000_000))).Message, StringComparison.Ordinal);
+        Assert.Contains("are too large", Assert.Throws<OptionException>(() => Train(Change(o => o.PackingLength = 200_000_000))).Message,
+            StringComparison.Ordinal);
 
     [Fact]
     public void Rows_that_cannot_be_learned_are_named()
@@ -261,9 +271,11 @@ public sealed class LoraTrainingTests : IDisposable
         {
             ("BatchSize", o => o.BatchSize = 0), ("GradientAccumulationSteps", o => o.GradientAccumulationSteps = 0), ("LearningRate", o => o.LearningRate = 0),
             ("NumberOfEpochs", o => o.NumberOfEpochs = 0), ("MaximumSteps", o => o.MaximumSteps = 0), ("Schedule", o => o.Schedule = (LearningRateSchedule)9),
-            ("WarmupSteps", o => o.WarmupSteps = -1), ("WarmupRatio", o => o.WarmupRatio = 2), ("WeightDecay", o => o.WeightDecay = -1), ("AdamBeta1", o => o.AdamBeta1 = 1),
+            ("WarmupSteps", o => o.WarmupSteps = -1), ("WarmupRatio", o => o.WarmupRatio = 2), ("WeightDecay", o => o.WeightDecay = -1),
+            ("AdamBeta1", o => o.AdamBeta1 = 1),
             ("AdamBeta2", o => o.AdamBeta2 = 1), ("AdamEpsilon", o => o.AdamEpsilon = 0), ("MaximumGradientNorm", o => o.MaximumGradientNorm = -1),
-            ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("Precision", o => o.Precision = (WeightPrecision)9), ("Precision", o => o.Precision = WeightPrecision.Int4),
+            ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("Precision", o => o.Precision = (WeightPrecision)9),
+            ("Precision", o => o.Precision = WeightPrecision.Int4),
             ("EvaluationSteps", o => o.EvaluationSteps = -1),
         })
         {

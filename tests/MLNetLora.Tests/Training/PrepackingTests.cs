@@ -9,7 +9,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
 
-/// <summary>Frozen weights laid out for the processor when the session is made; that the gradients stay right is compared in <see cref="GradientGoldenTests"/>.</summary>
+/// <summary>Frozen weights laid out for the processor when the session is made; that the gradients stay right is compared in
+/// <see cref="GradientGoldenTests"/>.</summary>
 public sealed class PrepackingTests
 {
     private static readonly LoraOptions s_lora = new() { Rank = 2, Dropout = 0 };
@@ -25,7 +26,8 @@ public sealed class PrepackingTests
         TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
-        using TrainingSession session = new(TrainingTarget.Lora(checkpoint, s_lora), new TrainingOptions { Threads = 1, PrepackWeights = prepacked }, ChunkPlan.Whole);
+        using TrainingSession session = new(TrainingTarget.Lora(checkpoint, s_lora), new TrainingOptions { Threads = 1, PrepackWeights = prepacked },
+            ChunkPlan.Whole);
         LoraParameters.Load(session.Parameters, LoraAdapter.Create(s_lora, checkpoint, 1));
         Batch batch = Batch.Of([TinyModel.Row(new Random(1), 12)], 1);
         float before = session.Accumulate(batch, batch.LabelIds.Length);
@@ -57,7 +59,8 @@ public sealed class PrepackingTests
         TrainingTarget target = TrainingTarget.Lora(TinyModel.WriteCheckpoint(folder.Path, type: type), s_lora);
         foreach (bool once in (ReadOnlySpan<bool>)[false, true])
         {
-            ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"), upcastOnce: once);
+            ModelArtifact model = TrainingModel.Training(target, checkpointing: false, new ChunkPlan(2, 1, false, Vocabulary: 2), new GraphBuilder("training"),
+                upcastOnce: once);
             NodeProto[] nodes = [.. ModelProto.Parser.ParseFrom(model.Bytes).Graph.Node];
             foreach (string name in (ReadOnlySpan<string>)["model.layers.1.mlp.up_proj.weight", $"{target.Architecture.HeadName(target.Config)}.rows.0"])
             {
@@ -77,7 +80,8 @@ public sealed class PrepackingTests
         TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, type: type);
-        long bytes = (checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out) * block) + ((long)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * head);
+        long bytes = (checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out) * block)
+            + ((long)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * head);
         TrainingOptions options = new() { PrepackWeights = true, Precision = precision };
         Prepacking.RequireMemory(checkpoint, options, bytes);
         string message = Assert.Throws<OptionException>(() => Prepacking.RequireMemory(checkpoint, options, bytes - 1)).Message;
@@ -90,7 +94,8 @@ public sealed class PrepackingTests
     {
         using TemporaryFolder folder = new();
         OptionException error = Assert.Throws<OptionException>(() =>
-            FullTraining.Train(Repository.Nano, [TinyModel.Row(new Random(1), 12)], new TrainingOptions { PrepackWeights = true }, folder.File("model.safetensors"), TensorType.Float32));
+            FullTraining.Train(Repository.Nano, [TinyModel.Row(new Random(1), 12)], new TrainingOptions { PrepackWeights = true },
+            folder.File("model.safetensors"), TensorType.Float32));
         Assert.StartsWith("PrepackWeights is true", error.Message, StringComparison.Ordinal);
     }
 }

@@ -9,7 +9,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
 
-/// <summary>Whole training runs of transformers' Trainer on PEFT, step by step; then the merge, the merged model's logits and greedy answers from PEFT's final adapter.</summary>
+/// <summary>Whole training runs of transformers' Trainer on PEFT, step by step; then the merge, the merged model's logits and greedy answers from
+/// PEFT's final adapter.</summary>
 [Trait("Category", "Golden")]
 public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper output)
 {
@@ -42,8 +43,10 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     private static void Steps(GoldenReport report, string name, string folder, JsonElement description, Checkpoint checkpoint)
     {
         LoraAdapter initial = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_initial"), checkpoint);
-        TrainingRow[] rows = [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
-        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, rows, Options(description.GetProperty("training")), initial: initial);
+        TrainingRow[] rows = [
+            .. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
+        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, rows, Options(description.GetProperty("training")),
+            initial: initial);
         JsonElement[] steps = [.. description.GetProperty("steps").EnumerateArray()];
         report.Equal($"{name} number of steps", [summary.Steps.Count], [steps.Length]);
         foreach ((TrainingProgress actual, JsonElement expected) in summary.Steps.Zip(steps))
@@ -71,7 +74,8 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     private static void Logits(GoldenReport report, string name, string folder, Checkpoint checkpoint)
     {
         GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
-        TrainingRow[] rows = [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Take(2).Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
+        TrainingRow[] rows = [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Take(2).Select(
+            row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
         LoraAdapter final = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_final"), checkpoint);
         report.Compare($"{name} logits with the adapter", LogitsRun.Worst(checkpoint, final, rows, expected, LogitsRun.Key(expected, "adapter")), 5e-5);
         using TemporaryFolder temporary = new();
@@ -132,9 +136,11 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         Threads = 1,
     };
 
-    private static double Number(JsonElement json, string key, double otherwise) => json.TryGetProperty(key, out JsonElement value) ? value.GetDouble() : otherwise;
+    private static double Number(JsonElement json, string key, double otherwise) =>
+        json.TryGetProperty(key, out JsonElement value) ? value.GetDouble() : otherwise;
 
-    private static string Text(JsonElement json, string key, string otherwise) => json.TryGetProperty(key, out JsonElement value) ? value.GetString()! : otherwise;
+    private static string Text(JsonElement json, string key, string otherwise) =>
+        json.TryGetProperty(key, out JsonElement value) ? value.GetString()! : otherwise;
 
     private static double Relative(double actual, double expected) => Math.Abs(actual - expected) / Math.Abs(expected);
 

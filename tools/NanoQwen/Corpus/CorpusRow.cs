@@ -32,7 +32,8 @@ internal sealed record CorpusRow(string Source, Language Language, IReadOnlyList
 
     public static CorpusRow PlainText(string source, string text) => new(source, LanguageOf(text), [], text, Vocabulary.EndOfText);
 
-    /// <summary>Chinese when Han characters are at least a fifth of the letters: a Chinese sentence keeps its language when it quotes an English name.</summary>
+    /// <summary>Chinese when Han characters are at least a fifth of the letters: a Chinese sentence keeps its language when it quotes an English
+    /// name.</summary>
     public static Language LanguageOf(string text)
     {
         int letters = text.Count(char.IsLetter);

@@ -47,9 +47,16 @@ internal sealed class CorpusStatistics
         StringBuilder text = new();
         text.Append(CultureInfo.InvariantCulture, $"rows {Rows:N0}, tokens {Tokens:N0}, longest row {Longest}\n");
         foreach (Language language in Enum.GetValues<Language>())
-            text.Append(CultureInfo.InvariantCulture, $"  {language,-28} {_languages.GetValueOrDefault(language).Rows,7:N0} rows {Share(language),7:P1} of the tokens, {BytesPerToken(language):F2} bytes/token\n");
+        {
+            text.Append(CultureInfo.InvariantCulture, $"  {language,-28} {_languages.GetValueOrDefault(language).Rows,7:N0} rows {Share(language),7:P1} of the "
+                + $"tokens, {BytesPerToken(language):F2} bytes/token\n");
+        }
+
         foreach ((string source, (int rows, long tokens)) in _sources)
+        {
             text.Append(CultureInfo.InvariantCulture, $"  {source,-28} {rows,7:N0} rows {tokens,10:N0} tokens\n");
+        }
+
         return text.ToString();
     }
 }

@@ -15,8 +15,14 @@ internal static class RowEncoder
         List<int> ids = [];
         foreach (TextPart part in row.Prompt)
         {
-            if (part.IsControl) ids.Add(codec.Special(part.Text));
-            else ids.AddRange(codec.Encode(part.Text));
+            if (part.IsControl)
+            {
+                ids.Add(codec.Special(part.Text));
+            }
+            else
+            {
+                ids.AddRange(codec.Encode(part.Text));
+            }
         }
         int promptLength = ids.Count;
         ids.AddRange(codec.Encode(row.Answer));

@@ -18,10 +18,20 @@ internal static class RowPacker
         foreach (TrainingRow row in rows)
         {
             int length = row.InputIds.Length;
-            if (length > windowLength) throw new OptionException($"a row of {length} tokens does not fit into a window of {windowLength}");
+            if (length > windowLength)
+            {
+                throw new OptionException($"a row of {length} tokens does not fit into a window of {windowLength}");
+            }
+
             int best = -1;
             for (int i = 0; i < open.Count; i++)
-                if (open[i].Length + length <= windowLength && (best < 0 || open[i].Length > open[best].Length)) best = i;
+            {
+                if (open[i].Length + length <= windowLength && (best < 0 || open[i].Length > open[best].Length))
+                {
+                    best = i;
+                }
+            }
+
             if (best >= 0)
             {
                 open[best].Rows.Add(row);
@@ -36,7 +46,10 @@ internal static class RowPacker
             }
             open.Add(([row], length));
         }
-        foreach ((List<TrainingRow> window, _) in open) yield return Join(window);
+        foreach ((List<TrainingRow> window, _) in open)
+        {
+            yield return Join(window);
+        }
     }
 
     private static TrainingRow Join(List<TrainingRow> rows) =>

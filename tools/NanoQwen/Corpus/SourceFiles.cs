@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace MLNetLora.Tools.NanoQwen.Corpus;
 
 /// <summary>Everything that the data folder offers: exchanges in file order, and plain articles.</summary>
-/// <remarks>The folder's tool-call conversations stay out: a model of this size has no use for JSON, and tokens that only occur there would be rows of the embedding that never train.</remarks>
+/// <remarks>The folder's tool-call conversations stay out: a model of this size has no use for JSON, and tokens that only occur there would be rows
+/// of the embedding that never train.</remarks>
 /// <param name="Exchanges">Questions and answers.</param>
 /// <param name="Articles">Plain texts, one line of wiki_demo.txt each.</param>
 internal sealed record SourceFiles(IReadOnlyList<Exchange> Exchanges, IReadOnlyList<string> Articles)
@@ -20,7 +21,10 @@ internal sealed record SourceFiles(IReadOnlyList<Exchange> Exchanges, IReadOnlyL
     {
         List<Exchange> exchanges = [];
         foreach (string source in new[] { "alpaca_zh_demo", "alpaca_en_demo", Identity })
+        {
             exchanges.AddRange(ReadRows(folder, source, row => Instruction(source, row, text => Fill(text, modelName, author))));
+        }
+
         exchanges.AddRange(ReadRows(folder, ConversationSample, row => FirstExchange(ConversationSample, row)));
         IReadOnlyList<string> articles = [.. File.ReadLines(Find(folder, Wiki + ".txt")).Select(line => line.Trim()).Where(line => line.Length > 0)];
         return new SourceFiles(exchanges, articles);
@@ -37,7 +41,12 @@ internal sealed record SourceFiles(IReadOnlyList<Exchange> Exchanges, IReadOnlyL
         {
             using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(path));
             foreach (JsonElement row in document.RootElement.EnumerateArray())
-                if (convert(row) is { } exchange && exchange.Prompt.Length > 0 && exchange.Answer.Length > 0) exchanges.Add(exchange);
+            {
+                if (convert(row) is { } exchange && exchange.Prompt.Length > 0 && exchange.Answer.Length > 0)
+                {
+                    exchanges.Add(exchange);
+                }
+            }
         }
         catch (JsonException error)
         {
@@ -57,7 +66,11 @@ internal sealed record SourceFiles(IReadOnlyList<Exchange> Exchanges, IReadOnlyL
     private static Exchange? FirstExchange(string source, JsonElement row)
     {
         JsonElement[] turns = [.. row.GetProperty("conversations").EnumerateArray().Take(2)];
-        if (turns.Length < 2 || Text(turns[0], "from") != "user" || Text(turns[1], "from") != "assistant") return null;
+        if (turns.Length < 2 || Text(turns[0], "from") != "user" || Text(turns[1], "from") != "assistant")
+        {
+            return null;
+        }
+
         return new Exchange(source, Text(turns[0], "value"), Text(turns[1], "value"));
     }
 
@@ -67,6 +80,8 @@ internal sealed record SourceFiles(IReadOnlyList<Exchange> Exchanges, IReadOnlyL
     private static string Find(string folder, string name)
     {
         string path = Path.Combine(folder, name);
-        return File.Exists(path) ? path : throw new DatasetException($"{path} does not exist; the data folder must hold LLaMA-Factory's demo files and Qwen's conversation sample");
+        return File.Exists(path)
+            ? path
+            : throw new DatasetException($"{path} does not exist; the data folder must hold LLaMA-Factory's demo files and Qwen's conversation sample");
     }
 }

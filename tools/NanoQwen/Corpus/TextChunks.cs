@@ -18,10 +18,17 @@ internal static partial class TextChunks
                 chunk = longer;
                 continue;
             }
-            if (chunk.Trim().Length > 0) yield return chunk.Trim();
+            if (chunk.Trim().Length > 0)
+            {
+                yield return chunk.Trim();
+            }
+
             chunk = countTokens(sentence.Trim()) <= limit ? sentence : "";
         }
-        if (chunk.Trim().Length > 0) yield return chunk.Trim();
+        if (chunk.Trim().Length > 0)
+        {
+            yield return chunk.Trim();
+        }
     }
 
     // The articles have lost the break between paragraphs ("realms.Humans"): a full stop between a small and a capital letter ends a sentence too.

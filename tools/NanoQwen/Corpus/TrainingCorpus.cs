@@ -17,7 +17,10 @@ internal sealed record TrainingCorpus(IReadOnlyList<CorpusRow> Training, IReadOn
             yield return ("assistant\n", 1);
             yield return ("system\n", 1);
         }
-        foreach (string article in sources.Articles) yield return (article, 1);
+        foreach (string article in sources.Articles)
+        {
+            yield return (article, 1);
+        }
     }
 
     public static TrainingCorpus Build(SourceFiles sources, ITextCodec codec, CorpusOptions options)
@@ -25,10 +28,17 @@ internal sealed record TrainingCorpus(IReadOnlyList<CorpusRow> Training, IReadOn
         // A question that occurs twice, or the chunks of one long answer, stay on one side of the split.
         Dictionary<(string Source, string Key), List<CorpusRow>> groups = [];
         foreach (Exchange exchange in sources.Exchanges)
+        {
             AddTo(groups, (exchange.Source, exchange.Prompt), FromExchange(exchange, codec, options));
+        }
+
         foreach (string article in sources.Articles)
+        {
             foreach (CorpusRow chunk in Chunks(SourceFiles.Wiki, article, codec, options))
+            {
                 AddTo(groups, (SourceFiles.Wiki, chunk.Answer), [chunk]);
+            }
+        }
 
         Random random = new(options.Seed);
         List<CorpusRow> training = [];
@@ -40,7 +50,9 @@ internal sealed record TrainingCorpus(IReadOnlyList<CorpusRow> Training, IReadOn
             int held = IsSmall(source.Key) ? 0 : (int)Math.Ceiling(shuffled.Length * options.ValidationShare);
             validation.AddRange(shuffled.Take(held).SelectMany(rows => rows));
             foreach (CorpusRow row in shuffled.Skip(held).SelectMany(rows => rows))
+            {
                 training.AddRange(Enumerable.Repeat(row, Repeats(row, options)));
+            }
         }
         return new TrainingCorpus(Order(training, random.Next()), validation);
     }
@@ -58,7 +70,11 @@ internal sealed record TrainingCorpus(IReadOnlyList<CorpusRow> Training, IReadOn
     private static IEnumerable<CorpusRow> FromExchange(Exchange exchange, ITextCodec codec, CorpusOptions options)
     {
         CorpusRow row = CorpusRow.Conversation(exchange);
-        if (RowEncoder.Encode(row, codec, labelPrompt: true).InputIds.Length <= options.MaximumConversationTokens) return [row];
+        if (RowEncoder.Encode(row, codec, labelPrompt: true).InputIds.Length <= options.MaximumConversationTokens)
+        {
+            return [row];
+        }
+
         return Chunks(exchange.Source + " (text)", exchange.Answer, codec, options);
     }
 
@@ -69,7 +85,11 @@ internal sealed record TrainingCorpus(IReadOnlyList<CorpusRow> Training, IReadOn
 
     private static void AddTo(Dictionary<(string, string), List<CorpusRow>> groups, (string, string) key, IEnumerable<CorpusRow> rows)
     {
-        if (!groups.TryGetValue(key, out List<CorpusRow>? group)) groups[key] = group = [];
+        if (!groups.TryGetValue(key, out List<CorpusRow>? group))
+        {
+            groups[key] = group = [];
+        }
+
         group.AddRange(rows);
     }
 

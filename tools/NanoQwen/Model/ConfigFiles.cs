@@ -9,7 +9,10 @@ internal static class ConfigFiles
     public static void Write(NanoShape shape, Vocabulary vocabulary, string folder)
     {
         if (shape.VocabularySize < vocabulary.Size)
+        {
             throw new OptionException($"the vocabulary has {vocabulary.Size} tokens, the embedding only {shape.VocabularySize} rows");
+        }
+
         int endOfText = vocabulary.SpecialId(Vocabulary.EndOfText);
         int messageEnd = vocabulary.SpecialId(Vocabulary.MessageEnd);
         Save(folder, "config.json", new JsonObject

@@ -12,7 +12,8 @@ internal sealed record NanoShape
     public int IntermediateSize { get; init; } = 704;
     public int MaximumPositions { get; init; } = 512;
 
-    /// <summary>Smaller than the published 1,000,000, with which two thirds of the rotations never complete a turn within 512 positions and teach nothing about order.</summary>
+    /// <summary>Smaller than the published 1,000,000, with which two thirds of the rotations never complete a turn within 512 positions and teach
+    /// nothing about order.</summary>
     public int RopeTheta { get; init; } = 10_000;
 
     /// <summary>Weights of the linear layers of one layer.</summary>

@@ -21,20 +21,30 @@ internal sealed class BpeTrainer
     public void Add(string text, long weight = 1)
     {
         foreach (string piece in PreTokenizer.Split(text))
+        {
             _pieces[piece] = _pieces.GetValueOrDefault(piece) + weight;
+        }
     }
 
     /// <summary>Learns until the vocabulary holds <paramref name="ranks"/> tokens or no pair occurs twice.</summary>
     public Vocabulary Train(int ranks)
     {
-        if (ranks < 256) throw new OptionException($"a byte-level vocabulary has at least the 256 bytes; {ranks} ranks were asked for");
+        if (ranks < 256)
+        {
+            throw new OptionException($"a byte-level vocabulary has at least the 256 bytes; {ranks} ranks were asked for");
+        }
+
         List<byte[]> tokens = Vocabulary.SingleBytes();
         List<(int Left, int Right)> merges = [];
         PairCounts pairs = new(ToWords(tokens));
         while (tokens.Count < ranks && pairs.TakeMostFrequent() is { } best)
         {
             byte[] merged = [.. tokens[best.Left], .. tokens[best.Right]];
-            if (!IsWholeOrPrefix(merged)) continue;
+            if (!IsWholeOrPrefix(merged))
+            {
+                continue;
+            }
+
             merges.Add(best);
             pairs.Merge(best, tokens.Count);
             tokens.Add(merged);
@@ -49,8 +59,16 @@ internal sealed class BpeTrainer
         while (start < bytes.Length)
         {
             System.Buffers.OperationStatus status = Rune.DecodeFromUtf8(bytes[start..], out _, out int length);
-            if (status == System.Buffers.OperationStatus.NeedMoreData) return start == 0;
-            if (status != System.Buffers.OperationStatus.Done) return false;
+            if (status == System.Buffers.OperationStatus.NeedMoreData)
+            {
+                return start == 0;
+            }
+
+            if (status != System.Buffers.OperationStatus.Done)
+            {
+                return false;
+            }
+
             start += length;
         }
         return true;
@@ -59,10 +77,17 @@ internal sealed class BpeTrainer
     private List<(int[] Symbols, long Count)> ToWords(List<byte[]> singleBytes)
     {
         int[] ids = new int[256];
-        for (int id = 0; id < 256; id++) ids[singleBytes[id][0]] = id;
+        for (int id = 0; id < 256; id++)
+        {
+            ids[singleBytes[id][0]] = id;
+        }
+
         List<(int[], long)> words = new(_pieces.Count);
         foreach ((string piece, long count) in _pieces.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+        {
             words.Add((Array.ConvertAll(Encoding.UTF8.GetBytes(piece), value => ids[value]), count));
+        }
+
         return words;
     }
 }

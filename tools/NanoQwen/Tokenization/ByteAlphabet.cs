@@ -22,7 +22,9 @@ internal static class ByteAlphabet
 
         // The ids of the single bytes follow their characters, as in the published vocabularies: "!" is 0.
         foreach ((char character, int rank) in s_bytes.Keys.Order().Select((character, rank) => (character, rank)))
+        {
             s_order[rank] = s_bytes[character];
+        }
     }
 
     /// <summary>The bytes in the order of their ids 0 to 255.</summary>
@@ -31,7 +33,11 @@ internal static class ByteAlphabet
     public static string ToText(ReadOnlySpan<byte> bytes)
     {
         StringBuilder text = new(bytes.Length);
-        foreach (byte value in bytes) text.Append(s_characters[value]);
+        foreach (byte value in bytes)
+        {
+            text.Append(s_characters[value]);
+        }
+
         return text.ToString();
     }
 
@@ -41,7 +47,10 @@ internal static class ByteAlphabet
         for (int i = 0; i < bytes.Length; i++)
         {
             if (!s_bytes.TryGetValue(text[i], out bytes[i]))
-                throw new TokenizerException($"the token '{text}' holds '{text[i]}' (U+{(int)text[i]:X4}), which stands for no byte: the vocabulary is not a byte-level one");
+            {
+                throw new TokenizerException(
+                    $"the token '{text}' holds '{text[i]}' (U+{(int)text[i]:X4}), which stands for no byte: the vocabulary is not a byte-level one");
+            }
         }
         return bytes;
     }

@@ -2,7 +2,8 @@ using System.Text;
 
 namespace MLNetLora.Tools.NanoQwen.Tokenization;
 
-/// <summary>Encodes and decodes with a <see cref="Vocabulary"/>: enough for statistics, and the yardstick of the tests. Training uses the library's own tokenizer.</summary>
+/// <summary>Encodes and decodes with a <see cref="Vocabulary"/>: enough for statistics, and the yardstick of the tests. Training uses the library's
+/// own tokenizer.</summary>
 internal sealed class ByteLevelBpe : ITextCodec
 {
     private readonly Vocabulary _vocabulary;
@@ -13,9 +14,16 @@ internal sealed class ByteLevelBpe : ITextCodec
     public ByteLevelBpe(Vocabulary vocabulary)
     {
         _vocabulary = vocabulary;
-        for (int id = 0; id < 256; id++) _byteIds[vocabulary.Tokens[id][0]] = id;
+        for (int id = 0; id < 256; id++)
+        {
+            _byteIds[vocabulary.Tokens[id][0]] = id;
+        }
+
         _merged = new(vocabulary.Merges.Count);
-        for (int i = 0; i < vocabulary.Merges.Count; i++) _merged[vocabulary.Merges[i]] = 256 + i;
+        for (int i = 0; i < vocabulary.Merges.Count; i++)
+        {
+            _merged[vocabulary.Merges[i]] = 256 + i;
+        }
     }
 
     public int Special(string content) => _vocabulary.SpecialId(content);
@@ -26,7 +34,11 @@ internal sealed class ByteLevelBpe : ITextCodec
         List<int> ids = [];
         foreach (string piece in PreTokenizer.Split(text))
         {
-            if (!_cache.TryGetValue(piece, out int[]? encoded)) _cache[piece] = encoded = EncodePiece(piece);
+            if (!_cache.TryGetValue(piece, out int[]? encoded))
+            {
+                _cache[piece] = encoded = EncodePiece(piece);
+            }
+
             ids.AddRange(encoded);
         }
         return ids;
@@ -36,7 +48,10 @@ internal sealed class ByteLevelBpe : ITextCodec
     {
         List<byte> bytes = [];
         foreach (int id in ids)
+        {
             bytes.AddRange(id < _vocabulary.Tokens.Count ? _vocabulary.Tokens[id] : Encoding.UTF8.GetBytes(Vocabulary.Specials[id - _vocabulary.Tokens.Count]));
+        }
+
         return Encoding.UTF8.GetString([.. bytes]);
     }
 
@@ -48,12 +63,26 @@ internal sealed class ByteLevelBpe : ITextCodec
             // The merge that was learned first goes first; its id is the smallest.
             int best = int.MaxValue;
             for (int i = 0; i + 1 < symbols.Count; i++)
-                if (_merged.TryGetValue((symbols[i], symbols[i + 1]), out int id) && id < best) best = id;
-            if (best == int.MaxValue) return [.. symbols];
+            {
+                if (_merged.TryGetValue((symbols[i], symbols[i + 1]), out int id) && id < best)
+                {
+                    best = id;
+                }
+            }
+
+            if (best == int.MaxValue)
+            {
+                return [.. symbols];
+            }
+
             (int left, int right) = _vocabulary.Merges[best - 256];
             for (int i = 0; i + 1 < symbols.Count; i++)
             {
-                if (symbols[i] != left || symbols[i + 1] != right) continue;
+                if (symbols[i] != left || symbols[i + 1] != right)
+                {
+                    continue;
+                }
+
                 symbols[i] = best;
                 symbols.RemoveAt(i + 1);
             }

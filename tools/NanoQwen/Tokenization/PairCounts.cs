@@ -17,8 +17,13 @@ internal sealed class PairCounts
         _wordCounts = [.. words.Select(word => word.Count)];
         HashSet<(int, int)> changed = [];
         for (int word = 0; word < _words.Length; word++)
+        {
             for (int i = 0; i + 1 < _words[word].Count; i++)
+            {
                 Change((_words[word][i], _words[word][i + 1]), word, _wordCounts[word], changed);
+            }
+        }
+
         Enqueue(changed);
     }
 
@@ -28,7 +33,11 @@ internal sealed class PairCounts
         while (_queue.TryDequeue(out (int Left, int Right) pair, out (long NegativeCount, int, int) priority))
         {
             long count = -priority.NegativeCount;
-            if (count != _counts.GetValueOrDefault(pair)) continue;
+            if (count != _counts.GetValueOrDefault(pair))
+            {
+                continue;
+            }
+
             return count >= 2 ? pair : null;
         }
         return null;
@@ -44,7 +53,11 @@ internal sealed class PairCounts
             long count = _wordCounts[word];
             for (int i = 0; i + 1 < symbols.Count; i++)
             {
-                if (symbols[i] != pair.Left || symbols[i + 1] != pair.Right) continue;
+                if (symbols[i] != pair.Left || symbols[i + 1] != pair.Right)
+                {
+                    continue;
+                }
+
                 if (i > 0)
                 {
                     Change((symbols[i - 1], pair.Left), word, -count, changed);
@@ -70,7 +83,11 @@ internal sealed class PairCounts
         _counts[pair] = _counts.GetValueOrDefault(pair) + difference;
         if (difference > 0)
         {
-            if (!_occurrences.TryGetValue(pair, out HashSet<int>? words)) _occurrences[pair] = words = [];
+            if (!_occurrences.TryGetValue(pair, out HashSet<int>? words))
+            {
+                _occurrences[pair] = words = [];
+            }
+
             words.Add(word);
         }
         changed.Add(pair);
@@ -79,6 +96,11 @@ internal sealed class PairCounts
     private void Enqueue(HashSet<(int Left, int Right)> changed)
     {
         foreach ((int Left, int Right) pair in changed)
-            if (_counts.GetValueOrDefault(pair) is > 1 and long count) _queue.Enqueue(pair, (-count, pair.Left, pair.Right));
+        {
+            if (_counts.GetValueOrDefault(pair) is > 1 and long count)
+            {
+                _queue.Enqueue(pair, (-count, pair.Left, pair.Right));
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@ using System.Text.RegularExpressions;
 namespace MLNetLora.Tools.NanoQwen.Tokenization;
 
 /// <summary>NFC and the split of Qwen2 and later: no merge reaches across the pieces.</summary>
-/// <remarks>.NET's regex sees letters beyond U+FFFF as two surrogates and takes them for symbols. The training text has six such letters; encoding for real is the library's business.</remarks>
+/// <remarks>.NET's regex sees letters beyond U+FFFF as two surrogates and takes them for symbols. The training text has six such letters; encoding
+/// for real is the library's business.</remarks>
 internal static partial class PreTokenizer
 {
     /// <summary>The pattern as tokenizer.json carries it.</summary>
@@ -15,7 +16,9 @@ internal static partial class PreTokenizer
     {
         string normalized = text.Normalize(NormalizationForm.FormC);
         for (Match match = Pieces().Match(normalized); match.Success; match = match.NextMatch())
+        {
             yield return match.Value;
+        }
     }
 
     [GeneratedRegex(Pattern, RegexOptions.CultureInvariant)]

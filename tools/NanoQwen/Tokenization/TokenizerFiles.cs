@@ -17,7 +17,8 @@ internal static class TokenizerFiles
         Directory.CreateDirectory(folder);
         string[] texts = [.. vocabulary.Tokens.Select(bytes => ByteAlphabet.ToText(bytes))];
         WriteJson(Path.Combine(folder, "vocab.json"), s_compact, json => WriteVocabulary(json, texts));
-        OutputFile.WriteText(Path.Combine(folder, "merges.txt"), "#version: 0.2\n" + string.Concat(vocabulary.Merges.Select(merge => $"{texts[merge.Left]} {texts[merge.Right]}\n")));
+        OutputFile.WriteText(Path.Combine(folder, "merges.txt"),
+            "#version: 0.2\n" + string.Concat(vocabulary.Merges.Select(merge => $"{texts[merge.Left]} {texts[merge.Right]}\n")));
         WriteJson(Path.Combine(folder, "tokenizer.json"), s_compact, json => WriteTokenizer(json, vocabulary, texts));
         WriteJson(Path.Combine(folder, "tokenizer_config.json"), s_indented, json => WriteConfig(json, vocabulary));
     }
@@ -39,14 +40,22 @@ internal static class TokenizerFiles
             merges.Add((ids[sides[0]], ids[sides[1]]));
         }
         if (tokens.Count != 256 + merges.Count)
-            throw new TokenizerException($"{folder}: vocab.json has {tokens.Count} tokens, merges.txt {merges.Count} merges; 256 + merges tokens were expected");
+        {
+            throw new TokenizerException(
+                $"{folder}: vocab.json has {tokens.Count} tokens, merges.txt {merges.Count} merges; 256 + merges tokens were expected");
+        }
+
         return new Vocabulary([.. tokens.Values], merges);
     }
 
     private static void WriteVocabulary(Utf8JsonWriter json, string[] texts)
     {
         json.WriteStartObject();
-        for (int id = 0; id < texts.Length; id++) json.WriteNumber(texts[id], id);
+        for (int id = 0; id < texts.Length; id++)
+        {
+            json.WriteNumber(texts[id], id);
+        }
+
         json.WriteEndObject();
     }
 
@@ -166,7 +175,11 @@ internal static class TokenizerFiles
     private static void WriteJson(string path, JsonWriterOptions options, Action<Utf8JsonWriter> write)
     {
         using MemoryStream stream = new();
-        using (Utf8JsonWriter json = new(stream, options)) write(json);
+        using (Utf8JsonWriter json = new(stream, options))
+        {
+            write(json);
+        }
+
         OutputFile.WriteText(path, Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length) + "\n");
     }
 }

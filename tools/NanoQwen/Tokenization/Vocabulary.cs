@@ -1,6 +1,7 @@
 namespace MLNetLora.Tools.NanoQwen.Tokenization;
 
-/// <summary>What a byte-level BPE is: the bytes of every rank, the merges in the order in which they were learned, and the control tokens after the ranks.</summary>
+/// <summary>What a byte-level BPE is: the bytes of every rank, the merges in the order in which they were learned, and the control tokens after the
+/// ranks.</summary>
 /// <param name="Tokens">Bytes of each token; the index is its id. The first 256 are single bytes.</param>
 /// <param name="Merges">Pairs of ids; merge i makes token 256 + i.</param>
 internal sealed record Vocabulary(IReadOnlyList<byte[]> Tokens, IReadOnlyList<(int Left, int Right)> Merges)
@@ -18,7 +19,13 @@ internal sealed record Vocabulary(IReadOnlyList<byte[]> Tokens, IReadOnlyList<(i
     public int SpecialId(string content)
     {
         for (int i = 0; i < Specials.Count; i++)
-            if (Specials[i] == content) return Tokens.Count + i;
+        {
+            if (Specials[i] == content)
+            {
+                return Tokens.Count + i;
+            }
+        }
+
         throw new TokenizerException($"'{content}' is no control token of this vocabulary; it has {string.Join(", ", Specials)}");
     }
 
@@ -26,7 +33,11 @@ internal sealed record Vocabulary(IReadOnlyList<byte[]> Tokens, IReadOnlyList<(i
     public static List<byte[]> SingleBytes()
     {
         List<byte[]> tokens = new(256);
-        foreach (byte value in ByteAlphabet.IdOrder) tokens.Add([value]);
+        foreach (byte value in ByteAlphabet.IdOrder)
+        {
+            tokens.Add([value]);
+        }
+
         return tokens;
     }
 }

@@ -10,7 +10,8 @@ namespace MLNetLora.Text;
 public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnlyList<JsonElement>? Tools = null)
 {
     /// <summary>Surrogates without their partner in all texts of the messages.</summary>
-    internal int UnpairedSurrogates => Messages.Sum(message => UnicodeText.UnpairedSurrogates(message.Content) + UnicodeText.UnpairedSurrogates(message.Thinking)
+    internal int UnpairedSurrogates =>
+        Messages.Sum(message => UnicodeText.UnpairedSurrogates(message.Content) + UnicodeText.UnpairedSurrogates(message.Thinking)
         + (message.ToolCalls?.Sum(call => UnicodeText.UnpairedSurrogates(call.Name) + UnicodeText.UnpairedSurrogates(call.Arguments)) ?? 0));
 
     /// <summary>

@@ -4,23 +4,20 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Turns conversations into tokens and labels with the checkpoint's own chat template. The template is rendered once; of every character it is known whether it
-/// is the template's own or
-/// comes from a message, so that control tokens are inserted by id where the template writes them and text that spells one stays text. Labels come from where
-/// the template's turns begin
-/// and end in that same rendering, never from rendering a part of the conversation again. Immutable: one instance serves any number of threads.
+/// is the template's own or comes from a message, so that control tokens are inserted by id where the template writes them and text that spells one
+/// stays text. Labels come from where the template's turns begin and end in that same rendering, never from rendering a part of the conversation
+/// again. Immutable: one instance serves any number of threads.
 /// </summary>
 /// <remarks>
 /// <para>What is learned of a turn begins where the generation prompt ends: behind <c>&lt;|im_start|&gt;assistant\n</c>, and behind whatever else the prompt
-/// writes there. It ends with
-/// &lt;|im_end|&gt;, which is learned; the line break behind it is not. {% generation %} marks in a template do not change this.</para>
+/// writes there. It ends with &lt;|im_end|&gt;, which is learned; the line break behind it is not. {% generation %} marks in a template do not change
+/// this.</para>
 /// <para>Where the template reads enable_thinking and nobody sets it, a row is rendered with what fits it: an answer that does not think is learned behind the
-/// prompt of
-/// enable_thinking=false, whose empty thinking block is prompt and not learned; an answer that thinks is learned with its thinking, behind the prompt of
-/// enable_thinking=true.</para>
+/// prompt of enable_thinking=false, whose empty thinking block is prompt and not learned; an answer that thinks is learned with its thinking, behind
+/// the prompt of enable_thinking=true.</para>
 /// <para>Thinking templates (Qwen3 and later) write an earlier turn otherwise than the last one: without its thinking. <see cref="RewritesHistory"/> tells;
 /// <see cref="TokenizeRows(Conversation, LabelScope, int)"/> then makes one row of every answer where all assistant turns are to be learned, in which it is the
-/// last turn, as it is when
-/// the model gives it.</para>
+/// last turn, as it is when the model gives it.</para>
 /// </remarks>
 internal sealed class ConversationFormatter
 {

@@ -60,7 +60,8 @@ internal static class ConversationJson
 
             if (root.ValueKind != JsonValueKind.Object)
             {
-                throw new DatasetException($"{where}: the conversation is {JsonFields.Name(root.ValueKind)}, not an object such as {{\"messages\": […], \"tools\": […]}} or a list of messages.");
+                throw new DatasetException($"{where}: the conversation is {JsonFields.Name(root.ValueKind)}, not an object such as {{\"messages\": […], "
+                    + $"\"tools\": […]}} or a list of messages.");
             }
 
             if (root.TryGetProperty("messages", out JsonElement messages))
@@ -87,7 +88,8 @@ internal static class ConversationJson
     }
 
     /// <summary>Writes earlier turns, [["question", "answer"], …].</summary>
-    public static string WriteHistory(IEnumerable<InstructionTurn> history) => $"[{string.Join(", ", history.Select(turn => $"[{Quote(turn.Instruction)}, {Quote(turn.Output)}]"))}]";
+    public static string WriteHistory(IEnumerable<InstructionTurn> history) =>
+        $"[{string.Join(", ", history.Select(turn => $"[{Quote(turn.Instruction)}, {Quote(turn.Output)}]"))}]";
 
     /// <summary>Reads them; null where there are none.</summary>
     /// <exception cref="DatasetException">It is something else.</exception>

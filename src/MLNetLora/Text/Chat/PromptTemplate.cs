@@ -2,8 +2,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// What the user's message of an instruction row is made of, such as <c>根据公司内部知识回答：{instruction}</c>. <c>{input}</c> stands for the input, which otherwise
-/// follows the instruction on a
-/// new line.
+/// follows the instruction on a new line.
 /// </summary>
 internal static class PromptTemplate
 {

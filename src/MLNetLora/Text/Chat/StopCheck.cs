@@ -5,9 +5,8 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Whether a checkpoint knows the token that ends an answer. Base checkpoints (Qwen2.5-0.5B, Qwen3-0.6B-Base) ship the chat template and the control tokens of
-/// their instruct siblings, but were not
-/// trained on them. What tells them apart is eos_token_id in config.json and generation_config.json: &lt;|im_end|&gt; is among the ids of an instruct
-/// checkpoint, a base has &lt;|endoftext|&gt; alone.
+/// their instruct siblings, but were not trained on them. What tells them apart is eos_token_id in config.json and generation_config.json:
+/// &lt;|im_end|&gt; is among the ids of an instruct checkpoint, a base has &lt;|endoftext|&gt; alone.
 /// Qwen1's chat checkpoints are the exception: they say chat_format "chatml" in generation_config.json instead. The name of the folder is not looked at.
 /// </summary>
 internal static class StopCheck

@@ -20,7 +20,8 @@ internal static class TemplateValues
             throw new TemplateException("The messages of a conversation are a JSON array of objects with role and content.");
         }
 
-        return new JinjaList([.. messages.EnumerateArray().Select(message => JinjaValues.From(message, IsAssistant(message) ? Origin.Assistant : Origin.Data))]);
+        return new JinjaList(
+            [.. messages.EnumerateArray().Select(message => JinjaValues.From(message, IsAssistant(message) ? Origin.Assistant : Origin.Data))]);
     }
 
     private static bool IsAssistant(JsonElement message) =>

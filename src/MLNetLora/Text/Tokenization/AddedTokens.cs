@@ -21,9 +21,15 @@ internal sealed class AddedTokens
     public AddedTokens(IEnumerable<AddedToken> tokens)
     {
         foreach (AddedToken token in tokens)
+        {
             _byContent[token.Content] = token;
+        }
+
         foreach (AddedToken token in _byContent.Values)
+        {
             _byId[token.Id] = (token, Encoding.UTF8.GetBytes(token.Content));
+        }
+
         All = [.. _byContent.Values.OrderBy(token => token.Id)];
         Raw = new Matcher(All.Where(token => !token.Normalized));
         AfterNormalization = new Matcher(All.Where(token => token.Normalized));
@@ -78,7 +84,8 @@ internal sealed class AddedTokens
             AddedToken[] all = [.. tokens];
             IsEmpty = all.Length == 0;
             _contents = SearchValues.Create([.. all.Select(token => token.Content)], StringComparison.Ordinal);
-            _byFirst = all.GroupBy(token => token.Content[0]).ToDictionary(group => group.Key, group => group.OrderByDescending(token => token.Content.Length).ToArray());
+            _byFirst = all.GroupBy(token => token.Content[0]).ToDictionary(group => group.Key,
+                group => group.OrderByDescending(token => token.Content.Length).ToArray());
         }
 
         /// <summary>Whether there is nothing to find.</summary>
@@ -92,11 +99,16 @@ internal sealed class AddedTokens
         {
             start = IsEmpty ? -1 : text.IndexOfAny(_contents);
             if (start < 0)
+            {
                 return null;
+            }
+
             foreach (AddedToken token in _byFirst[text[start]])
             {
                 if (text[start..].StartsWith(token.Content, StringComparison.Ordinal))
+                {
                     return token;
+                }
             }
             throw new InvalidOperationException("The search and the comparison of added tokens disagree.");
         }

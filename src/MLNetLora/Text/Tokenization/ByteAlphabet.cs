@@ -1,8 +1,8 @@
 namespace MLNetLora.Text;
 
 /// <summary>
-/// The spelling of bytes as printable characters that GPT-2 introduced and vocab.json, merges.txt and tokenizer.json use: printable Latin-1 bytes stand for themselves,
-/// the other 68 bytes are U+0100 upward in order (so a space is Ġ, U+0120).
+/// The spelling of bytes as printable characters that GPT-2 introduced and vocab.json, merges.txt and tokenizer.json use: printable Latin-1 bytes
+/// stand for themselves, the other 68 bytes are U+0100 upward in order (so a space is Ġ, U+0120).
 /// </summary>
 internal static class ByteAlphabet
 {
@@ -22,7 +22,10 @@ internal static class ByteAlphabet
         {
             char c = spelling[i];
             if (c >= Bytes.Length || Bytes[c] < 0)
+            {
                 return false;
+            }
+
             bytes[i] = (byte)Bytes[c];
         }
         return true;
@@ -45,7 +48,10 @@ internal static class ByteAlphabet
         short[] bytes = new short[characters.Max() + 1];
         Array.Fill(bytes, (short)-1);
         for (int value = 0; value < characters.Length; value++)
+        {
             bytes[characters[value]] = (short)value;
+        }
+
         return bytes;
     }
 }

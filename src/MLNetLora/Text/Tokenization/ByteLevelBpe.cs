@@ -8,7 +8,8 @@ namespace MLNetLora.Text;
 /// </summary>
 /// <param name="tokens">The vocabulary; holds all 256 single bytes.</param>
 /// <param name="merges">The merges.</param>
-/// <param name="wholeWordsFirst">Whether a word that is in the vocabulary is that token even where merging would not arrive at it (tiktoken; "ignore_merges" in tokenizer.json).</param>
+/// <param name="wholeWordsFirst">Whether a word that is in the vocabulary is that token even where merging would not arrive at it (tiktoken;
+/// "ignore_merges" in tokenizer.json).</param>
 internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wholeWordsFirst)
 {
     /// <summary>Longest word, in bytes, that is merged by scanning: up to here the quadratic scan is faster than the heap.</summary>
@@ -16,7 +17,8 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
 
     private readonly int[] _byteIds = ByteIds(tokens);
 
-    /// <summary>Whether merging the bytes of a token gives the token: unknown (0), yes (1), no (2); found out when first needed. Racing threads write the same value.</summary>
+    /// <summary>Whether merging the bytes of a token gives the token: unknown (0), yes (1), no (2); found out when first needed. Racing threads write
+    /// the same value.</summary>
     private readonly byte[] _mergesToItself = new byte[tokens.Size];
 
     /// <summary>Appends the ids of a word.</summary>
@@ -43,7 +45,9 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
         int before = output.Count;
         Merge(word, ref output);
         if (_mergesToItself[whole] == 0)
+        {
             _mergesToItself[whole] = output.Count == before + 1 && output[before] == whole ? (byte)1 : (byte)2;
+        }
     }
 
     private static int[] ByteIds(TokenTable tokens)
@@ -52,7 +56,10 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
         for (int value = 0; value < 256; value++)
         {
             if (!tokens.TryGetId([(byte)value], out ids[value]))
-                throw new TokenizerException($"The vocabulary has no token for the single byte 0x{value:X2}: a byte-level tokenizer needs all 256. Restore the original tokenizer files.");
+            {
+                throw new TokenizerException($"The vocabulary has no token for the single byte 0x{value:X2}: a byte-level tokenizer needs all 256. Restore the "
+                    + "original tokenizer files.");
+            }
         }
         return ids;
     }
@@ -60,9 +67,13 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
     private void Merge(ReadOnlySpan<byte> word, ref IdBuffer output)
     {
         if (word.Length <= ScanLimit)
+        {
             MergeByScanning(word, ref output);
+        }
         else
+        {
             MergeByHeap(word, ref output);
+        }
     }
 
     private void MergeByScanning(ReadOnlySpan<byte> word, ref IdBuffer output)
@@ -73,19 +84,30 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
         Span<int> ranks = stackalloc int[ScanLimit];
         Span<int> merged = stackalloc int[ScanLimit];
         for (int i = 0; i < count; i++)
+        {
             ids[i] = _byteIds[word[i]];
+        }
+
         for (int i = 0; i + 1 < count; i++)
+        {
             ranks[i] = merges.Rank(ids[i], ids[i + 1], out merged[i]);
+        }
+
         while (count > 1)
         {
             int best = 0;
             for (int i = 1; i < count - 1; i++)
             {
                 if (ranks[i] < ranks[best])
+                {
                     best = i;
+                }
             }
             if (ranks[best] == MergeTable.None)
+            {
                 break;
+            }
+
             ids[best] = merged[best];
             // The right partner leaves: its id, and the pair that it made with the merged token's left part.
             ids[(best + 2)..count].CopyTo(ids[(best + 1)..]);
@@ -93,9 +115,14 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
             merged[(best + 1)..(count - 1)].CopyTo(merged[best..]);
             count--;
             if (best + 1 < count)
+            {
                 ranks[best] = merges.Rank(ids[best], ids[best + 1], out merged[best]);
+            }
+
             if (best > 0)
+            {
                 ranks[best - 1] = merges.Rank(ids[best - 1], ids[best], out merged[best - 1]);
+            }
         }
         output.Add(ids[..count]);
     }
@@ -125,7 +152,10 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
         while (heap.TryPop(out int rank, out int left))
         {
             if (ranks[left] != rank)
+            {
                 continue;
+            }
+
             int right = following[left];
             ids[left] = merged[left];
             ranks[right] = MergeTable.None;
@@ -148,7 +178,10 @@ internal sealed class ByteLevelBpe(TokenTable tokens, MergeTable merges, bool wh
             }
         }
         for (int i = 0; i < count; i = following[i])
+        {
             output.Add(ids[i]);
+        }
+
         heap.Dispose();
         ArrayPool<int>.Shared.Return(rented);
     }

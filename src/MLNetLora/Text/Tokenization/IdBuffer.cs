@@ -18,7 +18,10 @@ internal struct IdBuffer(int capacity)
     public void Add(int id)
     {
         if (Count == _ids.Length)
+        {
             Grow(1);
+        }
+
         _ids[Count++] = id;
     }
 
@@ -26,7 +29,10 @@ internal struct IdBuffer(int capacity)
     public void Add(ReadOnlySpan<int> ids)
     {
         if (Count + ids.Length > _ids.Length)
+        {
             Grow(ids.Length);
+        }
+
         ids.CopyTo(_ids.AsSpan(Count));
         Count += ids.Length;
     }

@@ -3,7 +3,8 @@ using System.Runtime.CompilerServices;
 
 namespace MLNetLora.Text;
 
-/// <summary>Which two neighbouring tokens merge, into what, and how early: open addressing over (left id, right id). Filled once, read by many threads.</summary>
+/// <summary>Which two neighbouring tokens merge, into what, and how early: open addressing over (left id, right id). Filled once, read by many
+/// threads.</summary>
 internal sealed class MergeTable
 {
     /// <summary>The rank of a pair that never merges.</summary>
@@ -67,7 +68,9 @@ internal sealed class MergeTable
         {
             ref Entry entry = ref entries[slot & mask];
             if (entry.Key == key || entry.Key == Empty)
+            {
                 return ref entry;
+            }
         }
     }
 
@@ -86,7 +89,9 @@ internal sealed class MergeTable
         foreach (Entry entry in old)
         {
             if (entry.Key != Empty)
+            {
                 Find(entry.Key) = entry;
+            }
         }
     }
 

@@ -13,7 +13,10 @@ internal struct PairHeap(int capacity)
     public void Push(int rank, int position)
     {
         if (rank == MergeTable.None)
+        {
             return;
+        }
+
         if (_count == _entries.Length)
         {
             long[] larger = ArrayPool<long>.Shared.Rent(_count * 2);
@@ -27,7 +30,10 @@ internal struct PairHeap(int capacity)
         {
             int parent = (at - 1) / 2;
             if (_entries[parent] <= entry)
+            {
                 break;
+            }
+
             _entries[at] = _entries[parent];
             at = parent;
         }
@@ -51,11 +57,20 @@ internal struct PairHeap(int capacity)
         {
             int child = at * 2 + 1;
             if (child >= _count)
+            {
                 break;
+            }
+
             if (child + 1 < _count && _entries[child + 1] < _entries[child])
+            {
                 child++;
+            }
+
             if (last <= _entries[child])
+            {
                 break;
+            }
+
             _entries[at] = _entries[child];
             at = child;
         }

@@ -5,7 +5,8 @@ namespace MLNetLora.Text;
 /// <summary>
 /// Splits text into the words that byte-pair encoding never merges across, as Qwen's regular expression does:
 /// <c>(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+</c>.
-/// Written by hand over code points, because .NET's regular expressions see UTF-16 units and never match \p{L} outside the basic plane (𠮷, 𝒳), which changes ids.
+/// Written by hand over code points, because .NET's regular expressions see UTF-16 units and never match \p{L} outside the basic plane (𠮷, 𝒳), which
+/// changes ids.
 /// </summary>
 internal sealed class PreTokenizer
 {
@@ -27,7 +28,9 @@ internal sealed class PreTokenizer
     {
         _marksAreLetters = marksAreLetters;
         for (int code = 0; code < _basicPlane.Length; code++)
+        {
             _basicPlane[code] = Classify(code);
+        }
     }
 
     /// <summary>Whether combining marks belong to words, as in <see cref="QwenMarksPattern"/>.</summary>
@@ -67,24 +70,38 @@ internal sealed class PreTokenizer
         {
             int suffix = ContractionLength(text[next..]);
             if (suffix > 0)
+            {
                 return next + suffix;
+            }
         }
 
         // [^\r\n\p{L}\p{N}]?\p{L}+
         if (kind == Kind.Letter)
+        {
             return RunEnd(text, next, Kind.Letter);
+        }
+
         if (kind is Kind.Other or Kind.Space && next < text.Length && KindAt(text, next, out int letter) == Kind.Letter)
+        {
             return RunEnd(text, next + letter, Kind.Letter);
+        }
 
         // \p{N}
         if (kind == Kind.Number)
+        {
             return next;
+        }
 
         // ␠?[^\s\p{L}\p{N}]+[\r\n]*
         if (kind == Kind.Other)
+        {
             return RunEnd(text, RunEnd(text, next, Kind.Other), Kind.LineBreak);
+        }
+
         if (first == ' ' && next < text.Length && KindAt(text, next, out int other) == Kind.Other)
+        {
             return RunEnd(text, RunEnd(text, next + other, Kind.Other), Kind.LineBreak);
+        }
 
         return WhiteSpaceEnd(text, start);
     }
@@ -98,12 +115,18 @@ internal sealed class PreTokenizer
         {
             Kind kind = _basicPlane[text[end]];
             if (kind == Kind.LineBreak)
+            {
                 afterLineBreak = end + 1;
+            }
             else if (kind != Kind.Space)
+            {
                 break;
+            }
         }
         if (afterLineBreak > 0)
+        {
             return afterLineBreak;
+        }
         // The lookahead leaves the last space to the word behind it, unless it is the only one or nothing follows.
         return end == text.Length || end == start + 1 ? end : end - 1;
     }
@@ -111,7 +134,10 @@ internal sealed class PreTokenizer
     private int RunEnd(ReadOnlySpan<char> text, int at, Kind kind)
     {
         while (at < text.Length && KindAt(text, at, out int width) == kind)
+        {
             at += width;
+        }
+
         return at;
     }
 
@@ -131,20 +157,37 @@ internal sealed class PreTokenizer
     private static int ContractionLength(ReadOnlySpan<char> rest)
     {
         if (rest.IsEmpty)
+        {
             return 0;
+        }
+
         if (rest[0] is 's' or 'S' or 'ſ' or 't' or 'T' or 'm' or 'M' or 'd' or 'D')
+        {
             return 1;
+        }
+
         if (rest.Length < 2)
+        {
             return 0;
-        return ((char)(rest[0] | 0x20), (char)(rest[1] | 0x20)) is ('r', 'e') or ('v', 'e') or ('l', 'l') && char.IsAscii(rest[0]) && char.IsAscii(rest[1]) ? 2 : 0;
+        }
+
+        return ((char)(rest[0] | 0x20), (char)(rest[1] | 0x20)) is ('r', 'e') or ('v', 'e') or ('l', 'l') && char.IsAscii(rest[0]) && char.IsAscii(rest[1])
+            ? 2
+            : 0;
     }
 
     private Kind Classify(int code)
     {
         if (code is '\r' or '\n')
+        {
             return Kind.LineBreak;
+        }
+
         if (code <= char.MaxValue && char.IsWhiteSpace((char)code))
+        {
             return Kind.Space;
+        }
+
         return CharUnicodeInfo.GetUnicodeCategory(code) switch
         {
             UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter or UnicodeCategory.ModifierLetter

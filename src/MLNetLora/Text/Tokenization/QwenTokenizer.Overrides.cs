@@ -40,20 +40,31 @@ public sealed partial class QwenTokenizer
         {
             ReadOnlySpan<byte> token = Bytes(id, skipSpecialTokens: false);
             if (pending + token.Length > bytes.Length)
+            {
                 Array.Resize(ref bytes, PendingBytes + token.Length);
+            }
+
             token.CopyTo(bytes.AsSpan(pending));
             Span<byte> known = bytes.AsSpan(0, pending + token.Length);
             if (Utf8.ToUtf16(known, destination[written..], out int used, out int added, isFinalBlock: false) == OperationStatus.DestinationTooSmall)
+            {
                 return OperationStatus.DestinationTooSmall;
+            }
+
             known[used..].CopyTo(bytes);
             pending = known.Length - used;
             written += added;
             read++;
             if (pending == 0)
+            {
                 (idsConsumed, charsWritten) = (read, written);
+            }
         }
         if (Utf8.ToUtf16(bytes.AsSpan(0, pending), destination[written..], out _, out int last) == OperationStatus.DestinationTooSmall)
+        {
             return OperationStatus.DestinationTooSmall;
+        }
+
         (idsConsumed, charsWritten) = (read, written + last);
         return OperationStatus.Done;
     }
@@ -66,7 +77,10 @@ public sealed partial class QwenTokenizer
         EncodedText encoded = Encode(text, textSpan, settings);
         EncodedToken[] tokens = new EncodedToken[encoded.Fit(settings.MaxTokenCount)];
         for (int i = 0; i < tokens.Length; i++)
+        {
             tokens[i] = new EncodedToken(encoded.Ids[i], Spelling(encoded.Ids[i]), encoded.Offsets[i]);
+        }
+
         return new EncodeResults<EncodedToken> { Tokens = tokens, NormalizedText = encoded.NormalizedText, CharsConsumed = encoded.End(tokens.Length) };
     }
 
@@ -93,7 +107,10 @@ public sealed partial class QwenTokenizer
         int most = settings.MaxTokenCount;
         // Words are split from the start: the last ones are known when all are.
         if (fromEnd && most > 0)
+        {
             settings.MaxTokenCount = int.MaxValue;
+        }
+
         EncodedText encoded = Encode(text, textSpan, settings);
         normalizedText = encoded.NormalizedText;
         if (!fromEnd)
@@ -121,12 +138,17 @@ public sealed partial class QwenTokenizer
     private string Spelling(int id)
     {
         if (_added.TryGet(id, out AddedToken token, out _))
+        {
             return token.Content;
+        }
+
         ReadOnlySpan<byte> bytes = _tokens[id];
         return string.Create(bytes.Length, bytes, static (characters, bytes) =>
         {
             for (int i = 0; i < characters.Length; i++)
+            {
                 characters[i] = ByteAlphabet.Character(bytes[i]);
+            }
         });
     }
 
@@ -149,7 +171,10 @@ public sealed partial class QwenTokenizer
         {
             int count = Math.Min(most, ids.Length);
             while (Splits(count))
+            {
                 count--;
+            }
+
             return count;
         }
 
@@ -158,7 +183,10 @@ public sealed partial class QwenTokenizer
         {
             int first = Math.Max(0, ids.Length - most);
             while (Splits(first))
+            {
                 first++;
+            }
+
             return ids.Length - first;
         }
 
@@ -166,7 +194,10 @@ public sealed partial class QwenTokenizer
         public int End(int count)
         {
             if (isWhole && count == ids.Length)
+            {
                 return text.Length;
+            }
+
             return count == 0 ? 0 : Offsets[count - 1].End.Value;
         }
 
@@ -184,9 +215,14 @@ public sealed partial class QwenTokenizer
                 for (int bytes = tokenizer.Bytes(ids[i], skipSpecialTokens: false).Length; bytes > 0; bytes--)
                 {
                     if (rest == 0)
+                    {
                         (width, rest) = (char.IsHighSurrogate(text[at]) ? 2 : 1, Rune.GetRuneAt(text, at).Utf8SequenceLength);
+                    }
+
                     if (--rest == 0)
+                    {
                         at += width;
+                    }
                 }
                 offsets[i] = start..(rest == 0 ? at : at + width);
             }

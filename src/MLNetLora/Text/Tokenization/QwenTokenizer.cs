@@ -6,8 +6,8 @@ using Microsoft.ML.Tokenizers;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// A checkpoint's tokenizer: byte-level byte-pair encoding with Qwen's way of splitting text,
-/// ids equal to those of Hugging Face tokenizers (Qwen1.5 and later) and tiktoken (Qwen1).
+/// A checkpoint's tokenizer: byte-level byte-pair encoding with Qwen's way of splitting text, ids equal to those of Hugging Face tokenizers (Qwen1.5
+/// and later) and tiktoken (Qwen1).
 /// What the base class gives (EncodeToIds, EncodeToTokens, CountTokens, GetIndexByTokenCount) recognises added tokens such as &lt;|im_end|&gt; in the text,
 /// as Hugging Face tokenizers and the package's own do: right for a rendered template, wrong for text from outside, which <see cref="Encode(string)"/> takes.
 /// Immutable: one instance serves any number of threads.
@@ -100,7 +100,10 @@ public sealed partial class QwenTokenizer : Tokenizer
     {
         ArrayBufferWriter<byte> bytes = new(Math.Max(16, ids.Length * 4));
         foreach (int id in ids)
+        {
             bytes.Write(Bytes(id, skipSpecialTokens));
+        }
+
         return Encoding.UTF8.GetString(bytes.WrittenSpan);
     }
 
@@ -116,7 +119,10 @@ public sealed partial class QwenTokenizer : Tokenizer
     {
         ArgumentNullException.ThrowIfNull(token);
         if (_added.TryGetId(token, out id))
+        {
             return true;
+        }
+
         byte[] bytes = new byte[token.Length];
         return token.Length > 0 && ByteAlphabet.TryGetBytes(token, bytes) && _tokens.TryGetId(bytes, out id);
     }
@@ -133,7 +139,10 @@ public sealed partial class QwenTokenizer : Tokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         if (text.Length == 0)
+        {
             return [];
+        }
+
         IdBuffer output = new(text.Length);
         Encode(text, recognition, ref output);
         int[] ids = output.ToArray();
@@ -147,7 +156,10 @@ public sealed partial class QwenTokenizer : Tokenizer
         ArgumentNullException.ThrowIfNull(texts);
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         for (int i = 0; i < texts.Count; i++)
+        {
             _ = texts[i] ?? throw new ArgumentException($"The text at index {i} is null.", nameof(texts));
+        }
+
         int[][] ids = new int[texts.Count][];
         ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads };
         Parallel.For(0, ids.Length, parallel, i => ids[i] = Encode(texts[i], recognition));
@@ -162,7 +174,10 @@ public sealed partial class QwenTokenizer : Tokenizer
         text = UnicodeText.ReplaceUnpairedSurrogates(text, out _);
         bool normalize = _normalize && pass.Normalize;
         if (normalize && _normalizeFirst)
+        {
             text = UnicodeText.ToFormC(text);
+        }
+
         bool normalizePieces = normalize && !_normalizeFirst;
         (AddedTokens.Matcher raw, AddedTokens.Matcher normalized) =
             pass.Recognition == Recognition.All ? (_added.Raw, _added.AfterNormalization) : (_added.RawText, _added.TextAfterNormalization);
@@ -178,9 +193,15 @@ public sealed partial class QwenTokenizer : Tokenizer
             AddedToken? token = raw.Next(rest, out int start);
             ReadOnlySpan<char> before = token is null ? rest : rest[..start];
             if (!before.IsEmpty)
+            {
                 EncodePiece(normalizePieces ? UnicodeText.ToFormC(before.ToString()) : before, normalized, pass, ref output);
+            }
+
             if (token is null)
+            {
                 return;
+            }
+
             Add(token, pass, ref output);
             rest = rest[(start + token.Content.Length)..];
         }
@@ -201,7 +222,9 @@ public sealed partial class QwenTokenizer : Tokenizer
     {
         pass.Text?.Append(token.Content);
         if (output.Count < pass.Enough)
+        {
             output.Add(token.Id);
+        }
     }
 
     private void EncodeWords(ReadOnlySpan<char> text, in Pass pass, ref IdBuffer output)

@@ -3,8 +3,10 @@ using System.Text;
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Turns ids into text one by one. A token may end in the middle of a character: its bytes wait until the character is whole, so that no half character is ever shown.
-/// All that it gives out, one after the other, is what <see cref="QwenTokenizer.Decode(ReadOnlySpan{int}, bool)"/> gives for the same ids. For one stream on one thread at a time.
+/// Turns ids into text one by one. A token may end in the middle of a character: its bytes wait until the character is whole, so that no half
+/// character is ever shown.
+/// All that it gives out, one after the other, is what <see cref="QwenTokenizer.Decode(ReadOnlySpan{int}, bool)"/> gives for the same ids. For one
+/// stream on one thread at a time.
 /// </summary>
 internal sealed class StreamingDecoder
 {
@@ -32,7 +34,10 @@ internal sealed class StreamingDecoder
         Span<char> stack = stackalloc char[256];
         int needed = _utf8.GetCharCount(bytes, flush);
         if (needed == 0 && bytes.IsEmpty && !flush)
+        {
             return "";
+        }
+
         Span<char> characters = needed <= stack.Length ? stack : new char[needed];
         return new string(characters[.._utf8.GetChars(bytes, characters, flush)]);
     }

@@ -44,13 +44,25 @@ internal sealed class TokenTable
     public string? TryAdd(int id, ReadOnlySpan<byte> token, bool searchable = true)
     {
         if (id is < 0 or >= IdLimit)
+        {
             return $"has id {id}, which is outside 0 to {IdLimit - 1}";
+        }
+
         if (token.IsEmpty)
+        {
             return $"with id {id} is empty";
+        }
+
         if (Contains(id))
+        {
             return $"has id {id}, which another token has too";
+        }
+
         if (searchable && TryGetId(token, out int other))
+        {
             return $"with id {id} is there already, with id {other}";
+        }
+
         Reserve(id, token.Length);
         token.CopyTo(_bytes.AsSpan(_used));
         _starts[id] = _used;
@@ -59,7 +71,10 @@ internal sealed class TokenTable
         Size = Math.Max(Size, id + 1);
         Count++;
         if (searchable)
+        {
             Insert(id);
+        }
+
         return null;
     }
 
@@ -70,9 +85,14 @@ internal sealed class TokenTable
         {
             id = _slots[slot & (uint)(_slots.Length - 1)] - 1;
             if (id < 0)
+            {
                 return false;
+            }
+
             if (_lengths[id] == token.Length && token.SequenceEqual(_bytes.AsSpan(_starts[id], token.Length)))
+            {
                 return true;
+            }
         }
     }
 
@@ -87,7 +107,9 @@ internal sealed class TokenTable
             Array.Resize(ref _lengths, size);
         }
         if (_used + length > _bytes.Length)
+        {
             Array.Resize(ref _bytes, checked(Math.Max(_used + length, _bytes.Length * 2)));
+        }
     }
 
     private void Insert(int id)
@@ -97,7 +119,9 @@ internal sealed class TokenTable
             int[] old = _slots;
             _slots = NewSlots(_inSlots * 2);
             foreach (int entry in old.Where(entry => entry != 0))
+            {
                 Place(entry - 1);
+            }
         }
         Place(id);
     }
@@ -106,7 +130,10 @@ internal sealed class TokenTable
     {
         uint slot = Hash(this[id]);
         while (_slots[slot & (uint)(_slots.Length - 1)] != 0)
+        {
             slot++;
+        }
+
         _slots[slot & (uint)(_slots.Length - 1)] = id + 1;
     }
 
@@ -121,7 +148,10 @@ internal sealed class TokenTable
         }
         ulong rest = 0;
         for (int i = 0; i < token.Length; i++)
+        {
             rest |= (ulong)token[i] << (8 * i);
+        }
+
         hash = (BitOperations.RotateLeft(hash, 29) ^ rest) * Multiplier;
         return (uint)(hash >> 32);
     }

@@ -6,7 +6,8 @@ namespace MLNetLora.Text;
 /// <summary>What tokenizer_config.json and the older added_tokens.json say about added tokens.</summary>
 internal static class TokenizerConfigFile
 {
-    /// <summary>The added tokens of a folder: added_tokens_decoder of tokenizer_config.json, else added_tokens.json (Qwen1.5 as older tools saved it); none where neither exists.</summary>
+    /// <summary>The added tokens of a folder: added_tokens_decoder of tokenizer_config.json, else added_tokens.json (Qwen1.5 as older tools saved
+    /// it); none where neither exists.</summary>
     /// <exception cref="TokenizerException">A file is not valid.</exception>
     public static IReadOnlyList<AddedToken> ReadAddedTokens(string folder)
     {
@@ -15,14 +16,18 @@ internal static class TokenizerConfigFile
         {
             IReadOnlyList<AddedToken> tokens = Parse(config, root =>
                 root.TryGetProperty("added_tokens_decoder", out JsonElement decoder)
-                    ? [.. decoder.EnumerateObject().Select(token => AddedToken(token.Value, int.Parse(token.Name, NumberStyles.None, CultureInfo.InvariantCulture), config))]
+                    ? [.. decoder.EnumerateObject().Select(
+                        token => AddedToken(token.Value, int.Parse(token.Name, NumberStyles.None, CultureInfo.InvariantCulture), config))]
                     : (IReadOnlyList<AddedToken>)[]);
             if (tokens.Count > 0)
+            {
                 return tokens;
+            }
         }
         string added = Path.Combine(folder, "added_tokens.json");
         return File.Exists(added)
-            ? Parse(added, root => (IReadOnlyList<AddedToken>)[.. root.EnumerateObject().Select(token => new AddedToken(token.Value.GetInt32(), NotEmpty(token.Name, added), Special: IsControl(token.Name)))])
+            ? Parse(added, root => (IReadOnlyList<AddedToken>)[
+                .. root.EnumerateObject().Select(token => new AddedToken(token.Value.GetInt32(), NotEmpty(token.Name, added), Special: IsControl(token.Name)))])
             : [];
     }
 
@@ -45,7 +50,10 @@ internal static class TokenizerConfigFile
         foreach (string flag in (ReadOnlySpan<string>)["lstrip", "rstrip", "single_word"])
         {
             if (Flag(token, flag))
-                throw new TokenizerException($"{path}: the added token {content} has {flag}, which Qwen's tokenizers do not use and this library does not know. Set it to false if it is a mistake.");
+            {
+                throw new TokenizerException($"{path}: the added token {content} has {flag}, which Qwen's tokenizers do not use and this library does not "
+                    + "know. Set it to false if it is a mistake.");
+            }
         }
         return new AddedToken(id, content, Flag(token, "special"), Flag(token, "normalized"));
     }

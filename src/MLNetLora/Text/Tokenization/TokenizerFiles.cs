@@ -14,7 +14,11 @@ internal static class TokenizerFiles
     public static TokenizerData Read(string folder)
     {
         if (!Directory.Exists(folder))
-            throw new TokenizerException($"{folder} is not a folder. Name a checkpoint folder with vocab.json and merges.txt, tokenizer.json or qwen.tiktoken in it.");
+        {
+            throw new TokenizerException(
+                $"{folder} is not a folder. Name a checkpoint folder with vocab.json and merges.txt, tokenizer.json or qwen.tiktoken in it.");
+        }
+
         string vocabulary = Path.Combine(folder, "vocab.json");
         string merges = Path.Combine(folder, "merges.txt");
         string tokenizer = Path.Combine(folder, "tokenizer.json");
@@ -24,15 +28,27 @@ internal static class TokenizerFiles
             // What vocab.json and merges.txt do not say (pattern, normalisation, added tokens) is in tokenizer.json, where there is one.
             TokenizerJson rest = File.Exists(tokenizer) ? TokenizerJson.Read(tokenizer, withModel: false) : new TokenizerJson();
             if (!File.Exists(tokenizer))
+            {
                 RequireQwenClass(folder);
+            }
+
             TokenTable tokens = ReadVocabulary(vocabulary);
             return Build(folder, rest with { Tokens = tokens, Merges = ReadMerges(merges, tokens) });
         }
         if (File.Exists(tokenizer))
+        {
             return Build(folder, TokenizerJson.Read(tokenizer, withModel: true));
+        }
+
         if (File.Exists(tiktoken))
+        {
             return TiktokenFile.Read(tiktoken);
-        string missing = File.Exists(vocabulary) ? "merges.txt" : File.Exists(merges) ? "vocab.json" : "vocab.json and merges.txt, tokenizer.json or qwen.tiktoken";
+        }
+
+        string missing = File.Exists(vocabulary)
+            ? "merges.txt"
+            : File.Exists(merges) ? "vocab.json"
+            : "vocab.json and merges.txt, tokenizer.json or qwen.tiktoken";
         throw new TokenizerException($"{folder} has no {missing}. Copy the tokenizer files of the checkpoint into it.");
     }
 
@@ -43,7 +59,10 @@ internal static class TokenizerFiles
         {
             long size = new FileInfo(path).Length;
             if (size > SizeLimit)
+            {
                 throw new TokenizerException($"{path} has {size} bytes; tokenizer files have a few million. Restore the original file.");
+            }
+
             byte[] bytes = File.ReadAllBytes(path);
             return bytes.AsSpan().StartsWith(Encoding.UTF8.Preamble) ? bytes.AsMemory(3) : bytes;
         }
@@ -63,7 +82,9 @@ internal static class TokenizerFiles
             ? tokens.TryAdd(id, bytes[..spelling.Length])
             : tokens.TryAdd(id, Encoding.UTF8.GetBytes(spelling.ToString()), searchable: false);
         if (wrong is not null)
+        {
             throw new TokenizerException($"{path}: the token \"{Show(spelling)}\" {wrong}. Restore the original file.");
+        }
     }
 
     /// <summary>Adds a merge of two spelled tokens.</summary>
@@ -73,13 +94,25 @@ internal static class TokenizerFiles
         int length = left.Length + right.Length;
         Span<byte> bytes = length <= 512 ? stackalloc byte[512] : new byte[length];
         if (!ByteAlphabet.TryGetBytes(left, bytes) || !ByteAlphabet.TryGetBytes(right, bytes[left.Length..]))
+        {
             return "has a character outside the byte alphabet";
+        }
+
         if (!tokens.TryGetId(bytes[..left.Length], out int leftId))
+        {
             return $"merges \"{Show(left)}\", which the vocabulary does not have";
+        }
+
         if (!tokens.TryGetId(bytes[left.Length..length], out int rightId))
+        {
             return $"merges \"{Show(right)}\", which the vocabulary does not have";
+        }
+
         if (!tokens.TryGetId(bytes[..length], out int merged))
+        {
             return $"gives \"{Show(left)}{Show(right)}\", which the vocabulary does not have";
+        }
+
         merges.Set(leftId, rightId, rank, merged);
         return null;
     }
@@ -90,7 +123,10 @@ internal static class TokenizerFiles
         foreach (AddedToken token in added)
         {
             if (token.Id is < 0 or >= TokenTable.IdLimit)
-                throw new TokenizerException($"{folder}: the added token {token.Content} has id {token.Id}, which is outside 0 to {TokenTable.IdLimit - 1}. Restore the original tokenizer files.");
+            {
+                throw new TokenizerException($"{folder}: the added token {token.Content} has id {token.Id}, which is outside 0 to {TokenTable.IdLimit - 1}. "
+                    + "Restore the original tokenizer files.");
+            }
         }
         return new TokenizerData(json.Tokens, json.Merges, json.IgnoreMerges, json.PreTokenizer, json.Normalize, NormalizeBeforeAddedTokens: false, added);
     }
@@ -99,9 +135,13 @@ internal static class TokenizerFiles
     {
         string? name = TokenizerConfigFile.ReadTokenizerClass(folder);
         if (name is null || name.Contains("qwen", StringComparison.OrdinalIgnoreCase) || name is "PreTrainedTokenizerFast" or "TokenizersBackend")
+        {
             return;
+        }
+
         throw new TokenizerException(
-            $"{Path.Combine(folder, "tokenizer_config.json")} says tokenizer_class {name}; without a tokenizer.json only Qwen's own way of splitting text is known. Use a Qwen checkpoint or add its tokenizer.json.");
+            $"{Path.Combine(folder, "tokenizer_config.json")} says tokenizer_class {name}; without a tokenizer.json only Qwen's own way of splitting text is "
+            + "known. Use a Qwen checkpoint or add its tokenizer.json.");
     }
 
     private static TokenTable ReadVocabulary(string path)
@@ -123,7 +163,10 @@ internal static class TokenizerFiles
     {
         ReadOnlySpan<byte> bytes = ReadBytes(path).Span;
         if (!System.Text.Unicode.Utf8.IsValid(bytes))
+        {
             throw new TokenizerException($"{path} is not valid UTF-8. Restore the original file.");
+        }
+
         MergeTable merges = new(bytes.Length / 11);
         int line = 0;
         int rank = 0;
@@ -134,13 +177,18 @@ internal static class TokenizerFiles
             line++;
             ReadOnlySpan<char> merge = text[range].TrimEnd('\r');
             if (merge.IsEmpty || merge.StartsWith("#version", StringComparison.Ordinal))
+            {
                 continue;
+            }
+
             int space = merge.IndexOf(' ');
             string? wrong = space <= 0 || space == merge.Length - 1 || merge[(space + 1)..].Contains(' ')
                 ? "is not two tokens with one space between them"
                 : TryAddMerge(merges, tokens, merge[..space], merge[(space + 1)..], rank++);
             if (wrong is not null)
+            {
                 throw new TokenizerException($"{path}, line {line}: {wrong}. vocab.json and merges.txt must come from the same checkpoint.");
+            }
         }
         return merges;
     }

@@ -5,7 +5,8 @@ using System.Text;
 
 namespace MLNetLora.Text;
 
-/// <summary>What a tokenizer's files mean, as hashes: two folders with the same ones turn every text into the same ids, whichever files say so and however they are written.</summary>
+/// <summary>What a tokenizer's files mean, as hashes: two folders with the same ones turn every text into the same ids, whichever files say so and
+/// however they are written.</summary>
 /// <param name="Vocabulary">SHA-256 of the tokens with their ids.</param>
 /// <param name="Merges">SHA-256 of the merges in their order.</param>
 /// <param name="AddedTokens">SHA-256 of the added tokens with their ids and kinds.</param>

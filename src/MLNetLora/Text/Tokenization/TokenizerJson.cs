@@ -49,7 +49,10 @@ internal sealed record TokenizerJson
     public static TokenTable ReadVocabulary(ref Utf8JsonReader reader, string path, int length)
     {
         if (reader.TokenType != JsonTokenType.StartObject)
+        {
             throw new TokenizerException($"{path}: the vocabulary is not an object of tokens and ids. Restore the original file.");
+        }
+
         TokenTable tokens = new(length / 18);
         Span<char> spelling = stackalloc char[LongestToken];
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
@@ -57,7 +60,10 @@ internal sealed record TokenizerJson
             ReadOnlySpan<char> token = spelling[..CopyText(ref reader, spelling, path)];
             reader.Read();
             if (reader.TokenType != JsonTokenType.Number || !reader.TryGetInt32(out int id))
+            {
                 throw new TokenizerException($"{path}: the token \"{token}\" has no whole number as its id. Restore the original file.");
+            }
+
             TokenizerFiles.AddSpelled(tokens, path, token, id);
         }
         return tokens;
@@ -70,12 +76,16 @@ internal sealed record TokenizerJson
         Utf8JsonReader reader = new(json);
         reader.Read();
         if (reader.TokenType != JsonTokenType.StartObject)
+        {
             throw new TokenizerException($"{path} is not a JSON object. Restore the original file.");
+        }
+
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             if (reader.ValueTextEquals("added_tokens"))
             {
-                result = result with { AddedTokens = [.. ParseNext(ref reader).EnumerateArray().Select(token => TokenizerConfigFile.AddedToken(token, token.GetProperty("id").GetInt32(), path))] };
+                result = result with { AddedTokens = [.. ParseNext(ref reader).EnumerateArray().Select(
+                    token => TokenizerConfigFile.AddedToken(token, token.GetProperty("id").GetInt32(), path))] };
             }
             else if (reader.ValueTextEquals("normalizer"))
             {
@@ -98,7 +108,10 @@ internal sealed record TokenizerJson
             }
         }
         if (withModel && !model)
+        {
             throw new TokenizerException($"{path} has no model. Restore the original file.");
+        }
+
         return result;
     }
 
@@ -111,32 +124,48 @@ internal sealed record TokenizerJson
     private static bool ReadNormalizer(JsonElement normalizer, string path)
     {
         if (normalizer.ValueKind == JsonValueKind.Null)
+        {
             return false;
+        }
+
         string? type = normalizer.GetProperty("type").GetString();
-        return type == "NFC" ? true : throw new TokenizerException($"{path}: the normalizer {type} is not known; Qwen's tokenizers use NFC. Use a Qwen checkpoint's tokenizer.");
+        return type == "NFC"
+            ? true
+            : throw new TokenizerException($"{path}: the normalizer {type} is not known; Qwen's tokenizers use NFC. Use a Qwen checkpoint's tokenizer.");
     }
 
     private static PreTokenizer ReadPreTokenizer(JsonElement preTokenizer, string path)
     {
-        IEnumerable<JsonElement> steps = preTokenizer.ValueKind == JsonValueKind.Object && preTokenizer.TryGetProperty("pretokenizers", out JsonElement list) ? list.EnumerateArray() : [preTokenizer];
+        IEnumerable<JsonElement> steps = preTokenizer.ValueKind == JsonValueKind.Object && preTokenizer.TryGetProperty("pretokenizers", out JsonElement list)
+            ? list.EnumerateArray()
+            : [preTokenizer];
         string? pattern = null;
         foreach (JsonElement step in steps.Where(step => step.ValueKind == JsonValueKind.Object))
         {
             string? type = step.GetProperty("type").GetString();
             if (type == "Split")
+            {
                 pattern = step.GetProperty("pattern").GetProperty("Regex").GetString();
+            }
             else if (type != "ByteLevel" || (step.TryGetProperty("add_prefix_space", out JsonElement prefix) && prefix.GetBoolean()))
-                throw new TokenizerException($"{path}: the pre_tokenizer {type} with its settings is not one that Qwen's tokenizers use. Use a Qwen checkpoint's tokenizer.");
+            {
+                throw new TokenizerException(
+                    $"{path}: the pre_tokenizer {type} with its settings is not one that Qwen's tokenizers use. Use a Qwen checkpoint's tokenizer.");
+            }
         }
         return pattern is not null && PreTokenizer.For(pattern) is { } known
             ? known
-            : throw new TokenizerException($"{path}: the pre_tokenizer splits text by a pattern that is not Qwen's ({pattern ?? "none"}), so ids would be wrong. Use a Qwen checkpoint's tokenizer.");
+            : throw new TokenizerException($"{path}: the pre_tokenizer splits text by a pattern that is not Qwen's ({pattern ?? "none"}), so ids would be "
+                + "wrong. Use a Qwen checkpoint's tokenizer.");
     }
 
     private static TokenizerJson ReadModel(ref Utf8JsonReader reader, TokenizerJson result, string path, int length)
     {
         if (reader.TokenType != JsonTokenType.StartObject)
+        {
             throw new TokenizerException($"{path}: model is not an object. Restore the original file.");
+        }
+
         TokenTable? tokens = null;
         bool hasMerges = false;
         bool ignoreMerges = false;
@@ -161,19 +190,29 @@ internal sealed record TokenizerJson
             string name = reader.GetString()!;
             reader.Read();
             if (name == "type" && reader.TokenType == JsonTokenType.String && !reader.ValueTextEquals("BPE"))
-                throw new TokenizerException($"{path}: the model is {reader.GetString()}; Qwen's tokenizers are byte-level BPE. Use a Qwen checkpoint's tokenizer.");
+            {
+                throw new TokenizerException(
+                    $"{path}: the model is {reader.GetString()}; Qwen's tokenizers are byte-level BPE. Use a Qwen checkpoint's tokenizer.");
+            }
+
             ignoreMerges |= name == "ignore_merges" && reader.TokenType == JsonTokenType.True;
             reader.Skip();
         }
         if (tokens is null || !hasMerges)
+        {
             throw new TokenizerException($"{path}: the model has no {(tokens is null ? "vocab" : "merges")}. Restore the original file.");
+        }
+
         return result with { Tokens = tokens, Merges = ReadMerges(ref merges, tokens, path), IgnoreMerges = ignoreMerges };
     }
 
     private static MergeTable ReadMerges(ref Utf8JsonReader reader, TokenTable tokens, string path)
     {
         if (reader.TokenType != JsonTokenType.StartArray)
+        {
             throw new TokenizerException($"{path}: the merges are not an array. Restore the original file.");
+        }
+
         MergeTable merges = new(tokens.Count);
         Span<char> first = stackalloc char[LongestToken];
         Span<char> second = stackalloc char[LongestToken];
@@ -189,19 +228,27 @@ internal sealed record TokenizerJson
                 right = second[..CopyText(ref reader, second, path)];
                 reader.Read();
                 if (reader.TokenType != JsonTokenType.EndArray)
+                {
                     throw new TokenizerException($"{path}: merge {rank + 1} is not a pair. Restore the original file.");
+                }
             }
             else
             {
                 ReadOnlySpan<char> both = first[..CopyText(ref reader, first, path)];
                 int space = both.IndexOf(' ');
                 if (space < 0)
-                    throw new TokenizerException($"{path}: merge {rank + 1} (\"{both}\") is not two tokens with a space between them. Restore the original file.");
+                {
+                    throw new TokenizerException(
+                        $"{path}: merge {rank + 1} (\"{both}\") is not two tokens with a space between them. Restore the original file.");
+                }
+
                 left = both[..space];
                 right = both[(space + 1)..];
             }
             if (TokenizerFiles.TryAddMerge(merges, tokens, left, right, rank) is { } wrong)
+            {
                 throw new TokenizerException($"{path}: merge {rank + 1} {wrong}. Restore the original file.");
+            }
         }
         return merges;
     }
@@ -209,9 +256,15 @@ internal sealed record TokenizerJson
     private static int CopyText(ref Utf8JsonReader reader, scoped Span<char> buffer, string path)
     {
         if (reader.TokenType is not (JsonTokenType.String or JsonTokenType.PropertyName))
+        {
             throw new TokenizerException($"{path}: a token is not a string but {reader.TokenType}. Restore the original file.");
+        }
+
         if ((reader.HasValueSequence ? reader.ValueSequence.Length : reader.ValueSpan.Length) > buffer.Length)
+        {
             throw new TokenizerException($"{path}: a token has more than {buffer.Length} bytes. Restore the original file.");
+        }
+
         return reader.CopyString(buffer);
     }
 }

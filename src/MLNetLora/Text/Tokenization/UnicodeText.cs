@@ -7,8 +7,10 @@ namespace MLNetLora.Text;
 internal static class UnicodeText
 {
     /// <summary>
-    /// Characters that are unchanged by NFC whatever stands around them, as long as only such characters stand there: no combining mark, no conjoining jamo, no singleton.
-    /// Latin, Greek and Cyrillic up to the first mark, Han, kana, Hangul syllables, general punctuation and full-width forms: nearly all text, so that most calls never reach the ICU library.
+    /// Characters that are unchanged by NFC whatever stands around them, as long as only such characters stand there: no combining mark, no
+    /// conjoining jamo, no singleton.
+    /// Latin, Greek and Cyrillic up to the first mark, Han, kana, Hangul syllables, general punctuation and full-width forms: nearly all text, so
+    /// that most calls never reach the ICU library.
     /// </summary>
     private static readonly SearchValues<char> Settled = SearchValues.Create(SettledCharacters());
 
@@ -21,7 +23,10 @@ internal static class UnicodeText
     public static void RequireNormalization(Func<string, string> normalize)
     {
         if (Composes(normalize))
+        {
             return;
+        }
+
         throw new TokenizerException(
             "Qwen's tokenizers normalise text to NFC, and this process runs in globalization-invariant mode, where .NET's string.Normalize does nothing. "
             + "Set <InvariantGlobalization>false</InvariantGlobalization> in the project file (or DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=0 in the environment) "
@@ -37,12 +42,18 @@ internal static class UnicodeText
         replaced = 0;
         int at = text.AsSpan().IndexOfAnyInRange('\uD800', '\uDFFF');
         if (at < 0)
+        {
             return text;
+        }
+
         char[]? repaired = null;
         for (; at < text.Length; at++)
         {
             if (!char.IsSurrogate(text[at]))
+            {
                 continue;
+            }
+
             if (char.IsHighSurrogate(text[at]) && at + 1 < text.Length && char.IsLowSurrogate(text[at + 1]))
             {
                 at++;
@@ -60,7 +71,10 @@ internal static class UnicodeText
     {
         int count = 0;
         if (text is not null && text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF'))
+        {
             _ = ReplaceUnpairedSurrogates(text, out count);
+        }
+
         return count;
     }
 
@@ -70,7 +84,9 @@ internal static class UnicodeText
     public static string ToFormC(string text)
     {
         if (!text.AsSpan().ContainsAnyExcept(Settled))
+        {
             return text;
+        }
         // .NET takes the noncharacter U+FFFE for a byte order error and throws; it combines with nothing, so the pieces around it are normalised one by one.
         return text.Contains('\uFFFE', StringComparison.Ordinal)
             ? string.Join('\uFFFE', text.Split('\uFFFE').Select(piece => piece.Normalize(NormalizationForm.FormC)))
@@ -93,7 +109,8 @@ internal static class UnicodeText
     {
         (int First, int Last)[] ranges =
         [
-            (0x0000, 0x02FF), (0x0400, 0x0482), (0x048A, 0x052F), (0x2010, 0x205F), (0x20A0, 0x20BF), (0x2190, 0x21FF), (0x2460, 0x27BF), (0x3000, 0x3029), (0x3030, 0x3098), (0x309B, 0x30FF),
+            (0x0000, 0x02FF), (0x0400, 0x0482), (0x048A, 0x052F), (0x2010, 0x205F), (0x20A0, 0x20BF), (0x2190, 0x21FF), (0x2460, 0x27BF), (0x3000, 0x3029),
+            (0x3030, 0x3098), (0x309B, 0x30FF),
             (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xFF00, 0xFFEF),
         ];
         return [.. ranges.SelectMany(range => Enumerable.Range(range.First, range.Last - range.First + 1)).Select(code => (char)code)];
