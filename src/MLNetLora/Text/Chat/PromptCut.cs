@@ -9,24 +9,47 @@ internal static class PromptCut
     /// <param name="conversation">A conversation that ends with the user or a tool.</param>
     /// <param name="prompt">Makes a prompt of it.</param>
     /// <param name="maximumLength">How many tokens it may have.</param>
+    /// <param name="cancellation">Ends it between two prompts.</param>
     /// <returns>The tokens; more than the maximum where system message, tools and what the template writes are longer alone.</returns>
-    public static int[] Fit(Conversation conversation, Func<Conversation, int[]> prompt, int maximumLength)
+    public static int[] Fit(
+        Conversation conversation,
+        Func<Conversation, int[]> prompt,
+        int maximumLength,
+        CancellationToken cancellation = default)
     {
-        int[] ids = prompt(conversation);
+        int[] ids = Prompt(conversation);
         ChatMessage[] system = [.. conversation.Messages.TakeWhile(message => message.Role == "system")];
         ChatMessage[] turns = [.. conversation.Messages.Skip(system.Length)];
-        while (ids.Length > maximumLength && Array.FindIndex(turns, Math.Min(1, turns.Length), message => message.Role == "user") is > 0 and int next)
-        {
-            turns = turns[next..];
-            ids = prompt(conversation with { Messages = [.. system, .. turns] });
-        }
-
         if (ids.Length <= maximumLength || turns.Length == 0)
         {
             return ids;
         }
 
-        // How many characters of the last message have to go is found by halves: more characters never need fewer tokens, but for a few where a word is cut.
+        // How many turns, and how many characters of the last message, have to go is found by halves: more of them never need fewer tokens, but for a few
+        // where a word is cut. A turn begins with a user's message.
+        int[] starts = [0, .. Enumerable.Range(1, turns.Length - 1).Where(i => turns[i].Role == "user")];
+        (int tooLong, int last) = (0, starts.Length - 1);
+        ids = last > 0 ? From(starts[last]) : ids;
+        while (tooLong + 1 < last && ids.Length <= maximumLength)
+        {
+            int middle = (tooLong + last) / 2;
+            int[] longer = From(starts[middle]);
+            if (longer.Length <= maximumLength)
+            {
+                (ids, last) = (longer, middle);
+            }
+            else
+            {
+                tooLong = middle;
+            }
+        }
+
+        if (ids.Length <= maximumLength)
+        {
+            return ids;
+        }
+
+        turns = turns[starts[last]..];
         string text = turns[^1].Content ?? "";
         (int kept, int gone) = (0, text.Length);
         ids = Cut(gone);
@@ -46,10 +69,18 @@ internal static class PromptCut
 
         return ids;
 
+        int[] From(int start) => Prompt(conversation with { Messages = [.. system, .. turns[start..]] });
+
         int[] Cut(int characters)
         {
             int start = characters < text.Length && char.IsLowSurrogate(text[characters]) ? characters + 1 : characters;
-            return prompt(conversation with { Messages = [.. system, .. turns[..^1], turns[^1] with { Content = text[start..] }] });
+            return Prompt(conversation with { Messages = [.. system, .. turns[..^1], turns[^1] with { Content = text[start..] }] });
+        }
+
+        int[] Prompt(Conversation some)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            return prompt(some);
         }
     }
 }

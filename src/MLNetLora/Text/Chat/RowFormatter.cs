@@ -4,8 +4,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Turns rows of every kind into tokens, for training and for asking: instruction rows and conversations through the checkpoint's own template (<see
-/// cref="ConversationFormatter"/>), documents as
-/// they are. Immutable: one instance serves any number of threads.
+/// cref="ConversationFormatter"/>), documents as they are. Immutable: one instance serves any number of threads.
 /// </summary>
 internal sealed class RowFormatter
 {
@@ -60,9 +59,11 @@ internal sealed class RowFormatter
     /// <summary>The same, cut from the left to a number of tokens: see <see cref="PromptCut"/>.</summary>
     /// <param name="row">What is asked.</param>
     /// <param name="maximumLength">How many tokens it may have.</param>
+    /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>
     /// <returns>The tokens; more than the maximum where what is never cut is longer.</returns>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(TextRow row, int maximumLength) => PromptCut.Fit(Asked(row), _conversations.Value.Prompt, maximumLength);
+    public int[] Prompt(TextRow row, int maximumLength, CancellationToken cancellation) =>
+        PromptCut.Fit(Asked(row), _conversations.Value.Prompt, maximumLength, cancellation);
 
     /// <summary>What to ask with what was trained on rows of some kind.</summary>
     /// <param name="thinks">Whether any answer that was learned thinks; null where no answers were learned.</param>
