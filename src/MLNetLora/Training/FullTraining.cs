@@ -14,8 +14,9 @@ internal static class FullTraining
     /// <param name="rows">Tokenised rows.</param>
     /// <param name="options">The loop's options; the seed also draws the initial weights.</param>
     /// <param name="output">
-    /// File that receives the weights: …/model.safetensors. A file that is there already is replaced by a run that made all its steps, and by no other: what a cancelled or failed
-    /// run has learned after at least one whole step then goes beside it, to ….interrupted.safetensors. Nothing is written before the first whole step.
+    /// File that receives the weights: …/model.safetensors. A file that is there already is replaced by a run that made all its steps, and by no
+    /// other: what a cancelled or failed run has learned after at least one whole step then goes beside it, to ….interrupted.safetensors. Nothing is
+    /// written before the first whole step.
     /// </param>
     /// <param name="type">Type of the written weights.</param>
     /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0.</param>
@@ -23,16 +24,20 @@ internal static class FullTraining
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
     /// <returns>Every step; where the weights of a cancelled run were written is in its warnings.</returns>
-    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written, the message says where.</exception>
-    /// <exception cref="TrainingException">Something failed after the first whole step; the weights of the last one are written, the message says where.</exception>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written, the message says
+    /// where.</exception>
+    /// <exception cref="TrainingException">Something failed after the first whole step; the weights of the last one are written, the message says
+    /// where.</exception>
     public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType type,
-        Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+        Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null,
+        CancellationToken cancellation = default)
     {
         options = options.Copy();
         options.Validate();
         if (options.Precision != WeightPrecision.Checkpoint)
         {
-            throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be {WeightPrecision.Checkpoint}, since none is frozen.");
+            throw new OptionException($"{nameof(options.Precision)} is {options.Precision}; when every weight is trained it must be "
+                + $"{WeightPrecision.Checkpoint}, since none is frozen.");
         }
 
         if (options.PrepackWeights)
@@ -55,6 +60,7 @@ internal static class FullTraining
             return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
         }
 
+        RequireWritable(output);
         TrainingSession opened;
         try
         {
@@ -72,7 +78,7 @@ internal static class FullTraining
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
             if (!summary.WasCancelled)
             {
-                Write(output, session.Parameters, type);
+                WriteFinished(output, session.Parameters, type, summary.Steps.Count);
             }
             else if (summary.Steps.Count > 0)
             {
@@ -89,11 +95,43 @@ internal static class FullTraining
         }
     }
 
+    /// <summary>Writes the weights of a run that made all its steps.</summary>
+    /// <exception cref="TrainingException">It failed: the weights are then kept as those of an unfinished run.</exception>
+    private static void WriteFinished(string output, ParameterSet parameters, TensorType type, int steps)
+    {
+        try
+        {
+            Write(output, parameters, type);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw TrainingException.In(steps, steps, steps, e);
+        }
+    }
+
+    /// <summary>Finds out before the first step what would lose a run after its last one.</summary>
+    private static void RequireWritable(string output)
+    {
+        if (Directory.Exists(output))
+        {
+            throw new OptionException($"{output} is a folder; name the file that receives the weights, such as {Path.Combine(output, "model.safetensors")}.");
+        }
+
+        try
+        {
+            File.Delete(AtomicFile.WriteTemporary(output, static _ => { }));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new OptionException($"{output} cannot be written: {e.Message}", e);
+        }
+    }
+
     /// <summary>Writes the weights of an unfinished run where they replace nothing but those of another one.</summary>
     /// <returns>A sentence that says where they are.</returns>
     private static string WriteUnfinished(string output, ParameterSet parameters, TensorType type)
     {
-        bool isTaken = File.Exists(output);
+        bool isTaken = Path.Exists(output);
         string path = isTaken ? Path.ChangeExtension(output, ".interrupted" + Path.GetExtension(output)) : output;
         try
         {

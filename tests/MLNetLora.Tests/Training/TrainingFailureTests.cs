@@ -57,7 +57,8 @@ public sealed class TrainingFailureTests : IDisposable
         TrainingRow[] rows = [.. _rows.Select(row => new TrainingRow([.. row.InputIds], [.. row.Labels]))];
         TrainingOptions options = Options;
         options.Shuffle = false;
-        TrainingException error = Assert.Throws<TrainingException>(() => LoraTraining.Train(_base, Lora, rows, options, progress: _ => rows[2].InputIds[0] = 1_000_000));
+        TrainingException error = Assert.Throws<TrainingException>(
+            () => LoraTraining.Train(_base, Lora, rows, options, progress: _ => rows[2].InputIds[0] = 1_000_000));
 
         Assert.Equal((2, 1), (error.Step, error.LastGoodStep));
         Assert.StartsWith("Training ended in step 2 of 9", error.Message, StringComparison.Ordinal);
@@ -159,7 +160,8 @@ public sealed class TrainingFailureTests : IDisposable
         Saves(thrown);
 
         int steps = 0;
-        TrainingException failed = Assert.IsType<TrainingException>(FailAt(0, () => Fit(o => o.ProgressCallback = progress => steps = progress.Step), () => steps == 3));
+        TrainingException failed = Assert.IsType<TrainingException>(
+            FailAt(0, () => Fit(o => o.ProgressCallback = progress => steps = progress.Step), () => steps == 3));
         Assert.IsType<NativeMemoryException>(failed.InnerException);
         Assert.Equal(3, failed.LastGoodStep);
         Saves(failed);
@@ -244,15 +246,43 @@ public sealed class TrainingFailureTests : IDisposable
         Assert.Equal(hash, Hash(output));
         Assert.Equal(Hash(FullAfterSteps(1)), Hash(beside));
 
-        TrainingDivergedException diverged = Assert.Throws<TrainingDivergedException>(() => FullTraining.Train(_folder.File("base"), _rows, Wild(), output, TensorType.Float32));
+        TrainingDivergedException diverged = Assert.Throws<TrainingDivergedException>(
+            () => FullTraining.Train(_folder.File("base"), _rows, Wild(), output, TensorType.Float32));
         Assert.Contains(beside, diverged.Message, StringComparison.Ordinal);
         Assert.Equal(hash, Hash(output));
 
         using CancellationTokenSource source = new();
-        TrainingSummary cancelled = FullTraining.Train(_folder.File("base"), _rows, Options, output, TensorType.Float32, progress: _ => source.Cancel(), cancellation: source.Token);
+        TrainingSummary cancelled = FullTraining.Train(_folder.File("base"), _rows, Options, output, TensorType.Float32, progress: _ => source.Cancel(),
+            cancellation: source.Token);
         Assert.Contains(beside, Assert.Single(cancelled.Warnings), StringComparison.Ordinal);
         Assert.Equal(hash, Hash(output));
         Assert.Equal(Hash(FullAfterSteps(1)), Hash(beside));
+    }
+
+    [Fact]
+    public void A_place_where_full_training_cannot_write_is_known_before_the_first_step()
+    {
+        string folder = _folder.File("full");
+        Directory.CreateDirectory(folder);
+        Assert.Contains($"{folder} is a folder", Refused(folder));
+        Assert.Contains("cannot be written", Refused(Path.Combine(_folder.File("base/config.json"), "model.safetensors")));
+        Assert.Empty(Directory.GetFiles(folder));
+
+        string Refused(string output) => Assert.Throws<OptionException>(() => FullTraining.Train(_folder.File("base"), _rows, Options, output,
+            TensorType.Float32, progress: _ => throw new InvalidOperationException("a step was made"))).Message;
+    }
+
+    [Fact]
+    public void Weights_that_cannot_take_their_place_at_the_end_are_kept_beside_it()
+    {
+        string output = _folder.File("late/model.safetensors");
+        TrainingException error = Assert.Throws<TrainingException>(() => FullTraining.Train(_folder.File("base"), _rows, Options, output, TensorType.Float32,
+            progress: _ => Directory.CreateDirectory(output)));
+        string beside = _folder.File("late/model.interrupted.safetensors");
+        Assert.Equal(error.LastGoodStep, error.Step);
+        Assert.Contains($"are in {beside}", error.Message, StringComparison.Ordinal);
+        Assert.Equal(Hash(FullAfterSteps(error.Step)), Hash(beside));
+        Assert.Equal([beside], Directory.GetFiles(_folder.File("late")));
     }
 
     [Fact]
@@ -287,7 +317,9 @@ public sealed class TrainingFailureTests : IDisposable
         {
             if (isArmed?.Invoke() != false && calls++ == call)
             {
-                throw kind == "allocation" ? new InsufficientMemoryException() : Tests.Runtime.Failing.Runtime("Failed to allocate memory for requested buffer");
+                throw kind == "allocation"
+                    ? new InsufficientMemoryException()
+                    : Tests.Runtime.Failing.Runtime("Failed to allocate memory for requested buffer");
             }
         };
         try
