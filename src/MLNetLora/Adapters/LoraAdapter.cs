@@ -14,7 +14,8 @@ internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
 public sealed class LoraAdapter
 {
     internal const string ConfigName = "adapter_config.json";
-    private const string WeightsName = "adapter_model.safetensors";
+    internal const string WeightsName = "adapter_model.safetensors";
+    private const long MaximumConfigBytes = 32 << 20; // one that names each layer of a model with experts has some MB
 
     private readonly LoraOptions _options;
 
@@ -35,7 +36,8 @@ public sealed class LoraAdapter
     internal IReadOnlyList<LoraFactors> Factors { get; }
 
     /// <summary>
-    /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used by whoever answers with the adapter.
+    /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used
+    /// by whoever answers with the adapter.
     /// </summary>
     public PromptSettings Prompt { get; init; } = new();
 
@@ -80,26 +82,32 @@ public sealed class LoraAdapter
         return FormattableString.Invariant($"trainable params: {ParameterCount:N0} || all params: {all:N0} || trainable%: {100.0 * ParameterCount / all:F4}");
     }
 
-    /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32), each whole or not at all.</summary>
+    /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32). An older adapter in it is replaced when
+    /// the new one is whole, and stays as it was when writing fails.</summary>
     /// <param name="folder">The folder; made if it is not there.</param>
-    /// <exception cref="OptionException">The folder holds a model: transformers applies an adapter that lies beside weights whenever it loads them, to merged ones a second time.</exception>
+    /// <exception cref="OptionException">The folder holds a model: transformers applies an adapter that lies beside weights whenever it loads them,
+    /// to merged ones a second time.</exception>
     public void SaveAsPeft(string folder)
     {
         Directory.CreateDirectory(folder);
         if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
         {
-            throw new OptionException($"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
+            throw new OptionException(
+                $"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
                 + "(to merged ones a second time); give a folder of its own.");
         }
 
-        SafetensorsWriter.Write(Path.Combine(folder, WeightsName), Items());
-        Prompt.Save(folder);
-        AtomicFile.WriteText(Path.Combine(folder, ConfigName), ToPeftConfigJson());
+        using FileSet files = new(folder);
+        files.Write(WeightsName, Write);
+        Prompt.Save(files);
+        files.WriteText(ConfigName, ToPeftConfigJson());
+        files.Commit(ConfigName);
     }
 
     /// <summary>Whether a file in a folder is weights of a model. What a killed process left of a file that it was writing, NAME.….tmp, is none.</summary>
     private static bool IsModelWeights(string? name) =>
-        name is not (null or WeightsName) && (name.EndsWith(".safetensors", StringComparison.Ordinal) || name.EndsWith(".safetensors.index.json", StringComparison.Ordinal));
+        name is not (null or WeightsName)
+            && (name.EndsWith(".safetensors", StringComparison.Ordinal) || name.EndsWith(".safetensors.index.json", StringComparison.Ordinal));
 
     /// <summary>The text of adapter_config.json.</summary>
     public string ToPeftConfigJson() => PeftConfig.Write(Options, BaseModel, Factors.Select(factor => factor.Module));
@@ -138,8 +146,26 @@ public sealed class LoraAdapter
                 : $"{weights} is missing.");
         }
 
-        using FileStream stream = File.OpenRead(weights);
-        return Read(stream, stream.Length, File.ReadAllText(config, Encoding.UTF8), folder, checkpoint).WithPrompt(PromptSettings.Load(folder));
+        if (NotSafetensors.Of(weights) is { } what)
+        {
+            throw new AdapterException($"{weights} {what}");
+        }
+
+        try
+        {
+            if (new FileInfo(config).Length > MaximumConfigBytes)
+            {
+                throw new AdapterException($"{config} has more than {MaximumConfigBytes} bytes; no adapter's has. Take it from the adapter's source again.");
+            }
+
+            string text = File.ReadAllText(config, Encoding.UTF8);
+            using FileStream stream = File.OpenRead(weights);
+            return Read(stream, stream.Length, text, folder, checkpoint).WithPrompt(PromptSettings.Load(folder));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new AdapterException($"The adapter in {folder} cannot be read: {e.Message}", e);
+        }
     }
 
     /// <summary>Makes an adapter from the contents of the two PEFT files.</summary>
@@ -155,7 +181,8 @@ public sealed class LoraAdapter
 
     /// <summary>Reads an adapter from the two PEFT files as they come: the weights once, from front to back, into the factors; of any size.</summary>
     /// <param name="safetensors">adapter_model.safetensors, from its first byte; it need not be able to go back.</param>
-    /// <param name="length">How many bytes it has. Names, types and shapes in its header are compared with what the base and the configuration ask for before memory is taken.</param>
+    /// <param name="length">How many bytes it has. Names, types and shapes in its header are compared with what the base and the configuration ask
+    /// for before memory is taken.</param>
     /// <param name="configJson">adapter_config.json.</param>
     /// <param name="source">What error messages call them.</param>
     /// <param name="checkpoint">The base.</param>
@@ -216,8 +243,9 @@ public sealed class LoraAdapter
         long bytes = sizeof(float) * (long)module.Rank * widest;
         if (bytes > int.MaxValue)
         {
-            throw new OptionException(FormattableString.Invariant(
-                $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Rank} x {widest} numbers would take {bytes / 1e9:F1} GB, and 2 GB is the most. Lower it."));
+            throw new OptionException(
+                $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Rank} x {widest} numbers would take "
+                + FormattableString.Invariant($"{bytes / 1e9:F1} GB, and 2 GB is the most. Lower it."));
         }
     }
 
@@ -235,7 +263,8 @@ public sealed class LoraAdapter
             (string name, int inputs, int outputs) = (module.Module.Name, module.Module.In, module.Module.Out);
             if (!checkpoint.Tensors.TryGetValue(name + ".weight", out CheckpointTensor? weight) || !weight.Entry.Shape.SequenceEqual([outputs, inputs]))
             {
-                throw new AdapterException($"The adapter was made for another base: {checkpoint.Folder} has no layer '{name}' of {inputs} inputs and {outputs} outputs.");
+                throw new AdapterException(
+                    $"The adapter was made for another base: {checkpoint.Folder} has no layer '{name}' of {inputs} inputs and {outputs} outputs.");
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.RegularExpressions;
 using MLNetLora.Models;
 
@@ -23,14 +24,21 @@ internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, d
 /// <summary>Finds the layers that an adapter is put on, by PEFT's rules.</summary>
 internal static class LoraTargets
 {
-    // Expressions come from files that others wrote: a match that takes longer than this is an error, not a hang.
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+    // Expressions come from files that others wrote: one match, or all of an adapter together, that takes longer than this is an error, not a hang.
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan s_patienceInAll = TimeSpan.FromSeconds(10);
+    private static readonly Regex s_layer = new(@"\.[^.]*\.(\d+)\.", RegexOptions.CultureInvariant);
+
+    /// <summary>What a test says is the longest that all of them may take; null: ten seconds.</summary>
+    [ThreadStatic]
+    internal static TimeSpan? PatienceInAll;
 
     /// <summary>The adapted layers in order of the forward pass.</summary>
     /// <exception cref="AdapterException">A target matches nothing; the message says which names exist.</exception>
     public static IReadOnlyList<LoraModule> Resolve(LoraOptions options, Architecture architecture, QwenConfig config)
     {
         options.Validate();
+        Stopwatch watch = Stopwatch.StartNew();
         List<LinearModule> all = [.. architecture.Linears(config)];
         TargetModules targets = options.TargetModules;
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());
@@ -42,7 +50,9 @@ internal static class LoraTargets
             }
         }
 
-        List<LinearModule> chosen = [.. all.Where(module => targets.IsAllLinear || (targets.Pattern is string pattern ? Match($"^(?:{pattern})$", module.Name) : targets.Any(entry => EndsWith(module.Name, entry))))];
+        Regex? whole = targets.Pattern is string pattern ? Parse($"^(?:{pattern})$") : null;
+        List<LinearModule> chosen = [.. all.Where(module => targets.IsAllLinear
+            || (whole is not null ? IsMatch(whole, module.Name, watch) : targets.Any(entry => EndsWith(module.Name, entry))))];
         if (options.LayersToTransform is IReadOnlyList<int> layers)
         {
             foreach (int layer in layers.Where(layer => layer < 0 || layer >= config.NumHiddenLayers))
@@ -55,26 +65,35 @@ internal static class LoraTargets
 
         if (chosen.Count == 0)
         {
-            throw new AdapterException($"TargetModules '{targets}' matches no layer of this {config.ModelType} model. A regular expression must match whole names such as '{all[0].Name}'; the linear layers are: {known}.");
+            throw new AdapterException($"TargetModules '{targets}' matches no layer of this {config.ModelType} model. A regular expression must match whole "
+                + $"names such as '{all[0].Name}'; the linear layers are: {known}.");
         }
 
+        (Regex, int)[] ranks = Patterns(options.RankPattern);
+        (Regex, double)[] alphas = Patterns(options.AlphaPattern);
         return [.. chosen.Select(module =>
         {
-            int rank = First(options.RankPattern, module.Name, options.Rank);
-            double alpha = First(options.AlphaPattern, module.Name, options.Alpha);
+            int rank = First(ranks, module.Name, options.Rank, watch);
+            double alpha = First(alphas, module.Name, options.Alpha, watch);
             return new LoraModule(module, rank, alpha, options.UseRsLora ? alpha / Math.Sqrt(rank) : alpha / rank);
         })];
     }
 
     private static bool EndsWith(string module, string entry) => module == entry || module.EndsWith("." + entry, StringComparison.Ordinal);
 
-    private static int LayerOf(string module) => Match(@"\.[^.]*\.(\d+)\.", module, out string number) ? int.Parse(number, System.Globalization.CultureInfo.InvariantCulture) : -1;
+    /// <summary>The number of the layer in a name such as model.layers.7.mlp.up_proj; -1 where there is none.</summary>
+    private static int LayerOf(string module) => s_layer.Match(module) is { Success: true } match
+        ? int.Parse(match.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture)
+        : -1;
 
-    private static T First<T>(IReadOnlyDictionary<string, T> patterns, string module, T otherwise)
+    private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) =>
+        [.. patterns.Select(pattern => (Parse($@"^(?:.*\.)?(?:{pattern.Key})$"), pattern.Value))];
+
+    private static T First<T>((Regex Name, T Value)[] patterns, string module, T otherwise, Stopwatch watch)
     {
-        foreach ((string key, T value) in patterns)
+        foreach ((Regex name, T value) in patterns)
         {
-            if (Match($@"^(?:.*\.)?(?:{key})$", module))
+            if (IsMatch(name, module, watch))
             {
                 return value;
             }
@@ -83,19 +102,27 @@ internal static class LoraTargets
         return otherwise;
     }
 
-    private static bool Match(string pattern, string module) => Match(pattern, module, out _);
-
-    private static bool Match(string pattern, string module, out string group)
+    private static Regex Parse(string pattern)
     {
         try
         {
-            Match match = Regex.Match(module, pattern, RegexOptions.CultureInvariant, Patience);
-            group = match.Groups.Count > 1 ? match.Groups[1].Value : "";
-            return match.Success;
+            return new Regex(pattern, RegexOptions.CultureInvariant, s_patience);
         }
         catch (ArgumentException e)
         {
             throw new AdapterException($"'{pattern}' is not a regular expression: {e.Message}", e);
+        }
+    }
+
+    private static bool IsMatch(Regex pattern, string module, Stopwatch watch)
+    {
+        try
+        {
+            TimeSpan patience = PatienceInAll ?? s_patienceInAll;
+            return watch.Elapsed < patience
+                ? pattern.IsMatch(module)
+                : throw new AdapterException($"The regular expressions of the adapter's target modules, rank_pattern and alpha_pattern take more than "
+                    + $"{patience.TotalSeconds:F0} s on this model's names, the last of them '{pattern}'; write them more simply.");
         }
         catch (RegexMatchTimeoutException e)
         {

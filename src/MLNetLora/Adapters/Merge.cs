@@ -4,18 +4,20 @@ using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
-/// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging Face checkpoint comes out.</summary>
+/// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging
+/// Face checkpoint comes out.</summary>
 internal static class Merge
 {
     /// <summary>
-    /// Writes the merged checkpoint: the same shards with the same names, configuration, tokenizer and template files copied, and what the adapter was trained to be asked with
-    /// (mlnetlora_prompt.json), which comes back when the folder is opened for answering.
+    /// Writes the merged checkpoint: the same shards with the same names, configuration, tokenizer and template files copied, and what the adapter
+    /// was trained to be asked with (mlnetlora_prompt.json), which comes back when the folder is opened for answering.
     /// </summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter.</param>
-    /// <param name="folder">Folder to write; made if it is not there. Each file is whole or not there.</param>
+    /// <param name="folder">Folder to write; made if it is not there. An older merge of the same base in it is replaced when the new one is whole, and
+    /// stays as it was when writing fails.</param>
     /// <param name="cancellation">Ends it on the way with an <see cref="OperationCanceledException"/>.</param>
-    /// <exception cref="OptionException">The folder is the base's own, or holds other weights or an adapter.</exception>
+    /// <exception cref="OptionException">The folder is the base's own, holds other weights or an adapter, or lies on a drive that is too full.</exception>
     /// <exception cref="AdapterException">The adapter was made for another base.</exception>
     public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder, CancellationToken cancellation = default)
     {
@@ -33,29 +35,34 @@ internal static class Merge
 
             if (!written.Contains(present) && present.EndsWith(".safetensors", StringComparison.Ordinal))
             {
-                throw new OptionException($"{target} already holds {present}, which would stand beside the merged weights and be read with them; give an empty folder.");
+                throw new OptionException(
+                    $"{target} already holds {present}, which would stand beside the merged weights and be read with them; give an empty folder.");
             }
         }
 
         if (File.Exists(Path.Combine(target, LoraAdapter.ConfigName)))
         {
-            throw new OptionException($"{target} already holds {LoraAdapter.ConfigName}: an adapter that would be applied to the merged weights once more; give an empty folder.");
+            throw new OptionException(
+                $"{target} already holds {LoraAdapter.ConfigName}: an adapter that would be applied to the merged weights once more; give an empty folder.");
         }
 
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
+        using FileSet files = new(target);
+        files.RequireSpace(checkpoint.Files.Sum(file => new FileInfo(RealPath.Of(file.Source)).Length));
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            AtomicFile.Write(Path.Combine(target, Path.GetFileName(file.Source)), stream => Write(file, source, stream, factors, cancellation));
+            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, cancellation));
         }
 
         foreach (string path in Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion))
         {
-            AtomicFile.Copy(path, Path.Combine(target, Path.GetFileName(path)));
+            files.Copy(path);
         }
 
-        // Merged or attached, it is asked as it was trained.
-        adapter.Prompt.Save(target);
+        adapter.Prompt.Save(files); // merged or attached, it is asked as it was trained
+        cancellation.ThrowIfCancellationRequested();
+        files.Commit(QwenConfig.FileName);
     }
 
     /// <summary>Adds the adapter's part to some rows of a weight in float32.</summary>
@@ -151,8 +158,8 @@ internal static class Merge
     }
 
     /// <summary>
-    /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence. What belongs to an adapter that lies in the same folder stays behind:
-    /// transformers would apply that adapter to the merged weights once more.
+    /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence. What belongs to an adapter that lies in
+    /// the same folder stays behind: transformers would apply that adapter to the merged weights once more.
     /// </summary>
     private static bool IsCompanion(string path) =>
         Path.GetFileName(path) is not (LoraAdapter.ConfigName or PromptSettings.FileName)

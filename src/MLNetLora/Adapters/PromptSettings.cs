@@ -7,12 +7,12 @@ namespace MLNetLora.Adapters;
 /// <summary>What an adapter was trained to be asked with: belongs to the adapter as its rank does, because asked otherwise it answers otherwise.</summary>
 /// <param name="SystemPrompt">The system message of conversations without their own; null for the checkpoint's default, empty for none.</param>
 /// <param name="PromptTemplate">
-/// What the user's message of instruction rows is made of, such as <c>Answer briefly: {instruction}</c>; <c>{input}</c> stands for the input, which otherwise follows
-/// the instruction on a new line. Null for the instruction itself.
+/// What the user's message of instruction rows is made of, such as <c>Answer briefly: {instruction}</c>; <c>{input}</c> stands for the input, which
+/// otherwise follows the instruction on a new line. Null for the instruction itself.
 /// </param>
 /// <param name="EnableThinking">
-/// The chat template's enable_thinking, where it reads one (Qwen3). Null leaves it unsaid when a checkpoint is asked that nobody trained; in training it is false where
-/// no answer of the data thinks, else true.
+/// The chat template's enable_thinking, where it reads one (Qwen3). Null leaves it unsaid when a checkpoint is asked that nobody trained; in training
+/// it is false where no answer of the data thinks, else true.
 /// </param>
 public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
 {
@@ -28,17 +28,17 @@ public sealed record PromptSettings(string? SystemPrompt = null, string? PromptT
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    /// <summary>Writes mlnetlora_prompt.json into the folder of an adapter or of a merged checkpoint; where nothing is set, no file stays there. PEFT does not look at it.</summary>
-    internal void Save(string folder)
+    /// <summary>Writes mlnetlora_prompt.json among the files of an adapter or of a merged checkpoint; where nothing is set, no file stays there. PEFT
+    /// does not look at it.</summary>
+    internal void Save(FileSet files)
     {
-        string path = Path.Combine(folder, FileName);
         if (this == new PromptSettings())
         {
-            File.Delete(path);
+            files.Remove(FileName);
         }
         else
         {
-            AtomicFile.WriteText(path, JsonSerializer.Serialize(this, s_json));
+            files.WriteText(FileName, JsonSerializer.Serialize(this, s_json));
         }
     }
 

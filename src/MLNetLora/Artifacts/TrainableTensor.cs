@@ -38,7 +38,7 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
         new(checkpoint.Config, checkpoint.Architecture, checkpoint, LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config), options.Dropout);
 
     /// <summary>Every parameter of a model.</summary>
-    public static TrainingTarget Full(QwenConfig config) => new(config, Architecture.Find(config.ModelType, "config.json"), null, [], 0);
+    public static TrainingTarget Full(QwenConfig config) => new(config, Architecture.Find(config.ModelType, QwenConfig.FileName), null, [], 0);
 
     /// <summary>The tensors that training changes.</summary>
     public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null ? TrainableTensor.Of(Architecture, Config) : TrainableTensor.Of(Loras);

@@ -6,18 +6,10 @@ internal static class AtomicFile
     /// <summary>Writes a file; an existing one is replaced only when the new one is whole.</summary>
     public static void Write(string path, Action<Stream> write)
     {
-        string full = Path.GetFullPath(path);
-        Directory.CreateDirectory(Path.GetDirectoryName(full)!);
-        string temporary = $"{full}.{Guid.NewGuid():N}.tmp";
+        string temporary = WriteTemporary(path, write);
         try
         {
-            using (FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 20))
-            {
-                write(stream);
-                stream.Flush(flushToDisk: true);
-            }
-
-            File.Move(temporary, full, overwrite: true);
+            File.Move(temporary, path, overwrite: true);
         }
         catch
         {
@@ -26,13 +18,24 @@ internal static class AtomicFile
         }
     }
 
-    /// <summary>Writes a text file in UTF-8 without a mark.</summary>
-    public static void WriteText(string path, string text) => Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
-
-    /// <summary>Copies a file.</summary>
-    public static void Copy(string from, string to)
+    /// <summary>Writes a file beside the place that it is for, down to the disk; a failure leaves nothing.</summary>
+    /// <returns>Its path; whoever asked for it moves or deletes it.</returns>
+    public static string WriteTemporary(string path, Action<Stream> write)
     {
-        using FileStream source = File.OpenRead(from);
-        Write(to, source.CopyTo);
+        string full = Path.GetFullPath(path);
+        Directory.CreateDirectory(Path.GetDirectoryName(full)!);
+        string temporary = $"{full}.{Guid.NewGuid():N}.tmp";
+        try
+        {
+            using FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 20);
+            write(stream);
+            stream.Flush(flushToDisk: true);
+            return temporary;
+        }
+        catch
+        {
+            File.Delete(temporary);
+            throw;
+        }
     }
 }

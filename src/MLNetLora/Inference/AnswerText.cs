@@ -5,8 +5,7 @@ namespace MLNetLora.Inference;
 
 /// <summary>
 /// Tokens of an answer become text as they come: whole characters only, thinking apart from the answer, the answer cut at the first stop string. What could be
-/// the beginning of a tag or of a
-/// stop string waits. For one answer on one thread at a time.
+/// the beginning of a tag or of a stop string waits. For one answer on one thread at a time.
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>
 /// <param name="stops">Strings before which the answer ends; not looked for in the thinking.</param>
@@ -94,7 +93,7 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
             {
                 (_part, _pending) = (Part.Thinking, begun[ThinkTags.Open.Length..]);
             }
-            else if (!ThinkTags.Open.StartsWith(begun, StringComparison.Ordinal))
+            else if (!ThinkTags.Open.StartsWith(begun, StringComparison.Ordinal) || HasStop(_pending.AsSpan(0, _pending.Length - begun.Length)))
             {
                 _part = Part.Answer;
             }
@@ -127,6 +126,20 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
             Answer(_pending);
             _pending = "";
         }
+    }
+
+    /// <summary>Whether white space before the answer ends it: a stop string may be a line break.</summary>
+    private bool HasStop(ReadOnlySpan<char> text)
+    {
+        foreach (string stop in stops)
+        {
+            if (text.Contains(stop, StringComparison.Ordinal))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private void Think(string text)

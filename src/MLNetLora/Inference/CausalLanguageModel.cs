@@ -27,8 +27,9 @@ internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
 /// float32 weights stay mapped; 16-bit ones are upcast once into private memory, twice the checkpoint's size.
 /// </summary>
 /// <remarks>
-/// Thread-safe: every call has its own cache. <see cref="Dispose"/> waits for nobody: calls under way end with their answer, and the memory is freed when the last of them has;
-/// every later call throws an <see cref="ObjectDisposedException"/>. Dropped without Dispose, everything is freed by the garbage collector.
+/// Thread-safe: every call has its own cache. <see cref="Dispose"/> waits for nobody: calls under way end with their answer, and the memory is freed
+/// when the last of them has; every later call throws an <see cref="ObjectDisposedException"/>. Dropped without Dispose, everything is freed by the
+/// garbage collector.
 /// </remarks>
 internal sealed class CausalLanguageModel : IDisposable
 {
@@ -42,7 +43,7 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
-    /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <exception cref="OptionException">An option makes no sense, or the weights so held would take more memory than there is.</exception>
     /// <exception cref="AdapterException">The adapter was not made for this base.</exception>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint,
@@ -52,14 +53,16 @@ internal sealed class CausalLanguageModel : IDisposable
         Require.Threads(threads, nameof(threads));
         adapter?.RequireFit(checkpoint);
         cancellation.ThrowIfCancellationRequested();
-        _ = ReadAhead.Start(checkpoint);
+        BlockWeights? quantized = precision == WeightPrecision.Checkpoint ? null : new BlockWeights(checkpoint, precision);
+        EngineMemory.Require(checkpoint, precision, quantized);
+        _ = ReadAhead.Start(checkpoint, cancellation);
         Checkpoint = checkpoint;
         Adapter = adapter;
         Precision = precision;
+        Threads = threads;
         LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
         try
         {
-            BlockWeights? quantized = precision == WeightPrecision.Checkpoint ? null : new BlockWeights(checkpoint, precision);
             BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
             _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, quantized), use, threads, memory?.Initializers, cancellation));
@@ -88,18 +91,23 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <summary>How the base's weights are held.</summary>
     public WeightPrecision Precision { get; }
 
+    /// <summary>Threads that were asked for; 0 is all cores.</summary>
+    internal int Threads { get; }
+
     /// <summary>Continues prompts together, as one batch.</summary>
     /// <param name="prompts">Token ids of each prompt, at least one.</param>
-    /// <param name="options">Sampling and length; <see cref="GenerationOptions.StopStrings"/> and <see cref="GenerationOptions.BatchSize"/> are the caller's to honour.</param>
+    /// <param name="options">Sampling and length; <see cref="GenerationOptions.StopStrings"/> and <see cref="GenerationOptions.BatchSize"/> are the
+    /// caller's to honour.</param>
     /// <param name="onToken">Called with row and token as they come; true ends the row.</param>
     /// <param name="vocabularyLimit">Ids from here on are never chosen (rows that pad the embedding); 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>, in the middle of a prompt too.</param>
     /// <exception cref="OptionException">An option makes no sense, or a prompt does not fit into the context.</exception>
     /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
-    /// <exception cref="CheckpointException">The model gives scores that are not numbers.</exception>
+    /// <exception cref="CheckpointException">The model gives scores that are not numbers, or its files have changed since they were opened.</exception>
+    /// <exception cref="AdapterException">The adapter holds numbers that are none.</exception>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
-    public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null, int vocabularyLimit = 0,
-        CancellationToken cancellation = default)
+    public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null,
+        int vocabularyLimit = 0, CancellationToken cancellation = default)
     {
         using SharedResources.Call call = _resources.Begin(this);
         cancellation.ThrowIfCancellationRequested();

@@ -9,13 +9,14 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
 {
     /// <summary>
     /// What the model thought before it answered, without &lt;think&gt; and &lt;/think&gt;; null where it did not think. Where the answer ended in the middle
-    /// of the thinking,
-    /// <see cref="Text"/> is empty.
+    /// of the thinking, <see cref="Text"/> is empty.
     /// </summary>
     public string? Thinking { get; init; }
 
     /// <summary>
-    /// Why the row could not be answered: its prompt is too long, or the chat template refuses it. <see cref="Text"/> is empty then. Null where all is well.
+    /// Why the row could not be answered: its prompt is too long (<see cref="PromptException"/>), the chat template refuses it
+    /// (<see cref="TemplateException"/>), or its columns hold something else than a question, such as a conversation that is not JSON
+    /// (<see cref="DatasetException"/>). <see cref="Text"/> is empty then. Null where all is well.
     /// </summary>
     public MLNetLoraException? Error { get; init; }
 }

@@ -13,8 +13,8 @@ public enum PromptOverflow
 
     /// <summary>
     /// The prompt is cut from the left until <see cref="GenerationOptions.MaximumNewTokens"/> fit behind it (at most half of the context is kept free for
-    /// them): the oldest turns of a
-    /// conversation go first, then the beginning of the last message. System message, tools and the begin of the answer are never cut.
+    /// them): the oldest turns of a conversation go first, then the beginning of the last message. System message, tools and the begin of the answer
+    /// are never cut.
     /// </summary>
     TruncateLeft,
 }
@@ -57,8 +57,7 @@ public sealed class GenerationOptions
 
     /// <summary>
     /// An answer ends before the first of these strings; empty by default. At most 64, each of at most 1,024 characters. They are looked for in the answer's
-    /// text alone: what the model thinks
-    /// before it answers does not end it.
+    /// text alone: what the model thinks before it answers does not end it.
     /// </summary>
     public IReadOnlyList<string> StopStrings { get; set; } = [];
 
@@ -79,22 +78,22 @@ public sealed class GenerationOptions
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public void Validate()
     {
-        Require(MaximumNewTokens is >= 1 and <= MostNewTokens, nameof(MaximumNewTokens), MaximumNewTokens, $"between 1 and {MostNewTokens}");
-        Require(Temperature is null || (Temperature >= 0 && float.IsFinite(Temperature.Value)), nameof(Temperature), Temperature, "0 (greedy) or more");
-        Require(TopK is null or >= 0, nameof(TopK), TopK, "0 (off) or more");
-        Require(TopP is null or (> 0 and <= 1), nameof(TopP), TopP, "above 0 and at most 1");
+        Require.That(MaximumNewTokens is >= 1 and <= MostNewTokens, nameof(MaximumNewTokens), MaximumNewTokens, $"between 1 and {MostNewTokens}");
+        Require.That(Temperature is null || (Temperature >= 0 && float.IsFinite(Temperature.Value)), nameof(Temperature), Temperature, "0 (greedy) or more");
+        Require.That(TopK is null or >= 0, nameof(TopK), TopK, "0 (off) or more");
+        Require.That(TopP is null or (> 0 and <= 1), nameof(TopP), TopP, "above 0 and at most 1");
         bool penalty = RepetitionPenalty is null || (RepetitionPenalty > 0 && float.IsFinite(RepetitionPenalty.Value));
-        Require(penalty, nameof(RepetitionPenalty), RepetitionPenalty, "above 0; 1 is off");
-        Require(BatchSize is >= 1 and <= LargestBatch, nameof(BatchSize), BatchSize, $"between 1 and {LargestBatch}");
-        Require(Enum.IsDefined(WhenPromptTooLong), nameof(WhenPromptTooLong), WhenPromptTooLong, string.Join(" or ", Enum.GetNames<PromptOverflow>()));
+        Require.That(penalty, nameof(RepetitionPenalty), RepetitionPenalty, "above 0; 1 is off");
+        Require.That(BatchSize is >= 1 and <= LargestBatch, nameof(BatchSize), BatchSize, $"between 1 and {LargestBatch}");
+        Require.Defined(WhenPromptTooLong, nameof(WhenPromptTooLong));
         if (StopStrings is null || StopStrings.Any(string.IsNullOrEmpty))
         {
             throw new OptionException($"{nameof(StopStrings)} holds an empty string, which would end every answer at once; remove it.");
         }
 
-        Require(StopStrings.Count <= MostStopStrings, nameof(StopStrings), $"{StopStrings.Count} strings", $"at most {MostStopStrings}");
+        Require.That(StopStrings.Count <= MostStopStrings, nameof(StopStrings), $"{StopStrings.Count} strings", $"at most {MostStopStrings}");
         int longest = StopStrings.Select(stop => stop.Length).DefaultIfEmpty().Max();
-        Require(longest <= LongestStopString, nameof(StopStrings), $"a string of {longest} characters", $"at most {LongestStopString} characters each");
+        Require.That(longest <= LongestStopString, nameof(StopStrings), $"a string of {longest} characters", $"at most {LongestStopString} characters each");
     }
 
     /// <summary>These options with nothing left to the checkpoint.</summary>
@@ -108,13 +107,5 @@ public sealed class GenerationOptions
         resolved.TopP ??= defaults.TopP;
         resolved.RepetitionPenalty ??= defaults.RepetitionPenalty;
         return resolved;
-    }
-
-    private static void Require(bool holds, string option, object? value, string allowed)
-    {
-        if (!holds)
-        {
-            throw new OptionException(FormattableString.Invariant($"{option} is {value}; it must be {allowed}."));
-        }
     }
 }

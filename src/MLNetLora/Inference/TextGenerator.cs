@@ -6,7 +6,8 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
 
-/// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>. Thread-safe.</summary>
+/// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>.
+/// Thread-safe.</summary>
 public sealed class TextGenerator : IDisposable
 {
     private readonly CausalLanguageModel _model;
@@ -16,11 +17,13 @@ public sealed class TextGenerator : IDisposable
     /// <summary>Opens a checkpoint for answering.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it, which is asked as it was trained; null for the base alone.</param>
-    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's; without an adapter, that of a merged checkpoint, else the checkpoint's default.</param>
+    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's; without an adapter, that of a merged checkpoint,
+    /// else the checkpoint's default.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
-    /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow it.</exception>
+    /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow
+    /// it.</exception>
     /// <exception cref="TemplateException">The checkpoint's chat template cannot be used.</exception>
     public TextGenerator(
         Checkpoint checkpoint,
@@ -37,15 +40,23 @@ public sealed class TextGenerator : IDisposable
         _formatter = new RowFormatter(
             _tokenizer,
             checkpoint.Folder,
-            new PromptSettings(prompt?.SystemPrompt ?? trained.SystemPrompt, prompt?.PromptTemplate ?? trained.PromptTemplate, prompt?.EnableThinking ?? trained.EnableThinking));
+            new PromptSettings(
+                prompt?.SystemPrompt ?? trained.SystemPrompt,
+                prompt?.PromptTemplate ?? trained.PromptTemplate,
+                prompt?.EnableThinking ?? trained.EnableThinking));
         _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
         _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, cancellation);
     }
 
-    /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see <see cref="GeneratedText.Error"/>.</summary>
+    /// <summary>Threads that were asked for; 0 is all cores.</summary>
+    internal int Threads => _model.Threads;
+
+    /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see
+    /// <see cref="GeneratedText.Error"/>.</summary>
     /// <param name="rows">What is asked; outputs are not looked at.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
-    /// <param name="onText">Called with the row's number, from 0, and new text of its answer as it comes; what could be the start of a stop string is held back.</param>
+    /// <param name="onText">Called with the row's number, from 0, and new text of its answer as it comes; what could be the start of a stop string is
+    /// held back.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
     public IReadOnlyList<GeneratedText> Generate(
         IReadOnlyList<InstructionRow> rows,
@@ -71,8 +82,8 @@ public sealed class TextGenerator : IDisposable
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
     /// <returns>
-    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is disposed. What would be the row's
-    /// <see cref="GeneratedText.Error"/> is thrown.
+    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is
+    /// disposed. What would be the row's <see cref="GeneratedText.Error"/> is thrown.
     /// </returns>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(InstructionRow row, GenerationOptions options, CancellationToken cancellation = default)
     {
@@ -117,7 +128,7 @@ public sealed class TextGenerator : IDisposable
         for (int i = 0; i < rows.Count; i++)
         {
             cancellation.ThrowIfCancellationRequested();
-            if (Prompt(rows[i], options, firstNumber + i, out answers[i]) is { } ids)
+            if (Prompt(rows[i], options, firstNumber + i, cancellation, out answers[i]) is { } ids)
             {
                 prompts.Add((i, ids));
             }
@@ -126,13 +137,15 @@ public sealed class TextGenerator : IDisposable
         foreach ((int Row, int[] Ids)[] batch in prompts.Chunk(options.BatchSize))
         {
             AnswerText[] texts =
-                [.. batch.Select(prompt => new AnswerText(_tokenizer, options.StopStrings, _formatter.OpensThinking, chunk => onChunk?.Invoke(prompt.Row, chunk)))];
+                [.. batch.Select(
+                    prompt => new AnswerText(_tokenizer, options.StopStrings, _formatter.OpensThinking, chunk => onChunk?.Invoke(prompt.Row, chunk)))];
             IReadOnlyList<GeneratedIds> generated = _model.Generate(
                 [.. batch.Select(prompt => prompt.Ids)], options, (row, token) => texts[row].Add(token), _tokenizer.VocabularySize, cancellation);
             for (int i = 0; i < batch.Length; i++)
             {
                 texts[i].Finish();
-                answers[batch[i].Row] = new GeneratedText(texts[i].Text, generated[i].Reason, batch[i].Ids.Length, generated[i].Ids.Count) { Thinking = texts[i].Thinking };
+                answers[batch[i].Row] =
+                    new GeneratedText(texts[i].Text, generated[i].Reason, batch[i].Ids.Length, generated[i].Ids.Count) { Thinking = texts[i].Thinking };
             }
         }
 
@@ -140,8 +153,8 @@ public sealed class TextGenerator : IDisposable
     }
 
     /// <summary>
-    /// Waits for nobody: the prompts that other threads are answering get their answer, then memory is freed; every later call and every later batch of a call throws an
-    /// <see cref="ObjectDisposedException"/>.
+    /// Waits for nobody: the prompts that other threads are answering get their answer, then memory is freed; every later call and every later batch
+    /// of a call throws an <see cref="ObjectDisposedException"/>.
     /// </summary>
     public void Dispose() => _model.Dispose();
 
@@ -154,17 +167,22 @@ public sealed class TextGenerator : IDisposable
     };
 
     /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
-    private int[]? Prompt(TextRow row, GenerationOptions options, long number, out GeneratedText answer)
+    private int[]? Prompt(TextRow row, GenerationOptions options, long number, CancellationToken cancellation, out GeneratedText answer)
     {
         int context = _model.Checkpoint.Config.ContextLength;
-        answer = new GeneratedText("", FinishReason.Length, 0, 0);
+        answer = new GeneratedText("", FinishReason.Length, 0, 0) { Error = row.Error };
+        if (row.Error is not null)
+        {
+            return null;
+        }
+
         try
         {
             int[] ids = _formatter.Prompt(row);
             int length = ids.Length;
             if (length >= context && options.WhenPromptTooLong == PromptOverflow.TruncateLeft)
             {
-                ids = _formatter.Prompt(row, context - Math.Min(options.MaximumNewTokens, context / 2));
+                ids = _formatter.Prompt(row, context - Math.Min(options.MaximumNewTokens, context / 2), cancellation);
             }
 
             answer = answer with { PromptTokens = ids.Length };
@@ -172,8 +190,8 @@ public sealed class TextGenerator : IDisposable
             {
                 int unknown = ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
                 return unknown < 0 ? ids : throw new TokenizerException(
-                    $"the tokenizer makes token {unknown} of it, but the checkpoint's embedding ends at {_model.Checkpoint.Config.VocabSize - 1}. Restore the tokenizer files of the "
-                    + "checkpoint.");
+                    $"the tokenizer makes token {unknown} of it, but the checkpoint's embedding ends at {_model.Checkpoint.Config.VocabSize - 1}. Restore the "
+                    + "tokenizer files of the checkpoint.");
             }
 
             if (options.WhenPromptTooLong == PromptOverflow.EmptyAnswer)
@@ -182,7 +200,8 @@ public sealed class TextGenerator : IDisposable
             }
 
             throw new PromptException(
-                $"the prompt has {length} tokens, and the model's context is {context}: nothing is left for an answer. Shorten it, or set WhenPromptTooLong to EmptyAnswer or TruncateLeft.");
+                $"the prompt has {length} tokens, and the model's context is {context}: nothing is left for an answer. Shorten it, or set WhenPromptTooLong to "
+                + "EmptyAnswer or TruncateLeft.");
         }
         catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {
@@ -206,8 +225,8 @@ public sealed class TextGenerator : IDisposable
             if (id >= checkpoint.Config.VocabSize)
             {
                 throw new TokenizerException(
-                    $"The tokenizer of {checkpoint.Folder} has {token} as token {id}, but the checkpoint's embedding ends at {checkpoint.Config.VocabSize - 1}. Restore the tokenizer files of "
-                    + "the checkpoint.");
+                    $"The tokenizer of {checkpoint.Folder} has {token} as token {id}, but the checkpoint's embedding ends at "
+                    + $"{checkpoint.Config.VocabSize - 1}. Restore the tokenizer files of the checkpoint.");
             }
         }
     }

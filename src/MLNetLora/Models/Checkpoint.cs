@@ -57,7 +57,7 @@ public sealed class Checkpoint
         }
 
         QwenConfig config = QwenConfig.Read(full);
-        Architecture architecture = Architecture.Find(config.ModelType, Path.Combine(full, "config.json"));
+        Architecture architecture = Architecture.Find(config.ModelType, Path.Combine(full, QwenConfig.FileName));
         Dictionary<string, SafetensorsFile> placed = WeightFiles.Locate(full);
         Dictionary<string, CheckpointTensor> tensors = [];
         foreach (TensorSpec spec in architecture.Tensors(config))

@@ -6,6 +6,9 @@ namespace MLNetLora.Models;
 /// <summary>What config.json says of a model, under the field's names.</summary>
 internal sealed record QwenConfig
 {
+    /// <summary>Name of the file in a checkpoint folder.</summary>
+    public const string FileName = "config.json";
+
     /// <summary>model_type: qwen2, qwen3, ….</summary>
     public required string ModelType { get; init; }
 
@@ -69,7 +72,7 @@ internal sealed record QwenConfig
     /// <exception cref="CheckpointException">A file is missing or is not JSON, a field is missing or impossible, or the architecture is unknown.</exception>
     public static QwenConfig Read(string folder)
     {
-        ConfigFile file = ConfigFile.Open(Path.Combine(folder, "config.json"));
+        ConfigFile file = ConfigFile.Open(Path.Combine(folder, FileName));
         Architecture architecture = Architecture.Find(file.Text("model_type") ?? "", file.Path);
         if (file.Section("quantization_config") is not null)
         {

@@ -5,7 +5,8 @@ using MLNetLora.Text;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>One transformer on one input schema: which columns are read, and what comes out. The input's columns come first, the answer and what stands beside it follow.</summary>
+/// <summary>One transformer on one input schema: which columns are read, and what comes out. The input's columns come first, the answer and what
+/// stands beside it follow.</summary>
 internal sealed class AnswerBinding
 {
     private readonly QwenLoraTransformer _transformer;
@@ -63,9 +64,22 @@ internal sealed class AnswerBinding
     public IEnumerable<DataViewSchema.Column> Dependencies(bool[] active) =>
         InputSchema.Where(column => active[column.Index] || (AnyAdded(active) && _read.Contains(column.Index)));
 
-    /// <summary>Reads the prompt of the row's current position.</summary>
-    public Func<TextRow> PromptReader(DataViewRow row) =>
-        new RowReader(row, _transformer.Columns, _columns, training: false, () => RowName(row.Position)).Read;
+    /// <summary>Reads the prompt of the row's current position; a row that is not what its columns should hold says so, and fails alone.</summary>
+    public Func<TextRow> PromptReader(DataViewRow row)
+    {
+        RowReader reader = new(row, _transformer.Columns, _columns, training: false, () => RowName(row.Position));
+        return () =>
+        {
+            try
+            {
+                return reader.Read();
+            }
+            catch (DatasetException error)
+            {
+                return new TextRow { Error = error };
+            }
+        };
+    }
 
     /// <summary>Answers rows of a view; those that cannot be answered say why, by their number in the view.</summary>
     /// <param name="prompts">The rows.</param>

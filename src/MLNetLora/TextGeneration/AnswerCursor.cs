@@ -6,7 +6,8 @@ using MLNetLora.Text;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>
-/// Reads a batch of rows ahead, keeps what was asked for of each, generates their answers together when the first of them is read, and serves the rows one by one.
+/// Reads a batch of rows ahead, keeps what was asked for of each, generates their answers together when the first of them is read, and serves the
+/// rows one by one.
 /// </summary>
 internal sealed class AnswerCursor : DataViewRowCursor
 {

@@ -5,7 +5,8 @@ using MLNetLora.Checkpoints;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>One weight file: its size, and hashes of its header and of a sample of its tensors.</summary>
-/// <remarks>The sample is there because two checkpoints of one architecture, such as a base model and its instruct version, have equal sizes and headers.</remarks>
+/// <remarks>The sample is there because two checkpoints of one architecture, such as a base model and its instruct version, have equal sizes and
+/// headers.</remarks>
 /// <param name="Name">File name within the checkpoint folder.</param>
 /// <param name="Size">Bytes.</param>
 /// <param name="HeaderSha256">SHA-256 of the header: eight bytes of length and the JSON.</param>
@@ -19,7 +20,8 @@ internal sealed record BaseModelFile(
     string? SampleSha256 = null)
 {
     /// <summary>Whether a name is one that a record may hold: that of a .safetensors file and no path on any system.</summary>
-    public static bool IsPlainName(string name) => name == Path.GetFileName(name) && !name.Contains('\\') && name.EndsWith(".safetensors", StringComparison.Ordinal);
+    public static bool IsPlainName(string name) =>
+        name == Path.GetFileName(name) && !name.Contains('\\') && name.EndsWith(".safetensors", StringComparison.Ordinal);
 
     public static BaseModelFile Create(string folder, string name)
     {
@@ -61,7 +63,9 @@ internal sealed record BaseModelFile(
 
         IReadOnlyDictionary<string, string> found = Tensors is null ? new Dictionary<string, string>() : WeightSample.Read(file);
         string[] others = [.. found.Keys.Where(name => Tensors!.GetValueOrDefault(name) != found[name])];
-        return others.Length == 0 ? null : $"{Name} differs: the same tensors, but other weights in '{others[0]}'{(others.Length == 1 ? "" : $" and {others.Length - 1} more")}";
+        return others.Length == 0
+            ? null
+            : $"{Name} differs: the same tensors, but other weights in '{others[0]}'{(others.Length == 1 ? "" : $" and {others.Length - 1} more")}";
     }
 
     // The hub cache links to its blobs, and a FileInfo has the length of the link.

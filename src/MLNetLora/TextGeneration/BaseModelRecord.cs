@@ -18,7 +18,6 @@ internal sealed record BaseModelRecord(
     CheckpointFingerprint? Fingerprint = null,
     string? ConfigSha256 = null)
 {
-    private const string ConfigName = "config.json";
     private const int MaximumPath = 16_384;
 
     /// <summary>Records the checkpoint; reads its small files, and of the weights the headers and a sample.</summary>
@@ -33,9 +32,9 @@ internal sealed record BaseModelRecord(
     {
         try
         {
-            if (!File.Exists(Path.Combine(folder, ConfigName)))
+            if (!File.Exists(Path.Combine(folder, QwenConfig.FileName)))
             {
-                return $"{ConfigName} is missing";
+                return $"{QwenConfig.FileName} is missing";
             }
 
             // Sizes of all files first: the cheapest check that tells most wrong checkpoints. Weights last: they are the most to read.
@@ -51,7 +50,8 @@ internal sealed record BaseModelRecord(
         }
     }
 
-    /// <summary>Throws an <see cref="AdapterException"/> when the record, which comes from an untrusted zip, could lead out of a checkpoint folder or makes no sense.</summary>
+    /// <summary>Throws an <see cref="AdapterException"/> when the record, which comes from an untrusted zip, could lead out of a checkpoint folder or
+    /// makes no sense.</summary>
     public void Validate()
     {
         if (!IsPath(Location) || !IsPath(AbsolutePath))
@@ -66,7 +66,8 @@ internal sealed record BaseModelRecord(
         }
 
         bool known = Fingerprint is not null || ConfigSha256 is not null;
-        if (!known || Files.Count == 0 || Files.Any(file => file is not { Size: >= 0 }) || Files.Aggregate(Int128.Zero, (sum, file) => sum + file.Size) != TotalSize)
+        if (!known || Files.Count == 0 || Files.Any(file => file is not { Size: >= 0 })
+            || Files.Aggregate(Int128.Zero, (sum, file) => sum + file.Size) != TotalSize)
         {
             throw new AdapterException("The model zip's record of the base checkpoint contradicts itself; the zip is damaged, save the model again.");
         }
@@ -78,7 +79,7 @@ internal sealed record BaseModelRecord(
 
     private string? OldConfigDifference(string folder)
     {
-        string? found = ConfigSha256 is null ? null : OldChecks.Sha256(Path.Combine(folder, ConfigName));
-        return found == ConfigSha256 ? null : $"{ConfigName} differs: SHA-256 {ConfigSha256} was expected, it is {found}";
+        string? found = ConfigSha256 is null ? null : OldChecks.Sha256(Path.Combine(folder, QwenConfig.FileName));
+        return found == ConfigSha256 ? null : $"{QwenConfig.FileName} differs: SHA-256 {ConfigSha256} was expected, it is {found}";
     }
 }

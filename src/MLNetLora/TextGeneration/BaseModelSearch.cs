@@ -25,10 +25,10 @@ internal static class BaseModelSearch
             message.Append("  ").Append(folder).Append(" (").Append(source).Append("): ").Append(problem).AppendLine(".");
         }
 
-        throw new CheckpointException($"""
-            The model's base checkpoint '{record.Location}' ({record.Files.Count} weight files, {record.TotalSize} bytes) was not found. Looked in:
-            {message}The adapter fits only the checkpoint that it was trained on. Say where that is with ml.TextGeneration.UseBaseModel(folder or hub id) before ml.Model.Load, or with the environment variable {EnvironmentVariable}.
-            """);
+        throw new CheckpointException(
+            $"The model's base checkpoint '{record.Location}' ({record.Files.Count} weight files, {record.TotalSize} bytes) was not found. "
+            + $"Looked in:\n{message}The adapter fits only the checkpoint that it was trained on. Say where that is with "
+            + $"ml.TextGeneration.UseBaseModel(folder or hub id) before ml.Model.Load, or with the environment variable {EnvironmentVariable}.");
     }
 
     private static IEnumerable<(string Folder, string Source, string? Unusable)> Candidates(BaseModelRecord record, IEnumerable<string> overrides)
@@ -37,7 +37,8 @@ internal static class BaseModelSearch
         IEnumerable<(string Model, string Source)> settings =
         [
             .. overrides.Select(model => (model, "ml.TextGeneration.UseBaseModel")),
-            .. variable.Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(model => (model, EnvironmentVariable)),
+            .. variable.Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+                .Select(model => (model, EnvironmentVariable)),
         ];
         foreach ((string model, string source) in settings)
         {
@@ -71,7 +72,8 @@ internal static class BaseModelSearch
         }
     }
 
-    /// <summary>All revisions that the Hugging Face cache holds, as the model may have been trained on another than the latest; none for what is no hub id.</summary>
+    /// <summary>All revisions that the Hugging Face cache holds, as the model may have been trained on another than the latest; none for what is no
+    /// hub id.</summary>
     private static IEnumerable<(string Folder, string Source, string? Unusable)> Snapshots(string model, string source)
     {
         if (!ModelFolder.IsHubId(model))
@@ -82,7 +84,9 @@ internal static class BaseModelSearch
         try
         {
             IReadOnlyList<string> folders = ModelFolder.Snapshots(model);
-            return folders.Count == 0 ? [(model, source, $"there is no such folder, and the Hugging Face cache {ModelFolder.Cache()} does not hold it")] : folders.Select(folder => (folder, source, (string?)null));
+            return folders.Count == 0
+                ? [(model, source, $"there is no such folder, and the Hugging Face cache {ModelFolder.Cache()} does not hold it")]
+                : folders.Select(folder => (folder, source, (string?)null));
         }
         catch (CheckpointException exception)
         {

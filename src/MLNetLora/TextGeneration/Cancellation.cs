@@ -3,8 +3,8 @@ using Microsoft.ML.Runtime;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>
-/// Everything that can end a call: the call's own token, the transformer's, and <c>MLContext.CancelExecution</c>, with which AutoML ends a trial. ML.NET has a flag to look at and no token,
-/// so it is looked at ten times a second.
+/// Everything that can end a call: the call's own token, the transformer's, and <c>MLContext.CancelExecution</c>, with which AutoML ends a trial.
+/// ML.NET has a flag to look at and no token, so it is looked at ten times a second.
 /// </summary>
 internal sealed class Cancellation : IDisposable
 {

@@ -32,7 +32,7 @@ internal sealed record CheckpointFingerprint(IReadOnlyDictionary<string, string>
         {
             if (found.TryGetValue(field, out string? value) && value != expected)
             {
-                string file = s_generation.Contains(field) ? "generation_config.json" : "config.json";
+                string file = s_generation.Contains(field) ? "generation_config.json" : QwenConfig.FileName;
                 return $"{file} differs: {field} {expected} was expected, it is {value}";
             }
         }

@@ -22,7 +22,9 @@ internal abstract class ColumnBuffer
     /// <param name="currentSlot">Which of them is served.</param>
     public static ColumnBuffer Create(DataViewRow source, DataViewSchema.Column column, int size, Func<int> currentSlot)
     {
-        MethodInfo create = column.Type is VectorDataViewType vector ? s_createVectors.MakeGenericMethod(vector.ItemType.RawType) : s_createScalars.MakeGenericMethod(column.Type.RawType);
+        MethodInfo create = column.Type is VectorDataViewType vector
+            ? s_createVectors.MakeGenericMethod(vector.ItemType.RawType)
+            : s_createScalars.MakeGenericMethod(column.Type.RawType);
         return (ColumnBuffer)create.Invoke(null, BindingFlags.DoNotWrapExceptions, binder: null, [source, column, size, currentSlot], culture: null)!;
     }
 

@@ -31,7 +31,8 @@ internal sealed record ColumnNames(
     public const string DefaultText = "Text";
 
     /// <summary>
-    /// As options mean it: an empty name stands for none, and a default column is left out whose name was given to another, since a data set may well call its questions Text.
+    /// As options mean it: an empty name stands for none, and a default column is left out whose name was given to another, since a data set may well
+    /// call its questions Text.
     /// </summary>
     public ColumnNames Normalized()
     {

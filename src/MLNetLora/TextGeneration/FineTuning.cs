@@ -15,7 +15,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <summary>Trains; on cancellation the summary says so, and the adapter is that of the last whole step.</summary>
     /// <param name="rows">What is learned; enumerated once.</param>
     /// <param name="validationRows">Rows whose loss is measured; null for none.</param>
-    /// <param name="baseName">The base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on every machine, and not the folder of its snapshot.</param>
+    /// <param name="baseName">The base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on every machine, and
+    /// not the folder of its snapshot.</param>
     /// <param name="lora">The adapter's shape.</param>
     /// <param name="training">The training's options.</param>
     /// <param name="progress">Called after every optimizer step.</param>
@@ -70,7 +71,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         return preflight;
     }
 
-    private RowTokenizer NewRowTokenizer(int threads) => new(new RowFormatter(_tokenizer, checkpoint.Folder, prompt.Settings), prompt, threads);
+    private RowTokenizer NewRowTokenizer(int threads) =>
+        new(new RowFormatter(_tokenizer, checkpoint.Folder, prompt.Settings), prompt, checkpoint.Config.VocabSize, threads);
 
     /// <summary>A preflight that says what is to be known about the checkpoint.</summary>
     private Preflight NewPreflight()

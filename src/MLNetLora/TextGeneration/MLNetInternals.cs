@@ -17,8 +17,9 @@ using MLNetLora.TextGeneration;
 namespace MLNetLora.TextGeneration
 {
     /// <summary>
-    /// The one file that uses ML.NET's internals, because ML.NET has no public way to write a transformer that its own <c>Model.Save</c> and <c>Model.Load</c> know
-    /// (dotnet/machinelearning issues 4911 and 6839). build/Publicize.targets lets it compile; the save and load tests guard it against a changed ML.NET.
+    /// The one file that uses ML.NET's internals, because ML.NET has no public way to write a transformer that its own <c>Model.Save</c> and
+    /// <c>Model.Load</c> know (dotnet/machinelearning issues 4911 and 6839). build/Publicize.targets lets it compile; the save and load tests guard
+    /// it against a changed ML.NET.
     /// </summary>
     internal static class MLNetInternals
     {
@@ -42,7 +43,8 @@ namespace MLNetLora.TextGeneration
             }
         }
 
-        /// <summary>The parts that were saved. They are read from the archive itself: ML.NET would unpack an entry to disk as a whole, however large, before it looks at it.</summary>
+        /// <summary>The parts that were saved. They are read from the archive itself: ML.NET would unpack an entry to disk as a whole, however large,
+        /// before it looks at it.</summary>
         public static ZipParts Parts(ModelLoadContext context) => new(Archive(context.Repository), context.Directory ?? "");
 
         [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_archive")]

@@ -12,12 +12,13 @@ using MLNetLora.Quantization;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when read.</summary>
+/// <summary>The parts of a saved model: the adapter as the two files of a PEFT folder, and a JSON record of the rest. All of it is untrusted when
+/// read.</summary>
 internal static class ModelZip
 {
     public const string RecordName = "mlnetlora.json";
-    public const string AdapterConfigName = "adapter_config.json";
-    public const string AdapterWeightsName = "adapter_model.safetensors";
+    public const string AdapterConfigName = LoraAdapter.ConfigName;
+    public const string AdapterWeightsName = LoraAdapter.WeightsName;
 
     /// <summary>1 remembered config.json and the weights alone, by their bytes; 2 has the <see cref="CheckpointFingerprint"/> too.</summary>
     private const int Format = 2;
@@ -91,8 +92,8 @@ internal static class ModelZip
             {
                 channel.Warning(
                     MessageSensitivity.None,
-                    $"The model zip has format {record.Format}, which remembers config.json and weights of the base checkpoint alone: whether tokenizer, chat template and "
-                    + "generation_config.json are those of the training is not known. Save the model again.");
+                    $"The model zip has format {record.Format}, which remembers config.json and weights of the base checkpoint alone: whether tokenizer, chat "
+                    + "template and generation_config.json are those of the training is not known. Save the model again.");
             }
         }
 

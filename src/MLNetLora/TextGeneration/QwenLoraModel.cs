@@ -22,14 +22,19 @@ internal sealed record QwenLoraModel(
     GenerationOptions Generation,
     WeightPrecision Precision)
 {
+    /// <summary>Threads of the generator; 0 takes all cores. A matter of the machine, so no part of what is saved.</summary>
+    public int Threads { get; init; }
+
     /// <summary>Whether one opened generator serves both models: what differs is said with each call.</summary>
-    public bool SharesGenerator(QwenLoraModel other) => Prompt.Settings == other.Prompt.Settings && Precision == other.Precision;
+    public bool SharesGenerator(QwenLoraModel other) =>
+        Prompt.Settings == other.Prompt.Settings && Precision == other.Precision && Threads == other.Threads;
 
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
     public TextGenerator Open(CancellationToken cancellation) => new(
         Checkpoint.Open(BaseFolder),
         Adapter,
         Prompt.Settings,
-        precision: Precision,
+        Threads,
+        Precision,
         cancellation: cancellation);
 }

@@ -18,7 +18,8 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>
         /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
-        /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing is downloaded.
+        /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing
+        /// is downloaded.
         /// </summary>
         public string ModelPath { get; set; } = "";
 
@@ -85,38 +86,45 @@ public sealed partial class QwenLoraTrainer
         public string InstructionColumnName { get; set; } = ColumnNames.DefaultInstruction;
 
         /// <summary>
-        /// Text column with what it is asked about. Default "Input", used where the data has it; a name set by hand must be in the training data. Null: rows have none.
+        /// Text column with what it is asked about. Default "Input", used where the data has it; a name set by hand must be in the training data.
+        /// Null: rows have none.
         /// </summary>
         public string? InputColumnName { get; set; } = ColumnNames.DefaultInput;
 
         /// <summary>Text column with the answer to learn, read in training only. Default "Output".</summary>
         public string OutputColumnName { get; set; } = ColumnNames.DefaultOutput;
 
-        /// <summary>Text column with an instruction's own system message, in place of <see cref="SystemPrompt"/>. Default "System", used where the data has it. Null: rows have none.</summary>
+        /// <summary>Text column with an instruction's own system message, in place of <see cref="SystemPrompt"/>. Default "System", used where the
+        /// data has it. Null: rows have none.</summary>
         public string? SystemColumnName { get; set; } = ColumnNames.DefaultSystem;
 
-        /// <summary>Text column with the turns before an instruction, as JSON: <c>[["question", "answer"], …]</c>. Default "History", used where the data has it. Null: rows have none.</summary>
+        /// <summary>Text column with the turns before an instruction, as JSON: <c>[["question", "answer"], …]</c>. Default "History", used where the
+        /// data has it. Null: rows have none.</summary>
         public string? HistoryColumnName { get; set; } = ColumnNames.DefaultHistory;
 
         /// <summary>
-        /// Text column with whole conversations as JSON, in OpenAI's form <c>{"messages": [{"role": …, "content": …}, …], "tools": […]}</c>, or only the list of messages. Default "Conversation",
-        /// used where the data has it. Null: no row is one. When asked, the assistant's messages at the end are left out.
+        /// Text column with whole conversations as JSON, in OpenAI's form <c>{"messages": [{"role": …, "content": …}, …], "tools": […]}</c>, or only
+        /// the list of messages. Default "Conversation", used where the data has it. Null: no row is one. When asked, the assistant's messages at the
+        /// end are left out.
         /// </summary>
         public string? ConversationColumnName { get; set; } = ColumnNames.DefaultConversation;
 
         /// <summary>
-        /// Text column with documents, which are learned whole, for rows without instruction and conversation; read in training only. Default "Text", used where the data has it. Null: no row is one.
+        /// Text column with documents, which are learned whole, for rows without instruction and conversation; read in training only. Default "Text",
+        /// used where the data has it. Null: no row is one.
         /// </summary>
         public string? TextColumnName { get; set; } = ColumnNames.DefaultText;
 
         /// <summary>Text column that the transformer adds, with the generated answer. Default "Answer".</summary>
         public string AnswerColumnName { get; set; } = ColumnNames.DefaultAnswer;
 
-        /// <summary>Text column that the transformer adds, with what the model thought before it answered; empty where it did not think. Null (default): no such column.</summary>
+        /// <summary>Text column that the transformer adds, with what the model thought before it answered; empty where it did not think. Null
+        /// (default): no such column.</summary>
         public string? ThinkingColumnName { get; set; }
 
         /// <summary>
-        /// Text column that the transformer adds, with why an answer ended: "stop" where the model ended it, "length" where the limit did, "error" where there is none.
+        /// Text column that the transformer adds, with why an answer ended: "stop" where the model ended it, "length" where the limit did, "error"
+        /// where there is none.
         /// Null (default): no such column.
         /// </summary>
         public string? FinishReasonColumnName { get; set; }
@@ -124,27 +132,33 @@ public sealed partial class QwenLoraTrainer
         /// <summary>Int32 column that the transformer adds, with the tokens of a row's prompt. Null (default): no such column.</summary>
         public string? PromptTokensColumnName { get; set; }
 
-        /// <summary>Int32 column that the transformer adds, with the tokens that were generated, an ending eos included. Null (default): no such column.</summary>
+        /// <summary>Int32 column that the transformer adds, with the tokens that were generated, an ending eos included. Null (default): no such
+        /// column.</summary>
         public string? NewTokensColumnName { get; set; }
 
         /// <summary>
-        /// Text column that the transformer adds, with why a row has no answer (its prompt is too long, or the chat template refuses it); empty where all is well.
+        /// Text column that the transformer adds, with why a row has no answer (its prompt is too long, or the chat template refuses it); empty where
+        /// all is well.
         /// Null (default): no such column; a view then warns in the log, a prediction engine throws.
         /// </summary>
         public string? ErrorColumnName { get; set; }
 
-        /// <summary>System message of every conversation without its own, in training and in answering; null (default) leaves it to the chat template, empty stands for none.</summary>
+        /// <summary>System message of every conversation without its own, in training and in answering; null (default) leaves it to the chat
+        /// template, empty stands for none.</summary>
         public string? SystemPrompt { get; set; }
 
         /// <summary>
-        /// What the user's message is made of, such as <c>根据公司内部知识回答：{instruction}</c>, in training and in answering; <c>{input}</c> stands for the input, which otherwise follows
-        /// the instruction on a new line. Null (default) is the instruction itself. Conversations and documents are taken as they are. Saved with the adapter.
+        /// What the user's message is made of, such as <c>根据公司内部知识回答：{instruction}</c>, in training and in answering; <c>{input}</c> stands for the
+        /// input, which otherwise follows the instruction on a new line. Null (default) is the instruction itself. Conversations and documents are
+        /// taken as they are. Saved with the adapter.
         /// </summary>
         public string? PromptTemplate { get; set; }
 
         /// <summary>
-        /// enable_thinking of the checkpoint's chat template, where it reads one (Qwen3), in training and in answering: with false the prompt closes an empty thinking block and the answer alone is learned.
-        /// Null (default) is false where no answer of the data thinks (reasoning_content, or &lt;think&gt;…&lt;/think&gt; before the answer), else true; rows that think are learned with their thinking.
+        /// enable_thinking of the checkpoint's chat template, where it reads one (Qwen3), in training and in answering: with false the prompt closes
+        /// an empty thinking block and the answer alone is learned.
+        /// Null (default) is false where no answer of the data thinks (reasoning_content, or &lt;think&gt;…&lt;/think&gt; before the answer), else
+        /// true; rows that think are learned with their thinking.
         /// A template that does not read it is an <see cref="OptionException"/> when training begins.
         /// </summary>
         public bool? EnableThinking { get; set; }
@@ -155,7 +169,8 @@ public sealed partial class QwenLoraTrainer
         /// <summary>How the transformer generates; saved with the model. Greedy by default.</summary>
         public GenerationOptions Generation { get; set; } = new();
 
-        /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them.</summary>
+        /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see
+        /// <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them.</summary>
         public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
 
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
@@ -219,8 +234,8 @@ public sealed partial class QwenLoraTrainer
         }
 
 
-        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a float: where that is
-        // another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.
+        // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a
+        // float: where that is another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.
         private static double AsWritten(double value)
         {
             if ((float)value != value || !(Math.Abs(value) < 1e28))

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.ML;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
@@ -11,8 +12,10 @@ namespace MLNetLora.TextGeneration;
 
 /// <summary>Fine-tunes a Qwen checkpoint with LoRA on instructions, conversations and documents; made by <c>ml.TextGeneration.Trainers.QwenLora</c>.</summary>
 /// <remarks>
-/// <para>A row is an instruction (columns Instruction and Output, where they are there also Input, System and History), a conversation (column Conversation, JSON) or a document (column Text);
-/// views of <c>ml.Data.LoadFromInstructionFile</c> have these columns, and any other view that has them will do. The data is read once, in its order, and kept as tokens. The frozen weights stay in the checkpoint's own files; only the LoRA factors are trained.</para>
+/// <para>A row is an instruction (columns Instruction and Output, where they are there also Input, System and History), a conversation (column
+/// Conversation, JSON) or a document (column Text); views of <c>ml.Data.LoadFromInstructionFile</c> have these columns, and any other view that has
+/// them will do. The data is read once, in its order, and kept as tokens. The frozen weights stay in the checkpoint's own files; only the LoRA
+/// factors are trained.</para>
 /// <para>Messages go to <c>MLContext.Log</c>: one Info message at the start, at each validation and at the end, one Trace message per optimizer step;
 /// a Warning for whatever is lost of the data or will not be learned, which <see cref="TrainingSummary.Warnings"/> has too, and which
 /// <see cref="TrainingOptions.WarningsAsErrors"/> makes an error.</para>
@@ -34,14 +37,17 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
-    /// <exception cref="DatasetException">The data has no rows, a row has no instruction or no answer or is not what its column should hold, or nothing is left to learn.</exception>
+    /// <exception cref="DatasetException">The data has no rows, a row has no instruction or no answer or is not what its column should hold, or
+    /// nothing is left to learn.</exception>
     /// <exception cref="TrainingWarningException">Something of the data would be lost, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
-    /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good step.</exception>
+    /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
+    /// step.</exception>
     /// <exception cref="TrainingException">
-    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the log threw. The exception carries the
-    /// adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>. What fails before the first step comes as it is.
+    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the
+    /// log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>. What fails
+    /// before the first step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
     /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.
@@ -60,7 +66,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         // Everything that can be wrong with the input is found before the first step.
         IEnumerable<TextRow> rows = TrainingRows.Read(input, columns, "training", cancellationToken);
-        IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation ? TrainingRows.Read(validation, columns, "validation", cancellationToken) : null;
+        IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation
+            ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
+            : null;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
 
@@ -85,7 +93,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         {
             ReportEnd(channel, summary);
             PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
-            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision);
+            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
+            {
+                Threads = _options.Threads,
+            };
             return new QwenLoraTransformer(model, summary, _host);
         }
         catch (Exception e) when (summary.Steps.Count > 0)
@@ -97,7 +108,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
     }
 
-    /// <summary>Looks at what would be trained on, without training: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model will see them.</summary>
+    /// <summary>Looks at what would be trained on, without training: how much it is, what is cut off, whether the model will learn to stop, and two
+    /// rows as the model will see them.</summary>
     /// <param name="input">The training rows.</param>
     /// <returns>The report; <c>Write(Console.Out)</c> shows it, in a terminal with what is learned in green.</returns>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
@@ -132,8 +144,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
     private void Report(IChannel channel, TrainingProgress progress)
     {
-        channel.Trace(MessageSensitivity.None, FormattableString.Invariant(
-            $"Step {progress.Step}/{progress.TotalSteps}, epoch {progress.Epoch:F2}, loss {progress.Loss:F4}, gradient norm {progress.GradientNorm:F3}, learning rate {progress.LearningRate:E2}, {progress.TokensPerSecond:F0} tokens/s, {Clock(progress.Remaining)} left."));
+        channel.Trace(MessageSensitivity.None, string.Create(
+            CultureInfo.InvariantCulture,
+            $"Step {progress.Step}/{progress.TotalSteps}, epoch {progress.Epoch:F2}, loss {progress.Loss:F4}, gradient norm {progress.GradientNorm:F3}, "
+            + $"learning rate {progress.LearningRate:E2}, {progress.TokensPerSecond:F0} tokens/s, {Clock(progress.Remaining)} left."));
         if (progress.ValidationLoss is { } validationLoss)
         {
             Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");

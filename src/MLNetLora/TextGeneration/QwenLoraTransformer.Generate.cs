@@ -11,7 +11,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="input">What it is asked about; null or empty for none.</param>
     /// <param name="options">How this answer is generated; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the generation with an <see cref="OperationCanceledException"/>, within half a second.</param>
-    /// <returns>The answer's text; <see cref="Generate(IReadOnlyList{InstructionRow}, GenerationOptions?, CancellationToken)"/> also says why it ended and what it cost.</returns>
+    /// <returns>The answer's text; <see cref="Generate(IReadOnlyList{InstructionRow}, GenerationOptions?, CancellationToken)"/> also says why it
+    /// ended and what it cost.</returns>
     /// <exception cref="MLNetLoraException">The prompt is too long for the model's context.</exception>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public string Generate(string instruction, string? input = null, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
@@ -21,7 +22,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="conversation">A conversation that ends with the user or a tool, with the tools that may be called.</param>
     /// <param name="options">How this answer is generated; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the generation with an <see cref="OperationCanceledException"/>, within half a second.</param>
-    /// <exception cref="MLNetLoraException">The prompt is too long for the model's context, or the checkpoint's chat template refuses the conversation.</exception>
+    /// <exception cref="MLNetLoraException">The prompt is too long for the model's context, or the checkpoint's chat template refuses the
+    /// conversation.</exception>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public string Generate(Conversation conversation, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -35,7 +37,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="cancellationToken">Ends the generation with an <see cref="OperationCanceledException"/>, within half a second.</param>
     /// <returns>An answer for each row in their order; one that failed has a <see cref="GeneratedText.Error"/>.</returns>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
-    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(rows);
         return Answer([.. rows.Select(row => new TextRow(row))], options, cancellationToken);
@@ -62,8 +65,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="options">How this answer is generated; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the enumeration with an <see cref="OperationCanceledException"/>, within half a second.</param>
     /// <returns>
-    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is disposed. A prompt that is too long for the
-    /// model's context is an <see cref="MLNetLoraException"/> there.
+    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is
+    /// disposed. A prompt that is too long for the model's context is an <see cref="MLNetLoraException"/> there.
     /// </returns>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(
@@ -78,7 +81,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="options">How this answer is generated; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the enumeration with an <see cref="OperationCanceledException"/>, within half a second.</param>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
-    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(conversation);
         return Stream(new TextRow(Conversation: conversation), options, cancellationToken);

@@ -6,8 +6,8 @@ namespace MLNetLora.TextGeneration;
 public sealed partial class QwenLoraTransformer
 {
     /// <summary>
-    /// What can be changed about a model without training it again: <see cref="With(Action{Options})"/>, <c>ml.TextGeneration.Load</c> and <c>ml.TextGeneration.LoadAdapter</c> hand out the
-    /// options as they are, to be changed in place.
+    /// What can be changed about a model without training it again: <see cref="With(Action{Options})"/>, <c>ml.TextGeneration.Load</c> and
+    /// <c>ml.TextGeneration.LoadAdapter</c> hand out the options as they are, to be changed in place.
     /// </summary>
     public sealed class Options
     {
@@ -31,6 +31,7 @@ public sealed partial class QwenLoraTransformer
             EnableThinking = model.Prompt.EnableThinking;
             Generation = model.Generation.Copy();
             WeightPrecision = model.Precision;
+            Threads = model.Threads;
         }
 
         /// <inheritdoc cref="QwenLoraTrainer.Options.InstructionColumnName"/>
@@ -66,10 +67,12 @@ public sealed partial class QwenLoraTransformer
         /// <inheritdoc cref="QwenLoraTrainer.Options.ErrorColumnName"/>
         public string? ErrorColumnName { get; set; }
 
-        /// <summary>System message of every conversation without its own; an adapter answers best with the one that it was trained with. Another one opens another engine.</summary>
+        /// <summary>System message of every conversation without its own; an adapter answers best with the one that it was trained with. Another one
+        /// opens another engine.</summary>
         public string? SystemPrompt { get; set; }
 
-        /// <summary>What the user's message is made of; an adapter answers best with the one that it was trained with. Another one opens another engine.</summary>
+        /// <summary>What the user's message is made of; an adapter answers best with the one that it was trained with. Another one opens another
+        /// engine.</summary>
         public string? PromptTemplate { get; set; }
 
         /// <summary>enable_thinking of the checkpoint's chat template, where it reads one (Qwen3). Another value opens another engine.</summary>
@@ -82,7 +85,14 @@ public sealed partial class QwenLoraTransformer
         public WeightPrecision WeightPrecision { get; set; }
 
         /// <summary>
-        /// Ends with an <see cref="OperationCanceledException"/> what the transformer is doing: passes over its views, prediction engines, its own methods. Not saved. Default: none.
+        /// Threads that answers are computed with; 0 takes all cores. Default: those of the training, 0 where a model was loaded. Not saved. Another
+        /// number opens another engine.
+        /// </summary>
+        public int Threads { get; set; }
+
+        /// <summary>
+        /// Ends with an <see cref="OperationCanceledException"/> what the transformer is doing: passes over its views, prediction engines, its own
+        /// methods. Not saved. Default: none.
         /// </summary>
         public CancellationToken CancellationToken { get; set; }
 
@@ -91,6 +101,7 @@ public sealed partial class QwenLoraTransformer
         internal QwenLoraModel Apply(QwenLoraModel model)
         {
             Require.Defined(WeightPrecision, nameof(WeightPrecision));
+            Require.Threads(Threads, nameof(Threads));
             Require.That(Generation is not null, nameof(Generation), null, "given");
             Generation!.Validate();
             Text.PromptTemplate.Validate(PromptTemplate);
@@ -117,6 +128,7 @@ public sealed partial class QwenLoraTransformer
                 Prompt = model.Prompt with { SystemPrompt = SystemPrompt, PromptTemplate = PromptTemplate, EnableThinking = EnableThinking },
                 Generation = Generation.Copy(),
                 Precision = WeightPrecision,
+                Threads = Threads,
             };
         }
     }

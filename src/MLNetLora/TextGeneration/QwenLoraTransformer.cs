@@ -10,21 +10,25 @@ using MLNetLora.Training;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>
-/// A Qwen checkpoint with a LoRA adapter that adds an answer to every row; comes from <see cref="QwenLoraTrainer.Fit"/>, from <c>ml.TextGeneration.Load</c> or <c>ml.Model.Load</c>, or
-/// from <c>ml.TextGeneration.LoadAdapter</c>.
+/// A Qwen checkpoint with a LoRA adapter that adds an answer to every row; comes from <see cref="QwenLoraTrainer.Fit"/>, from
+/// <c>ml.TextGeneration.Load</c> or <c>ml.Model.Load</c>, or from <c>ml.TextGeneration.LoadAdapter</c>.
 /// </summary>
 /// <remarks>
 /// <para>Lazy: <see cref="Transform"/> only checks the columns. Answers are generated when the answer column is read, in batches of
-/// <see cref="Inference.GenerationOptions.BatchSize"/> rows, and again in every pass over the view: put <c>AppendCacheCheckpoint</c> or <c>ml.Data.Cache</c> behind it where several passes
-/// are made.</para>
-/// <para>A row that cannot be answered, because its prompt is too long for the model's context or the chat template refuses it, does not end the pass: its answer is empty, a warning in
-/// <c>MLContext.Log</c> names it, and <see cref="Options.ErrorColumnName"/> gives it a column. A prediction engine, which has one row, throws what that column would say.</para>
-/// <para>Cancelled by the token of <see cref="With(CancellationToken)"/>, and by <c>MLContext.CancelExecution</c>, which AutoML calls when a trial's time is up.</para>
-/// <para>Thread-safe: prediction engines may share one. A prediction engine disposes it unless told otherwise (<see cref="PredictionEngineOptions.OwnsTransformer"/>).
+/// <see cref="Inference.GenerationOptions.BatchSize"/> rows, and again in every pass over the view: put <c>AppendCacheCheckpoint</c> or
+/// <c>ml.Data.Cache</c> behind it where several passes are made.</para>
+/// <para>A row that cannot be answered, because its prompt is too long for the model's context, the chat template refuses it or its conversation is not
+/// valid JSON, does not end the pass: its answer is empty, a warning in <c>MLContext.Log</c> names it, and <see cref="Options.ErrorColumnName"/>
+/// gives it a column. A prediction engine, which has one row, throws what that column would say.</para>
+/// <para>Cancelled by the token of <see cref="With(CancellationToken)"/>, and by <c>MLContext.CancelExecution</c>, which AutoML calls when a trial's
+/// time is up.</para>
+/// <para>Thread-safe: prediction engines may share one. A prediction engine disposes it unless told otherwise
+/// (<see cref="PredictionEngineOptions.OwnsTransformer"/>).
 /// What <see cref="With(Action{Options})"/> gives shares the opened engine; the last of them that is disposed closes it.</para>
-/// <para>Saved by <see cref="Save"/>, or <c>ml.Model.Save</c>, into one zip with the adapter; of the base checkpoint only a record is saved, by which loading finds and verifies it.
-/// When it is not found, <c>ml.TextGeneration.Load</c> throws a <see cref="CheckpointException"/> that says why; <c>ml.Model.Load</c> calls loaders by reflection, so there it comes
-/// wrapped in a <see cref="System.Reflection.TargetInvocationException"/>.</para>
+/// <para>Saved by <see cref="Save"/>, or <c>ml.Model.Save</c>, into one zip with the adapter; of the base checkpoint only a record is saved, by which
+/// loading finds and verifies it.
+/// When it is not found, <c>ml.TextGeneration.Load</c> throws a <see cref="CheckpointException"/> that says why; <c>ml.Model.Load</c> calls loaders
+/// by reflection, so there it comes wrapped in a <see cref="System.Reflection.TargetInvocationException"/>.</para>
 /// </remarks>
 public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
 {
@@ -88,9 +92,13 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
     /// <summary>Whether the sessions are there.</summary>
     internal bool IsOpen => _generator.IsOpen;
 
+    /// <summary>What answers, opened where it is not.</summary>
+    internal TextGenerator Engine => _generator.Open(CancellationToken.None);
+
     internal int BatchSize => _model.Generation.BatchSize;
 
-    /// <summary>The same model with other options, as a transformer of its own: the opened engine is shared where prompt and weight precision stay, and open until both are disposed.</summary>
+    /// <summary>The same model with other options, as a transformer of its own: the opened engine is shared where prompt and weight precision stay,
+    /// and open until both are disposed.</summary>
     /// <param name="change">Gets the options as they are and changes them, as in <c>model.With(options => options.Generation.Temperature = 0.7f)</c>.</param>
     /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
@@ -147,7 +155,8 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
     }
 
     /// <summary>Writes the model to a zip that <c>ml.TextGeneration.Load</c> and <c>ml.Model.Load</c> read.</summary>
-    /// <remarks>A file that is there already is replaced in one step when the new one is whole and on disk. With <c>ml.Model.Save</c> a full disk costs the old one.</remarks>
+    /// <remarks>A file that is there already is replaced in one step when the new one is whole and on disk. With <c>ml.Model.Save</c> a full disk
+    /// costs the old one.</remarks>
     /// <param name="path">The zip.</param>
     /// <param name="inputSchema">The schema of the rows, which <c>ml.Model.Load</c> gives back; null for <see cref="InputSchema"/>.</param>
     /// <exception cref="IOException">The disk is full, or the folder cannot be written.</exception>
@@ -177,8 +186,8 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
     }
 
     /// <summary>
-    /// Lets go of the engine, which is closed when no transformer of <see cref="With(Action{Options})"/> holds it any more; a call under way on another thread then ends with an answer or an
-    /// <see cref="ObjectDisposedException"/>. Every later call throws one, saving excepted.
+    /// Lets go of the engine, which is closed when no transformer of <see cref="With(Action{Options})"/> holds it any more; a call under way on
+    /// another thread then ends with an answer or an <see cref="ObjectDisposedException"/>. Every later call throws one, saving excepted.
     /// </summary>
     public void Dispose()
     {

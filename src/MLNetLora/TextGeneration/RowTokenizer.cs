@@ -1,13 +1,15 @@
 using MLNetLora.Adapters;
 using MLNetLora.Text;
+using MLNetLora.Training;
 
 namespace MLNetLora.TextGeneration;
 
 /// <summary>Rows become tokens for training: on all cores, looked at by a preflight on their way, those with nothing to learn left out.</summary>
 /// <param name="formatter">Makes tokens of a row.</param>
 /// <param name="prompt">Label scope and maximum length.</param>
+/// <param name="vocabulary">Rows of the model's embedding, within which every token must be.</param>
 /// <param name="threads">How many threads; 0 takes all cores.</param>
-internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt, int threads)
+internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt, int vocabulary, int threads)
 {
     /// <summary>Whether any answer of the rows that were tokenised first, the training's, thinks; null as long as there was none.</summary>
     private bool? _thinks;
@@ -46,8 +48,8 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
         if (losing > 0)
         {
             preflight.Warn(
-                $"{losing} of {preflight.Rows} {what} rows bring reasoning (reasoning_content) that the checkpoint's chat template does not write, so that it is not "
-                + "learned. Take a checkpoint that thinks, or write it into the answer as <think>…</think>.");
+                $"{losing} of {preflight.Rows} {what} rows bring reasoning (reasoning_content) that the checkpoint's chat template does not write, so that it "
+                + "is not learned. Take a checkpoint that thinks, or write it into the answer as <think>…</think>.");
         }
 
         if (prompt.EnableThinking == true && hasAnswers && !hasThinking)
@@ -60,13 +62,20 @@ internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt,
 
     private IReadOnlyList<TokenizedRow> Tokenize(TextRow row, int number, string what)
     {
+        string where = $"Row {number} of the {what} data";
         try
         {
-            return formatter.Tokenize(row, prompt.LabelScope, prompt.MaximumSequenceLength);
+            IReadOnlyList<TokenizedRow> parts = formatter.Tokenize(row, prompt.LabelScope, prompt.MaximumSequenceLength);
+            foreach (TokenizedRow part in parts)
+            {
+                RowChecks.Check(part.Row, vocabulary, where);
+            }
+
+            return parts;
         }
         catch (Exception error) when (error is TemplateException or OptionException)
         {
-            throw new DatasetException($"Row {number} of the {what} data: {error.Message}", error);
+            throw new DatasetException($"{where}: {error.Message}", error);
         }
     }
 }

@@ -35,7 +35,8 @@ public sealed class TextGenerationCatalog
     public TextGenerationTrainers Trainers { get; }
 
     /// <summary>Makes a transformer of a base checkpoint and a LoRA adapter in PEFT's format, whoever trained it; nothing is trained.</summary>
-    /// <remarks>An adapter of this library remembers system message, prompt template and thinking; for one of PEFT say them in <paramref name="change"/> where it was trained with any.</remarks>
+    /// <remarks>An adapter of this library remembers system message, prompt template and thinking; for one of PEFT say them in
+    /// <paramref name="change"/> where it was trained with any.</remarks>
     /// <param name="baseModel">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
     /// <param name="peftFolder">The folder with adapter_config.json and adapter_model.safetensors.</param>
     /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves the defaults.</param>
@@ -67,7 +68,8 @@ public sealed class TextGenerationCatalog
     /// <see cref="System.Reflection.TargetInvocationException"/>. Chains of several transformers are ML.NET's to load.
     /// </remarks>
     /// <param name="path">The zip; it is not trusted.</param>
-    /// <param name="baseModel">Where the base checkpoint is, looked at first: a folder or a hub id; null looks where <see cref="UseBaseModel"/> says and where it was at training.</param>
+    /// <param name="baseModel">Where the base checkpoint is, looked at first: a folder or a hub id; null looks where <see cref="UseBaseModel"/> says
+    /// and where it was at training.</param>
     /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves what was saved.</param>
     /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
     /// <exception cref="CheckpointException">The base checkpoint was not found, or is not the one of the training; the message says what differs.</exception>
@@ -80,7 +82,8 @@ public sealed class TextGenerationCatalog
         return Changed(ModelZip.Load(_context, path, baseModel is null ? folders : [baseModel, .. folders]), change);
     }
 
-    /// <summary>Saves any model as <c>ml.Model.Save</c> does, a chain for instance, but replaces a file that is there already only when the new one is whole and on disk.</summary>
+    /// <summary>Saves any model as <c>ml.Model.Save</c> does, a chain for instance, but replaces a file that is there already only when the new one
+    /// is whole and on disk.</summary>
     /// <param name="model">The model.</param>
     /// <param name="inputSchema">The schema of its rows; null where it is not known.</param>
     /// <param name="path">The zip.</param>
@@ -93,7 +96,8 @@ public sealed class TextGenerationCatalog
     }
 
     /// <summary>
-    /// Says where <c>ml.Model.Load</c> of this MLContext looks first for base checkpoints, before the environment variable MLNETLORA_BASE_MODEL and the recorded location.
+    /// Says where <c>ml.Model.Load</c> of this MLContext looks first for base checkpoints, before the environment variable MLNETLORA_BASE_MODEL and
+    /// the recorded location.
     /// May be called several times, for models with several bases: a folder is taken only for models that were trained on exactly that checkpoint.
     /// </summary>
     /// <param name="folder">A checkpoint folder, or a hub id that the Hugging Face cache of this machine holds.</param>

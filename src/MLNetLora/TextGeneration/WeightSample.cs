@@ -4,8 +4,9 @@ using MLNetLora.Checkpoints;
 namespace MLNetLora.TextGeneration;
 
 /// <summary>
-/// Hashes of every tensor of a weight file. Files up to 32 MiB and small tensors are hashed whole; of larger ones blocks that stand evenly from the first to the last byte, so that a tensor that was
-/// trained on, in which most values are others, is seen wherever it is. Of a checkpoint of 7B parameters 5 MB are read.
+/// Hashes of every tensor of a weight file. Files up to 32 MiB and small tensors are hashed whole; of larger ones blocks that stand evenly from the
+/// first to the last byte, so that a tensor that was trained on, in which most values are others, is seen wherever it is. Of a checkpoint of 7B
+/// parameters 5 MB are read.
 /// </summary>
 internal static class WeightSample
 {

@@ -3,7 +3,8 @@ using System.IO.Compression;
 
 namespace MLNetLora.TextGeneration;
 
-/// <summary>The files of one folder in a zip that nobody vouches for: each is read once, from front to back, and never beyond the size that it declares.</summary>
+/// <summary>The files of one folder in a zip that nobody vouches for: each is read once, from front to back, and never beyond the size that it
+/// declares.</summary>
 /// <param name="archive">The zip.</param>
 /// <param name="folder">The folder; empty for the top.</param>
 internal sealed class ZipParts(ZipArchive archive, string folder)
@@ -42,7 +43,8 @@ internal sealed class ZipParts(ZipArchive archive, string folder)
         }
         catch (Exception exception) when (exception is InvalidDataException or EndOfStreamException)
         {
-            throw new AdapterException($"The model zip's entry {path} cannot be unpacked: {exception.Message} The zip is damaged, save the model again.", exception);
+            throw new AdapterException($"The model zip's entry {path} cannot be unpacked: {exception.Message} The zip is damaged, save the model again.",
+                exception);
         }
     }
 

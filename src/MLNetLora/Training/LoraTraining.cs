@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -18,15 +19,17 @@ internal static class LoraTraining
     /// <param name="progress">Called after every optimizer step, on the calling thread.</param>
     /// <param name="initial">An adapter to go on from; null starts a fresh one.</param>
     /// <param name="warnings">What is known to be lost of the data, for the summary; null: the rows are looked at here.</param>
-    /// <param name="cancellation">Ends the run, in its preparation and in the middle of a micro-batch too; the adapter of the last whole step is returned.</param>
+    /// <param name="cancellation">Ends the run, in its preparation and in the middle of a micro-batch too; the adapter of the last whole step is
+    /// returned.</param>
     /// <exception cref="OptionException">An option makes no sense, or the run would take more memory than there is.</exception>
     /// <exception cref="TrainingWarningException">There are warnings, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="DatasetException">There is no row, a row has no label or an id outside the vocabulary.</exception>
     /// <exception cref="AdapterException">A target matches no layer.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number; the exception carries the adapter of the last good step.</exception>
-    /// <exception cref="TrainingException">Something failed after the first whole step (the runtime, a file, the callback); the exception carries the adapter of the last one.</exception>
-    public static (LoraAdapter Adapter, TrainingSummary Summary) Train(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options,
-        IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null,
+    /// <exception cref="TrainingException">Something failed after the first whole step (the runtime, a file, the callback); the exception carries the
+    /// adapter of the last one.</exception>
+    public static (LoraAdapter Adapter, TrainingSummary Summary) Train(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows,
+        TrainingOptions options, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null, LoraAdapter? initial = null,
         IReadOnlyList<string>? warnings = null, CancellationToken cancellation = default)
     {
         options = options.Copy();
@@ -42,7 +45,7 @@ internal static class LoraTraining
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
-        Prepacking.RequireMemory(checkpoint, options, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
         MemoryEstimate.Of(target, options, plan, sequences).Require();
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
         try

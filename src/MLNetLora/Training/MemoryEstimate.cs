@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Models;
 using MLNetLora.Onnx.Differentiable;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -18,10 +19,6 @@ namespace MLNetLora.Training;
 internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies, string WithoutCopies = MemoryEstimate.NotPrepacked)
 {
     private const string NotPrepacked = $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
-
-    /// <summary>What a test says there is, in bytes; null: what the machine (or the container) has.</summary>
-    [ThreadStatic]
-    internal static long? Available;
 
     /// <summary>All of it.</summary>
     public long Bytes => Parameters + Activations + Copies;
@@ -55,7 +52,7 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     /// <exception cref="OptionException">It has; the message has the figures, and names the option that takes most.</exception>
     public void Require()
     {
-        long available = Available ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        long available = MachineMemory.Available;
         if (Bytes <= available)
         {
             return;
@@ -96,5 +93,5 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         return options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layer : config.NumHiddenLayers * layer;
     }
 
-    private static string Gigabytes(long bytes) => FormattableString.Invariant($"{bytes / 1e9:F1} GB");
+    private static string Gigabytes(long bytes) => MachineMemory.Gigabytes(bytes);
 }

@@ -68,7 +68,11 @@ internal static class RowChecks
         }
     }
 
-    private static void Check(TrainingRow row, int vocabulary, string where)
+    /// <summary>Throws where one row cannot be trained on.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="vocabulary">Rows of the model's embedding.</param>
+    /// <param name="where">What the message calls it: "Row 7 of the training data".</param>
+    public static void Check(TrainingRow row, int vocabulary, string where)
     {
         if (row.InputIds.Length != row.Labels.Length)
         {

@@ -30,7 +30,7 @@ internal sealed class TrainingSession : IDisposable
     {
         if (target.Checkpoint is not null)
         {
-            _ = ReadAhead.Start(target.Checkpoint);
+            _ = ReadAhead.Start(target.Checkpoint, cancellation);
         }
 
         _target = target;
@@ -101,8 +101,8 @@ internal sealed class TrainingSession : IDisposable
     }
 
     /// <summary>
-    /// Makes one AdamW step with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws, <see cref="ParameterSet.Values"/> are then those of
-    /// before (the moments are not, so a run cannot go on from there). That is also why it takes no token.
+    /// Makes one AdamW step with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws,
+    /// <see cref="ParameterSet.Values"/> are then those of before (the moments are not, so a run cannot go on from there). That is also why it takes no token.
     /// </summary>
     /// <param name="learningRate">The rate.</param>
     /// <param name="step">Number of the step, from 1, by which the moments' bias is corrected.</param>

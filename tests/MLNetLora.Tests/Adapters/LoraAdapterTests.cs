@@ -41,6 +41,22 @@ public sealed class LoraAdapterTests : IDisposable
     }
 
     [Fact]
+    public void All_regular_expressions_of_an_adapter_have_one_time_together()
+    {
+        LoraOptions options = new() { Rank = 4, RankPattern = Enumerable.Range(0, 1000).ToDictionary(i => $"layer_{i}.q_proj", _ => 2) };
+        Assert.NotEmpty(Names(options));
+        LoraTargets.PatienceInAll = TimeSpan.Zero;
+        try
+        {
+            Assert.Contains("take more than 0 s", Refused(options), StringComparison.Ordinal);
+        }
+        finally
+        {
+            LoraTargets.PatienceInAll = null;
+        }
+    }
+
+    [Fact]
     public void A_target_of_another_family_says_which_names_exist()
     {
         string message = Refused(new() { TargetModules = ["c_attn"] });
@@ -61,7 +77,8 @@ public sealed class LoraAdapterTests : IDisposable
             AlphaPattern = new Dictionary<string, double> { ["layers.1.self_attn.q_proj"] = 3 },
         };
         LoraAdapter adapter = LoraAdapter.Create(options, _base, 1);
-        Assert.Equal([("model.layers.1.self_attn.q_proj", 2, 1.5), ("model.layers.1.self_attn.v_proj", 4, 4.0)], adapter.Factors.Select(f => (f.Module.Module.Name, f.Module.Rank, f.Module.Scaling)));
+        Assert.Equal([("model.layers.1.self_attn.q_proj", 2, 1.5), ("model.layers.1.self_attn.v_proj", 4, 4.0)],
+            adapter.Factors.Select(f => (f.Module.Module.Name, f.Module.Rank, f.Module.Scaling)));
         Assert.Equal(16 / Math.Sqrt(4), LoraAdapter.Create(options.With(o => o.UseRsLora = true), _base, 1).Factors[1].Module.Scaling);
         Assert.Contains("the layer 2; this model has the layers 0 to 1", Refused(options.With(o => o.LayersToTransform = [2])), StringComparison.Ordinal);
     }
@@ -81,7 +98,11 @@ public sealed class LoraAdapterTests : IDisposable
     [Fact]
     public void A_folder_is_read_as_it_was_written()
     {
-        LoraOptions options = new() { Rank = 3, Alpha = 7.5, Dropout = 0.25, UseRsLora = true, TargetModules = ["o_proj", "up_proj"], LayersToTransform = [0], RankPattern = new Dictionary<string, int> { ["up_proj"] = 5 } };
+        LoraOptions options = new()
+        {
+            Rank = 3, Alpha = 7.5, Dropout = 0.25, UseRsLora = true, TargetModules = ["o_proj", "up_proj"], LayersToTransform = [0],
+            RankPattern = new Dictionary<string, int> { ["up_proj"] = 5 }
+        };
         LoraAdapter written = LoraAdapter.Create(options, _base, 1);
         written.SaveAsPeft(_folder.File("adapter"));
         LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
@@ -100,10 +121,48 @@ public sealed class LoraAdapterTests : IDisposable
         LoraAdapter written = Saved();
         string file = _folder.File("adapter/adapter_model.safetensors");
         SafetensorsFile source = SafetensorsFile.Open(file);
-        SafetensorsWriter.Item[] items = [.. source.Tensors.Values.Select(entry => SafetensorsWriter.Item.From(entry.Name, type, entry.Shape, source.ReadFloat32(entry)))];
+        SafetensorsWriter.Item[] items = [
+            .. source.Tensors.Values.Select(entry => SafetensorsWriter.Item.From(entry.Name, type, entry.Shape, source.ReadFloat32(entry)))];
         SafetensorsWriter.Write(file, items);
         LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
         Assert.All(written.Factors[0].A.Zip(read.Factors[0].A), pair => Assert.Equal(pair.First, pair.Second, type == TensorType.Float16 ? 3e-4f : 2e-3f));
+    }
+
+    [Theory]
+    [InlineData("GGUF", "is a GGUF file")]
+    [InlineData("version https://git-lfs.github.com/spec/v1", "pointer of git-lfs")]
+    [InlineData("PK\u0003\u0004", "pickle")]
+    public void What_is_no_safetensors_file_says_what_it_is(string head, string expected)
+    {
+        Saved();
+        File.WriteAllText(_folder.File("adapter/adapter_model.safetensors"), head + new string('x', 200));
+        Assert.Contains(expected, Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message);
+    }
+
+    [Fact]
+    public void A_configuration_larger_than_any_is_not_read()
+    {
+        Saved();
+        using (FileStream file = File.OpenWrite(_folder.File("adapter/adapter_config.json")))
+        {
+            file.SetLength(5L << 30);
+        }
+
+        string message = Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message;
+        Assert.Contains("adapter_config.json has more than", message);
+    }
+
+    [Fact]
+    public void An_adapter_that_cannot_be_opened_is_an_error_of_the_adapter()
+    {
+        Saved();
+        File.Delete(_folder.File("adapter/adapter_model.safetensors"));
+        File.CreateSymbolicLink(_folder.File("adapter/adapter_model.safetensors"), _folder.File("adapter"));
+        Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base));
+        using FileStream locked = new(_folder.File("adapter/locked"), FileMode.Create, FileAccess.ReadWrite, FileShare.None);
+        File.Delete(_folder.File("adapter/adapter_model.safetensors"));
+        File.CreateSymbolicLink(_folder.File("adapter/adapter_model.safetensors"), _folder.File("adapter/locked"));
+        Assert.Contains("cannot be read", Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message);
     }
 
     [Fact]
@@ -147,7 +206,8 @@ public sealed class LoraAdapterTests : IDisposable
         LoraAdapter adapter = LoraAdapter.Create(new() { Rank = 64 }, _base, 1);
         long trainable = 2 * ((64 * (16 + 32)) + (64 * (16 + 16)));
         long all = _base.ParameterCount + trainable;
-        Assert.Equal(FormattableString.Invariant($"trainable params: {trainable:N0} || all params: {all:N0} || trainable%: {100.0 * trainable / all:F4}"), adapter.DescribeParameters(_base));
+        Assert.Equal(FormattableString.Invariant($"trainable params: {trainable:N0} || all params: {all:N0} || trainable%: {100.0 * trainable / all:F4}"),
+            adapter.DescribeParameters(_base));
     }
 
     [Fact]
@@ -156,7 +216,8 @@ public sealed class LoraAdapterTests : IDisposable
         // PEFT takes no layers_to_transform beside a string.
         LoraAdapter.Create(new() { TargetModules = "all-linear", LayersToTransform = [1] }, _base, 1).SaveAsPeft(_folder.File("adapter"));
         JsonObject config = JsonNode.Parse(File.ReadAllText(_folder.File("adapter/adapter_config.json")))!.AsObject();
-        Assert.Equal(["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"], config["target_modules"]!.AsArray().Select(name => name!.GetValue<string>()));
+        Assert.Equal(["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
+            config["target_modules"]!.AsArray().Select(name => name!.GetValue<string>()));
         Assert.Equal(7, LoraAdapter.LoadPeft(_folder.File("adapter"), _base).Factors.Count);
     }
 
@@ -174,15 +235,18 @@ public sealed class LoraAdapterTests : IDisposable
     {
         LoraAdapter adapter = LoraAdapter.Create(new(), _base, 1);
         Directory.CreateSymbolicLink(_folder.File("link"), _base.Folder);
-        Assert.Contains("would overwrite its own base", Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("link"))).Message, StringComparison.Ordinal);
+        Assert.Contains("would overwrite its own base", Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("link"))).Message,
+            StringComparison.Ordinal);
         Directory.CreateDirectory(_folder.File("used"));
         File.WriteAllText(_folder.File("used/model-00001-of-00002.safetensors"), "");
-        Assert.Contains("already holds model-00001-of-00002.safetensors", Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("used"))).Message, StringComparison.Ordinal);
+        Assert.Contains("already holds model-00001-of-00002.safetensors",
+            Assert.Throws<OptionException>(() => Merge.Save(_base, adapter, _folder.File("used"))).Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Merging_onto_the_base_itself_is_refused() =>
-        Assert.Contains("would overwrite its own base", Assert.Throws<OptionException>(() => Merge.Save(_base, LoraAdapter.Create(new(), _base, 1), _base.Folder)).Message, StringComparison.Ordinal);
+        Assert.Contains("would overwrite its own base",
+            Assert.Throws<OptionException>(() => Merge.Save(_base, LoraAdapter.Create(new(), _base, 1), _base.Folder)).Message, StringComparison.Ordinal);
 
     [Theory]
     [InlineData(TensorType.Float32)]

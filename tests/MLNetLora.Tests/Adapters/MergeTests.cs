@@ -50,6 +50,29 @@ public sealed class MergeTests : IDisposable
     }
 
     [Fact]
+    public void An_older_merge_and_an_older_adapter_stay_whole_when_the_new_one_fails()
+    {
+        Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);
+        LoraAdapter adapter = TinyCheckpoint.Adapter(_bench.BaseFolder);
+        Merge.Save(checkpoint, adapter, _bench.PathOf("merged"));
+        byte[] merged = File.ReadAllBytes(Path.Combine(_bench.PathOf("merged"), "model.safetensors"));
+        foreach (LoraFactors factors in adapter.Factors)
+        {
+            factors.B.AsSpan().Fill(1);
+        }
+
+        using CancellationTokenSource source = new();
+        source.Cancel();
+        Assert.Throws<OperationCanceledException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("merged"), source.Token));
+        Assert.Equal(merged, File.ReadAllBytes(Path.Combine(_bench.PathOf("merged"), "model.safetensors")));
+        Assert.DoesNotContain(Directory.GetFiles(_bench.PathOf("merged")), file => file.EndsWith(".tmp", StringComparison.Ordinal));
+        _ = Checkpoint.Open(_bench.PathOf("merged"));
+
+        Merge.Save(checkpoint, adapter, _bench.PathOf("merged"));
+        Assert.NotEqual(merged, File.ReadAllBytes(Path.Combine(_bench.PathOf("merged"), "model.safetensors")));
+    }
+
+    [Fact]
     public void An_adapter_and_a_model_are_not_saved_into_one_folder()
     {
         Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);

@@ -47,8 +47,17 @@ public sealed class TokenizerFilesTests : IDisposable
     {
         string original = File.ReadAllText(Path.Combine(_tiny.JsonFolder(pairs: true), "tokenizer.json"));
         Assert.Contains(find, original, StringComparison.Ordinal);
-        string folder = _tiny.Write("changed", at => File.WriteAllText(Path.Combine(at, "tokenizer.json"), original.Replace(find, replacement, StringComparison.Ordinal)));
+        string folder = _tiny.Write("changed",
+            at => File.WriteAllText(Path.Combine(at, "tokenizer.json"), original.Replace(find, replacement, StringComparison.Ordinal)));
         Assert.Contains(expected, Fails(folder), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_token_of_a_tiktoken_file_has_a_longest_length()
+    {
+        string token = Convert.ToBase64String(new byte[4000]);
+        Assert.Contains($"qwen.tiktoken, line 2: has a token of {token.Length} characters", Fails(_tiny.Write("tiktoken-long",
+            folder => File.WriteAllText(Path.Combine(folder, "qwen.tiktoken"), $"YQ== 0\n{token} 1\n"))), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -58,7 +67,8 @@ public sealed class TokenizerFilesTests : IDisposable
     [InlineData("", "has no tokens")]
     [InlineData("YQ== 0\n", "no token for the single byte 0x00")]
     public void A_damaged_tiktoken_file_is_named_with_the_line(string content, string expected) =>
-        Assert.Contains(expected, Fails(_tiny.Write("tiktoken-bad", folder => File.WriteAllText(Path.Combine(folder, "qwen.tiktoken"), content))), StringComparison.Ordinal);
+        Assert.Contains(expected, Fails(_tiny.Write("tiktoken-bad", folder => File.WriteAllText(Path.Combine(folder, "qwen.tiktoken"), content))),
+            StringComparison.Ordinal);
 
     [Fact]
     public void Added_tokens_of_older_checkpoints_are_in_a_file_of_their_own()
@@ -80,7 +90,9 @@ public sealed class TokenizerFilesTests : IDisposable
             string content = File.ReadAllText(path);
             string? changed = Path.GetFileName(path) == file ? change(content) : content;
             if (changed is not null)
+            {
                 File.WriteAllText(Path.Combine(folder, Path.GetFileName(path)), changed);
+            }
         }
     });
 }

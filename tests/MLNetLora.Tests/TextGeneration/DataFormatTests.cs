@@ -187,15 +187,41 @@ public sealed class DataFormatTests : IDisposable
         Conversation asked = new([ChatMessage.User("c"), ChatMessage.User("d")]);
         Assert.Equal(_bench.Answer(asked), model.Generate(asked));
 
-        IDataView nothing = model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Conversation = """[{"role":"assistant","content":"d"}]""" }]));
-        Assert.Contains(
-            "Row 1, column 'Conversation': nobody asks anything",
-            Assert.Throws<DatasetException>(() => nothing.GetColumn<string>("Answer").ToArray()).Message,
-            StringComparison.Ordinal);
         Assert.Contains(
             "no column 'Instruction'",
             Assert.Throws<ArgumentOutOfRangeException>(() => model.Transform(_bench.Context.Data.LoadFromEnumerable([new { Text = "d" }]))).Message,
             StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_row_that_is_no_conversation_fails_alone()
+    {
+        using QwenLoraTransformer model = _bench.Model().With(options => options.ErrorColumnName = "Why");
+        List<string> log = [];
+        _bench.Context.Log += (_, message) => log.Add(message.RawMessage);
+        IDataView view = _bench.Context.Data.LoadFromEnumerable([
+            new Asked { Conversation = """[{"role":"user","content":"c"}]""" },
+            new Asked { Conversation = """[{"role":"assistant","content":"d"}]""" },
+            new Asked { Conversation = """[{"role":"user",""" },
+            new Asked { Conversation = """[{"role":"user","content":"e"}]""" }]);
+        IDataView answers = model.Transform(view);
+
+        string[] texts = [.. answers.GetColumn<string>("Answer")];
+        Assert.Equal(["", ""], texts[1..3]);
+        Assert.Equal(
+            [_bench.Answer(new Conversation([ChatMessage.User("c")])), _bench.Answer(new Conversation([ChatMessage.User("e")]))],
+            [texts[0], texts[3]]);
+        string[] why = [.. answers.GetColumn<string>("Why")];
+        Assert.Equal(["", ""], [why[0], why[3]]);
+        Assert.StartsWith("Row 2, column 'Conversation': nobody asks anything", why[1], StringComparison.Ordinal);
+        Assert.StartsWith("Row 3, column 'Conversation'", why[2], StringComparison.Ordinal);
+        Assert.Contains(log, message => message.StartsWith("Row 3, column 'Conversation'", StringComparison.Ordinal));
+
+        // With one row and no column for it, it is thrown.
+        using QwenLoraTransformer silent = _bench.Model();
+        using PredictionEngine<Asked, Reply> engine = _bench.Context.Model.CreatePredictionEngine<Asked, Reply>(
+            silent, new PredictionEngineOptions { OwnsTransformer = false });
+        Assert.Throws<DatasetException>(() => engine.Predict(new Asked { Conversation = "[" }));
     }
 
     private static TextRow[] Read(IDataView view, QwenLoraTrainer.Options options) => [.. TrainingRows.Read(view, options.Columns, "training", default)];
@@ -204,5 +230,15 @@ public sealed class DataFormatTests : IDisposable
     {
         File.WriteAllText(_bench.PathOf(name), content);
         return _bench.Context.Data.LoadFromInstructionFile(_bench.PathOf(name));
+    }
+
+    private sealed class Asked
+    {
+        public string Conversation { get; set; } = "";
+    }
+
+    private sealed class Reply
+    {
+        public string Answer { get; set; } = "";
     }
 }

@@ -65,13 +65,29 @@ public sealed class SharedOptionsTests : IDisposable
     }
 
     [Fact]
+    public void Threads_are_those_of_the_training_and_another_number_opens_another_engine()
+    {
+        using QwenLoraTransformer model = _bench.Fit(options => options.Threads = 2);
+        string answer = model.Generate("what");
+        Assert.Equal(2, model.Engine.Threads);
+        using QwenLoraTransformer same = model.With(options => options.Generation.MaximumNewTokens = 2);
+        using QwenLoraTransformer single = model.With(options => options.Threads = 1);
+        Assert.Same(model.Engine, same.Engine);
+        Assert.False(single.IsOpen);
+        Assert.Equal(answer, single.Generate("what"));
+        Assert.Equal(1, single.Engine.Threads);
+        Assert.Contains("Threads is -1", Assert.Throws<OptionException>(() => model.With(options => options.Threads = -1)).Message);
+    }
+
+    [Fact]
     public void A_call_can_have_its_own()
     {
         using QwenLoraTransformer model = _bench.Model();
         GenerationOptions one = new() { MaximumNewTokens = 1 };
         Assert.Equal(1, model.Generate([new InstructionRow("what"), new InstructionRow("why")], one)[1].NewTokens);
         Assert.StartsWith(model.Generate("what", options: one), model.Generate("what"));
-        Assert.Contains("MaximumNewTokens is 0", Assert.Throws<OptionException>(() => model.Generate("what", options: new GenerationOptions { MaximumNewTokens = 0 })).Message);
+        Assert.Contains("MaximumNewTokens is 0",
+            Assert.Throws<OptionException>(() => model.Generate("what", options: new GenerationOptions { MaximumNewTokens = 0 })).Message);
     }
 
     [Fact]
@@ -88,7 +104,8 @@ public sealed class SharedOptionsTests : IDisposable
         Assert.All(loaded.Transform(_bench.Rows).GetColumn<int>("Tokens"), tokens => Assert.InRange(tokens, 1, 2));
         Assert.Contains(
             "{instruction}",
-            Assert.Throws<OptionException>(() => _bench.Context.TextGeneration.Load(_bench.PathOf("model.zip"), change: options => options.PromptTemplate = "Q")).Message);
+            Assert.Throws<OptionException>(
+                () => _bench.Context.TextGeneration.Load(_bench.PathOf("model.zip"), change: options => options.PromptTemplate = "Q")).Message);
     }
 
     [Fact]

@@ -93,7 +93,8 @@ public sealed class MemoryEstimateTests : IDisposable
         string copies = Refusal(new MemoryEstimate(1_000_000_000, 1_000_000_000, 30_000_000_000));
         Assert.Contains("at least 32.0 GB and there are 24.0 GB of memory: 1.0 GB for", copies, StringComparison.Ordinal);
         Assert.Contains("30.0 GB for copies of weights. Set PrepackWeights to false.", copies, StringComparison.Ordinal);
-        Assert.Contains("Set Precision to Checkpoint.", Refusal(new MemoryEstimate(1, 1, 30_000_000_000, "Set Precision to Checkpoint.")), StringComparison.Ordinal);
+        Assert.Contains("Set Precision to Checkpoint.", Refusal(new MemoryEstimate(1, 1, 30_000_000_000, "Set Precision to Checkpoint.")),
+            StringComparison.Ordinal);
 
         static string Refusal(MemoryEstimate estimate) => Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, estimate.Require)).Message;
     }
@@ -140,14 +141,14 @@ public sealed class MemoryEstimateTests : IDisposable
 
     private static void WithMemory(long bytes, Action action)
     {
-        MemoryEstimate.Available = bytes;
+        MachineMemory.Given = bytes;
         try
         {
             action();
         }
         finally
         {
-            MemoryEstimate.Available = null;
+            MachineMemory.Given = null;
         }
     }
 

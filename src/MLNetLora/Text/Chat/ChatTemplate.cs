@@ -5,8 +5,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// A checkpoint's chat template: Jinja, rendered as transformers' apply_chat_template renders it. A template comes from outside and may say anything: it
-/// reaches nothing but what it is given,
-/// and time, memory and nesting are bounded. Immutable: one instance serves any number of threads.
+/// reaches nothing but what it is given, and time, memory and nesting are bounded. Immutable: one instance serves any number of threads.
 /// </summary>
 internal sealed class ChatTemplate
 {
@@ -31,9 +30,6 @@ internal sealed class ChatTemplate
 
     /// <summary>The template as it is written.</summary>
     public string Source => _template.Source;
-
-    /// <summary>Whether it marks what an assistant generates with {% generation %}.</summary>
-    public bool HasGenerationMarks => Source.Contains("endgeneration", StringComparison.Ordinal);
 
     /// <summary>Whether it looks at a variable, such as enable_thinking: giving one to a template that does not changes nothing.</summary>
     /// <param name="variable">The variable's name.</param>

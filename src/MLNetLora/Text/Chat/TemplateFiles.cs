@@ -28,7 +28,9 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
         string toolFile = System.IO.Path.Combine(folder, "additional_chat_templates", "tool_use.jinja");
         string configuration = System.IO.Path.Combine(folder, "tokenizer_config.json");
         bool configured = File.Exists(configuration);
-        IReadOnlyDictionary<string, object?> tokens = configured ? TokenizerConfigFile.Parse(configuration, SpecialTokensOf) : new Dictionary<string, object?>();
+        IReadOnlyDictionary<string, object?> tokens = configured
+            ? TokenizerConfigFile.Parse(configuration, SpecialTokensOf)
+            : new Dictionary<string, object?>();
         if (File.Exists(file))
         {
             return new TemplateFiles(file, Text(file), File.Exists(toolFile) ? Text(toolFile) : null, tokens);
@@ -39,8 +41,10 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
             return new TemplateFiles(configuration, found.Template, found.WithTools, tokens);
         }
 
-        string model = System.IO.Path.Combine(folder, "config.json");
-        string? type = File.Exists(model) ? TokenizerConfigFile.Parse(model, root => root.TryGetProperty("model_type", out JsonElement value) ? value.GetString() : null) : null;
+        string model = System.IO.Path.Combine(folder, Models.QwenConfig.FileName);
+        string? type = File.Exists(model)
+            ? TokenizerConfigFile.Parse(model, root => root.TryGetProperty("model_type", out JsonElement value) ? value.GetString() : null)
+            : null;
         return new TemplateFiles(folder, type == "qwen" ? Qwen1 : ChatMl, null, tokens);
     }
 
@@ -88,7 +92,9 @@ internal sealed record TemplateFiles(string Path, string Template, string? WithT
                 continue;
             }
 
-            JsonElement value = property.Value.ValueKind == JsonValueKind.Object && property.Value.TryGetProperty("content", out JsonElement content) ? content : property.Value;
+            JsonElement value = property.Value.ValueKind == JsonValueKind.Object && property.Value.TryGetProperty("content", out JsonElement content)
+                ? content
+                : property.Value;
             // Names such as add_bos_token are settings, not tokens.
             if (value.ValueKind == JsonValueKind.String)
             {

@@ -47,4 +47,8 @@ public sealed record DatasetRow(string File, long Line, long Number, Conversatio
 /// <param name="Instruction">The instruction row, before any prompt template.</param>
 /// <param name="Conversation">The conversation.</param>
 /// <param name="Document">The document, which is learned whole.</param>
-internal sealed record TextRow(InstructionRow? Instruction = null, Conversation? Conversation = null, string? Document = null);
+internal sealed record TextRow(InstructionRow? Instruction = null, Conversation? Conversation = null, string? Document = null)
+{
+    /// <summary>Why it cannot be asked; null where it can. It then has no parts.</summary>
+    public DatasetException? Error { get; init; }
+}

@@ -1,0 +1,52 @@
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
+
+namespace MLNetLora.Inference;
+
+/// <summary>
+/// What an engine takes of private memory before the first question, known before anything is allocated: a model that cannot fit is refused in words instead
+/// of ended by the system's memory killer. Weights that are used as the file has them are not in it, nor is the cache, which grows with use.
+/// </summary>
+internal static class EngineMemory
+{
+    /// <summary>Bytes of the weights that are not used as the file has them.</summary>
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="quantized">Its weights in blocks; null where they are held as they are.</param>
+    public static long Of(Checkpoint checkpoint, BlockWeights? quantized)
+    {
+        IEnumerable<string> names = checkpoint.Architecture.Linears(checkpoint.Config)
+            .Select(module => module.Name + ".weight")
+            .Append(checkpoint.Architecture.HeadName(checkpoint.Config))
+            .Where(name => quantized?.Get(name) is null);
+        long upcast = names
+            .Select(name => checkpoint.Tensors[name].Entry)
+            .Where(entry => entry.Type != TensorType.Float32)
+            .Sum(entry => sizeof(float) * entry.Count);
+
+        // ONNX Runtime lays packed weights out once more, and only then is their source given back.
+        return upcast + (quantized is null ? 0 : (2 * quantized.Packed.Sum(tensor => tensor.Bytes)) + quantized.Scales.Sum(tensor => tensor.Bytes));
+    }
+
+    /// <summary>Refuses an engine where the machine has less memory than that.</summary>
+    /// <exception cref="OptionException">It has; the message has the figures, and says what would fit.</exception>
+    public static void Require(Checkpoint checkpoint, WeightPrecision precision, BlockWeights? quantized)
+    {
+        long available = MachineMemory.Available;
+        long bytes = Of(checkpoint, quantized);
+        if (bytes <= available)
+        {
+            return;
+        }
+
+        string copies = precision == WeightPrecision.Checkpoint ? "float32 copies of its 16-bit weights" : $"its weights in {precision}";
+        string[] smaller = [.. new[] { WeightPrecision.Int8, WeightPrecision.Int4 }
+            .Select(other => (Precision: other, Bytes: Of(checkpoint, new BlockWeights(checkpoint, other))))
+            .Where(other => other.Bytes <= available)
+            .Select(other => $"{other.Precision} ({MachineMemory.Gigabytes(other.Bytes)})")];
+        string remedy = smaller.Length > 0 ? $"Set {nameof(WeightPrecision)} to {string.Join(" or ", smaller)}." : "Take a smaller model, or a machine with more.";
+        throw new OptionException(
+            $"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} for {copies} and there are {MachineMemory.Gigabytes(available)} of memory. {remedy}");
+    }
+}

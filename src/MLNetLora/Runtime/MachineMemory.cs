@@ -1,0 +1,15 @@
+namespace MLNetLora.Runtime;
+
+/// <summary>How much memory there is for what is about to be allocated.</summary>
+internal static class MachineMemory
+{
+    /// <summary>What a test says there is, in bytes; null: what the machine (or the container) has.</summary>
+    [ThreadStatic]
+    internal static long? Given;
+
+    /// <summary>Bytes of the machine, or of the container where it has a limit.</summary>
+    public static long Available => Given ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+
+    /// <summary>Bytes as people read them: 15.2 GB.</summary>
+    public static string Gigabytes(long bytes) => FormattableString.Invariant($"{bytes / 1e9:F1} GB");
+}
