@@ -35,10 +35,11 @@ internal static class CurveBench
                 + $"{runs[precision].Steps[^1].Loss:F4}, validation {evaluated[0].ValidationLoss:F4} -> {evaluated[^1].ValidationLoss:F4}");
         }
 
-        (TrainingSummary exact, TrainingSummary rounded) = (runs[WeightPrecision.Checkpoint], runs[WeightPrecision.Int8]);
-        double[] differences = [.. exact.Steps.Zip(rounded.Steps, (e, r) => Math.Abs(r.Loss - e.Loss) / e.Loss)];
-        Console.WriteLine($"losses of the same step differ by {differences.Average():P2} on average, {differences.Max():P2} at most; the last validation losses by "
-            + $"{(Evaluated(rounded)[^1].ValidationLoss / Evaluated(exact)[^1].ValidationLoss) - 1:P2}");
+        (TrainingSummary exact, TrainingSummary quantized) = (runs[WeightPrecision.Checkpoint], runs[WeightPrecision.Int8]);
+        double[] differences = [.. exact.Steps.Zip(quantized.Steps, (e, r) => Math.Abs(r.Loss - e.Loss) / e.Loss)];
+        Console.WriteLine(
+            $"losses of the same step differ by {differences.Average():P2} on average, {differences.Max():P2} at most; the last validation losses by "
+            + $"{(Evaluated(quantized)[^1].ValidationLoss / Evaluated(exact)[^1].ValidationLoss) - 1:P2}");
         if (picture is not null)
         {
             Draw(runs, picture);

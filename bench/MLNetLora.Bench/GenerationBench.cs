@@ -59,7 +59,8 @@ internal static class GenerationBench
             return;
         }
 
-        Console.WriteLine($"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
+        Console.WriteLine(
+            $"model           {setting.Model}, {setting.Prompt} + {setting.Tokens} tokens, {setting.Together} prompts at once, medians of {setting.Rounds}");
         Console.WriteLine($"weights       load s  prefill  decode  {setting.Together,3} at once   ratio  private GB  peak GB  sampled, of greedy");
         foreach (WeightPrecision precision in setting.Precisions)
         {
@@ -67,13 +68,15 @@ internal static class GenerationBench
             GenerationPeer? before = Peer(precision, llama, ggufs, setting);
             GenerationResult ours = Measure(setting, precision);
             GenerationPeer? after = Peer(precision, llama, ggufs, setting);
-            Console.WriteLine($"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x "
+            Console.WriteLine(
+                $"{precision,-12} {ours.Load,7:F1} {ours.Prefill,8:F1} {ours.Decode,7:F1} {ours.DecodeAtOnce,12:F1} {ours.DecodeAtOnce / ours.Decode,6:F1}x "
                 + $"{ours.PrivateBytes / 1e9,11:F2} {ours.PeakBytes / 1e9,8:F2} {ours.Sampled / ours.Decode,10:F2} "
                 + $"{ours.SampledAtOnce / ours.DecodeAtOnce:F2}");
             if (before is not null && after is not null)
             {
                 (double prefill, double decode) = ((before.Prefill + after.Prefill) / 2, (before.Decode + after.Decode) / 2);
-                Console.WriteLine($"  llama.cpp          {prefill,8:F1} {decode,7:F1}   ratio: prefill {ours.Prefill / prefill:F2}, decode {ours.Decode / decode:F2}");
+                Console.WriteLine(
+                    $"  llama.cpp          {prefill,8:F1} {decode,7:F1}   ratio: prefill {ours.Prefill / prefill:F2}, decode {ours.Decode / decode:F2}");
             }
         }
 

@@ -26,9 +26,11 @@ internal static class PackingBench
 
         TrainingRow[] shuffled = [.. rows];
         new Random(1).Shuffle(shuffled);
-        Console.WriteLine($"rows                         {rows.Length}, {tokens} tokens, longest {rows.Max(row => row.InputIds.Length)}, {(double)tokens / rows.Length:F1} "
+        Console.WriteLine(
+            $"rows                         {rows.Length}, {tokens} tokens, longest {rows.Max(row => row.InputIds.Length)}, {(double)tokens / rows.Length:F1} "
             + "on average");
-        Console.WriteLine($"packed at {capacity,-19}{sequences.Count} sequences, {100.0 * tokens / ((long)sequences.Count * capacity):F2}% of the capacity filled, fullest "
+        Console.WriteLine(
+            $"packed at {capacity,-19}{sequences.Count} sequences, {100.0 * tokens / ((long)sequences.Count * capacity):F2}% of the capacity filled, fullest "
             + $"{fullest}, {time.TotalMilliseconds:F1} ms");
         Console.WriteLine($"fewest possible              {(tokens + capacity - 1) / capacity} sequences, "
             + $"{100.0 * tokens / ((tokens + capacity - 1) / capacity * capacity):F2}%");

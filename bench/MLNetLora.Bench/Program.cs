@@ -60,7 +60,7 @@ Option<WeightPrecision[]> precisions = new("--precision")
     DefaultValueFactory = _ => Enum.GetValues<WeightPrecision>(),
     Description = "How the weights are held",
 };
-Command generation = new("generation", "Prefill and decode with the checkpoint's weights and rounded ones, beside llama.cpp")
+Command generation = new("generation", "Prefill and decode with the checkpoint's weights and quantized ones, beside llama.cpp")
 {
     model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile, json
 };

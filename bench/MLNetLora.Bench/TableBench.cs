@@ -52,16 +52,16 @@ internal static class TableBench
                 prepacked.Floor / prepacked.Best, "0.90");
             Memory($"peak private memory beside resident memory, weights prepacked, first step after {prepacked.Ready:F1} s, {batch} x 512", prepacked, peer,
                 "");
-            TrainingFigures rounded = Training(model, batch, 512, floor: false, Int8);
-            Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {rounded.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32",
-                rounded.TokensPerSecond, peer, null);
+            TrainingFigures quantized = Training(model, batch, 512, floor: false, Int8);
+            Speed($"training tokens/s, frozen products in 8-bit integers (opt-in, {quantized.PeakBytes / 1e9:F2} GB), {batch} x 512, beside fp32",
+                quantized.TokensPerSecond, peer, null);
             TrainingFigures both = Training(model, batch, 512, floor: false, [.. Int8, "--prepack"]);
             Speed($"the same, prepacked ({both.PeakBytes / 1e9:F2} GB)", both.TokensPerSecond, peer, null);
             if (batch == 1)
             {
                 Peer? bf16 = Strongest(1, 512, 0.5, "bf16", model, layers, peers);
                 Speed("training tokens/s, fp32, 1 x 512, beside bf16", ours.TokensPerSecond, bf16, 1.2);
-                Speed("training tokens/s, frozen products in 8-bit integers, 1 x 512, beside bf16", rounded.TokensPerSecond, bf16, null);
+                Speed("training tokens/s, frozen products in 8-bit integers, 1 x 512, beside bf16", quantized.TokensPerSecond, bf16, null);
                 Row("seconds until the first step begins", $"{ours.Ready:F1}", "", double.NaN, "3");
                 Row("seconds to the end of the first step", $"{ours.First:F1}", peer is null || peer.First == 0 ? "" : $"{peer.First:F1}",
                     peer is null || peer.First == 0 ? double.NaN : ours.First / peer.First, "0.5");
@@ -86,14 +86,14 @@ internal static class TableBench
             string[] rows = ["--data", .. data, "--tokenizer", tokenizer ?? model];
             TrainingFigures packed = Training(model, 1, PackedLength, floor: false, rows);
             TrainingFigures prepacked = Training(model, 1, PackedLength, floor: false, [.. rows, "--prepack"]);
-            TrainingFigures rounded = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8]);
+            TrainingFigures quantized = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8]);
             TrainingFigures both = Training(model, 1, PackedLength, floor: false, [.. rows, .. Int8, "--prepack"]);
             Peer? peer = Strongest(4, padded.MeanLength, padded.Labelled, "f32", model, layers, peers);
             peer = peer is null ? null : peer with { Speed = peer.Speed * padded.Useful };
             Speed($"useful tokens/s on real rows, fp32, packed at {PackedLength} here, padded batches of 4 there ({padded.MeanLength} tokens, "
                 + $"{padded.Useful:P0} of them rows)", packed.TokensPerSecond, peer, 4.0);
             Speed("the same, weights prepacked", prepacked.TokensPerSecond, peer, 4.0);
-            Speed("the same, frozen products in 8-bit integers here, fp32 there", rounded.TokensPerSecond, peer, null);
+            Speed("the same, frozen products in 8-bit integers here, fp32 there", quantized.TokensPerSecond, peer, null);
             Speed("the same, prepacked", both.TokensPerSecond, peer, null);
         }
 

@@ -6,7 +6,7 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Bench;
 
-/// <summary>Encoding speed on the rows of data files, beside Hugging Face tokenizers where a peer command is given; rows tokenised with labels.</summary>
+/// <summary>Encoding speed on the rows of data files, beside Hugging Face tokenizers where a peer command is given; rows tokenized with labels.</summary>
 internal static class TextBench
 {
     private static readonly string[] Methods = ["encode", "encode_batch", "encode_batch_fast"];
@@ -16,7 +16,8 @@ internal static class TextBench
         QwenTokenizer tokenizer = QwenTokenizer.Load(folder);
         ConversationFormatter formatter = new(tokenizer, ChatTemplate.Load(folder));
         using TokenizersPeer? peer = peerCommand is null ? null : new TokenizersPeer(peerCommand);
-        Console.WriteLine($"MB of UTF-8 per second (1 MB = 10^6 bytes), rows per second; medians of {rounds} rounds in which all take turns, {Environment.ProcessorCount} "
+        Console.WriteLine(
+            $"MB of UTF-8 per second (1 MB = 10^6 bytes), rows per second; medians of {rounds} rounds in which all take turns, {Environment.ProcessorCount} "
             + "cores");
         foreach (string file in files)
         {

@@ -70,7 +70,8 @@ internal static class TrainingBench
         Console.WriteLine($"training                     {f.TokensPerSecond:F1} tokens/s best, {f.TokensPerSecond * f.Best / f.Median:F1} median");
         if (floor)
         {
-            Console.WriteLine($"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
+            Console.WriteLine(
+                $"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
             Console.WriteLine($"share of the floor           {f.Floor / f.Best:F2}");
         }
 

@@ -162,7 +162,7 @@ internal static class StringMethods
     /// <summary>Small letters.</summary>
     public static string Lower(string value)
     {
-#pragma warning disable CA1308 // Python's lower, not a normalisation for comparing.
+#pragma warning disable CA1308 // Python's lower, not a normalization for comparing.
         return value.ToLowerInvariant();
 #pragma warning restore CA1308
     }

@@ -257,7 +257,7 @@ internal sealed partial class GraphBuilder
     /// <summary>A tensor of zeros with a shape computed at run time.</summary>
     public Value Zeros(Value sizes, IReadOnlyList<Dimension> shape) => Node("ConstantOfShape", [sizes], ElementType.Float32, shape);
 
-    /// <summary>Root mean square normalisation over the last axis: x / √(mean(x²) + epsilon) · weight.</summary>
+    /// <summary>Root mean square normalization over the last axis: x / √(mean(x²) + epsilon) · weight.</summary>
     /// <returns>The result and 1/√(mean(x²) + epsilon), the last axis of which has size 1.</returns>
     public (Value Output, Value InverseStd) RmsNormalization(Value x, Value weight, float epsilon)
     {

@@ -1,7 +1,7 @@
 namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
-/// Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467): y = w∘x·r with r = 1/√(mean(x²) + ε).
+/// Root mean square normalization (Zhang and Sennrich 2019, arXiv:1910.07467): y = w∘x·r with r = 1/√(mean(x²) + ε).
 /// With u = dy∘w:  dx = r·u − x·r³·mean(u∘x),  dw = Σ over rows of dy∘x·r.
 /// </summary>
 internal static class RmsNorm

@@ -2,9 +2,9 @@ namespace MLNetLora.Onnx;
 
 /// <summary>
 /// x Wᵀ + b over weights that are read once per run, for graphs that are run both with one row and with many. ONNX Runtime multiplies a single row by four
-/// adjacent rows of W at a time. Those are four short runs of memory, and every four rows the processor's prefetchers start anew. Here W is seen as
-/// eight equal parts, and row i of each part makes a batch of its own: the same kernel then reads eight long runs, four at a time. The sums are the
-/// same to the bit.
+/// adjacent rows of W at a time. Those are four short runs of memory, and every four rows the processor's prefetchers start anew. Here W is split into
+/// eight equal parts (a split GEMV), and row i of each part makes a batch of its own: the same kernel then reads eight long runs, four at a time. The
+/// sums are the same to the bit.
 /// Eight and not four, which is the kernel's own number, because every batch costs a call: four are slower than none where the processor's
 /// prefetchers do well alone.
 /// With more rows the batch is one, of the whole W, which is the ordinary product.
@@ -47,7 +47,7 @@ internal sealed class RowStreams(GraphBuilder graph)
         return graph.Reshape(weight, View(x, n, k), [$"parts.{rows}.{n}", $"part.{rows}.{n}", k]);
     }
 
-    // The sizes that W is seen with: (parts, part, in).
+    // The shape of the split W: (parts, part, in).
     private Value View(Value x, Dimension n, Dimension k)
     {
         Dimension rows = x.Shape[0];

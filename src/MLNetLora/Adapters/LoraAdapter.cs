@@ -44,7 +44,7 @@ public sealed class LoraAdapter
     /// <summary>Numbers in all factors.</summary>
     public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount);
 
-    /// <summary>A fresh adapter, as PEFT initialises it: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that it changes nothing yet.</summary>
+    /// <summary>A fresh adapter, as PEFT initializes it: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that it changes nothing yet.</summary>
     /// <param name="options">Its shape.</param>
     /// <param name="checkpoint">The base.</param>
     /// <param name="seed">Seed of A.</param>

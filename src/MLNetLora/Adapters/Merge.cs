@@ -27,7 +27,7 @@ internal static class Merge
         HashSet<string> written = [.. checkpoint.Files.Select(file => Path.GetFileName(file.Source))];
         foreach (string present in Directory.EnumerateFiles(target, "*.safetensors*").Select(Path.GetFileName).OfType<string>())
         {
-            // A link or another spelling of the base's own folder is recognised by what lies in it, not by its name.
+            // A link or another spelling of the base's own folder is recognized by what lies in it, not by its name.
             if (RealPath.SameFile(Path.Combine(target, present), Path.Combine(checkpoint.Folder, present)))
             {
                 throw new OptionException($"The merged checkpoint would overwrite its own base in {target}; give another folder.");

@@ -75,7 +75,7 @@ internal static class PeftConfig
             Refuse(json, source, "modules_to_save", node => node is JsonArray { Count: > 0 }, "whole modules saved with the adapter");
             Refuse(json, source, "init_lora_weights",
                 node => node is JsonValue value && value.TryGetValue(out string? init) && init is not ("gaussian" or "eva" or "orthogonal"),
-                $"the initialisation {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves "
+                $"the initialization {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves "
                 + "it)");
             Refuse(json, source, "exclude_modules", node => node is JsonArray { Count: > 0 } or JsonValue, "modules left out");
             Refuse(json, source, "layers_pattern",

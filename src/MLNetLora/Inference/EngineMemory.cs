@@ -45,8 +45,11 @@ internal static class EngineMemory
             .Select(other => (Precision: other, Bytes: Of(checkpoint, new BlockWeights(checkpoint, other))))
             .Where(other => other.Bytes <= available)
             .Select(other => $"{other.Precision} ({MachineMemory.Gigabytes(other.Bytes)})")];
-        string remedy = smaller.Length > 0 ? $"Set {nameof(WeightPrecision)} to {string.Join(" or ", smaller)}." : "Take a smaller model, or a machine with more.";
+        string remedy = smaller.Length > 0
+            ? $"Set {nameof(WeightPrecision)} to {string.Join(" or ", smaller)}."
+            : "Take a smaller model, or a machine with more.";
         throw new OptionException(
-            $"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} for {copies} and there are {MachineMemory.Gigabytes(available)} of memory. {remedy}");
+            $"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} for {copies} and there are {MachineMemory.Gigabytes(available)} of memory. "
+            + $"{remedy}");
     }
 }

@@ -20,8 +20,8 @@ internal sealed class Sampler
 
     /// <summary>Starts a row.</summary>
     /// <param name="options">How to sample; nothing in it is left to the checkpoint any more.</param>
-    /// <param name="prompt">Its tokens count as seen; with the seed it also fixes the random numbers, so that a row's answer does not depend on its
-    /// batch.</param>
+    /// <param name="prompt">RepetitionPenalty counts its tokens as generated; with the seed it also fixes the random numbers, so that a row's answer
+    /// does not depend on its batch.</param>
     /// <param name="limit">Ids from here on are never chosen.</param>
     public Sampler(GenerationOptions options, IReadOnlyList<int> prompt, int limit)
     {

@@ -103,7 +103,7 @@ public sealed class Checkpoint
         }
     }
 
-    /// <summary>By what a change of a file is seen.</summary>
+    /// <summary>What tells a changed file.</summary>
     private readonly record struct Stamp(long Length, DateTime LastWrite)
     {
         public static Stamp Of(string path)

@@ -17,7 +17,7 @@ public static class InstructionDataExtensions
     /// <param name="path">
     /// A file, or a pattern with * and ? in the file name, with ** for folders at any depth; see <see cref="Dataset.Read(string, DatasetFormat, string?)"/>.
     /// </param>
-    /// <param name="format">How the rows are written; recognised by the first row of each file where it is not said.</param>
+    /// <param name="format">How the rows are written; recognized by the first row of each file where it is not said.</param>
     /// <returns>
     /// The view, with the rows in the files' order. The files are read once before this returns, so that what is wrong with a row is said at once, and again in
     /// every pass over the view: of a file of any length one row is in memory at a time. Put <c>ml.Data.Cache</c> around it where that is unwanted.

@@ -11,13 +11,13 @@ namespace MLNetLora.TextGeneration;
 /// <param name="threads">How many threads; 0 takes all cores.</param>
 internal sealed class RowTokenizer(RowFormatter formatter, PromptOptions prompt, int vocabulary, int threads)
 {
-    /// <summary>Whether any answer of the rows that were tokenised first, the training's, thinks; null as long as there was none.</summary>
+    /// <summary>Whether any answer of the rows that were tokenized first, the training's, thinks; null as long as there was none.</summary>
     private bool? _thinks;
 
-    /// <summary>What to ask with what is trained on the rows that were tokenised first.</summary>
+    /// <summary>What to ask with what is trained on the rows that were tokenized first.</summary>
     public PromptSettings AsTrained => formatter.AsTrained(_thinks);
 
-    /// <summary>The tokenised rows that have something to learn, made while they are enumerated: a long file is never in memory.</summary>
+    /// <summary>The tokenized rows that have something to learn, made while they are enumerated: a long file is never in memory.</summary>
     /// <param name="rows">The rows, enumerated once.</param>
     /// <param name="what">"training" or "validation", for the messages.</param>
     /// <param name="preflight">Looks at every row, those that are left out too; complete when the enumeration is.</param>

@@ -11,7 +11,7 @@ internal static class FullTraining
 {
     /// <summary>Trains a model and writes its weights; with config.json and tokenizer files beside them they are a checkpoint folder.</summary>
     /// <param name="configFolder">Folder with config.json (and generation_config.json).</param>
-    /// <param name="rows">Tokenised rows.</param>
+    /// <param name="rows">Tokenized rows.</param>
     /// <param name="options">The loop's options; the seed also draws the initial weights.</param>
     /// <param name="output">
     /// File that receives the weights: …/model.safetensors. A file that is there already is replaced by a run that made all its steps, and by no

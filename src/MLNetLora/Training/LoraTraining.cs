@@ -13,7 +13,7 @@ internal static class LoraTraining
     /// <summary>Trains and returns the adapter with a record of every step.</summary>
     /// <param name="checkpoint">The base; its files are mapped, never copied or changed.</param>
     /// <param name="lora">Shape of the adapter; taken from <paramref name="initial"/> where that is given, but for the dropout.</param>
-    /// <param name="rows">Tokenised rows.</param>
+    /// <param name="rows">Tokenized rows.</param>
     /// <param name="options">The loop's options.</param>
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step, on the calling thread.</param>

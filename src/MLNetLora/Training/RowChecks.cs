@@ -3,7 +3,7 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>What can be wrong with tokenised rows, found before the first step.</summary>
+/// <summary>What can be wrong with tokenized rows, found before the first step.</summary>
 internal static class RowChecks
 {
     /// <summary>Throws where rows cannot be trained on.</summary>

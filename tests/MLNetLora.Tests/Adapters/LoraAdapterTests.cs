@@ -180,7 +180,7 @@ public sealed class LoraAdapterTests : IDisposable
     [InlineData("bias", "\"all\"", "trained biases")]
     [InlineData("modules_to_save", "[\"lm_head\"]", "whole modules")]
     [InlineData("fan_in_fan_out", "true", "transposed")]
-    [InlineData("init_lora_weights", "\"pissa_niter_4\"", "the initialisation pissa_niter_4, which changes the base weights")]
+    [InlineData("init_lora_weights", "\"pissa_niter_4\"", "the initialization pissa_niter_4, which changes the base weights")]
     [InlineData("exclude_modules", "[\"k_proj\"]", "modules left out")]
     [InlineData("layers_pattern", "\"h\"", "another name for the layers")]
     [InlineData("use_bdlora", "{}", "block-diagonal")]

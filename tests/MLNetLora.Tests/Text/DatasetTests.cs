@@ -46,7 +46,7 @@ public sealed class DatasetTests : IDisposable
         "messages\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"q\"\"},{\"\"role\"\":\"\"assistant\"\",\"\"content\"\":\"\"a\"\"}]\"",
         "user:q|assistant:a")]
     [InlineData("a.txt", "\n  d 你\n\n", "document:  d 你")]
-    public void Every_format_is_recognised(string name, string content, string expected)
+    public void Every_format_is_recognized(string name, string content, string expected)
     {
         byte[] plain = Encoding.UTF8.GetBytes(content);
         byte[] compressed = Compressed(content);
@@ -83,7 +83,7 @@ public sealed class DatasetTests : IDisposable
     }
 
     [Theory]
-    [InlineData("a.jsonl", "{\"question\":\"a\"}", "line 1, row 1: the format is not recognised; the row has \"question\"")]
+    [InlineData("a.jsonl", "{\"question\":\"a\"}", "line 1, row 1: the format is not recognized; the row has \"question\"")]
     [InlineData("a.jsonl", "{\"text\":\"a\"}\n\n{\"text\":3}", "line 3, row 2: \"text\" is a number")]
     [InlineData("a.jsonl", "{\"text\":\"a\"}\n{\"messages\":[]}", "line 2, row 2: \"text\" is missing; the row has \"messages\"")]
     [InlineData("a.jsonl", "{\"messages\":[]}", "row 1: the conversation has no messages")]

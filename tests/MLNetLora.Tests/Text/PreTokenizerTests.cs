@@ -38,7 +38,7 @@ public sealed class PreTokenizerTests
     public void Other_patterns_are_not_known() => Assert.Null(PreTokenizer.For(@"\p{N}{1,3}| ?\p{L}+"));
 
     [Fact]
-    public void What_is_taken_as_normalised_is_normalised()
+    public void What_is_taken_as_normalized_is_normalized()
     {
         // Every character by itself, and every pair of one such character with each of a few that combine, through the same shortcut.
         for (int code = 0; code <= char.MaxValue; code++)
@@ -60,7 +60,7 @@ public sealed class PreTokenizerTests
     }
 
     [Fact]
-    public void A_normalisation_that_does_nothing_is_detected()
+    public void A_normalization_that_does_nothing_is_detected()
     {
         TokenizerException error = Assert.Throws<TokenizerException>(() => UnicodeText.RequireNormalization(text => text));
         Assert.Contains("InvariantGlobalization", error.Message, StringComparison.Ordinal);

@@ -53,7 +53,7 @@ public sealed class QwenTokenizerTests : IDisposable
     }
 
     [Fact]
-    public void Text_comes_back_normalised_and_streams_without_half_characters()
+    public void Text_comes_back_normalized_and_streams_without_half_characters()
     {
         foreach (string text in Texts(2000))
         {

@@ -62,7 +62,7 @@ public sealed class RowFormatterTests : IDisposable
     }
 
     [Fact]
-    public void Thinking_is_recognised_in_answers_and_is_text_in_questions()
+    public void Thinking_is_recognized_in_answers_and_is_text_in_questions()
     {
         TrainingRow tokens = Tokenize(Formatter(ChatMl), new InstructionRow("<think>", "<think>\nhm")).Row;
         Assert.Equal(1, tokens.InputIds.Count(id => id == TinyTokenizer.Think));

@@ -61,7 +61,7 @@ public sealed class TokenizerBaseClassTests : IDisposable
     }
 
     [Fact]
-    public void Added_tokens_are_recognised_and_stand_where_they_are_spelled()
+    public void Added_tokens_are_recognized_and_stand_where_they_are_spelled()
     {
         IReadOnlyList<EncodedToken> tokens = _tokenizer.EncodeToTokens("a<|im_end|>\n<think>", out _);
         Assert.Equal(

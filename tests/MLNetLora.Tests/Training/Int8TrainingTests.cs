@@ -25,9 +25,9 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         foreach (LinearModule[] group in (LinearModule[][])[[Module("q_proj"), Module("k_proj"), Module("v_proj")], [Module("down_proj")]])
         {
             int inputs = group[0].In;
-            float[] seen = [.. Enumerable.Range(0, inputs).Select(i => i == 3 ? 0 : i == 5 ? 300f : 1 + i)];
+            float[] absmaxOfInput = [.. Enumerable.Range(0, inputs).Select(i => i == 3 ? 0 : i == 5 ? 300f : 1 + i)];
             string[] names = [.. group.Select(module => module.Name + ".weight")];
-            Int8Weights weights = new(checkpoint, [new CalibratedLayers([.. group.Select(module => module.Name)], seen)]);
+            Int8Weights weights = new(checkpoint, [new CalibratedLayers([.. group.Select(module => module.Name)], absmaxOfInput)]);
             Int8Group quantized = weights.Groups[0];
             using InitializerMemory memory = new(quantized.Tensors, "the 8-bit copies");
             weights.Quantize(memory.Of, threads: 1);
@@ -36,7 +36,7 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
             for (int i = 0; i < inputs; i++)
             {
                 float absmax = values.Max(w => Enumerable.Range(0, w.Length / inputs).Max(o => Math.Abs(w[(o * inputs) + i])));
-                Assert.Equal(seen[i] == 0 ? 1 : Math.Sqrt(absmax / seen[i]), inverse[i], 1e-5);
+                Assert.Equal(absmaxOfInput[i] == 0 ? 1 : Math.Sqrt(absmax / absmaxOfInput[i]), inverse[i], 1e-5);
             }
 
             for (int m = 0; m < names.Length; m++)

@@ -153,9 +153,9 @@ public sealed class LoraTrainingTests : IDisposable
         long Padding(bool grouped)
         {
             TrainingOptions options = Change(o => (o.BatchSize, o.GradientAccumulationSteps, o.NumberOfEpochs, o.GroupByLength) = (4, 1, 2, grouped));
-            List<TrainingRow[]> seen = [.. RowOrder.Of([.. rows.Select(row => new[] { row })], options, epoch: 1)];
-            Assert.Equal(rows.OrderBy(row => row.GetHashCode()), seen.Select(sequence => sequence[0]).OrderBy(row => row.GetHashCode()));
-            return seen.Select(sequence => sequence[0].InputIds.Length).Chunk(4).Sum(batch => (batch.Max() * (long)batch.Length) - batch.Sum());
+            List<TrainingRow[]> ordered = [.. RowOrder.Of([.. rows.Select(row => new[] { row })], options, epoch: 1)];
+            Assert.Equal(rows.OrderBy(row => row.GetHashCode()), ordered.Select(sequence => sequence[0]).OrderBy(row => row.GetHashCode()));
+            return ordered.Select(sequence => sequence[0].InputIds.Length).Chunk(4).Sum(batch => (batch.Max() * (long)batch.Length) - batch.Sum());
         }
 
         Assert.True(Padding(grouped: true) * 4 < Padding(grouped: false));

@@ -5,7 +5,7 @@ namespace MLNetLora.Text;
 /// <param name="Report">Tokens before and after truncation.</param>
 internal readonly record struct TokenizedRow(TrainingRow Row, TokenizationReport Report);
 
-/// <summary>What became of one row when it was tokenised.</summary>
+/// <summary>What became of one row when it was tokenized.</summary>
 /// <param name="Tokens">Tokens that the whole row has.</param>
 /// <param name="KeptTokens">Tokens that are left after truncation.</param>
 /// <param name="AnswerTokens">Tokens that the whole answer has, its &lt;|im_end|&gt; included; of all answers where all are learned.</param>

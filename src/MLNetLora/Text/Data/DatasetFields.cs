@@ -84,7 +84,7 @@ internal static class DatasetFields
         }
 
         throw new DatasetException(
-            $"{where}: the format is not recognised{JsonFields.Hint(row)}.{Wrapped(row)} Known are instruction and output, question and answer, "
+            $"{where}: the format is not recognized{JsonFields.Hint(row)}.{Wrapped(row)} Known are instruction and output, question and answer, "
             + "query and response; messages; conversations; prompt and completion; text. Rename the fields, or name the format; or load the rows as a view of "
             + "your own, a table with ml.Data.LoadFromTextFile, and set the trainer's options InstructionColumnName and OutputColumnName to its columns.");
     }

@@ -5,7 +5,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// Readers of files that this library does not read itself; MLNetLora.Parquet brings one. A row is given as the JSON object that a line of JSONL would hold, so
-/// formats are recognised and checked in one way.
+/// formats are recognized and checked in one way.
 /// </summary>
 public static class DatasetReaders
 {

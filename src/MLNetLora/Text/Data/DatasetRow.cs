@@ -3,7 +3,7 @@ namespace MLNetLora.Text;
 /// <summary>How the rows of a data set are written.</summary>
 public enum DatasetFormat
 {
-    /// <summary>Recognised by the fields of each file's first row.</summary>
+    /// <summary>Recognized by the fields of each file's first row.</summary>
     Recognize,
 
     /// <summary>

@@ -37,7 +37,7 @@ internal static class JsonText
         }
     }
 
-    /// <summary>The text of a JSON string. An escaped surrogate without its partner is kept: it is replaced, and counted, when the text is tokenised.</summary>
+    /// <summary>The text of a JSON string. An escaped surrogate without its partner is kept: it is replaced, and counted, when the text is tokenized.</summary>
     public static string String(JsonElement value) => JinjaValues.String(value);
 
     /// <summary>The document that a text holds; unpaired surrogates, which JSON cannot carry, become U+FFFD.</summary>

@@ -4,7 +4,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// What is to be trained on, looked at before the first step: how much it is, what is cut off, whether the model will learn to stop, and two rows as the model
-/// will see them. Rows are added one by one, so that a data set of any length can be looked at while it is tokenised.
+/// will see them. Rows are added one by one, so that a data set of any length can be looked at while it is tokenized.
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>
 /// <param name="samples">How many of the first rows are shown.</param>

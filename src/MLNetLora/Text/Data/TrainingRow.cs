@@ -1,6 +1,6 @@
 namespace MLNetLora.Text;
 
-/// <summary>One tokenised row, ready for batching.</summary>
+/// <summary>One tokenized row, ready for batching.</summary>
 /// <param name="InputIds">Token ids, [length].</param>
 /// <param name="Labels">
 /// The same ids where the loss counts, <see cref="Ignore"/> elsewhere, [length]; not shifted: position i is learned from position i−1.

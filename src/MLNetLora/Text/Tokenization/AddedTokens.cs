@@ -3,11 +3,11 @@ using System.Text;
 
 namespace MLNetLora.Text;
 
-/// <summary>A token that is recognised as a whole instead of being merged from bytes.</summary>
+/// <summary>A token that is recognized as a whole instead of being merged from bytes.</summary>
 /// <param name="Id">Its id.</param>
 /// <param name="Content">Its text, such as &lt;|im_start|&gt;.</param>
 /// <param name="Special">Whether it is a control token that decoding may skip; &lt;think&gt; and &lt;tool_call&gt; are not.</param>
-/// <param name="Normalized">Whether it is looked for in the normalised text rather than in the text as given.</param>
+/// <param name="Normalized">Whether it is looked for in the normalized text rather than in the text as given.</param>
 internal sealed record AddedToken(int Id, string Content, bool Special, bool Normalized = false);
 
 /// <summary>The added tokens of a tokenizer: finds them in text (leftmost, then longest) and by id.</summary>
@@ -44,7 +44,7 @@ internal sealed class AddedTokens
     /// <summary>Those looked for in the text as given.</summary>
     public Matcher Raw { get; }
 
-    /// <summary>Those looked for in the normalised text.</summary>
+    /// <summary>Those looked for in the normalized text.</summary>
     public Matcher AfterNormalization { get; }
 
     /// <summary>All of them.</summary>

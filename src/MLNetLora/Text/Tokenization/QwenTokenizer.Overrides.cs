@@ -7,7 +7,7 @@ namespace MLNetLora.Text;
 
 /// <summary>
 /// What Microsoft.ML.Tokenizers asks of a tokenizer. As in the package's own:
-/// offsets and indices count characters (UTF-16) of the normalised text where one is returned, else of the text as given;
+/// offsets and indices count characters (UTF-16) of the normalized text where one is returned, else of the text as given;
 /// several tokens of one character each have the whole character as their offset, and no cut goes through it;
 /// without pre-tokenization text is one word, and added tokens in it are text.
 /// </summary>

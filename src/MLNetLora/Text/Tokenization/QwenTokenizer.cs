@@ -8,7 +8,7 @@ namespace MLNetLora.Text;
 /// <summary>
 /// A checkpoint's tokenizer: byte-level byte-pair encoding with Qwen's way of splitting text, ids equal to those of Hugging Face tokenizers (Qwen1.5
 /// and later) and tiktoken (Qwen1).
-/// What the base class gives (EncodeToIds, EncodeToTokens, CountTokens, GetIndexByTokenCount) recognises added tokens such as &lt;|im_end|&gt; in the text,
+/// What the base class gives (EncodeToIds, EncodeToTokens, CountTokens, GetIndexByTokenCount) recognizes added tokens such as &lt;|im_end|&gt; in the text,
 /// as Hugging Face tokenizers and the package's own do: right for a rendered template, wrong for text from outside, which <see cref="Encode(string)"/> takes.
 /// Immutable: one instance serves any number of threads.
 /// </summary>
@@ -44,10 +44,10 @@ public sealed partial class QwenTokenizer : Tokenizer
         /// <summary>Their characters are text like any other.</summary>
         None,
 
-        /// <summary>Those that are not control tokens are recognised: &lt;think&gt;, &lt;tool_call&gt;, which models write in their answers.</summary>
+        /// <summary>Those that are not control tokens are recognized: &lt;think&gt;, &lt;tool_call&gt;, which models write in their answers.</summary>
         TextTokens,
 
-        /// <summary>All are recognised.</summary>
+        /// <summary>All are recognized.</summary>
         All,
     }
 
@@ -81,7 +81,7 @@ public sealed partial class QwenTokenizer : Tokenizer
 
     /// <summary>
     /// Encodes plain text. Control tokens spelled in it are text: what a user types can never end a message or begin one.
-    /// Unpaired surrogates become U+FFFD; text is normalised to NFC.
+    /// Unpaired surrogates become U+FFFD; text is normalized to NFC.
     /// </summary>
     /// <param name="text">Any text.</param>
     /// <returns>Ids, [tokens]; empty for an empty text.</returns>
@@ -134,7 +134,7 @@ public sealed partial class QwenTokenizer : Tokenizer
     /// <summary>Finds the first added token in a text, whatever it is; null where the text has none.</summary>
     internal AddedToken? NextAddedToken(ReadOnlySpan<char> text, out int start) => _added.Everything.Next(text, out start);
 
-    /// <summary>Encodes text with a choice of the added tokens that are recognised in it.</summary>
+    /// <summary>Encodes text with a choice of the added tokens that are recognized in it.</summary>
     internal int[] Encode(string text, Recognition recognition)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -150,7 +150,7 @@ public sealed partial class QwenTokenizer : Tokenizer
         return ids;
     }
 
-    /// <summary>Encodes many texts on several threads with a choice of the added tokens that are recognised in them.</summary>
+    /// <summary>Encodes many texts on several threads with a choice of the added tokens that are recognized in them.</summary>
     internal int[][] EncodeMany(IReadOnlyList<string> texts, Recognition recognition, int threads)
     {
         ArgumentNullException.ThrowIfNull(texts);
@@ -186,7 +186,7 @@ public sealed partial class QwenTokenizer : Tokenizer
             EncodeWords(normalizePieces ? UnicodeText.ToFormC(text) : text, pass, ref output);
             return;
         }
-        // As in Hugging Face tokenizers: first the tokens that stand in the text as given, then, in the normalised pieces between them, the others.
+        // As in Hugging Face tokenizers: first the tokens that stand in the text as given, then, in the normalized pieces between them, the others.
         ReadOnlySpan<char> rest = text;
         while (!rest.IsEmpty)
         {
@@ -249,11 +249,11 @@ public sealed partial class QwenTokenizer : Tokenizer
     }
 
     /// <summary>How one text is encoded.</summary>
-    /// <param name="Recognition">The added tokens that are recognised in it.</param>
-    /// <param name="Normalize">Whether it is normalised to NFC, where the tokenizer does so.</param>
+    /// <param name="Recognition">The added tokens that are recognized in it.</param>
+    /// <param name="Normalize">Whether it is normalized to NFC, where the tokenizer does so.</param>
     /// <param name="Split">Whether it is split into words, which no merge crosses.</param>
     /// <param name="Enough">No word is begun once there are so many ids.</param>
-    /// <param name="Text">Receives the text that the ids stand for: repaired, and normalised where asked.</param>
+    /// <param name="Text">Receives the text that the ids stand for: repaired, and normalized where asked.</param>
     private readonly record struct Pass(
         Recognition Recognition, bool Normalize = true, bool Split = true, int Enough = int.MaxValue, StringBuilder? Text = null);
 }

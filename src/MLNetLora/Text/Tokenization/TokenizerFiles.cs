@@ -25,7 +25,7 @@ internal static class TokenizerFiles
         string tiktoken = Path.Combine(folder, "qwen.tiktoken");
         if (File.Exists(vocabulary) && File.Exists(merges))
         {
-            // What vocab.json and merges.txt do not say (pattern, normalisation, added tokens) is in tokenizer.json, where there is one.
+            // What vocab.json and merges.txt do not say (pattern, normalization, added tokens) is in tokenizer.json, where there is one.
             TokenizerJson rest = File.Exists(tokenizer) ? TokenizerJson.Read(tokenizer, withModel: false) : new TokenizerJson();
             if (!File.Exists(tokenizer))
             {

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace MLNetLora.Text;
 
-/// <summary>What happens to text before it is split: unpaired surrogates become U+FFFD, then Unicode normalisation form C.</summary>
+/// <summary>What happens to text before it is split: unpaired surrogates become U+FFFD, then Unicode normalization form C.</summary>
 internal static class UnicodeText
 {
     /// <summary>
@@ -18,7 +18,7 @@ internal static class UnicodeText
     /// <exception cref="TokenizerException">The process runs in globalization-invariant mode.</exception>
     public static void RequireNormalization() => RequireNormalization(text => text.Normalize(NormalizationForm.FormC));
 
-    /// <summary>The same for a given normalisation.</summary>
+    /// <summary>The same for a given normalization.</summary>
     /// <exception cref="TokenizerException">It does not compose.</exception>
     public static void RequireNormalization(Func<string, string> normalize)
     {
@@ -28,7 +28,7 @@ internal static class UnicodeText
         }
 
         throw new TokenizerException(
-            "Qwen's tokenizers normalise text to NFC, and this process runs in globalization-invariant mode, where .NET's string.Normalize does nothing. "
+            "Qwen's tokenizers normalize text to NFC, and this process runs in globalization-invariant mode, where .NET's string.Normalize does nothing. "
             + "Set <InvariantGlobalization>false</InvariantGlobalization> in the project file (or DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=0 in the environment) "
             + "and install the ICU libraries (Alpine: icu-libs, Debian and Ubuntu: libicu-dev; chiseled images: the -extra variant).");
     }
@@ -78,16 +78,16 @@ internal static class UnicodeText
         return count;
     }
 
-    /// <summary>Normalisation form C of well-formed text.</summary>
+    /// <summary>Normalization form C of well-formed text.</summary>
     /// <param name="text">Text without unpaired surrogates.</param>
-    /// <returns>The same instance where the text is normalised already.</returns>
+    /// <returns>The same instance where the text is normalized already.</returns>
     public static string ToFormC(string text)
     {
         if (!text.AsSpan().ContainsAnyExcept(Settled))
         {
             return text;
         }
-        // .NET takes the noncharacter U+FFFE for a byte order error and throws; it combines with nothing, so the pieces around it are normalised one by one.
+        // .NET takes the noncharacter U+FFFE for a byte order error and throws; it combines with nothing, so the pieces around it are normalized one by one.
         return text.Contains('\uFFFE', StringComparison.Ordinal)
             ? string.Join('\uFFFE', text.Split('\uFFFE').Select(piece => piece.Normalize(NormalizationForm.FormC)))
             : text.Normalize(NormalizationForm.FormC);
