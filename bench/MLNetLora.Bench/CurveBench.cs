@@ -49,16 +49,16 @@ internal static class CurveBench
         TrainingSummary Train(WeightPrecision precision) =>
             LoraTraining.Train(checkpoint, new LoraOptions { Rank = 16, Alpha = 16, Dropout = 0.05, TargetModules = "all-linear" }, rows[held..],
                 new TrainingOptions
-        {
-            Precision = precision,
-            LearningRate = rate,
-            BatchSize = 1,
-            PackingLength = 512,
-            GradientAccumulationSteps = 4,
-            MaximumSteps = steps,
-            EvaluationSteps = Math.Max(1, steps / 12),
-            WarmupRatio = 0.03,
-        }, rows[..held]).Summary;
+                {
+                    Precision = precision,
+                    LearningRate = rate,
+                    BatchSize = 1,
+                    PackingLength = 512,
+                    GradientAccumulationSteps = 4,
+                    MaximumSteps = steps,
+                    EvaluationSteps = Math.Max(1, steps / 12),
+                    WarmupRatio = 0.03,
+                }, rows[..held]).Summary;
     }
 
     private static TrainingProgress[] Evaluated(TrainingSummary run) => [.. run.Steps.Where(step => step.ValidationLoss is not null)];

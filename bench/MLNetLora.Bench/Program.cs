@@ -65,7 +65,8 @@ Command generation = new("generation", "Prefill and decode with the checkpoint's
     model, prompt, tokens, together, threads, repeats, precisions, llama, ggufs, profile, json
 };
 generation.SetAction(p => GenerationBench.Run(new GenerationSetting(p.GetValue(model)!, p.GetValue(prompt), p.GetValue(tokens), p.GetValue(together),
-    p.GetValue(threads), p.GetValue(repeats)) { Precisions = p.GetValue(precisions)! },
+    p.GetValue(threads), p.GetValue(repeats))
+{ Precisions = p.GetValue(precisions)! },
     p.GetValue(llama), p.GetValue(ggufs)!, p.GetValue(profile), p.GetValue(json)));
 
 Option<string> tokenizer = new("--tokenizer") { Required = true, Description = "Folder with the tokenizer's files" };

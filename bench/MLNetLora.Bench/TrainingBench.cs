@@ -169,7 +169,7 @@ internal static class TrainingBench
             for (int i = 0; i < plan.Attention; i++)
             {
                 long start = firsts.Where((_, at) => at % data.Length / queries == i).Min();
-                sizes[$"{(window is null ? "first_keys" : "sliding_first_keys")}_seen_{i}"] = ((i + 1) * queries) - start;
+                sizes[$"{(window is null ? "first_keys" : "sliding_first_keys")}_visible_{i}"] = ((i + 1) * queries) - start;
             }
         }
 

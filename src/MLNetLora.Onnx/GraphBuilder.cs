@@ -276,7 +276,8 @@ internal sealed partial class GraphBuilder
                 case float f: attribute.Type = AttributeProto.Types.AttributeType.Float; attribute.F = f; break;
                 case string s: attribute.Type = AttributeProto.Types.AttributeType.String; attribute.S = ByteString.CopyFromUtf8(s); break;
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
-                default: throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].",
+                default:
+                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].",
                     nameof(attributes));
             }
 

@@ -9,7 +9,13 @@ public sealed class SyntheticCheckpointTests : IDisposable
 {
     private static readonly ModelSize s_small = ModelSize.Find("Qwen2.5-0.5B") with
     {
-        Layers = 1, HiddenSize = 64, Heads = 2, KeyValueHeads = 1, HeadDimension = 32, IntermediateSize = 96, VocabularySize = 2001
+        Layers = 1,
+        HiddenSize = 64,
+        Heads = 2,
+        KeyValueHeads = 1,
+        HeadDimension = 32,
+        IntermediateSize = 96,
+        VocabularySize = 2001
     };
     private readonly TemporaryFolder _folder = new();
 

@@ -14,7 +14,7 @@ internal sealed class Sampler
     private readonly int _topK;
     private readonly float _topP;
     private readonly float _penalty;
-    private readonly HashSet<int> _seen;
+    private readonly HashSet<int> _occurred;
     private readonly int _limit;
     private readonly Random _random;
 
@@ -29,7 +29,7 @@ internal sealed class Sampler
         _topK = options.TopK ?? 0;
         _topP = options.TopP ?? 1;
         _penalty = options.RepetitionPenalty ?? 1;
-        _seen = [.. prompt];
+        _occurred = [.. prompt];
         _limit = limit;
         ulong hash = 14695981039346656037; // FNV-1a
         foreach (int id in prompt)
@@ -52,13 +52,13 @@ internal sealed class Sampler
 
         // IndexOfMax of System.Numerics.Tensors 10.0.15 gives 0 whatever the scores are on processors with AVX-512; Max is right.
         int chosen = _temperature == 0 ? scores.IndexOf(TensorPrimitives.Max<float>(scores)) : Sample(scores);
-        _seen.Add(chosen);
+        _occurred.Add(chosen);
         return chosen;
     }
 
     private void Penalize(Span<float> scores)
     {
-        foreach (int id in _seen)
+        foreach (int id in _occurred)
         {
             if (id < scores.Length)
             {

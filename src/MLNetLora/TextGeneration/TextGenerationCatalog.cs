@@ -1,3 +1,6 @@
+using System.Runtime.CompilerServices;
+using Microsoft.ML;
+using Microsoft.ML.Runtime;
 using MLNetLora;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
@@ -186,4 +189,16 @@ public sealed class TextGenerationTrainers
         ArgumentNullException.ThrowIfNull(options);
         return new QwenLoraTrainer(_context, options);
     }
+}
+
+/// <summary>What this library remembers per MLContext.</summary>
+/// <remarks>ML.NET hands loaders a host made from the context, not the context; the component catalog is what both share, so it is the key.</remarks>
+internal sealed class ContextSettings
+{
+    private static readonly ConditionalWeakTable<ComponentCatalog, ContextSettings> s_settings = [];
+
+    /// <summary>Folders and hub ids where base checkpoints of loaded models are looked for first; replaced as a whole, so that readers need no lock.</summary>
+    public IReadOnlyList<string> BaseFolders { get; set; } = [];
+
+    public static ContextSettings Of(IHostEnvironment environment) => s_settings.GetOrCreateValue(environment.ComponentCatalog);
 }

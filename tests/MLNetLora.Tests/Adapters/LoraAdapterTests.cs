@@ -100,7 +100,12 @@ public sealed class LoraAdapterTests : IDisposable
     {
         LoraOptions options = new()
         {
-            Rank = 3, Alpha = 7.5, Dropout = 0.25, UseRsLora = true, TargetModules = ["o_proj", "up_proj"], LayersToTransform = [0],
+            Rank = 3,
+            Alpha = 7.5,
+            Dropout = 0.25,
+            UseRsLora = true,
+            TargetModules = ["o_proj", "up_proj"],
+            LayersToTransform = [0],
             RankPattern = new Dictionary<string, int> { ["up_proj"] = 5 }
         };
         LoraAdapter written = LoraAdapter.Create(options, _base, 1);

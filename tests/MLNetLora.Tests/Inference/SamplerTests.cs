@@ -22,7 +22,7 @@ public sealed class SamplerTests
     public void Ids_beyond_the_limit_are_never_chosen() => Assert.Equal(1, new Sampler(new(), [], 2).Next(Logits));
 
     [Fact]
-    public void A_repetition_penalty_divides_positive_and_multiplies_negative_logits_of_seen_tokens()
+    public void A_repetition_penalty_divides_positive_and_multiplies_negative_logits_of_tokens_that_occurred()
     {
         Assert.Equal(4, new Sampler(new() { RepetitionPenalty = 1.5f }, [2], 5).Next(Logits));
         Assert.Equal(1, new Sampler(new() { RepetitionPenalty = 2f }, [0], 2).Next([-1f, -1.5f]));

@@ -126,7 +126,8 @@ public sealed class ChatTemplateTests : IDisposable
     public void Messages_get_the_field_names_of_transformers()
     {
         ChatMessage call = ChatMessage.Assistant("",
-            "hm") with { ToolCalls = [new ToolCall("f", "{\"b\":1,\"a\":\"天\"}"), new ToolCall("g", "not json", "c1")] };
+            "hm") with
+        { ToolCalls = [new ToolCall("f", "{\"b\":1,\"a\":\"天\"}"), new ToolCall("g", "not json", "c1")] };
         string text = ChatTemplate.Parse("{{ messages | tojson }}{{ tools | tojson }}{{ x }}").Render([ChatMessage.User("q"), call], [Json("{\"t\":1}")],
             variables: new Dictionary<string, object?> { ["x"] = new[] { 1, 2 } });
         Assert.Equal(

@@ -44,7 +44,13 @@ internal sealed class TinyTokenizer : IDisposable
             version = "1.0",
             added_tokens = Added().Select(token => new
             {
-                id = token.Id, content = token.Content, single_word = false, lstrip = false, rstrip = false, normalized = false, special = token.Special
+                id = token.Id,
+                content = token.Content,
+                single_word = false,
+                lstrip = false,
+                rstrip = false,
+                normalized = false,
+                special = token.Special
             }),
             normalizer = new { type = "NFC" },
             pre_tokenizer = new { type = "Sequence", pretokenizers = steps },

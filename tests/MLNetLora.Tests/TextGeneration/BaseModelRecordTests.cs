@@ -53,7 +53,7 @@ public sealed class BaseModelRecordTests : IDisposable
     }
 
     [Fact]
-    public void Two_tokens_that_changed_their_ids_are_seen()
+    public void Two_tokens_that_changed_their_ids_are_noticed()
     {
         BaseModelRecord record = Record();
         Change("tokenizer.json", tokenizer =>
@@ -67,7 +67,7 @@ public sealed class BaseModelRecordTests : IDisposable
     }
 
     [Fact]
-    public void Merges_in_another_order_are_seen()
+    public void Merges_in_another_order_are_noticed()
     {
         BaseModelRecord record = Record();
         Change("tokenizer.json", tokenizer =>
@@ -82,7 +82,7 @@ public sealed class BaseModelRecordTests : IDisposable
     }
 
     [Fact]
-    public void Another_chat_template_is_seen()
+    public void Another_chat_template_is_noticed()
     {
         BaseModelRecord record = Record();
         File.WriteAllText(PathOf("chat_template.jinja"), "{% for m in messages %}{{ m.content }}{% endfor %}");
@@ -91,7 +91,7 @@ public sealed class BaseModelRecordTests : IDisposable
     }
 
     [Fact]
-    public void One_value_in_any_tensor_of_a_small_file_is_seen()
+    public void One_value_in_any_tensor_of_a_small_file_is_noticed()
     {
         BaseModelRecord record = Record();
         string path = PathOf("model.safetensors");
@@ -107,7 +107,7 @@ public sealed class BaseModelRecordTests : IDisposable
     }
 
     [Fact]
-    public void A_tensor_that_was_trained_on_is_seen_in_a_large_file()
+    public void A_tensor_that_was_trained_on_is_noticed_in_a_large_file()
     {
         // Sparse: 40 tensors of 4 MB in a file that is too large to be hashed whole.
         using TemporaryFolder folder = new();

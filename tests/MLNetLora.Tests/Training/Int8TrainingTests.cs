@@ -100,7 +100,13 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
         TrainingSummary Train(WeightPrecision precision, double rate) => LoraTraining.Train(nano, s_lora, rows,
             new TrainingOptions
             {
-                Precision = precision, LearningRate = rate, BatchSize = 4, GradientAccumulationSteps = 1, NumberOfEpochs = 8, PackingLength = 0, Threads = 1
+                Precision = precision,
+                LearningRate = rate,
+                BatchSize = 4,
+                GradientAccumulationSteps = 1,
+                NumberOfEpochs = 8,
+                PackingLength = 0,
+                Threads = 1
             }, rows[..2]).Summary;
     }
 

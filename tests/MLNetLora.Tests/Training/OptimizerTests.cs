@@ -16,7 +16,12 @@ public sealed class OptimizerTests
         TinyModel.WriteConfig(folder.Path, "qwen3", tied: true, layers: 1);
         TrainingOptions options = new()
         {
-            WeightDecay = weightDecay, MaximumGradientNorm = maximumNorm, AdamBeta1 = 0.8, AdamBeta2 = 0.95, AdamEpsilon = 1e-6, Threads = 1
+            WeightDecay = weightDecay,
+            MaximumGradientNorm = maximumNorm,
+            AdamBeta1 = 0.8,
+            AdamBeta2 = 0.95,
+            AdamEpsilon = 1e-6,
+            Threads = 1
         };
         using TrainingSession session = new(TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder.Path)), options, ChunkPlan.Whole);
         Random random = new(1);

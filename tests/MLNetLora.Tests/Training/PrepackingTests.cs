@@ -52,7 +52,7 @@ public sealed class PrepackingTests
     [Theory]
     [InlineData(TensorType.Float32, 0)]
     [InlineData(TensorType.BFloat16, 1)]
-    public void A_weight_of_16_bits_is_widened_once(object tensorType, int casts)
+    public void A_weight_of_16_bits_is_upcast_once(object tensorType, int casts)
     {
         TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();

@@ -84,8 +84,11 @@ internal sealed record TokenizerJson
         {
             if (reader.ValueTextEquals("added_tokens"))
             {
-                result = result with { AddedTokens = [.. ParseNext(ref reader).EnumerateArray().Select(
-                    token => TokenizerConfigFile.AddedToken(token, token.GetProperty("id").GetInt32(), path))] };
+                result = result with
+                {
+                    AddedTokens = [.. ParseNext(ref reader).EnumerateArray().Select(
+                    token => TokenizerConfigFile.AddedToken(token, token.GetProperty("id").GetInt32(), path))]
+                };
             }
             else if (reader.ValueTextEquals("normalizer"))
             {
