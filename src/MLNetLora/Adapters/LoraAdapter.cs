@@ -52,12 +52,7 @@ public sealed class LoraAdapter
     public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
     {
         Random random = new(seed);
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
-        foreach (LoraModule module in modules)
-        {
-            RequireSize(module);
-        }
-
+        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
         return new LoraAdapter(options, checkpoint.Folder, [.. modules.Select(module =>
         {
             float[] a = new float[module.Rank * module.Module.In];
@@ -187,12 +182,13 @@ public sealed class LoraAdapter
     /// <param name="source">What error messages call them.</param>
     /// <param name="checkpoint">The base.</param>
     /// <exception cref="AdapterException">The configuration is refused, a tensor is missing, unexpected or of the wrong shape.</exception>
+    /// <exception cref="OptionException">A factor would take more than 2 GB.</exception>
     /// <exception cref="CheckpointException">The weights are not a whole safetensors file.</exception>
     public static LoraAdapter Read(Stream safetensors, long length, string configJson, string source, Checkpoint checkpoint)
     {
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
         SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
         RequireTensors(file, modules);
         Dictionary<string, float[]> tensors = [];
         foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
@@ -234,6 +230,17 @@ public sealed class LoraAdapter
                     + $"but this base and {ConfigName} ask for [{string.Join(", ", shape)}].");
             }
         }
+    }
+
+    private static IReadOnlyList<LoraModule> Modules(LoraOptions options, Checkpoint checkpoint)
+    {
+        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        foreach (LoraModule module in modules)
+        {
+            RequireSize(module);
+        }
+
+        return modules;
     }
 
     /// <summary>Throws where a factor is larger than one tensor of the runtime can be.</summary>

@@ -47,10 +47,17 @@ public sealed class LoraOptions
         Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
         Require.That(RankPattern is not null, nameof(RankPattern), null, "given; empty stands for no other ranks");
         Require.That(AlphaPattern is not null, nameof(AlphaPattern), null, "given; empty stands for no other alphas");
-        Require.That(RankPattern!.Values.All(rank => rank >= 1), nameof(RankPattern), string.Join(", ", RankPattern), "ranks of at least 1");
-        Require.That(RankPattern.Values.All(rank => rank <= MaximumRank), nameof(RankPattern), string.Join(", ", RankPattern), Within);
-        Require.That(AlphaPattern!.Values.All(alpha => double.IsFinite(alpha) && alpha > 0), nameof(AlphaPattern), string.Join(", ", AlphaPattern),
-            "positive numbers");
+        foreach ((string name, int rank) in RankPattern!)
+        {
+            Require.That(rank >= 1, $"{nameof(RankPattern)} of '{name}'", rank, "at least 1");
+            Require.That(rank <= MaximumRank, $"{nameof(RankPattern)} of '{name}'", rank, Within);
+        }
+
+        foreach ((string name, double alpha) in AlphaPattern!)
+        {
+            Require.That(double.IsFinite(alpha) && alpha > 0, $"{nameof(AlphaPattern)} of '{name}'", alpha, "a positive number");
+        }
+
         bool isExpression = TargetModules!.Pattern is not null && !TargetModules.IsAllLinear;
         Require.That(LayersToTransform is null || !isExpression, nameof(LayersToTransform), "set",
             "null when TargetModules is a regular expression; say the layers in the expression");

@@ -41,8 +41,9 @@ internal static class LoraTargets
         Stopwatch watch = Stopwatch.StartNew();
         List<LinearModule> all = [.. architecture.Linears(config)];
         TargetModules targets = options.TargetModules;
+        string[] names = [.. targets.Distinct()]; // a file may say the same a million times
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());
-        foreach (string entry in targets)
+        foreach (string entry in names)
         {
             if (!all.Any(module => EndsWith(module.Name, entry)))
             {
@@ -52,7 +53,7 @@ internal static class LoraTargets
 
         Regex? whole = targets.Pattern is string pattern ? Parse($"^(?:{pattern})$") : null;
         List<LinearModule> chosen = [.. all.Where(module => targets.IsAllLinear
-            || (whole is not null ? IsMatch(whole, module.Name, watch) : targets.Any(entry => EndsWith(module.Name, entry))))];
+            || (whole is not null ? IsMatch(whole, module.Name, watch) : names.Any(entry => EndsWith(module.Name, entry))))];
         if (options.LayersToTransform is IReadOnlyList<int> layers)
         {
             foreach (int layer in layers.Where(layer => layer < 0 || layer >= config.NumHiddenLayers))

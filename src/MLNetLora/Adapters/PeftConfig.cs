@@ -108,7 +108,12 @@ internal static class PeftConfig
                 RankPattern = (json["rank_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<int>()),
                 AlphaPattern = (json["alpha_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<double>()),
             };
+            options.Validate();
             return (options, Text(json, "base_model_name_or_path") ?? "");
+        }
+        catch (OptionException e)
+        {
+            throw new AdapterException($"{source} makes no sense: {e.Message}", e);
         }
         catch (Exception e) when (e is InvalidOperationException or FormatException or NullReferenceException or ArgumentException)
         {

@@ -233,7 +233,6 @@ public sealed partial class QwenLoraTrainer
             return copy;
         }
 
-
         // 0.05f, as many write it, becomes 0.05000000074505806 as a double; adapter_config.json should say 0.05. A decimal keeps seven digits of a
         // float: where that is another number, as for 1234567.5, and where it does not fit into a decimal, the value stays what it is.
         private static double AsWritten(double value)

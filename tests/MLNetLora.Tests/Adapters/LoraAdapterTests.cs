@@ -194,6 +194,11 @@ public sealed class LoraAdapterTests : IDisposable
     [InlineData("r", "5", "has the shape [64, 16], but this base and adapter_config.json ask for [5, 16]")]
     [InlineData("target_modules", "[\"q_proj\", \"k_proj\", \"v_proj\"]", "has no tensor 'base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight'")]
     [InlineData("target_modules", "[\"q_proj\"]", "which adapter_config.json does not account for")]
+    [InlineData("r", "1000000000", "adapter_config.json makes no sense: Rank is 1000000000")]
+    [InlineData("lora_alpha", "1e400", "adapter_config.json makes no sense: Alpha is")]
+    [InlineData("rank_pattern", "{\"q_proj\": 0}", "adapter_config.json makes no sense: RankPattern of 'q_proj' is 0")]
+    [InlineData("alpha_pattern", "{\"q_proj\": -1}", "adapter_config.json makes no sense: AlphaPattern of 'q_proj' is -1")]
+    [InlineData("target_modules", "[]", "adapter_config.json makes no sense: TargetModules is empty")]
     [InlineData("target_modules", "[\"c_attn\"]", "No layer of this qwen3 model is named 'c_attn'")]
     public void A_configuration_that_is_not_supported_or_does_not_fit(string key, string value, string message)
     {
