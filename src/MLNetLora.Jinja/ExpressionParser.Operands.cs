@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 
 namespace MLNetLora.Jinja;
 
@@ -20,13 +21,13 @@ internal sealed partial class ExpressionParser
                     _ => new Variable(token.Line, token.Text),
                 };
             case TokenKind.String:
-                string text = token.Text;
+                StringBuilder text = new(token.Text); // literals behind one another are one text
                 while (tokens.Current.Kind == TokenKind.String)
                 {
-                    text += tokens.Next().Text;
+                    text.Append(tokens.Next().Text);
                 }
 
-                return new Constant(token.Line, new TaggedText(text, Origin.Template));
+                return new Constant(token.Line, new TaggedText(text.ToString(), Origin.Template));
             case TokenKind.Integer:
                 return new Constant(token.Line, long.Parse(token.Text, CultureInfo.InvariantCulture));
             case TokenKind.Float:
@@ -219,12 +220,12 @@ internal sealed partial class ExpressionParser
 
     private string DottedName()
     {
-        string name = tokens.ExpectName();
+        StringBuilder name = new(tokens.ExpectName());
         while (tokens.TakeOperator("."))
         {
-            name += "." + tokens.ExpectName();
+            name.Append('.').Append(tokens.ExpectName());
         }
 
-        return name;
+        return name.ToString();
     }
 }

@@ -59,7 +59,8 @@ public sealed class JinjaTemplate
         options ??= JinjaOptions.Default;
 
         // A conversation of any length may be rendered, but every character of it only so often.
-        Work work = new(options.Work + (options.WorkPerCharacter * values.Values.Sum(JinjaValues.Size)));
+        Int128 budget = options.Work + ((Int128)options.WorkPerCharacter * values.Values.Sum(JinjaValues.Size));
+        Work work = new((long)Int128.Min(budget, long.MaxValue));
         Interpreter interpreter = new(work, options.Clock.GetLocalNow());
         try
         {

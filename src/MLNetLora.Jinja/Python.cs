@@ -79,6 +79,7 @@ internal static class Python
         switch (left, right)
         {
             case (TaggedText one, TaggedText other):
+                work.ChargeComparison(one.Length, other.Length);
                 return string.Equals(one.Value, other.Value, StringComparison.Ordinal);
             case (JinjaList one, JinjaList other):
                 if (one.Kind != other.Kind || one.Items.Count != other.Items.Count)
@@ -126,6 +127,7 @@ internal static class Python
         switch (left, right)
         {
             case (TaggedText one, TaggedText other):
+                work.ChargeComparison(one.Length, other.Length);
                 return CompareCodePoints(one.Value, other.Value);
             case (JinjaList one, JinjaList other) when one.Kind == other.Kind && one.Kind != ListKind.Generator:
                 for (int i = 0; i < Math.Min(one.Items.Count, other.Items.Count); i++)
@@ -151,10 +153,9 @@ internal static class Python
         switch (container)
         {
             case TaggedText text:
-                work.Charge(text.Length);
-                return value is TaggedText part
-                    ? text.Value.Contains(part.Value, StringComparison.Ordinal)
-                    : throw new JinjaFault($"'in' a text asks for a text, not for a {TypeName(value)}");
+                TaggedText part = value as TaggedText ?? throw new JinjaFault($"'in' a text asks for a text, not for a {TypeName(value)}");
+                work.ChargeSearch(text.Length, part.Length);
+                return text.Value.Contains(part.Value, StringComparison.Ordinal);
             case JinjaDict dict:
                 return value is not (JinjaList or JinjaDict) && dict.TryGet(value, out _);
             default:

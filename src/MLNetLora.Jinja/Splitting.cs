@@ -20,6 +20,7 @@ internal static class Splitting
             throw new JinjaFault("split: the separator is empty");
         }
 
+        work.ChargeSearch(text.Length, separator?.Length ?? 0);
         List<object?> parts = [];
         if (separator is null)
         {
@@ -34,7 +35,7 @@ internal static class Splitting
             Forwards(text, separator, limit, parts);
         }
 
-        work.Charge(text.Length + (parts.Count * 4L));
+        work.Charge(parts.Count * 4L);
         if (fromEnd)
         {
             parts.Reverse();
@@ -61,13 +62,14 @@ internal static class Splitting
     }
 
     /// <summary>partition and rpartition.</summary>
-    public static JinjaList Partition(TaggedText text, TaggedText separator, bool fromEnd)
+    public static JinjaList Partition(TaggedText text, TaggedText separator, bool fromEnd, Work work)
     {
         if (separator.Length == 0)
         {
             throw new JinjaFault("partition: the separator is empty");
         }
 
+        work.ChargeSearch(text.Length, separator.Length);
         int at = fromEnd ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal) : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
         int after = at + separator.Length;
         object?[] parts = at >= 0 ? [text.Slice(0, at), text.Slice(at, separator.Length), text.Slice(after, text.Length - after)]

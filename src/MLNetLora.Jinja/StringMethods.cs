@@ -55,19 +55,20 @@ internal static class StringMethods
             case "splitlines":
                 return Splitting.Lines(self, arguments.Truth(0, "keepends", false), work);
             case "partition":
-                return Splitting.Partition(self, arguments.RequireText(0, "sep"), fromEnd: false);
+                return Splitting.Partition(self, arguments.RequireText(0, "sep"), fromEnd: false, work);
             case "rpartition":
-                return Splitting.Partition(self, arguments.RequireText(0, "sep"), fromEnd: true);
+                return Splitting.Partition(self, arguments.RequireText(0, "sep"), fromEnd: true, work);
             case "replace":
                 return Replace(self, arguments.RequireText(0, "old"), arguments.RequireText(1, "new"), arguments.Integer(2, "count", -1), work);
             case "join":
                 return Join(self, Python.Iterate(arguments.Require(0, "iterable"), work), work);
             case "count":
-                return Occurrences(value, arguments.RequireText(0, "sub").Value);
+                return Occurrences(value, arguments.RequireText(0, "sub").Value, work);
             case "find":
             case "rfind":
             case "index":
                 string sought = arguments.RequireText(0, "sub").Value;
+                work.ChargeSearch(value.Length, sought.Length);
                 int at = name == "rfind" ? value.LastIndexOf(sought, StringComparison.Ordinal) : value.IndexOf(sought, StringComparison.Ordinal);
                 return at >= 0 ? (long)CodePoints.NumberOf(value, at) : name == "index" ? throw new JinjaFault("index: the text is not in it") : -1L;
             case "zfill":
@@ -121,6 +122,7 @@ internal static class StringMethods
     /// <summary>Another text in every place of one; count below 0 for all places.</summary>
     public static TaggedText Replace(TaggedText text, TaggedText old, TaggedText replacement, long count, Work work)
     {
+        work.ChargeSearch(text.Length, old.Length);
         TaggedTextBuilder result = new(work);
         int from = 0;
         for (long done = 0; done != count; done++)
@@ -183,8 +185,9 @@ internal static class StringMethods
         return text.With(new string(letters));
     }
 
-    private static long Occurrences(string value, string sought)
+    private static long Occurrences(string value, string sought, Work work)
     {
+        work.ChargeSearch(value.Length, sought.Length);
         if (sought.Length == 0)
         {
             return CodePoints.Count(value) + 1L;

@@ -125,6 +125,8 @@ internal sealed class TaggedText
 /// <param name="work">Pays for every character.</param>
 internal sealed class TaggedTextBuilder(Work work)
 {
+    private const int LengthLimit = 1 << 28; // half a gigabyte; .NET's own limit is four times that, and no typed error
+
     private readonly StringBuilder _text = new();
     private readonly List<TaggedText.Run> _runs = [];
 
@@ -139,7 +141,7 @@ internal sealed class TaggedTextBuilder(Work work)
             return this;
         }
 
-        work.Charge(text.Length);
+        Pay(text.Length);
         Begin(origin);
         _text.Append(text);
         return this;
@@ -153,7 +155,7 @@ internal sealed class TaggedTextBuilder(Work work)
             return this;
         }
 
-        work.Charge(text.Length);
+        Pay(text.Length);
         int offset = _text.Length;
         foreach (TaggedText.Run run in text.Runs)
         {
@@ -166,6 +168,15 @@ internal sealed class TaggedTextBuilder(Work work)
 
     /// <summary>The text so far.</summary>
     public TaggedText ToText() => _text.Length == 0 ? TaggedText.Empty : new TaggedText(_text.ToString(), [.. _runs]);
+
+    private void Pay(int characters)
+    {
+        work.Charge(characters);
+        if (_text.Length + characters > LengthLimit)
+        {
+            throw new JinjaFault($"the template makes a text of more than {LengthLimit} characters");
+        }
+    }
 
     private void Begin(Origin origin) => Begin(origin, _text.Length);
 

@@ -13,6 +13,8 @@ internal sealed class Work(long budget)
     /// <summary>Deeper nesting of expressions, statements, macro calls or values is refused, long before the stack ends.</summary>
     public const int DepthLimit = 200;
 
+    private const int CharactersAtOnce = 32; // what a processor compares in the time of a node
+
     private long _left = budget;
     private int _depth;
 
@@ -27,6 +29,12 @@ internal sealed class Work(long budget)
             throw new JinjaFault("the template does more than any conversation needs: it loops without end, or makes a text of unreasonable size");
         }
     }
+
+    /// <summary>Pays for comparing two texts: many characters at a time.</summary>
+    public void ChargeComparison(int left, int right) => Charge(Math.Min(left, right) / CharactersAtOnce);
+
+    /// <summary>Pays for looking for one text in another: at the worst nearly all of it is compared at every place.</summary>
+    public void ChargeSearch(int text, int sought) => Charge(text + ((long)Math.Max(0, text - sought) * (sought / CharactersAtOnce)));
 
     /// <summary>Goes one level deeper.</summary>
     /// <exception cref="JinjaFault">It is too deep.</exception>

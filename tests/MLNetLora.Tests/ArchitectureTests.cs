@@ -28,7 +28,6 @@ public class ArchitectureTests
         ["MLNetLora.Text"] = 6,
         ["MLNetLora.Training"] = 7,
         ["MLNetLora.Inference"] = 7,
-        ["MLNetLora.Exports"] = 7,
         ["MLNetLora.TextGeneration"] = 8,
     };
 

@@ -1,4 +1,3 @@
-using System.Text;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 
@@ -15,7 +14,7 @@ public sealed class LoraAdapter
 {
     internal const string ConfigName = "adapter_config.json";
     internal const string WeightsName = "adapter_model.safetensors";
-    private const long MaximumConfigBytes = 32 << 20; // one that names each layer of a model with experts has some MB
+    private const int MaximumConfigBytes = 32 << 20; // one that names each layer of a model with experts has some MB
 
     private readonly LoraOptions _options;
 
@@ -148,12 +147,8 @@ public sealed class LoraAdapter
 
         try
         {
-            if (new FileInfo(config).Length > MaximumConfigBytes)
-            {
-                throw new AdapterException($"{config} has more than {MaximumConfigBytes} bytes; no adapter's has. Take it from the adapter's source again.");
-            }
-
-            string text = File.ReadAllText(config, Encoding.UTF8);
+            string text = BoundedFile.ReadText(config, MaximumConfigBytes) ?? throw new AdapterException(
+                $"{config} has more than {MaximumConfigBytes} bytes; no adapter's has. Take it from the adapter's source again.");
             using FileStream stream = File.OpenRead(weights);
             return Read(stream, stream.Length, text, folder, checkpoint).WithPrompt(PromptSettings.Load(folder));
         }

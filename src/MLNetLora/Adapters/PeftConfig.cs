@@ -97,16 +97,18 @@ internal static class PeftConfig
                 {
                     JsonArray list => TargetModules.Create([.. list.Select(item => item!.GetValue<string>())]),
                     JsonValue value => value.GetValue<string>(),
-                    _ => ["q_proj", "v_proj"], // PEFT's default for qwen2 and qwen3
+                    null => ["q_proj", "v_proj"], // PEFT's default for qwen2 and qwen3
+                    _ => throw new FormatException("target_modules is neither a list of names nor an expression."),
                 },
                 LayersToTransform = json["layers_to_transform"] switch
                 {
                     JsonArray list => [.. list.Select(item => item!.GetValue<int>())],
                     JsonValue one => [one.GetValue<int>()],
-                    _ => null,
+                    null => null,
+                    _ => throw new FormatException("layers_to_transform is neither a list of numbers nor a number."),
                 },
-                RankPattern = (json["rank_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<int>()),
-                AlphaPattern = (json["alpha_pattern"] as JsonObject ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<double>()),
+                RankPattern = (json["rank_pattern"]?.AsObject() ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<int>()),
+                AlphaPattern = (json["alpha_pattern"]?.AsObject() ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<double>()),
             };
             options.Validate();
             return (options, Text(json, "base_model_name_or_path") ?? "");

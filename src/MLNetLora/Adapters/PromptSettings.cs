@@ -17,7 +17,7 @@ namespace MLNetLora.Adapters;
 public sealed record PromptSettings(string? SystemPrompt = null, string? PromptTemplate = null, bool? EnableThinking = null)
 {
     internal const string FileName = "mlnetlora_prompt.json";
-    private const long MaximumBytes = 1 << 20;
+    private const int MaximumBytes = 1 << 20;
 
     private static readonly JsonSerializerOptions s_json = new()
     {
@@ -54,12 +54,9 @@ public sealed record PromptSettings(string? SystemPrompt = null, string? PromptT
 
         try
         {
-            if (new FileInfo(path).Length > MaximumBytes)
-            {
-                throw new AdapterException($"{path} has more than {MaximumBytes} bytes; it is refused. Save the adapter again.");
-            }
-
-            PromptSettings settings = JsonSerializer.Deserialize<PromptSettings>(File.ReadAllBytes(path), s_json) ?? throw new JsonException("it is null");
+            ReadOnlyMemory<byte> bytes = BoundedFile.Read(path, MaximumBytes)
+                ?? throw new AdapterException($"{path} has more than {MaximumBytes} bytes; it is refused. Save the adapter again.");
+            PromptSettings settings = JsonSerializer.Deserialize<PromptSettings>(bytes.Span, s_json) ?? throw new JsonException("it is null");
             return settings.PromptTemplate?.Contains("{instruction}", StringComparison.Ordinal) == false
                 ? throw new JsonException("prompt_template does not contain {instruction}")
                 : settings;

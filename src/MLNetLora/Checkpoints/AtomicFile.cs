@@ -23,6 +23,7 @@ internal static class AtomicFile
     public static string WriteTemporary(string path, Action<Stream> write)
     {
         string full = Path.GetFullPath(path);
+        RequireFile(full);
         Directory.CreateDirectory(Path.GetDirectoryName(full)!);
         string temporary = $"{full}.{Guid.NewGuid():N}.tmp";
         try
@@ -36,6 +37,15 @@ internal static class AtomicFile
         {
             File.Delete(temporary);
             throw;
+        }
+    }
+
+    /// <summary>Refuses devices, such as /dev/null: where the user may, a file would take their place, for the whole system.</summary>
+    private static void RequireFile(string full)
+    {
+        if (!OperatingSystem.IsWindows() && full.StartsWith("/dev/", StringComparison.Ordinal) && !full.StartsWith("/dev/shm/", StringComparison.Ordinal))
+        {
+            throw new IOException($"{full} is a device, not a file; give the path of a file.");
         }
     }
 }

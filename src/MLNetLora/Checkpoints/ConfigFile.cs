@@ -145,15 +145,8 @@ internal sealed class ConfigFile
 
     private static string ReadText(string path)
     {
-        using FileStream stream = File.OpenRead(path);
-        if (stream.Length > MaximumBytes)
-        {
-            throw new CheckpointException(NotSafetensors.Of(path) is { } what
-                ? $"{path} {what}"
-                : $"{path} has {stream.Length} bytes; such a file has less than {MaximumBytes}. Take it from the model's source again.");
-        }
-
-        using StreamReader reader = new(stream); // UTF-8; what is not becomes U+FFFD
-        return reader.ReadToEnd();
+        return BoundedFile.ReadText(path, MaximumBytes) ?? throw new CheckpointException(NotSafetensors.Of(path) is { } what
+            ? $"{path} {what}"
+            : $"{path} has more than {MaximumBytes} bytes; no such file has. Take it from the model's source again.");
     }
 }

@@ -6,6 +6,8 @@ namespace MLNetLora.Checkpoints;
 /// holds. Nothing is downloaded.</summary>
 public static partial class ModelFolder
 {
+    private const int LongestRevision = 1024; // bytes; a commit has 40 digits
+
     /// <summary>Finds the folder of a model.</summary>
     /// <param name="model">A folder, or OWNER/NAME looked up in the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else
     /// huggingface/hub in XDG_CACHE_HOME, else ~/.cache/huggingface/hub. Where both exist, the folder is meant.</param>
@@ -55,7 +57,7 @@ public static partial class ModelFolder
         try
         {
             string main = Path.Combine(repository, "refs", "main");
-            string revision = File.Exists(main) ? File.ReadAllText(main).Trim() : "";
+            string revision = File.Exists(main) ? BoundedFile.ReadText(main, LongestRevision)?.Trim() ?? "" : "";
             return !Directory.Exists(snapshots) ? [] : [.. Directory.EnumerateDirectories(snapshots)
                 .OrderByDescending(folder => Path.GetFileName(folder) == revision)
                 .ThenByDescending(Directory.GetLastWriteTimeUtc)

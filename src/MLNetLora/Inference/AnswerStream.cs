@@ -16,11 +16,20 @@ internal static class AnswerStream
     /// </param>
     /// <param name="cancellation">Ends the enumeration.</param>
     /// <returns>The pieces, the last of which holds the whole answer; the answer's error is thrown.</returns>
-    public static async IAsyncEnumerable<GeneratedChunk> Of(
+    public static IAsyncEnumerable<GeneratedChunk> Of(
         Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate,
+        CancellationToken cancellation) => new Answer(generate, cancellation);
+
+    /// <summary>The pieces.</summary>
+    /// <param name="generate">See <see cref="Of"/>.</param>
+    /// <param name="abandoned">Ends the generation: its reader was dropped.</param>
+    /// <param name="cancellation">Ends the enumeration.</param>
+    private static async IAsyncEnumerable<GeneratedChunk> Pieces(
+        Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate,
+        CancellationToken abandoned,
         [EnumeratorCancellation] CancellationToken cancellation)
     {
-        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, abandoned);
         Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(
             new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
         // A thread of its own, because the generation computes, and waits for its reader, without giving the thread back.
@@ -63,5 +72,37 @@ internal static class AnswerStream
         }
 
         void Write(GeneratedChunk piece) => pieces.Writer.WriteAsync(piece, ending.Token).AsTask().GetAwaiter().GetResult();
+    }
+    /// <summary>An answer that is generated anew for each reader.</summary>
+    private sealed class Answer(Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate, CancellationToken cancellation)
+        : IAsyncEnumerable<GeneratedChunk>
+    {
+        public IAsyncEnumerator<GeneratedChunk> GetAsyncEnumerator(CancellationToken cancellationToken = default)
+        {
+            CancellationTokenSource abandoned = new(); // has no timer, so there is nothing to dispose
+            return new Reader(Pieces(generate, abandoned.Token, cancellation).GetAsyncEnumerator(cancellationToken), abandoned);
+        }
+    }
+
+    /// <summary>Whom a generation waits for. One that is dropped without DisposeAsync, which await foreach never does, would be waited for without end: the
+    /// finalizer says that it has gone.</summary>
+    private sealed class Reader(IAsyncEnumerator<GeneratedChunk> pieces, CancellationTokenSource abandoned) : IAsyncEnumerator<GeneratedChunk>
+    {
+        ~Reader() => abandoned.Cancel();
+
+        public GeneratedChunk Current => pieces.Current;
+
+        public async ValueTask<bool> MoveNextAsync()
+        {
+            bool moved = await pieces.MoveNextAsync().ConfigureAwait(false);
+            GC.KeepAlive(this); // who waits has not gone
+            return moved;
+        }
+
+        public ValueTask DisposeAsync()
+        {
+            GC.SuppressFinalize(this);
+            return pieces.DisposeAsync();
+        }
     }
 }

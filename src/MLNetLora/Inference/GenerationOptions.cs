@@ -86,7 +86,12 @@ public sealed class GenerationOptions
         Require.That(penalty, nameof(RepetitionPenalty), RepetitionPenalty, "above 0; 1 is off");
         Require.That(BatchSize is >= 1 and <= LargestBatch, nameof(BatchSize), BatchSize, $"between 1 and {LargestBatch}");
         Require.Defined(WhenPromptTooLong, nameof(WhenPromptTooLong));
-        if (StopStrings is null || StopStrings.Any(string.IsNullOrEmpty))
+        if (StopStrings is null)
+        {
+            throw new OptionException($"{nameof(StopStrings)} is null; it must be a list, which is empty for none.");
+        }
+
+        if (StopStrings.Any(string.IsNullOrEmpty))
         {
             throw new OptionException($"{nameof(StopStrings)} holds an empty string, which would end every answer at once; remove it.");
         }

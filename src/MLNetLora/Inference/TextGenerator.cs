@@ -63,7 +63,7 @@ public sealed class TextGenerator : IDisposable
         GenerationOptions options,
         Action<int, string>? onText = null,
         CancellationToken cancellation = default) =>
-        Generate([.. rows.Select(row => new TextRow(Instruction: row))], options, AnswersTo(onText), cancellation);
+        Generate(TextRow.Of(rows), options, AnswersTo(onText), cancellation);
 
     /// <summary>Answers conversations in their order, as the other overload does rows.</summary>
     /// <param name="conversations">Each ends with the user or with a tool.</param>
@@ -75,7 +75,7 @@ public sealed class TextGenerator : IDisposable
         GenerationOptions options,
         Action<int, string>? onText = null,
         CancellationToken cancellation = default) =>
-        Generate([.. conversations.Select(conversation => new TextRow(Conversation: conversation))], options, AnswersTo(onText), cancellation);
+        Generate(TextRow.Of(conversations), options, AnswersTo(onText), cancellation);
 
     /// <summary>Answers a row and gives the answer out as it comes; the last piece holds the whole, with finish reason and token counts.</summary>
     /// <param name="row">What is asked; its output is not looked at.</param>
@@ -85,21 +85,15 @@ public sealed class TextGenerator : IDisposable
     /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is
     /// disposed. What would be the row's <see cref="GeneratedText.Error"/> is thrown.
     /// </returns>
-    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(InstructionRow row, GenerationOptions options, CancellationToken cancellation = default)
-    {
-        ArgumentNullException.ThrowIfNull(row);
-        return GenerateAsync(new TextRow(Instruction: row), options, cancellation);
-    }
+    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(InstructionRow row, GenerationOptions options, CancellationToken cancellation = default) =>
+        GenerateAsync(TextRow.Of(row), options, cancellation);
 
     /// <summary>Answers the end of a conversation and gives the answer out as it comes, as the other overload does for a row.</summary>
     /// <param name="conversation">It ends with the user or with a tool.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
-    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions options, CancellationToken cancellation = default)
-    {
-        ArgumentNullException.ThrowIfNull(conversation);
-        return GenerateAsync(new TextRow(Conversation: conversation), options, cancellation);
-    }
+    public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions options, CancellationToken cancellation = default) =>
+        GenerateAsync(TextRow.Of(conversation), options, cancellation);
 
     internal IAsyncEnumerable<GeneratedChunk> GenerateAsync(TextRow row, GenerationOptions options, CancellationToken cancellation)
     {

@@ -130,9 +130,9 @@ internal static class ModelZip
         try
         {
             ModelRecord record = JsonSerializer.Deserialize<ModelRecord>(json, s_json) ?? throw new JsonException("it is null");
-            if (record.Format > Format)
+            if (record.Format is < 1 or > Format)
             {
-                throw new AdapterException($"The model zip has format {record.Format}, this version of MLNetLora reads up to {Format}; update the package.");
+                throw new AdapterException($"The model zip has format {record.Format}, this version of MLNetLora reads 1 to {Format}; update the package.");
             }
 
             record.Base.Validate();

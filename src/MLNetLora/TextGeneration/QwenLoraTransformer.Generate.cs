@@ -25,11 +25,8 @@ public sealed partial class QwenLoraTransformer
     /// <exception cref="MLNetLoraException">The prompt is too long for the model's context, or the checkpoint's chat template refuses the
     /// conversation.</exception>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
-    public string Generate(Conversation conversation, GenerationOptions? options = null, CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(conversation);
-        return TextOf(Answer([new TextRow(Conversation: conversation)], options, cancellationToken)[0]);
-    }
+    public string Generate(Conversation conversation, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        TextOf(Answer([TextRow.Of(conversation)], options, cancellationToken)[0]);
 
     /// <summary>Answers questions together, with what each answer cost and why it ended.</summary>
     /// <param name="rows">What is asked; outputs are not looked at.</param>
@@ -38,11 +35,8 @@ public sealed partial class QwenLoraTransformer
     /// <returns>An answer for each row in their order; one that failed has a <see cref="GeneratedText.Error"/>.</returns>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public IReadOnlyList<GeneratedText> Generate(IReadOnlyList<InstructionRow> rows, GenerationOptions? options = null,
-        CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(rows);
-        return Answer([.. rows.Select(row => new TextRow(row))], options, cancellationToken);
-    }
+        CancellationToken cancellationToken = default) =>
+        Answer(TextRow.Of(rows), options, cancellationToken);
 
     /// <summary>Answers the ends of conversations together, with what each answer cost and why it ended.</summary>
     /// <param name="conversations">Each ends with the user or a tool.</param>
@@ -53,11 +47,8 @@ public sealed partial class QwenLoraTransformer
     public IReadOnlyList<GeneratedText> Generate(
         IReadOnlyList<Conversation> conversations,
         GenerationOptions? options = null,
-        CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(conversations);
-        return Answer([.. conversations.Select(conversation => new TextRow(Conversation: conversation))], options, cancellationToken);
-    }
+        CancellationToken cancellationToken = default) =>
+        Answer(TextRow.Of(conversations), options, cancellationToken);
 
     /// <summary>Answers one question and gives the answer out as it comes; the last piece holds the whole, with finish reason and token counts.</summary>
     /// <param name="instruction">What is asked.</param>
@@ -82,11 +73,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="cancellationToken">Ends the enumeration with an <see cref="OperationCanceledException"/>, within half a second.</param>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions? options = null,
-        CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(conversation);
-        return Stream(new TextRow(Conversation: conversation), options, cancellationToken);
-    }
+        CancellationToken cancellationToken = default) =>
+        Stream(TextRow.Of(conversation), options, cancellationToken);
 
     /// <summary>The one way to an answer: every view, engine and method above comes here.</summary>
     /// <param name="rows">What is asked.</param>

@@ -198,6 +198,10 @@ public sealed class LoraAdapterTests : IDisposable
     [InlineData("lora_alpha", "1e400", "adapter_config.json makes no sense: Alpha is")]
     [InlineData("rank_pattern", "{\"q_proj\": 0}", "adapter_config.json makes no sense: RankPattern of 'q_proj' is 0")]
     [InlineData("alpha_pattern", "{\"q_proj\": -1}", "adapter_config.json makes no sense: AlphaPattern of 'q_proj' is -1")]
+    [InlineData("target_modules", "{}", "wrong type")]
+    [InlineData("layers_to_transform", "{}", "wrong type")]
+    [InlineData("rank_pattern", "[]", "wrong type")]
+    [InlineData("alpha_pattern", "[]", "wrong type")]
     [InlineData("target_modules", "[]", "adapter_config.json makes no sense: TargetModules is empty")]
     [InlineData("target_modules", "[\"c_attn\"]", "No layer of this qwen3 model is named 'c_attn'")]
     public void A_configuration_that_is_not_supported_or_does_not_fit(string key, string value, string message)

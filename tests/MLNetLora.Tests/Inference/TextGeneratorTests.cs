@@ -194,6 +194,42 @@ public sealed class TextGeneratorTests : IDisposable
     }
 
     [Fact]
+    public async Task A_stream_ends_when_its_reader_is_dropped()
+    {
+        TaskCompletionSource ended = new();
+        await Drop();
+        for (int i = 0; i < 200 && !ended.Task.IsCompleted; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            await Task.Delay(50);
+        }
+
+        Assert.True(ended.Task.IsCompleted);
+
+        async Task Drop()
+        {
+            IAsyncEnumerator<GeneratedChunk> pieces = AnswerStream.Of(Endless, default).GetAsyncEnumerator();
+            Assert.True(await pieces.MoveNextAsync());
+        }
+
+        GeneratedText Endless(Action<GeneratedChunk> emit, CancellationToken ending)
+        {
+            try
+            {
+                while (true)
+                {
+                    emit(new GeneratedChunk("x"));
+                }
+            }
+            finally
+            {
+                ended.SetResult();
+            }
+        }
+    }
+
+    [Fact]
     public async Task Many_streams_share_one_model()
     {
         using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);

@@ -42,13 +42,3 @@ public sealed record DatasetRow(string File, long Line, long Number, Conversatio
 
     internal static string Place(string file, long line, long number) => line > 0 ? $"{file}, line {line}, row {number}" : $"{file}, row {number}";
 }
-
-/// <summary>A row to learn or to ask: one of an instruction with its parts, a conversation, or a document.</summary>
-/// <param name="Instruction">The instruction row, before any prompt template.</param>
-/// <param name="Conversation">The conversation.</param>
-/// <param name="Document">The document, which is learned whole.</param>
-internal sealed record TextRow(InstructionRow? Instruction = null, Conversation? Conversation = null, string? Document = null)
-{
-    /// <summary>Why it cannot be asked; null where it can. It then has no parts.</summary>
-    public DatasetException? Error { get; init; }
-}

@@ -13,7 +13,6 @@ namespace MLNetLora.Text;
 /// </param>
 public sealed class Preflight(QwenTokenizer tokenizer, int samples = 2, int? context = null)
 {
-
     private const int BarLength = 40;
 
     private readonly QwenTokenizer _tokenizer = tokenizer ?? throw new ArgumentNullException(nameof(tokenizer));

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Text;
 
@@ -7,7 +8,7 @@ namespace MLNetLora.Text;
 internal static class TokenizerFiles
 {
     /// <summary>Files above this size are refused before they are read; the largest real one has about 12 MB.</summary>
-    private const long SizeLimit = 256L << 20;
+    private const int SizeLimit = 256 << 20;
 
     /// <summary>Reads a folder.</summary>
     /// <exception cref="TokenizerException">The files are missing, unreadable or contradict themselves; the message names the file.</exception>
@@ -57,14 +58,9 @@ internal static class TokenizerFiles
     {
         try
         {
-            long size = new FileInfo(path).Length;
-            if (size > SizeLimit)
-            {
-                throw new TokenizerException($"{path} has {size} bytes; tokenizer files have a few million. Restore the original file.");
-            }
-
-            byte[] bytes = File.ReadAllBytes(path);
-            return bytes.AsSpan().StartsWith(Encoding.UTF8.Preamble) ? bytes.AsMemory(3) : bytes;
+            ReadOnlyMemory<byte> bytes = BoundedFile.Read(path, SizeLimit)
+                ?? throw new TokenizerException($"{path} has more than {SizeLimit} bytes; tokenizer files have a few million. Restore the original file.");
+            return bytes.Span.StartsWith(Encoding.UTF8.Preamble) ? bytes[3..] : bytes;
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
