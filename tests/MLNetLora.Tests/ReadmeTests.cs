@@ -40,6 +40,19 @@ public sealed partial class ReadmeTests
         Assert.Contains("\ndotnet test -c Release\n", Read(name), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [MemberData(nameof(Readmes))]
+    public void The_types_that_are_named_can_be_used(string name)
+    {
+        Dictionary<string, bool> types = typeof(Checkpoint).Assembly.GetTypes()
+            .Where(type => !type.IsNested)
+            .GroupBy(type => type.Name)
+            .ToDictionary(types => types.Key, types => types.Any(type => type.IsVisible));
+        string[] named = [.. Code().Matches(Read(name)).Select(match => match.Groups[1].Value).Distinct()];
+        Assert.Contains("QwenTokenizer", named);
+        Assert.DoesNotContain(named, type => types.TryGetValue(type, out bool isVisible) && !isVisible);
+    }
+
     private static string Example(string example)
     {
         string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", example + ".cs"));
@@ -55,6 +68,9 @@ public sealed partial class ReadmeTests
 
     [GeneratedRegex(@"In\((""[^""]*"")\)")]
     private static partial Regex Wrapped();
+
+    [GeneratedRegex(@"`([A-Z]\w+)(?:`|\(|\.(?!cs`))")] // the name of a file is none of a type
+    private static partial Regex Code();
 
     [GeneratedRegex(@"```csharp\n(.*?)```", RegexOptions.Singleline)]
     private static partial Regex CSharpBlock();

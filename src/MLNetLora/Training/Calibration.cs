@@ -10,13 +10,16 @@ namespace MLNetLora.Training;
 /// <summary>Readies a run for products in 8-bit integers: looks with some of its own rows which inputs of the frozen layers are always large.</summary>
 internal static class Calibration
 {
-    private const int Tokens = 512; // those inputs are large for nearly every token, so a few hundred show them
+    // Those inputs are large for nearly every token, so a few hundred show them. No token sees a later one, so the beginning of a sequence is enough, and two
+    // beginnings keep two threads at work.
+    private const int Tokens = 512;
+    private const int TokensOfOne = 256;
 
     /// <summary>The target as the training graph shall see it; unchanged with <see cref="WeightPrecision.Checkpoint"/>.</summary>
     /// <param name="target">An adapter on a frozen base.</param>
     /// <param name="options">The run's options.</param>
     /// <param name="plan">How its graphs are cut.</param>
-    /// <param name="sequences">Its rows; the first of them, up to 512 tokens but at least one sequence, are looked at.</param>
+    /// <param name="sequences">Its rows; of the first of them up to 256 tokens each are looked at, 512 in all.</param>
     /// <param name="cancellation">Ends it on the way.</param>
     public static TrainingTarget Prepare(
         TrainingTarget target,
@@ -39,7 +42,7 @@ internal static class Calibration
         List<Batch> batches = [];
         for (int i = 0; i < sequences.Count && batches.Sum(batch => (long)batch.Tokens) < Tokens; i++)
         {
-            batches.Add(Batch.Of([sequences[i]], plan.Attention));
+            batches.Add(Batch.Of([Beginning(sequences[i])], plan.Attention));
         }
 
         ParallelOptions parallel = new()
@@ -89,6 +92,21 @@ internal static class Calibration
                 owned.ForEach(value => value.Dispose());
             }
         }
+    }
+
+    /// <summary>The first tokens of a sequence.</summary>
+    private static TrainingRow[] Beginning(TrainingRow[] sequence)
+    {
+        List<TrainingRow> rows = [];
+        int left = TokensOfOne;
+        foreach (TrainingRow row in sequence.TakeWhile(_ => left > 0))
+        {
+            int length = Math.Min(left, row.InputIds.Length);
+            rows.Add(new TrainingRow(row.InputIds[..length], row.Labels[..length]));
+            left -= length;
+        }
+
+        return [.. rows];
     }
 
     private static float[] Larger(ReadOnlySpan<float> now, float[] before)
