@@ -41,7 +41,8 @@ internal static class BoundedFile
         return bytes.AsMemory(0, count);
     }
 
-    /// <summary>The text of a file in UTF-8, where what is not becomes U+FFFD, or in what its byte order mark says; null where it has more than it may.</summary>
+    /// <summary>The text of a file in UTF-8, where what is not becomes U+FFFD, or in what its byte order mark says; null where it has more than it
+    /// may.</summary>
     /// <inheritdoc cref="Read" path="/exception"/>
     public static string? ReadText(string path, int mostBytes)
     {
