@@ -50,6 +50,8 @@ public sealed class LoraAdapter
     /// <exception cref="OptionException">A factor would take more than 2 GB.</exception>
     public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
     {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(checkpoint);
         Random random = new(seed);
         IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
         return new LoraAdapter(options, checkpoint.Folder, [.. modules.Select(module =>
@@ -72,17 +74,20 @@ public sealed class LoraAdapter
     /// <param name="checkpoint">The base.</param>
     public string DescribeParameters(Checkpoint checkpoint)
     {
+        ArgumentNullException.ThrowIfNull(checkpoint);
         long all = checkpoint.ParameterCount + ParameterCount;
         return FormattableString.Invariant($"trainable params: {ParameterCount:N0} || all params: {all:N0} || trainable%: {100.0 * ParameterCount / all:F4}");
     }
 
     /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32). An older adapter in it is replaced when
-    /// the new one is whole, and stays as it was when writing fails.</summary>
+    /// the new one is whole, and stays as it was when writing fails. A process that is killed in the moment of the replacement leaves a folder without
+    /// adapter_config.json, which nothing loads.</summary>
     /// <param name="folder">The folder; made if it is not there.</param>
     /// <exception cref="OptionException">The folder holds a model: transformers applies an adapter that lies beside weights whenever it loads them,
     /// to merged ones a second time.</exception>
     public void SaveAsPeft(string folder)
     {
+        ArgumentException.ThrowIfNullOrWhiteSpace(folder);
         Directory.CreateDirectory(folder);
         if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
         {
@@ -108,7 +113,11 @@ public sealed class LoraAdapter
 
     /// <summary>Writes adapter_model.safetensors (float32) to a stream, piece by piece; of any size.</summary>
     /// <param name="stream">Receives <see cref="SafetensorsLength"/> bytes; it need not be able to go back.</param>
-    public void Write(Stream stream) => SafetensorsWriter.Write(stream, Items());
+    public void Write(Stream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        SafetensorsWriter.Write(stream, Items());
+    }
 
     /// <summary>How many bytes <see cref="Write"/> writes.</summary>
     public long SafetensorsLength => SafetensorsWriter.Length(Items());
@@ -125,6 +134,8 @@ public sealed class LoraAdapter
     /// <exception cref="AdapterException">A file is missing or refused, a tensor is missing, unexpected or of the wrong shape.</exception>
     public static LoraAdapter LoadPeft(string folder, Checkpoint checkpoint)
     {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        ArgumentNullException.ThrowIfNull(checkpoint);
         string config = Path.Combine(folder, ConfigName);
         string weights = Path.Combine(folder, WeightsName);
         if (!File.Exists(config))
@@ -181,6 +192,9 @@ public sealed class LoraAdapter
     /// <exception cref="CheckpointException">The weights are not a whole safetensors file.</exception>
     public static LoraAdapter Read(Stream safetensors, long length, string configJson, string source, Checkpoint checkpoint)
     {
+        ArgumentNullException.ThrowIfNull(safetensors);
+        ArgumentNullException.ThrowIfNull(configJson);
+        ArgumentNullException.ThrowIfNull(checkpoint);
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
         SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
         IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);

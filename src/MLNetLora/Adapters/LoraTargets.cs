@@ -27,6 +27,13 @@ internal static class LoraTargets
     // Expressions come from files that others wrote: one match, or all of an adapter together, that takes longer than this is an error, not a hang.
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan s_patienceInAll = TimeSpan.FromSeconds(10);
+
+    // .NET's parser descends into brackets by recursion: some ten thousand of them end the process.
+    private const int LongestPattern = 16_384;
+    private const int MostBrackets = 1000;
+    private const int MostPatterns = 20_000;
+    private const int Shown = 200;
+
     private static readonly Regex s_layer = new(@"\.[^.]*\.(\d+)\.", RegexOptions.CultureInvariant);
 
     /// <summary>What a test says is the longest that all of them may take; null: ten seconds.</summary>
@@ -87,8 +94,9 @@ internal static class LoraTargets
         ? int.Parse(match.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture)
         : -1;
 
-    private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) =>
-        [.. patterns.Select(pattern => (Parse($@"^(?:.*\.)?(?:{pattern.Key})$"), pattern.Value))];
+    private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) => patterns.Count <= MostPatterns
+        ? [.. patterns.Select(pattern => (Parse($@"^(?:.*\.)?(?:{pattern.Key})$"), pattern.Value))]
+        : throw new AdapterException($"The adapter has {patterns.Count} patterns for ranks or alphas; at most {MostPatterns} are read.");
 
     private static T First<T>((Regex Name, T Value)[] patterns, string module, T otherwise, Stopwatch watch)
     {
@@ -105,15 +113,23 @@ internal static class LoraTargets
 
     private static Regex Parse(string pattern)
     {
+        if (pattern.Length > LongestPattern || pattern.AsSpan().Count('[') > MostBrackets)
+        {
+            throw new AdapterException($"'{Short(pattern)}' is longer than {LongestPattern} characters or has more than {MostBrackets} brackets; write it more "
+                + "simply, or as a list of names.");
+        }
+
         try
         {
             return new Regex(pattern, RegexOptions.CultureInvariant, s_patience);
         }
         catch (ArgumentException e)
         {
-            throw new AdapterException($"'{pattern}' is not a regular expression: {e.Message}", e);
+            throw new AdapterException($"'{Short(pattern)}' is not a regular expression: {Short(e.Message)}", e);
         }
     }
+
+    private static string Short(string text) => text.Length <= Shown ? text : text[..Shown] + "…";
 
     private static bool IsMatch(Regex pattern, string module, Stopwatch watch)
     {
@@ -123,11 +139,11 @@ internal static class LoraTargets
             return watch.Elapsed < patience
                 ? pattern.IsMatch(module)
                 : throw new AdapterException($"The regular expressions of the adapter's target modules, rank_pattern and alpha_pattern take more than "
-                    + $"{patience.TotalSeconds:F0} s on this model's names, the last of them '{pattern}'; write them more simply.");
+                    + $"{patience.TotalSeconds:F0} s on this model's names, the last of them '{Short(pattern.ToString())}'; write them more simply.");
         }
         catch (RegexMatchTimeoutException e)
         {
-            throw new AdapterException($"The regular expression '{pattern}' takes too long on the name '{module}'; write it more simply.", e);
+            throw new AdapterException($"The regular expression '{Short(pattern.ToString())}' takes too long on the name '{module}'; write it more simply.", e);
         }
     }
 }

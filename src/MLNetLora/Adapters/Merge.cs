@@ -48,16 +48,17 @@ internal static class Merge
 
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
         using FileSet files = new(target);
-        files.RequireSpace(checkpoint.Files.Sum(file => new FileInfo(RealPath.Of(file.Source)).Length));
+        string[] companions = [.. Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion)];
+        files.RequireSpace(checkpoint.Files.Select(file => file.Source).Concat(companions).Sum(file => new FileInfo(RealPath.Of(file)).Length));
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
             files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, cancellation));
         }
 
-        foreach (string path in Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion))
+        foreach (string path in companions)
         {
-            files.Copy(path);
+            files.Copy(path, cancellation);
         }
 
         adapter.Prompt.Save(files); // merged or attached, it is asked as it was trained
@@ -116,6 +117,13 @@ internal static class Merge
             Span<float> values = rows.AsSpan(0, count * inputs);
             FloatConversion.ToFloat32(read, entry.Type, values, $"{file.Source}: {entry.Name} ({entry.TypeName})");
             AddTo(rows, count, first, factors);
+            if (!float.IsFinite(TensorPrimitives.MaxMagnitude<float>(values)))
+            {
+                throw new AdapterException(
+                    $"Merging the adapter into '{entry.Name}' gives NaN or infinite numbers: its factors or its scaling, {factors.Module.Scaling}, are none to "
+                    + "compute with, or the base's weights are not. Nothing was written.");
+            }
+
             SafetensorsWriter.Write(target, values, entry.Type);
         }
     }

@@ -119,7 +119,8 @@ internal static class PeftConfig
         }
         catch (Exception e) when (e is InvalidOperationException or FormatException or NullReferenceException or ArgumentException)
         {
-            throw new AdapterException($"{source} has a value of the wrong type: {e.Message}", e);
+            string what = e is NullReferenceException ? "null stands where a value belongs." : e.Message;
+            throw new AdapterException($"{source} has a value of the wrong type: {what}", e);
         }
     }
 

@@ -18,6 +18,9 @@ internal sealed class FileSet : IDisposable
         Directory.CreateDirectory(_folder);
     }
 
+    /// <summary>One set at a time takes its place: two that are written into one folder at once do not mix.</summary>
+    private static readonly Lock s_commits = new();
+
     /// <summary>What a test says is free, in bytes; null: what the drive says.</summary>
     [ThreadStatic]
     internal static long? FreeSpace;
@@ -46,11 +49,26 @@ internal sealed class FileSet : IDisposable
     /// <summary>Writes a text file of the set in UTF-8 without a mark.</summary>
     public void WriteText(string name, string text) => Write(name, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
 
-    /// <summary>Copies a file into the set, under its own name.</summary>
-    public void Copy(string from)
+    /// <summary>Copies a file into the set, under its own name: as many bytes as it says that it has.</summary>
+    public void Copy(string from, CancellationToken cancellation)
     {
         using FileStream source = File.OpenRead(from);
-        Write(Path.GetFileName(from), source.CopyTo);
+        Write(Path.GetFileName(from), stream =>
+        {
+            byte[] block = new byte[1 << 20];
+            for (long left = source.Length; left > 0;)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
+                if (read == 0)
+                {
+                    break;
+                }
+
+                stream.Write(block, 0, read);
+                left -= read;
+            }
+        });
     }
 
     /// <summary>A file of an older set that this one does not have.</summary>
@@ -61,16 +79,25 @@ internal sealed class FileSet : IDisposable
     public void Commit(string last)
     {
         string key = Path.Combine(_folder, last);
-        File.Delete(key);
-        foreach (string path in _removed)
+        lock (s_commits)
         {
-            File.Delete(path);
-        }
+            // What cannot be replaced is found before anything is.
+            if (_written.Select(file => file.Path).Concat(_removed).FirstOrDefault(Directory.Exists) is { } folder)
+            {
+                throw new IOException($"{folder} is a folder, where a file is to be written. Remove it, or give another folder.");
+            }
 
-        foreach ((string temporary, string path) in _written.OrderBy(file => file.Path == key).ToArray())
-        {
-            File.Move(temporary, path, overwrite: true);
-            _written.Remove((temporary, path));
+            File.Delete(key);
+            foreach (string path in _removed)
+            {
+                File.Delete(path);
+            }
+
+            foreach ((string temporary, string path) in _written.OrderBy(file => file.Path == key).ToArray())
+            {
+                AtomicFile.Replace(temporary, path);
+                _written.Remove((temporary, path));
+            }
         }
     }
 

@@ -112,7 +112,11 @@ internal sealed class SafetensorsFile
         }
 
         byte[] header = new byte[(int)announced];
-        stream.ReadExactly(header);
+        if (stream.ReadAtLeast(header, header.Length, throwOnEndOfStream: false) < header.Length)
+        {
+            throw Bad(source, "ends within its header; download or copy it again");
+        }
+
         try
         {
             using JsonDocument json = JsonDocument.Parse(header, new JsonDocumentOptions { MaxDepth = 16 });

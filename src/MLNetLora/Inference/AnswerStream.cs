@@ -92,17 +92,28 @@ internal static class AnswerStream
 
         public GeneratedChunk Current => pieces.Current;
 
-        public async ValueTask<bool> MoveNextAsync()
+        private Task<bool> _move = Task.FromResult(true);
+
+        public ValueTask<bool> MoveNextAsync()
+        {
+            _move = Move();
+            return new ValueTask<bool>(_move);
+        }
+
+        /// <summary>Ends the generation, also where a piece is waited for: who has no patience for the first one disposes of the rest.</summary>
+        public async ValueTask DisposeAsync()
+        {
+            await abandoned.CancelAsync().ConfigureAwait(false);
+            await ((Task)_move).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await pieces.DisposeAsync().ConfigureAwait(false);
+            GC.SuppressFinalize(this);
+        }
+
+        private async Task<bool> Move()
         {
             bool moved = await pieces.MoveNextAsync().ConfigureAwait(false);
             GC.KeepAlive(this); // who waits has not gone
             return moved;
-        }
-
-        public ValueTask DisposeAsync()
-        {
-            GC.SuppressFinalize(this);
-            return pieces.DisposeAsync();
         }
     }
 }

@@ -32,6 +32,14 @@ internal static class BadNumbers
             }
         }
 
+        if (adapter is not null)
+        {
+            LoraFactors largest = adapter.Factors.MaxBy(factors => Math.Abs(factors.Module.Scaling))!;
+            return new AdapterException(FormattableString.Invariant(
+                $"The adapter on {checkpoint.Folder} gives scores that are not numbers, though all its factors and the base's weights are: products overflow. ")
+                + FormattableString.Invariant($"Its scaling is up to {largest.Module.Scaling:G4} ({largest.Module.Module.Name}); try the base without it."));
+        }
+
         return new CheckpointException(
             $"{checkpoint.Folder} gives scores that are not numbers, though all its weights are: they are so large that the products overflow. "
             + "Compare the files with their source, or try another checkpoint.");

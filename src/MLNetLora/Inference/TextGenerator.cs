@@ -97,6 +97,7 @@ public sealed class TextGenerator : IDisposable
 
     internal IAsyncEnumerable<GeneratedChunk> GenerateAsync(TextRow row, GenerationOptions options, CancellationToken cancellation)
     {
+        ArgumentNullException.ThrowIfNull(options);
         _model.ThrowIfDisposed();
         options.Validate();
         return AnswerStream.Of((emit, ending) => Generate([row], options, (_, piece) => emit(piece), ending)[0], cancellation);
@@ -115,6 +116,7 @@ public sealed class TextGenerator : IDisposable
         CancellationToken cancellation,
         long firstNumber = 1)
     {
+        ArgumentNullException.ThrowIfNull(options);
         _model.ThrowIfDisposed();
         options.Validate();
         GeneratedText[] answers = new GeneratedText[rows.Count];
@@ -194,8 +196,10 @@ public sealed class TextGenerator : IDisposable
             }
 
             throw new PromptException(
-                $"the prompt has {length} tokens, and the model's context is {context}: nothing is left for an answer. Shorten it, or set WhenPromptTooLong to "
-                + "EmptyAnswer or TruncateLeft.");
+                $"the prompt has {length} tokens, and the model's context is {context}: nothing is left for an answer. "
+                + (options.WhenPromptTooLong == PromptOverflow.TruncateLeft
+                    ? "What must stay (system message, tools, all that follows the last question) is too long alone; shorten it."
+                    : "Shorten it, or set WhenPromptTooLong to EmptyAnswer or TruncateLeft."));
         }
         catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {

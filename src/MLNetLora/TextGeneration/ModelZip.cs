@@ -60,6 +60,12 @@ internal static class ModelZip
     /// <param name="baseFolders">Where the base checkpoint is looked for first.</param>
     public static QwenLoraTransformer Load(IHostEnvironment environment, string path, IReadOnlyList<string> baseFolders)
     {
+        if (Directory.Exists(path))
+        {
+            throw new AdapterException(
+                $"{path} is a folder, not a model zip. An adapter in a folder is loaded with ml.TextGeneration.LoadAdapter(base, folder).");
+        }
+
         using FileStream stream = File.OpenRead(path);
         using ZipArchive archive = OpenArchive(stream, path);
         string[] records = [.. ZipParts.Entries(archive)

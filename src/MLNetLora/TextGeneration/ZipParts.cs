@@ -1,5 +1,6 @@
 using System.Collections.ObjectModel;
 using System.IO.Compression;
+using System.IO.Hashing;
 
 namespace MLNetLora.TextGeneration;
 
@@ -37,9 +38,14 @@ internal sealed class ZipParts(ZipArchive archive, string folder)
 
         try
         {
-            using Stream stream = entry.Open();
+            using ChecksumStream stream = new(entry.Open());
             T result = read(stream, entry.Length);
-            return stream.ReadByte() < 0 ? result : throw new InvalidDataException("it is longer than it declares");
+            if (stream.ReadByte() >= 0)
+            {
+                throw new InvalidDataException("it is longer than it declares.");
+            }
+
+            return stream.Crc32 == entry.Crc32 ? result : throw new InvalidDataException("its checksum is another.");
         }
         catch (Exception exception) when (exception is InvalidDataException or EndOfStreamException)
         {
@@ -78,5 +84,56 @@ internal sealed class ZipParts(ZipArchive archive, string folder)
             0 => throw new AdapterException($"The model zip has no entry {path}; it is damaged, save the model again."),
             _ => throw new AdapterException($"The model zip has {found.Length} entries {path}, and nothing says which counts; it is refused."),
         };
+    }
+
+    /// <summary>What is read, and its checksum, which .NET's own reader of zips does not look at.</summary>
+    private sealed class ChecksumStream(Stream content) : Stream
+    {
+        private readonly Crc32 _checksum = new();
+
+        public uint Crc32 => _checksum.GetCurrentHashAsUInt32();
+
+        public override bool CanRead => true;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => false;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position
+        {
+            get => throw new NotSupportedException();
+            set => throw new NotSupportedException();
+        }
+
+        public override int Read(Span<byte> buffer)
+        {
+            int read = content.Read(buffer);
+            _checksum.Append(buffer[..read]);
+            return read;
+        }
+
+        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+        public override void Flush()
+        {
+        }
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        protected override void Dispose(bool disposing)
+        {
+            if (disposing)
+            {
+                content.Dispose();
+            }
+
+            base.Dispose(disposing);
+        }
     }
 }

@@ -145,6 +145,46 @@ public sealed class LoraAdapterTests : IDisposable
     }
 
     [Fact]
+    public void Expressions_that_would_end_the_process_or_never_end_are_refused()
+    {
+        string brackets = string.Concat(Enumerable.Repeat("[a-", 70_000)) + "b" + new string(']', 70_000);
+        foreach (string pattern in (string[])[brackets, brackets[..4000], new string('a', 20_000)])
+        {
+            string message = Refused(new() { TargetModules = pattern });
+            Assert.Contains("write it more simply", message);
+            Assert.True(message.Length < 500);
+            Assert.Contains("write it more simply", Refused(new() { Rank = 4, RankPattern = new Dictionary<string, int> { [pattern] = 2 } }));
+        }
+
+        Dictionary<string, int> many = Enumerable.Range(0, 20_001).ToDictionary(i => $"x{i}", _ => 2);
+        Assert.Contains("20001 patterns", Refused(new() { Rank = 4, RankPattern = many }));
+    }
+
+    [Fact]
+    public void A_file_that_ends_within_its_header_is_a_typed_error()
+    {
+        byte[] bytes = LoraAdapter.Create(new() { Rank = 2 }, _base, 1).ToSafetensors();
+        using MemoryStream stream = new(bytes[..100]);
+        string config = LoraAdapter.Create(new() { Rank = 2 }, _base, 1).ToPeftConfigJson();
+        Assert.Contains(
+            "ends within its header",
+            Assert.Throws<CheckpointException>(() => LoraAdapter.Read(stream, bytes.Length, config, "here", _base)).Message);
+    }
+
+    [Fact]
+    public void What_may_not_be_null_is_said()
+    {
+        Assert.Throws<ArgumentNullException>(() => LoraAdapter.LoadPeft("a", null!));
+        Assert.Throws<ArgumentNullException>(() => LoraAdapter.Create(null!, _base, 1));
+        Assert.Throws<ArgumentNullException>(() => LoraAdapter.Create(new(), null!, 1));
+        LoraAdapter adapter = LoraAdapter.Create(new() { Rank = 2 }, _base, 1);
+        Assert.Throws<ArgumentNullException>(() => adapter.DescribeParameters(null!));
+        Assert.Throws<ArgumentNullException>(() => adapter.Write(null!));
+        Assert.Throws<ArgumentNullException>(() => LoraAdapter.FromPeft(default, adapter.ToPeftConfigJson(), "here", null!));
+        Assert.Throws<ArgumentException>(() => adapter.SaveAsPeft(" "));
+    }
+
+    [Fact]
     public void A_configuration_larger_than_any_is_not_read()
     {
         Saved();
@@ -200,6 +240,7 @@ public sealed class LoraAdapterTests : IDisposable
     [InlineData("alpha_pattern", "{\"q_proj\": -1}", "adapter_config.json makes no sense: AlphaPattern of 'q_proj' is -1")]
     [InlineData("target_modules", "{}", "wrong type")]
     [InlineData("layers_to_transform", "{}", "wrong type")]
+    [InlineData("layers_to_transform", "[null]", "null stands where a value belongs")]
     [InlineData("rank_pattern", "[]", "wrong type")]
     [InlineData("alpha_pattern", "[]", "wrong type")]
     [InlineData("target_modules", "[]", "adapter_config.json makes no sense: TargetModules is empty")]

@@ -73,6 +73,22 @@ public sealed class MergeTests : IDisposable
     }
 
     [Fact]
+    public void An_adapter_that_overflows_is_not_merged()
+    {
+        LoraAdapter adapter = TinyCheckpoint.Adapter(_bench.BaseFolder);
+        foreach (LoraFactors factors in adapter.Factors)
+        {
+            factors.A.AsSpan().Fill(3e38f);
+            factors.B.AsSpan().Fill(3e38f);
+        }
+
+        Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);
+        string message = Assert.Throws<AdapterException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("merged"))).Message;
+        Assert.Contains("gives NaN or infinite numbers", message);
+        Assert.Empty(Directory.GetFiles(_bench.PathOf("merged")));
+    }
+
+    [Fact]
     public void An_adapter_and_a_model_are_not_saved_into_one_folder()
     {
         Checkpoint checkpoint = Checkpoint.Open(_bench.BaseFolder);

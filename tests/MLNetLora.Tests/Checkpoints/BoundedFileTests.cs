@@ -68,6 +68,8 @@ public sealed class BoundedFileTests : IDisposable
     public void A_file_is_not_put_in_the_place_of_a_device()
     {
         Assert.Contains("is a device", Assert.Throws<IOException>(() => AtomicFile.Write("/dev/mlnetlora", _ => { })).Message);
+        File.CreateSymbolicLink(_folder.File("linked"), "/dev");
+        Assert.Contains("is a device", Assert.Throws<IOException>(() => AtomicFile.Write(_folder.File("linked/mlnetlora"), _ => { })).Message);
         AtomicFile.Write($"/dev/shm/mlnetlora-{Environment.ProcessId}", _ => { });
         File.Delete($"/dev/shm/mlnetlora-{Environment.ProcessId}");
     }

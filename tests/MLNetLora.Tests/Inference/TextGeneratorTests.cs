@@ -194,6 +194,37 @@ public sealed class TextGeneratorTests : IDisposable
     }
 
     [Fact]
+    public async Task A_stream_ends_when_its_reader_has_no_patience_for_the_first_piece()
+    {
+        TaskCompletionSource started = new();
+        TaskCompletionSource ended = new();
+        IAsyncEnumerator<GeneratedChunk> pieces = AnswerStream.Of(Slow, default).GetAsyncEnumerator();
+        ValueTask<bool> first = pieces.MoveNextAsync();
+        await started.Task;
+        await pieces.DisposeAsync();
+        Assert.True(ended.Task.IsCompleted);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await first);
+
+        GeneratedText Slow(Action<GeneratedChunk> emit, CancellationToken ending)
+        {
+            started.SetResult();
+            ending.WaitHandle.WaitOne();
+            ended.SetResult();
+            ending.ThrowIfCancellationRequested();
+            throw new InvalidOperationException();
+        }
+    }
+
+    [Fact]
+    public void Options_that_are_null_are_said()
+    {
+        using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        Assert.Throws<ArgumentNullException>(() => generator.Generate([new InstructionRow("a")], null!));
+        Assert.Throws<ArgumentNullException>(() => generator.Reply([new Conversation([ChatMessage.User("a")])], null!));
+        Assert.Throws<ArgumentNullException>(() => generator.GenerateAsync(new InstructionRow("a"), null!));
+    }
+
+    [Fact]
     public async Task A_stream_ends_when_its_reader_is_dropped()
     {
         TaskCompletionSource ended = new();

@@ -89,6 +89,31 @@ public sealed class ConversationFormatterTests : IDisposable
     }
 
     [Fact]
+    public void Answers_beyond_the_maximum_are_counted_and_not_written_out_one_by_one()
+    {
+        ConversationFormatter formatter = Formatter(Thinking);
+        Conversation conversation = new([.. Enumerable.Range(0, 6000).Select(i => i % 2 == 0 ? ChatMessage.User($"q{i}") : ChatMessage.Assistant($"a{i}"))]);
+        IReadOnlyList<TokenizedRow> rows = formatter.TokenizeRows(conversation, LabelScope.AllAssistantTurns, 200);
+        IReadOnlyList<TokenizedRow> first = formatter.TokenizeRows(
+            conversation with { Messages = [.. conversation.Messages.Take(60)] }, LabelScope.AllAssistantTurns, 200);
+        Assert.Equal(3000, rows.Count);
+        int learned = rows.TakeWhile(row => row.Row.LabelTokens > 0).Count();
+        Assert.InRange(learned, 2, 20);
+        Assert.All(rows.Skip(learned), row => Assert.Equal(0, row.Row.LabelTokens));
+        Assert.Equal(first.Take(learned).Select(row => Learned(row.Row)), rows.Take(learned).Select(row => Learned(row.Row)));
+    }
+
+    [Fact]
+    public void A_name_that_is_no_text_is_an_error_of_its_row()
+    {
+        JsonElement tool = JsonDocument.Parse("""{"type": "function", "function": {"name": "f", "\ud800": 1}}""").RootElement;
+        ConversationFormatter formatter = Formatter("{{ tools | tojson }}" + ChatMl);
+        Assert.Throws<TemplateException>(() => formatter.Prompt(new Conversation([ChatMessage.User("q")], [tool])));
+        ChatMessage call = ChatMessage.Assistant("a") with { ToolCalls = [new ToolCall("f", """{"\ud800": 1}""")] };
+        Assert.NotEmpty(formatter.Prompt(new Conversation([ChatMessage.User("q"), call, ChatMessage.Tool("x")])));
+    }
+
+    [Fact]
     public void What_the_generation_prompt_writes_is_not_learned()
     {
         ConversationFormatter formatter = Formatter(Thinking, new Dictionary<string, object?> { ["enable_thinking"] = false });

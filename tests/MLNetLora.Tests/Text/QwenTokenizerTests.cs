@@ -13,6 +13,17 @@ public sealed class QwenTokenizerTests : IDisposable
     public void Dispose() => _tiny.Dispose();
 
     [Fact]
+    public void Marks_without_end_are_encoded_in_time_and_few_as_ever()
+    {
+        string marks = string.Concat(Enumerable.Repeat("\u0301\u0316", 200_000));
+        Assert.Equal(1 + (2 * 200_000), UnicodeText.ToFormC("x" + marks).Length);
+        string few = "e" + marks[..200];
+        Assert.Equal(few.Normalize(), UnicodeText.ToFormC(few));
+        string far = new string('z', 1000) + few + new string('z', 1000) + few;
+        Assert.Equal(far.Normalize(), UnicodeText.ToFormC(far));
+    }
+
+    [Fact]
     public void Every_form_of_the_files_gives_the_same_ids()
     {
         string[] folders = [_tiny.JsonFolder(pairs: true), _tiny.JsonFolder(pairs: false), _tiny.TiktokenFolder];

@@ -29,6 +29,20 @@ public sealed class TableTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void Rows_with_more_fields_than_any_are_refused_in_time(int line)
+    {
+        string row = string.Concat(Enumerable.Repeat("a,", 450_000)) + "a\n";
+        File.WriteAllText(_folder.File("a.csv"), line == 1 ? row : "instruction,output\nq,a\n" + row);
+        Assert.Contains("a row has more than 100000 fields", Assert.Throws<DatasetException>(() => Dataset.Read(_folder.File("a.csv")).Count()).Message);
+
+        // Within a field there may be as many as there are.
+        File.WriteAllText(_folder.File("a.csv"), $"instruction,output\n\"{row}\",a\n");
+        Assert.Single(Dataset.Read(_folder.File("a.csv")));
+    }
+
     [Fact]
     public void Rows_say_on_which_line_they_begin()
     {

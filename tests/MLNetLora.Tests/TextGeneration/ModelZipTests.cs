@@ -276,6 +276,40 @@ public sealed class ModelZipTests : IDisposable
     }
 
     [Fact]
+    public void A_bit_that_was_flipped_in_the_adapter_is_seen()
+    {
+        using QwenLoraTransformer model = _bench.Model();
+        string zip = _bench.Save(model);
+        byte[] bytes = File.ReadAllBytes(zip);
+        Random random = new(1);
+        int opened = 0;
+        for (int i = 0; i < 60; i++)
+        {
+            byte[] flipped = [.. bytes];
+            flipped[random.Next(bytes.Length)] ^= (byte)(1 << random.Next(8));
+            File.WriteAllBytes(zip, flipped);
+            try
+            {
+                using QwenLoraTransformer loaded = new MLContext().TextGeneration.Load(zip);
+                Assert.Equal(model.Adapter.ToSafetensors(), loaded.Adapter.ToSafetensors()); // what else is in the zip may be other
+                opened++;
+            }
+            catch (MLNetLoraException)
+            {
+                // Seen.
+            }
+        }
+
+        Assert.InRange(opened, 0, 59);
+    }
+
+    [Fact]
+    public void A_folder_is_told_apart()
+    {
+        Assert.Contains("is a folder, not a model zip", Assert.Throws<AdapterException>(() => new MLContext().TextGeneration.Load(_bench.BaseFolder)).Message);
+    }
+
+    [Fact]
     public void A_location_longer_than_any_path_is_refused()
     {
         using QwenLoraTransformer model = _bench.Model();

@@ -213,6 +213,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Refused("Dropout is 1; it must be at least 0 and below 1", options => options.Dropout = 1);
         Refused("TargetModules is empty", options => options.TargetModules = []);
         Refused("PromptTemplate is \"Answer:\"; it must contain {instruction}", options => options.PromptTemplate = "Answer:");
+        Refused("with 101 places", options => options.PromptTemplate = string.Concat(Enumerable.Repeat("{instruction}", 101)));
+        Refused("PromptTemplate is 100013 characters", options => options.PromptTemplate = "{instruction}" + new string('x', 100_000));
         Refused("BatchSize is 0", options => options.BatchSize = 0);
         Refused("TopP is 0", options => options.Generation.TopP = 0);
         Refused("AnswerColumnName is empty", options => options.AnswerColumnName = "");

@@ -82,7 +82,7 @@ internal sealed class ChatTemplate
         IReadOnlyDictionary<string, object?>? variables = null)
     {
         ArgumentNullException.ThrowIfNull(messages);
-        return RenderTagged(TemplateValues.From(messages), Tools(tools), addGenerationPrompt, variables).Text.Value;
+        return RenderTagged(new Conversation(messages, tools), addGenerationPrompt, variables).Value;
     }
 
     /// <summary>The text of a conversation in transformers' own JSON, whatever fields its messages have.</summary>
@@ -98,15 +98,17 @@ internal sealed class ChatTemplate
         bool addGenerationPrompt = false,
         IReadOnlyDictionary<string, object?>? variables = null)
     {
-        object? toolValues = tools is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given ? JinjaValues.From(given, Origin.Data) : null;
-        (TaggedText text, IReadOnlyList<GenerationSpan> spans) =
-            RenderTagged(TemplateValues.FromMessages(messages), toolValues, addGenerationPrompt, variables);
+        (TaggedText text, IReadOnlyList<GenerationSpan> spans) = Guard(() => RenderTagged(
+            TemplateValues.FromMessages(messages),
+            tools is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given ? JinjaValues.From(given, Origin.Data) : null,
+            addGenerationPrompt,
+            variables));
         return new RenderedTemplate(text.Value, spans);
     }
 
     /// <summary>The text of a conversation, every character of which says where it comes from.</summary>
     internal TaggedText RenderTagged(Conversation conversation, bool addGenerationPrompt, IReadOnlyDictionary<string, object?>? variables) =>
-        RenderTagged(TemplateValues.From(conversation.Messages), Tools(conversation.Tools), addGenerationPrompt, variables).Text;
+        Guard(() => RenderTagged(TemplateValues.From(conversation.Messages), Tools(conversation.Tools), addGenerationPrompt, variables)).Text;
 
     private static JinjaList? Tools(IReadOnlyList<JsonElement>? tools) =>
         tools is null ? null : new JinjaList([.. tools.Select(tool => JinjaValues.From(tool, Origin.Data))]);
@@ -126,14 +128,19 @@ internal sealed class ChatTemplate
             ["documents"] = null,
             ["add_generation_prompt"] = addGenerationPrompt,
         };
+        foreach ((string name, object? value) in variables ?? new Dictionary<string, object?>())
+        {
+            values[name] = JinjaValues.From(value, name);
+        }
+
+        return _template.RenderTagged(values);
+    }
+
+    private static T Guard<T>(Func<T> render)
+    {
         try
         {
-            foreach ((string name, object? value) in variables ?? new Dictionary<string, object?>())
-            {
-                values[name] = JinjaValues.From(value, name);
-            }
-
-            return _template.RenderTagged(values);
+            return render();
         }
         catch (JinjaException error)
         {

@@ -23,7 +23,7 @@ public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnly
     /// </param>
     public static Conversation From(InstructionRow row, string? promptTemplate = null)
     {
-        ArgumentNullException.ThrowIfNull(row);
+        TextRow.Of(row); // its parts are not null
         List<ChatMessage> messages = [];
         if (!string.IsNullOrEmpty(row.System))
         {
@@ -51,6 +51,7 @@ public sealed record Conversation(IReadOnlyList<ChatMessage> Messages, IReadOnly
     /// <returns>One conversation per assistant's message that may be learned.</returns>
     public IEnumerable<Conversation> PerAnswer()
     {
+        TextRow.Of(this); // its parts are not null
         for (int i = 0; i < Messages.Count; i++)
         {
             if (Messages[i] is { Role: "assistant", IsLearned: true })

@@ -115,13 +115,21 @@ internal sealed class ConversationFormatter
 
         // What stands in an earlier turn stands in every later row too, and counts once.
         int counted = 0;
-        return [.. conversation.PerAnswer().Select(part =>
+        List<TokenizedRow> rows = [];
+        foreach (Conversation part in conversation.PerAnswer())
         {
             TrainingRow row = Tokenize(part, LabelScope.Answer, maximumLength, out TokenizationReport report);
-            int replaced = report.ReplacedCharacters - counted;
+            rows.Add(new TokenizedRow(row, report with { ReplacedCharacters = report.ReplacedCharacters - counted }));
             counted = report.ReplacedCharacters;
-            return new TokenizedRow(row, report with { ReplacedCharacters = replaced });
-        })];
+            if (report.IsAnswerCutOff)
+            {
+                break; // so are those behind it, which are only counted: to write thousands of turns thousands of times takes minutes
+            }
+        }
+
+        TokenizedRow last = rows[^1] with { Report = rows[^1].Report with { ReplacedCharacters = 0 } };
+        rows.AddRange(Enumerable.Repeat(last, answers - rows.Count));
+        return rows;
     }
 
     /// <summary>The rows of a data set's row: of its conversation, or of its document, which is learned whole.</summary>

@@ -82,9 +82,9 @@ internal static class TemplateValues
                 return JinjaValues.From(document.RootElement, origin);
             }
         }
-        catch (JsonException)
+        catch (Exception error) when (error is JsonException or JinjaException)
         {
-            // Not JSON: the template gets what there is.
+            // Not JSON, or with names that are no text: the template gets what there is.
         }
 
         return new TaggedText(arguments, origin);

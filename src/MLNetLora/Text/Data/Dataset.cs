@@ -62,7 +62,7 @@ public static class Dataset
         {
             DatasetFiles.CheckPlaceholder(path);
             long number = 0;
-            foreach (JsonElement row in added(path))
+            foreach (JsonElement row in added(path) ?? throw new DatasetException($"{path}: the reader that was registered for it gives null, not rows."))
             {
                 yield return rows.Read(row, line: 0, ++number);
             }

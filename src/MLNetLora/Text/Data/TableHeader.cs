@@ -47,6 +47,12 @@ internal readonly record struct TableHeader(char Separator, bool IsAnnounced)
 
     private static (char Separator, int Known, int All) Count(string line, char separator)
     {
+        int most = line.AsSpan().Count(separator);
+        if (most > TableRows.FieldLimit)
+        {
+            return (separator, 0, most); // whoever reads the rows says so
+        }
+
         try
         {
             using StringReader reader = new(line);

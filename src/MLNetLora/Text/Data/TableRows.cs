@@ -15,6 +15,9 @@ internal sealed class TableRows(string path, Stream stream)
 {
     private const int ColumnLimit = 1000;
 
+    /// <summary>Fields of a row that are cut at all; the time for them grows with their square.</summary>
+    public const int FieldLimit = 100 * ColumnLimit;
+
     /// <summary>Characters of a row, above which a quotation mark is missing.</summary>
     private const int RowLimit = JsonRows.RowLimit / 2;
 
@@ -35,7 +38,8 @@ internal sealed class TableRows(string path, Stream stream)
         TableHeader header = TableHeader.Find(path);
         _separator = header.Separator;
         using DatasetText text = new(path, stream);
-        using CsvDataReader? csv = Guard(() => Open(text, header.Separator));
+        using BoundedFields bounded = new(path, text, header.Separator);
+        using CsvDataReader? csv = Guard(() => Open(bounded, header.Separator));
         if (csv is null || (header.IsAnnounced && !Next(csv)) || !Next(csv))
         {
             yield break;
@@ -146,4 +150,40 @@ internal sealed class TableRows(string path, Stream stream)
 
     /// <summary>Line breaks of a row: \n, \r\n and \r.</summary>
     private static int Breaks(ReadOnlySpan<char> raw) => raw.Count('\n') + raw.Count('\r') - raw.Count("\r\n");
+
+    /// <summary>Gives text on until a row has more fields than any: a line break is missing, or somebody means harm.</summary>
+    private sealed class BoundedFields(string path, TextReader text, char separator) : TextReader
+    {
+        private readonly SearchValues<char> _marks = SearchValues.Create([separator, '"', '\r', '\n']);
+        private bool _isQuoted;
+        private int _fields;
+
+        public override int Read(Span<char> buffer)
+        {
+            int read = text.Read(buffer);
+            ReadOnlySpan<char> rest = buffer[..read];
+            for (int at = rest.IndexOfAny(_marks); at >= 0; rest = rest[(at + 1)..], at = rest.IndexOfAny(_marks))
+            {
+                char mark = rest[at];
+                _isQuoted ^= mark == '"';
+                _fields = _isQuoted || mark == '"' ? _fields : mark == separator ? _fields + 1 : 0;
+                if (_fields > FieldLimit)
+                {
+                    throw new DatasetException($"{path}: a row has more than {FieldLimit} fields. A line break is missing in it or before it.");
+                }
+            }
+
+            return read;
+        }
+
+        public override int Read(char[] buffer, int index, int count) => Read(buffer.AsSpan(index, count));
+
+        public override int Peek() => text.Peek();
+
+        public override int Read()
+        {
+            Span<char> one = stackalloc char[1];
+            return Read(one) == 0 ? -1 : one[0];
+        }
+    }
 }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Globalization;
 using System.Text;
 
 namespace MLNetLora.Text;
@@ -6,6 +7,8 @@ namespace MLNetLora.Text;
 /// <summary>What happens to text before it is split: unpaired surrogates become U+FFFD, then Unicode normalization form C.</summary>
 internal static class UnicodeText
 {
+    private const int MarksAtOnce = 256;
+
     /// <summary>
     /// Characters that are unchanged by NFC whatever stands around them, as long as only such characters stand there: no combining mark, no
     /// conjoining jamo, no singleton.
@@ -89,8 +92,38 @@ internal static class UnicodeText
         }
         // .NET takes the noncharacter U+FFFE for a byte order error and throws; it combines with nothing, so the pieces around it are normalized one by one.
         return text.Contains('\uFFFE', StringComparison.Ordinal)
-            ? string.Join('\uFFFE', text.Split('\uFFFE').Select(piece => piece.Normalize(NormalizationForm.FormC)))
-            : text.Normalize(NormalizationForm.FormC);
+            ? string.Join('\uFFFE', text.Split('\uFFFE').Select(Normalized))
+            : Normalized(text);
+    }
+
+    /// <summary>
+    /// The time for marks behind one another grows with their square, so of more than 256 of them, which no language has, each 256 are normalized by themselves
+    /// (as Unicode's stream-safe format bounds them, UAX #15, with 30).
+    /// </summary>
+    private static string Normalized(string text)
+    {
+        List<int> cuts = [];
+        int marks = 0;
+        for (int i = 0; i < text.Length && text.Length > MarksAtOnce; i++)
+        {
+            if (char.IsLowSurrogate(text[i]))
+            {
+                continue;
+            }
+
+            bool isMark = CharUnicodeInfo.GetUnicodeCategory(text, i)
+                is UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark;
+            marks = isMark ? marks + 1 : 0;
+            if (marks > MarksAtOnce)
+            {
+                cuts.Add(i);
+                marks = 1;
+            }
+        }
+
+        return cuts.Count == 0
+            ? text.Normalize(NormalizationForm.FormC)
+            : string.Concat(cuts.Prepend(0).Zip(cuts.Append(text.Length), (from, to) => text[from..to].Normalize(NormalizationForm.FormC)));
     }
 
     private static bool Composes(Func<string, string> normalize)
