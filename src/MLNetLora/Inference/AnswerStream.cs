@@ -84,15 +84,15 @@ internal static class AnswerStream
         }
     }
 
-    /// <summary>Whom a generation waits for. One that is dropped without DisposeAsync, which await foreach never does, would be waited for without end: the
+    /// <summary>Whom a generation waits for. One that is dropped without DisposeAsync (await foreach always calls it) would be waited for without end: the
     /// finalizer says that it has gone.</summary>
     private sealed class Reader(IAsyncEnumerator<GeneratedChunk> pieces, CancellationTokenSource abandoned) : IAsyncEnumerator<GeneratedChunk>
     {
-        ~Reader() => abandoned.Cancel();
+        private Task<bool> _move = Task.FromResult(true);
+
+        ~Reader() => _ = abandoned.CancelAsync(); // not on the finalizer's thread, where an error would end the process
 
         public GeneratedChunk Current => pieces.Current;
-
-        private Task<bool> _move = Task.FromResult(true);
 
         public ValueTask<bool> MoveNextAsync()
         {

@@ -36,6 +36,20 @@ public sealed class BadNumbersTests : IDisposable
     }
 
     [Fact]
+    public void An_adapter_whose_scaling_overflows_is_blamed_and_not_the_base()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2, Alpha = 1e38 }, checkpoint, 1);
+        foreach (LoraFactors factors in adapter.Factors)
+        {
+            factors.B.AsSpan().Fill(1e10f);
+        }
+
+        using CausalLanguageModel lm = new(checkpoint, adapter, threads: 1);
+        Assert.Contains("Its scaling is up to 5E+37", Assert.Throws<AdapterException>(() => lm.Generate([[2, 3]], new())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Products_that_overflow_are_said_to_be_that()
     {
         Write("model.norm.weight", float.MaxValue);

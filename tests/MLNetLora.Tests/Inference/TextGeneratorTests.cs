@@ -55,6 +55,17 @@ public sealed class TextGeneratorTests : IDisposable
     }
 
     [Fact]
+    public void What_cannot_be_cut_is_not_said_to_be_cut_by_the_option_that_is_set()
+    {
+        using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        InstructionRow row = new("Say yes.", System: string.Concat(Enumerable.Repeat("and on and ", 400)));
+        GenerationOptions options = new() { WhenPromptTooLong = PromptOverflow.TruncateLeft };
+        string message = generator.Generate([row], options)[0].Error!.Message;
+        Assert.Contains("What must stay", message);
+        Assert.DoesNotContain("TruncateLeft", message);
+    }
+
+    [Fact]
     public void A_row_that_the_template_refuses_fails_alone()
     {
         using TextGenerator generator = new(Checkpoint.Open(NanoWith(Opened)), threads: 1);

@@ -144,6 +144,26 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     }
 
     [Fact]
+    public void Of_long_sequences_only_the_beginning_is_looked_at()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        Random random = new(4);
+        TrainingRow[] rows = [TinyModel.Row(random, 400), TinyModel.Row(random, 300), TinyModel.Row(random, 50)];
+        TrainingRow[] beginnings = [.. rows[..2].Select(row => new TrainingRow(row.InputIds[..256], row.Labels[..256]))];
+
+        Assert.Equal(AbsMax([beginnings[..1], beginnings[1..]]), AbsMax([rows[..1], rows[1..2], rows[2..]]));
+        TrainingRow rest = new(rows[0].InputIds[..206], rows[0].Labels[..206]);
+        Assert.Equal(AbsMax([[rows[2], rest]]), AbsMax([[rows[2], rows[0]]]));
+
+        float[] AbsMax(TrainingRow[][] sequences)
+        {
+            TrainingOptions options = new() { Precision = WeightPrecision.Int8, Threads = 1 };
+            TrainingTarget target = Calibration.Prepare(TrainingTarget.Lora(nano, s_lora), options, ChunkPlan.Whole, sequences);
+            return [.. target.Int8!.Groups.SelectMany(group => group.AbsMax)];
+        }
+    }
+
+    [Fact]
     public void Only_what_the_graph_reads_is_quantized()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);

@@ -123,7 +123,7 @@ internal sealed class ConversationFormatter
             counted = report.ReplacedCharacters;
             if (report.IsAnswerCutOff)
             {
-                break; // so are those behind it, which are only counted: to write thousands of turns thousands of times takes minutes
+                break; // so are those behind it: they are counted, as long as this one, since to write thousands of turns thousands of times takes minutes
             }
         }
 
