@@ -14,7 +14,7 @@ using MLNetLora.TextGeneration;
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
 Option<string> modelOption = new("--model")
 {
-    Description = "Folder of a Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache",
+    Description = "Folder of a Qwen, Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache",
     DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano"),
 };
 Option<string> dataOption = new("--data")

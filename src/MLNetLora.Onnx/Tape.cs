@@ -2,13 +2,14 @@ namespace MLNetLora.Onnx;
 
 /// <summary>
 /// Reverse-mode differentiation of a graph while it is being built. Operators in Differentiable/ emit their forward nodes and
-/// <see cref="Record"/> how to emit their backward nodes; <see cref="Backward(Value)"/> then walks the records in reverse.
+/// <see cref="Record(Value, IEnumerable{Value}, Action{Value})"/> how to emit their backward nodes; <see cref="Backward(Value)"/> then walks the records in
+/// reverse.
 /// Values below the lowest trainable tensor need no gradient and get no backward nodes.
 /// </summary>
 internal sealed class Tape
 {
     private readonly Tape _root;
-    private readonly List<(Value Output, Action<Value> Backward)> _records = [];
+    private readonly List<(Value[] Outputs, Action<Value?[]> Backward)> _records = [];
     private readonly Dictionary<Value, Value> _gradients = [];
     private readonly HashSet<Value> _needed = [];
     private readonly Dictionary<Value, List<Value>> _parameterGradients = [];
@@ -45,15 +46,24 @@ internal sealed class Tape
     /// <param name="backward">Given the gradient of <paramref name="output"/>, emits the gradients of the inputs through AddGradient and
     /// <see cref="AddParameterGradient"/>.</param>
     /// <returns><paramref name="output"/>.</returns>
-    public Value Record(Value output, IEnumerable<Value> inputs, Action<Value> backward)
+    public Value Record(Value output, IEnumerable<Value> inputs, Action<Value> backward) =>
+        Record([output], inputs, gradients => backward(gradients[0]!))[0];
+
+    /// <summary>Records an operator with several outputs.</summary>
+    /// <param name="outputs">What it computed.</param>
+    /// <param name="inputs">What its gradient may flow to; parameters included.</param>
+    /// <param name="backward">Given the gradient of each output, null for one that nothing depends on, emits those of the inputs; called where there is
+    /// at least one.</param>
+    /// <returns><paramref name="outputs"/>.</returns>
+    public Value[] Record(Value[] outputs, IEnumerable<Value> inputs, Action<Value?[]> backward)
     {
         if (inputs.Any(Needs))
         {
-            _needed.Add(output);
-            _records.Add((output, backward));
+            _needed.UnionWith(outputs);
+            _records.Add((outputs, backward));
         }
 
-        return output;
+        return outputs;
     }
 
     /// <summary>Adds to the gradient of a value where one is wanted.</summary>
@@ -111,8 +121,9 @@ internal sealed class Tape
         }
 
         _needed.Add(output);
-        _records.Add((output, gradient =>
+        _records.Add(([output], gradients =>
         {
+            Value gradient = gradients[0]!;
             Tape again = new(Graph, _root);
             using IDisposable scope = Graph.Scope("again");
             Value restored = Graph.Reshape(input, Graph.Shape(gradient), input.Shape);
@@ -165,8 +176,9 @@ internal sealed class Tape
         _gradients[output] = gradient;
         for (int i = _records.Count - 1; i >= 0; i--)
         {
-            (Value value, Action<Value> backward) = _records[i];
-            if (_gradients.TryGetValue(value, out Value? arrived))
+            (Value[] outputs, Action<Value?[]> backward) = _records[i];
+            Value?[] arrived = [.. outputs.Select(_gradients.GetValueOrDefault)];
+            if (arrived.Any(value => value is not null))
             {
                 backward(arrived);
             }

@@ -40,6 +40,12 @@ public sealed class FiniteDifferenceTests
         new("SwiGlu", r => new() { ["gate"] = Data.Random(r, S, N), ["up"] = Data.Random(r, S, N) }, (t, v) => SwiGlu.Apply(t, v["gate"], v["up"])),
         new("Rows", r => new() { ["x"] = Data.Random(r, S, N), ["indices"] = new([3, 0, 4], [3], ElementType.Int64) },
             (t, v) => Rows.Apply(t, v["x"], v["indices"])),
+        new("Columns", r => new() { ["x"] = Data.Random(r, S, 3 * D) }, (t, v) =>
+        {
+            Value[] parts = Columns.Split(t, v["x"], 3);
+            return SwiGlu.Apply(t, Residual.Apply(t, parts[0], parts[2]), parts[1]);
+        }),
+        new("Columns, one without use", r => new() { ["x"] = Data.Random(r, S, 2 * D) }, (t, v) => Columns.Split(t, v["x"], 2)[1]),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true,
             Fixed: ["weights"]),
         new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2),

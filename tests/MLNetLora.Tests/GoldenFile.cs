@@ -53,7 +53,9 @@ internal sealed class GoldenFile(string path)
     {
         JsonElement config = Json(Path.Combine(modelFolder, "config.json"));
         string type = config.GetProperty("model_type").GetString()!;
-        return type is not "qwen2" and not "qwen3" ? $"model_type {type}" : config.TryGetProperty("quantization_config", out _) ? "quantized base" : null;
+        return type is not ("qwen" or "qwen2" or "qwen3")
+            ? $"model_type {type}"
+            : config.TryGetProperty("quantization_config", out _) ? "quantized base" : null;
     }
 
     /// <summary>The feature of a PEFT folder that is not supported yet; null when there is none. Said by hand, so that a refusal by mistake does not

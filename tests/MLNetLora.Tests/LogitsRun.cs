@@ -38,7 +38,7 @@ internal static class LogitsRun
     {
         TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0);
         using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
-        using GraphInputs shared = new(target.Config);
+        using GraphInputs shared = new(target.Config, training: false);
         Dictionary<string, NativeTensor> inputs = [];
         List<NativeTensor> owned = [];
         foreach (LoraFactors f in adapter?.Factors ?? [])

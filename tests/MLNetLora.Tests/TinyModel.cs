@@ -16,6 +16,12 @@ internal static class TinyModel
     public static void WriteConfig(string folder, string modelType, bool tied, int? slidingWindow = null, int layers = 2, int positions = 64)
     {
         Directory.CreateDirectory(folder);
+        if (modelType == "qwen")
+        {
+            WriteQwen1Config(folder, tied, layers, positions);
+            return;
+        }
+
         File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
         {
             ["model_type"] = modelType,
@@ -37,11 +43,44 @@ internal static class TinyModel
         }));
     }
 
+    /// <summary>Writes config.json of a Qwen1 model that was trained with up to 32 tokens, or with positions if those are fewer.</summary>
+    public static void WriteQwen1Config(
+        string folder,
+        bool tied = false,
+        int layers = 2,
+        int positions = 64,
+        int vocabulary = Vocabulary,
+        bool noBias = true) =>
+        File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
+        {
+            ["model_type"] = "qwen",
+            ["hidden_size"] = 16,
+            ["intermediate_size"] = 48,
+            ["num_hidden_layers"] = layers,
+            ["num_attention_heads"] = 2,
+            ["kv_channels"] = 8,
+            ["vocab_size"] = vocabulary,
+            ["layer_norm_epsilon"] = 1e-6,
+            ["rotary_emb_base"] = 10000,
+            ["seq_length"] = Math.Min(32, positions),
+            ["max_position_embeddings"] = positions,
+            ["tie_word_embeddings"] = tied,
+            ["no_bias"] = noBias,
+            ["use_dynamic_ntk"] = true,
+            ["use_logn_attn"] = true,
+        }));
+
     /// <summary>Writes a whole checkpoint with random weights.</summary>
     public static Checkpoint WriteCheckpoint(string folder, string modelType = "qwen3", bool tied = true, TensorType type = TensorType.Float32, int seed = 1,
         int? slidingWindow = null, int positions = 64)
     {
         WriteConfig(folder, modelType, tied, slidingWindow, positions: positions);
+        return WriteWeights(folder, type, seed);
+    }
+
+    /// <summary>Writes random weights beside a config.json.</summary>
+    public static Checkpoint WriteWeights(string folder, TensorType type = TensorType.Float32, int seed = 1)
+    {
         TrainingTarget target = TrainingTarget.Full(MLNetLora.Models.QwenConfig.Read(folder));
         using ParameterSet parameters = new(target.Trainables);
         Fill(parameters, new Random(seed));

@@ -22,12 +22,24 @@ public sealed class SyntheticCheckpointTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
+    [InlineData("Qwen-1_8B", 1_836_828_672)]
     [InlineData("Qwen2.5-0.5B", 494_032_768)]
     [InlineData("Qwen2.5-1.5B", 1_543_714_304)]
     [InlineData("Qwen2.5-7B", 7_615_616_512)]
     [InlineData("qwen3-0.6b", 596_049_920)]
     [InlineData("Qwen3-8B", 8_190_735_360)]
     public void Parameter_counts_are_the_published_ones(string name, long parameters) => Assert.Equal(parameters, ModelSize.Find(name).Parameters);
+
+    [Theory]
+    [InlineData("Qwen-1_8B")]
+    [InlineData("Qwen2.5-0.5B")]
+    [InlineData("Qwen3-0.6B")]
+    public void The_library_opens_one_of_each_family(string name)
+    {
+        ModelSize size = s_small with { Family = ModelSize.Find(name).Family, KeyValueHeads = 2, VocabularySize = 500 };
+        new CheckpointWriter(size, ElementType.BFloat16).Write(_folder.At(name));
+        Assert.Equal(size.Parameters, MLNetLora.Models.Checkpoint.Open(_folder.At(name)).ParameterCount);
+    }
 
     [Fact]
     public void Weights_are_normal_and_norms_are_one()

@@ -6,7 +6,8 @@ namespace MLNetLora.Tools.SyntheticCheckpoint;
 internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
 {
     private static readonly string[] s_tokenizerFiles =
-        ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+        ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+        "qwen.tiktoken"];
 
     public ulong Seed { get; init; } = 42;
 

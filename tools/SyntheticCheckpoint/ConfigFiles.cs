@@ -10,6 +10,12 @@ internal static class ConfigFiles
 
     public static void Write(ModelSize size, ElementType type, string folder)
     {
+        if (size.Family == Family.Qwen1)
+        {
+            WriteQwen1(size, type, folder);
+            return;
+        }
+
         bool qwen3 = size.Family == Family.Qwen3;
         // <|endoftext|>, <|im_start|>, <|im_end|> stand at 151643 to 151645; a smaller vocabulary has them at its end.
         int endOfText = Math.Min(151643, size.VocabularySize - 3);
@@ -52,6 +58,49 @@ internal static class ConfigFiles
             ["bos_token_id"] = endOfText,
             ["do_sample"] = false,
             ["eos_token_id"] = new JsonArray(messageEnd, endOfText),
+            ["pad_token_id"] = endOfText,
+        });
+    }
+
+    /// <summary>As Qwen-1_8B-Chat has them, whose chat_format says that answers end with im_end.</summary>
+    private static void WriteQwen1(ModelSize size, ElementType type, string folder)
+    {
+        int endOfText = Math.Min(151643, size.VocabularySize - 3);
+        Save(folder, "config.json", new JsonObject
+        {
+            ["architectures"] = new JsonArray("QWenLMHeadModel"),
+            ["attn_dropout_prob"] = 0.0,
+            ["bf16"] = type.Torch == "bfloat16",
+            ["emb_dropout_prob"] = 0.0,
+            ["fp16"] = type.Torch == "float16",
+            ["fp32"] = type.Torch == "float32",
+            ["hidden_size"] = size.HiddenSize,
+            ["initializer_range"] = 0.02,
+            ["intermediate_size"] = 2 * size.IntermediateSize,
+            ["kv_channels"] = size.HeadDimension,
+            ["layer_norm_epsilon"] = 1e-6,
+            ["max_position_embeddings"] = 8192,
+            ["model_type"] = "qwen",
+            ["no_bias"] = true,
+            ["num_attention_heads"] = size.Heads,
+            ["num_hidden_layers"] = size.Layers,
+            ["rotary_emb_base"] = 10000,
+            ["rotary_pct"] = 1.0,
+            ["scale_attn_weights"] = true,
+            ["seq_length"] = 8192,
+            ["tie_word_embeddings"] = false,
+            ["tokenizer_class"] = "QWenTokenizer",
+            ["use_cache"] = true,
+            ["use_dynamic_ntk"] = true,
+            ["use_logn_attn"] = true,
+            ["vocab_size"] = size.VocabularySize,
+        });
+        Save(folder, "generation_config.json", new JsonObject
+        {
+            ["chat_format"] = "chatml",
+            ["do_sample"] = false,
+            ["eos_token_id"] = endOfText,
+            ["max_window_size"] = 6144,
             ["pad_token_id"] = endOfText,
         });
     }

@@ -1,15 +1,18 @@
 namespace MLNetLora.Tools.SyntheticCheckpoint;
 
-internal enum Family { Qwen2, Qwen3 }
+internal enum Family { Qwen1, Qwen2, Qwen3 }
 
 /// <summary>The numbers that decide every tensor's shape.</summary>
 internal sealed record ModelSize(
     string Name, Family Family, int Layers, int HiddenSize, int Heads, int KeyValueHeads, int HeadDimension, int IntermediateSize, int VocabularySize,
     bool TiedEmbeddings)
 {
-    /// <summary>The published dense models (torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the hidden size).</summary>
+    /// <summary>The published dense models (Qwen's config.json, torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
+    /// hidden size).</summary>
     public static IReadOnlyList<ModelSize> Published { get; } =
     [
+        new("Qwen-1_8B", Family.Qwen1, 24, 2048, 16, 16, 128, 5504, 151936, false),
+        new("Qwen-7B", Family.Qwen1, 32, 4096, 32, 32, 128, 11008, 151936, false),
         new("Qwen2.5-0.5B", Family.Qwen2, 24, 896, 14, 2, 64, 4864, 151936, true),
         new("Qwen2.5-1.5B", Family.Qwen2, 28, 1536, 12, 2, 128, 8960, 151936, true),
         new("Qwen2.5-3B", Family.Qwen2, 36, 2048, 16, 2, 128, 11008, 151936, true),
@@ -30,7 +33,29 @@ internal sealed record ModelSize(
     public long Parameters => Tensors().Sum(tensor => tensor.Elements);
 
     /// <summary>Every tensor in the order of the published files' layers.</summary>
-    public IEnumerable<TensorSpec> Tensors()
+    public IEnumerable<TensorSpec> Tensors() => Family == Family.Qwen1 ? Qwen1() : Later();
+
+    private IEnumerable<TensorSpec> Qwen1()
+    {
+        yield return new("transformer.wte.weight", [VocabularySize, HiddenSize]);
+        for (int layer = 0; layer < Layers; layer++)
+        {
+            string prefix = $"transformer.h.{layer}.";
+            yield return new(prefix + "ln_1.weight", [HiddenSize], IsNorm: true);
+            yield return new(prefix + "attn.c_attn.weight", [3 * HiddenSize, HiddenSize]);
+            yield return new(prefix + "attn.c_attn.bias", [3 * HiddenSize]);
+            yield return new(prefix + "attn.c_proj.weight", [HiddenSize, HiddenSize]);
+            yield return new(prefix + "ln_2.weight", [HiddenSize], IsNorm: true);
+            yield return new(prefix + "mlp.w1.weight", [IntermediateSize, HiddenSize]);
+            yield return new(prefix + "mlp.w2.weight", [IntermediateSize, HiddenSize]);
+            yield return new(prefix + "mlp.c_proj.weight", [HiddenSize, IntermediateSize]);
+        }
+
+        yield return new("transformer.ln_f.weight", [HiddenSize], IsNorm: true);
+        yield return new("lm_head.weight", [VocabularySize, HiddenSize]);
+    }
+
+    private IEnumerable<TensorSpec> Later()
     {
         int queries = Heads * HeadDimension;
         int keys = KeyValueHeads * HeadDimension;

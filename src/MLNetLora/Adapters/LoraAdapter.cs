@@ -195,7 +195,7 @@ public sealed class LoraAdapter
         ArgumentNullException.ThrowIfNull(safetensors);
         ArgumentNullException.ThrowIfNull(configJson);
         ArgumentNullException.ThrowIfNull(checkpoint);
-        (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}");
+        (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}", checkpoint.Architecture);
         SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
         IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
         RequireTensors(file, modules);

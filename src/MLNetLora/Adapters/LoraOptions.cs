@@ -23,7 +23,7 @@ public sealed class LoraOptions
     /// <summary>Rank-stabilised scaling alpha/√r [use_rslora] (Kalajdzievski 2023, arXiv:2312.03732). Default false.</summary>
     public bool UseRsLora { get; set; }
 
-    /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj.</summary>
+    /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj; Qwen1 computes both in c_attn, which must be named for it.</summary>
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
     /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) means all. Not with a regular expression in

@@ -50,12 +50,11 @@ internal static class LoraTargets
         TargetModules targets = options.TargetModules;
         string[] names = [.. targets.Distinct()]; // a file may say the same a million times
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());
-        foreach (string entry in names)
+        string[] unknown = [.. names.Where(entry => !all.Any(module => EndsWith(module.Name, entry)))];
+        if (unknown.Length > 0)
         {
-            if (!all.Any(module => EndsWith(module.Name, entry)))
-            {
-                throw new AdapterException($"No layer of this {config.ModelType} model is named '{entry}' (TargetModules). Its linear layers are: {known}.");
-            }
+            throw new AdapterException($"No layer of this {config.ModelType} model is named '{Short(unknown[0])}' (TargetModules). Its linear layers are: "
+                + $"{known}.{Recipe(names, architecture)}");
         }
 
         Regex? whole = targets.Pattern is string pattern ? Parse($"^(?:{pattern})$") : null;
@@ -85,6 +84,13 @@ internal static class LoraTargets
             double alpha = First(alphas, module.Name, options.Alpha, watch);
             return new LoraModule(module, rank, alpha, options.UseRsLora ? alpha / Math.Sqrt(rank) : alpha / rank);
         })];
+    }
+
+    /// <summary>What to write instead of a list that was made for another family; empty where nothing is known of it.</summary>
+    private static string Recipe(string[] names, Architecture architecture)
+    {
+        string[] instead = [.. names.Select(architecture.OtherNames.GetValueOrDefault).OfType<string>().Distinct()];
+        return instead.Length == 0 ? "" : $" The closest to what was asked for is {string.Join(", ", instead)}.";
     }
 
     private static bool EndsWith(string module, string entry) => module == entry || module.EndsWith("." + entry, StringComparison.Ordinal);

@@ -166,10 +166,11 @@ internal static class Merge
     }
 
     /// <summary>
-    /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence. What belongs to an adapter that lies in
+    /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence, and the code that transformers runs a Qwen1
+    /// checkpoint with. What belongs to an adapter that lies in
     /// the same folder stays behind: transformers would apply that adapter to the merged weights once more.
     /// </summary>
     private static bool IsCompanion(string path) =>
         Path.GetFileName(path) is not (LoraAdapter.ConfigName or PromptSettings.FileName)
-        && (Path.GetExtension(path) is ".json" or ".txt" or ".jinja" or ".tiktoken" or ".model" || Path.GetFileName(path) is "LICENSE" or "NOTICE");
+        && (Path.GetExtension(path) is ".json" or ".txt" or ".jinja" or ".tiktoken" or ".model" or ".py" || Path.GetFileName(path) is "LICENSE" or "NOTICE");
 }

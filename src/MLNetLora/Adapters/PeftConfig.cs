@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
@@ -47,7 +48,10 @@ internal static class PeftConfig
     }
 
     /// <summary>Reads options; refuses what would be computed wrongly if it were ignored.</summary>
-    public static (LoraOptions Options, string BaseModel) Read(string text, string source)
+    /// <param name="text">The file.</param>
+    /// <param name="source">What error messages call it.</param>
+    /// <param name="architecture">The base's family, whose layers are meant where none are named.</param>
+    public static (LoraOptions Options, string BaseModel) Read(string text, string source, Architecture architecture)
     {
         JsonObject json;
         try
@@ -97,7 +101,7 @@ internal static class PeftConfig
                 {
                     JsonArray list => TargetModules.Create([.. list.Select(item => item!.GetValue<string>())]),
                     JsonValue value => value.GetValue<string>(),
-                    null => ["q_proj", "v_proj"], // PEFT's default for qwen2 and qwen3
+                    null => TargetModules.Create([.. architecture.DefaultTargets]),
                     _ => throw new FormatException("target_modules is neither a list of names nor an expression."),
                 },
                 LayersToTransform = json["layers_to_transform"] switch

@@ -10,7 +10,7 @@ namespace MLNetLora.Artifacts;
 /// <summary>Builds inference_model.onnx: prefill and decode with a key-value cache, one graph for both.</summary>
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
-/// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; rope_cos, rope_sin [positions, d/2];
+/// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; the tables of <see cref="RotaryTables"/>;
 /// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's factors under their PEFT keys.
 /// Outputs: logits [batch, vocabulary] of each row's last token; present.LAYER.key, present.LAYER.value, which are meant to be the same memory as the past.
 /// </remarks>
@@ -32,8 +32,7 @@ internal static class InferenceModel
         Value last = graph.Input("last_positions", ElementType.Int64, "batch");
         Value lengths = graph.Input("past_lengths", ElementType.Int32, "batch");
         Value total = graph.Input("total_length", ElementType.Int32);
-        Value cos = graph.Input("rope_cos", ElementType.Float32, "positions", config.HeadDim / 2);
-        Value sin = graph.Input("rope_sin", ElementType.Float32, "positions", config.HeadDim / 2);
+        RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training: false);
         Dictionary<string, AdaptedLinear> adapted = loras.ToDictionary(lora => lora.Module.Name, Attached);
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
@@ -62,7 +61,8 @@ internal static class InferenceModel
             Dimension[] cache = ["batch", kv, "capacity", d];
             Value pastKey = graph.Input($"past.{layer}.key", ElementType.Float32, cache);
             Value pastValue = graph.Input($"past.{layer}.value", ElementType.Float32, cache);
-            Value[] outputs = graph.Nodes("GroupQueryAttention", [Rotated(q), Rotated(k), Flat(v), pastKey, pastValue, lengths, total],
+            (q, k) = (Rotated(q, rotary.QueryCos, rotary.QuerySin), Rotated(k, rotary.Cos, rotary.Sin));
+            Value[] outputs = graph.Nodes("GroupQueryAttention", [q, k, Flat(v), pastKey, pastValue, lengths, total],
                 [(ElementType.Float32, ["batch", "sequence", config.NumAttentionHeads * config.HeadDim], null),
                     (ElementType.Float32, cache, $"present.{layer}.key"), (ElementType.Float32, cache, $"present.{layer}.value")],
                 "com.microsoft", ("num_heads", (long)config.NumAttentionHeads), ("kv_num_heads", (long)config.NumKeyValueHeads),
@@ -73,7 +73,7 @@ internal static class InferenceModel
         }
 
         // Rotated as the linear layers leave them, nothing is transposed. GroupQueryAttention's own rotation wants head sizes that 16 divides.
-        Value Rotated(Value x) => graph.RotaryEmbedding(Flat(x), positions, cos, sin);
+        Value Rotated(Value x, Value cos, Value sin) => graph.RotaryEmbedding(Flat(x), positions, cos, sin);
 
         // [batch, sequence, heads, d] -> [batch, sequence, heads·d]
         Value Flat(Value x) => graph.Reshape(x, [0, 0, -1], ["batch", "sequence", x.Shape[2].Size * config.HeadDim]);

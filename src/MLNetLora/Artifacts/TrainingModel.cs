@@ -10,7 +10,7 @@ namespace MLNetLora.Artifacts;
 /// Builds training_model.onnx (forward, loss, backward, one gradient output per trainable tensor) and eval_model.onnx (forward and loss or logits).
 /// </summary>
 /// <remarks>
-/// Inputs: input_ids, position_ids [batch, sequence]; rope_cos, rope_sin [positions, d/2]; first_keys (and sliding_first_keys)
+/// Inputs: input_ids, position_ids [batch, sequence]; the tables of <see cref="RotaryTables"/>; first_keys (and sliding_first_keys)
 /// [batch or 1, sequence], the first key that each query sees; label_positions, label_ids, label_weights [labels]; every trainable tensor under its name;
 /// in training also NAME.gradient_buffer for each and MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
@@ -76,7 +76,8 @@ internal static class TrainingModel
         GraphBuilder graph = new("layer_inputs");
         GraphWeights weights = new(graph, target.Checkpoint);
         Dictionary<Value, List<string>> modules = [];
-        ModelGraph model = Assemble(target with { Loras = [] }, new Tape(graph), weights, plan, training: false) with { OnLinear = Note };
+        TrainingTarget frozen = target with { Loras = [], Int8 = null, Dropout = 0 };
+        ModelGraph model = Assemble(frozen, new Tape(graph), weights, plan, training: true) with { OnLinear = Note };
         model.Body(checkpointing: false);
         foreach ((Value x, List<string> names) in modules)
         {
@@ -101,8 +102,7 @@ internal static class TrainingModel
         QwenConfig config = target.Config;
         Value ids = graph.Input("input_ids", ElementType.Int64, "batch", "sequence");
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
-        Value cos = graph.Input("rope_cos", ElementType.Float32, "positions", config.HeadDim / 2);
-        Value sin = graph.Input("rope_sin", ElementType.Float32, "positions", config.HeadDim / 2);
+        RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training);
         Value outputs = graph.Input("label_positions", ElementType.Int64, "labels");
         CausalMask? full = config.SlidingWindows.Any(window => window is null) ? Mask("first_keys") : null;
         CausalMask? sliding = config.SlidingWindows.Any(window => window is not null) ? Mask("sliding_first_keys") : null;
@@ -125,7 +125,7 @@ internal static class TrainingModel
             plan.RecomputeAttention))
         {
             InputIds = ids,
-            Rotary = new RotaryTables(positions, cos, sin),
+            Rotary = rotary,
             OutputRows = outputs,
         };
 

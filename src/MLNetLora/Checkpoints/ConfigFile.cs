@@ -67,10 +67,13 @@ internal sealed class ConfigFile
         { } value => throw Wrong(field, value, "text in quotes"),
     };
 
-    /// <summary>true or false; false where it is not there.</summary>
-    public bool Flag(string field) => Value(field) switch
+    /// <summary>true or false.</summary>
+    /// <param name="field">Its name.</param>
+    /// <param name="otherwise">What it is where it is not there.</param>
+    public bool Flag(string field, bool otherwise = false) => Value(field) switch
     {
-        null or { ValueKind: JsonValueKind.False } => false,
+        null => otherwise,
+        { ValueKind: JsonValueKind.False } => false,
         { ValueKind: JsonValueKind.True } => true,
         { } value => throw Wrong(field, value, "true or false"),
     };
@@ -111,6 +114,18 @@ internal sealed class ConfigFile
 
     /// <summary>Whether a field is there, be it null.</summary>
     public bool Has(string field) => Find(field) is not null;
+
+    /// <summary>Throws where a field does not go with others.</summary>
+    /// <param name="condition">Whether it does.</param>
+    /// <param name="field">Its name.</param>
+    /// <param name="what">What it must be.</param>
+    public void Require(bool condition, string field, string what)
+    {
+        if (!condition)
+        {
+            throw Value(field) is { } value ? Wrong(field, value, what) : new CheckpointException($"{Path} has no {_prefix}{field}; it must be {what}.");
+        }
+    }
 
     private JsonElement? Find(string field)
     {

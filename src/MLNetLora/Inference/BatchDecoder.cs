@@ -15,6 +15,8 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
     private const int FirstTokens = 64; // of the answers; the memory grows when they are there
 
     private readonly KeyValueCache _cache = new(config, rows, limit);
+    private readonly RotaryInputs _rotary = new(config);
+    private readonly int[] _sections = new int[rows]; // of the rotary tables
     private readonly float[] _logits = new float[checked(rows * config.VocabSize)];
     private readonly int[] _lengths = new int[rows];
     private readonly bool[] _ended = new bool[rows];
@@ -40,7 +42,8 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
     public void Prefill(IReadOnlyList<int[]> prompts, CancellationToken cancellation)
     {
         int[] lengths = [.. prompts.Select(prompt => prompt.Length)];
-        _cache.Reserve(Math.Min(limit, lengths.Max() + FirstTokens));
+        lengths.Select(_rotary.Section).ToArray().CopyTo(_sections, 0); // an answer is rotated as its prompt was
+        Reserve(Math.Min(limit, lengths.Max() + FirstTokens));
         foreach (PrefillPart part in PrefillPlan.Of(config, lengths))
         {
             Run(part.FirstRow, [.. prompts.Skip(part.FirstRow).Take(part.Rows).Select(ids => Part(ids, part))], cancellation);
@@ -52,14 +55,24 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
     /// <param name="cancellation">Ends it on the way.</param>
     public void Next(IReadOnlyList<int> tokens, CancellationToken cancellation)
     {
-        _cache.Reserve(_lengths.Max() + 1);
+        Reserve(_lengths.Max() + 1);
         Run(0, [.. tokens.Select(token => new ArraySegment<int>([token]))], cancellation);
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _cache.Dispose();
+    public void Dispose()
+    {
+        _rotary.Dispose();
+        _cache.Dispose();
+    }
 
     private static ArraySegment<int> Part(int[] ids, PrefillPart part) => new(ids, part.Start, Math.Min(part.Length, ids.Length - part.Start));
+
+    private void Reserve(int tokens)
+    {
+        _cache.Reserve(tokens);
+        _rotary.Reserve(_cache.Capacity);
+    }
 
     private void Run(int firstRow, ArraySegment<int>[] step, CancellationToken cancellation)
     {
@@ -71,9 +84,10 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
         for (int r = 0; r < batch; r++)
         {
             int past = _lengths[firstRow + r];
+            long start = _rotary.Start(_sections[firstRow + r]) + past;
             for (int i = 0; i < step[r].Count; i++)
             {
-                positions[(r * length) + i] = past + i;
+                positions[(r * length) + i] = start + i;
                 ids[(r * length) + i] = step[r][i];
             }
 
@@ -93,6 +107,7 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
             inputs["past_lengths"] = Own(Tensors.Of(lengths, batch));
             inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
             outputs["logits"] = Own(Tensors.Of(logits, batch, config.VocabSize));
+            _rotary.Add(inputs, training: false);
             _cache.Add(firstRow, batch, inputs, outputs, owned);
             session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation);
         }

@@ -5,8 +5,7 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// Keys and values of all layers for one batch, and the rotary tables for its positions. Past and present are the same memory: attention writes new
-/// tokens in place.
+/// Keys and values of all layers for one batch. Past and present are the same memory: attention writes new tokens in place.
 /// It grows with what is written: an answer may have 32,000 tokens and mostly has a few hundred.
 /// </summary>
 internal sealed class KeyValueCache : IDisposable
@@ -17,8 +16,6 @@ internal sealed class KeyValueCache : IDisposable
     private readonly int _batch;
     private readonly int _limit;
     private readonly Layer?[] _layers;
-    private NativeTensor? _cos;
-    private NativeTensor? _sin;
 
     /// <summary>A cache that holds nothing yet.</summary>
     /// <param name="config">The model.</param>
@@ -63,15 +60,10 @@ internal sealed class KeyValueCache : IDisposable
             _layers[i] = grown;
         }
 
-        (float[] cos, float[] sin) = _config.Rope.Tables(_config.HeadDim, capacity);
-        _cos?.Dispose();
-        _sin?.Dispose();
-        _cos = Tensors.Of(cos, capacity, _config.HeadDim / 2);
-        _sin = Tensors.Of(sin, capacity, _config.HeadDim / 2);
         Capacity = capacity;
     }
 
-    /// <summary>Adds past and tables to a run's inputs and the present, the same memory, to its outputs.</summary>
+    /// <summary>Adds the past to a run's inputs and the present, the same memory, to its outputs.</summary>
     /// <param name="firstRow">The first row that takes part.</param>
     /// <param name="rows">How many.</param>
     /// <param name="inputs">Receives names and values.</param>
@@ -96,9 +88,6 @@ internal sealed class KeyValueCache : IDisposable
             }
         }
 
-        inputs["rope_cos"] = _cos!;
-        inputs["rope_sin"] = _sin!;
-
         void Add(string name, NativeTensor value)
         {
             inputs["past." + name] = value;
@@ -109,8 +98,6 @@ internal sealed class KeyValueCache : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _cos?.Dispose();
-        _sin?.Dispose();
         foreach (Layer? layer in _layers)
         {
             layer?.Dispose();

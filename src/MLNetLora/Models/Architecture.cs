@@ -45,7 +45,7 @@ internal sealed record LinearModule(string Name, int In, int Out);
 internal abstract class Architecture
 {
     /// <summary>Every family this library knows.</summary>
-    public static IReadOnlyList<Architecture> All { get; } = [new Qwen2(), new Qwen3()];
+    public static IReadOnlyList<Architecture> All { get; } = [new Qwen1(), new Qwen2(), new Qwen3()];
 
     /// <summary>model_type in config.json.</summary>
     public abstract string ModelType { get; }
@@ -56,7 +56,20 @@ internal abstract class Architecture
     /// <exception cref="CheckpointException">No family has it.</exception>
     public static Architecture Find(string modelType, string file) => All.FirstOrDefault(family => family.ModelType == modelType)
         ?? throw new CheckpointException(
-            $"{file}: model_type is '{modelType}'; this version knows {string.Join(" and ", All.Select(family => family.ModelType))}.");
+            $"{file}: model_type is '{modelType}'; this version knows {string.Join(", ", All.Select(family => family.ModelType))}.");
+
+    /// <summary>The layers that PEFT puts an adapter on where adapter_config.json names none
+    /// (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).</summary>
+    public virtual IReadOnlyList<string> DefaultTargets => ["q_proj", "v_proj"];
+
+    /// <summary>What other families call linear layers: their name, and the end of the name here.</summary>
+    public virtual IReadOnlyDictionary<string, string> OtherNames { get; } = new Dictionary<string, string>
+    {
+        ["c_attn"] = "q_proj, k_proj, v_proj",
+        ["w1"] = "up_proj",
+        ["w2"] = "gate_proj",
+        ["c_proj"] = "o_proj, down_proj",
+    };
 
     /// <summary>Reads what config.json says of a model of this family.</summary>
     /// <exception cref="CheckpointException">A field is missing or impossible.</exception>

@@ -18,7 +18,25 @@ internal delegate Value AttentionCore(Tape tape, int layer, Value q, Value k, Va
 /// <param name="PositionIds">[batch, sequence], 64-bit, rows of the tables.</param>
 /// <param name="Cos">[positions, d/2].</param>
 /// <param name="Sin">[positions, d/2].</param>
-internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin);
+/// <param name="QueryCos">The same for queries: <paramref name="Cos"/> but where the model scales queries by position.</param>
+/// <param name="QuerySin">The same for queries.</param>
+internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin, Value QueryCos, Value QuerySin)
+{
+    /// <summary>Declares the graph's inputs: rope_cos, rope_sin, and rope_query_cos and rope_query_sin where queries have their own.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="config">The model.</param>
+    /// <param name="positionIds">[batch, sequence], 64-bit.</param>
+    /// <param name="training">Whether it is a training graph, where they never have.</param>
+    public static RotaryTables Inputs(GraphBuilder graph, QwenConfig config, Value positionIds, bool training)
+    {
+        (Value cos, Value sin) = (Table("rope_cos"), Table("rope_sin"));
+        return config.Rope.LogN && !training
+            ? new RotaryTables(positionIds, cos, sin, Table("rope_query_cos"), Table("rope_query_sin"))
+            : new RotaryTables(positionIds, cos, sin, cos, sin);
+
+        Value Table(string name) => graph.Input(name, ElementType.Float32, "positions", config.HeadDim / 2);
+    }
+}
 
 /// <summary>Computes a linear layer that something is put on, such as an adapter: [tokens, in] → [tokens, out].</summary>
 /// <param name="model">The model that the layer belongs to.</param>
@@ -123,8 +141,11 @@ internal sealed record ModelGraph(
     /// <summary>Back from <see cref="ToHeads"/>: → [tokens, heads·d].</summary>
     public Value FromHeads(Value x) => Heads.Merge(Tape, Rotary is null ? x : Heads.Swap(Tape, x), "tokens");
 
-    /// <summary>Rotates heads by position, where the core does not.</summary>
-    public Value Rope(Value x) => Rotary is null ? x : Onnx.Differentiable.Rope.Apply(Tape, x, Rotary.PositionIds, Rotary.Cos, Rotary.Sin);
+    /// <summary>Rotates the heads of keys by position, where the core does not.</summary>
+    public Value RopeKeys(Value x) => Rotary is null ? x : Rope.Apply(Tape, x, Rotary.PositionIds, Rotary.Cos, Rotary.Sin);
+
+    /// <summary>Rotates the heads of queries by position, where the core does not.</summary>
+    public Value RopeQueries(Value x) => Rotary is null ? x : Rope.Apply(Tape, x, Rotary.PositionIds, Rotary.QueryCos, Rotary.QuerySin);
 
     /// <summary>Attention of one block.</summary>
     public Value Attend(int layer, Value q, Value k, Value v) => Attention(Tape, layer, q, k, v);

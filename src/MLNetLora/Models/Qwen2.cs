@@ -59,7 +59,7 @@ internal sealed class Qwen2 : Architecture
         Value q = m.ToHeads(m.Linear($"{p}.q_proj", x), c.NumAttentionHeads); // [tokens, hidden] -> [batch, heads, sequence, d]
         Value k = m.ToHeads(m.Linear($"{p}.k_proj", x), c.NumKeyValueHeads); // [batch, kv, sequence, d]
         Value v = m.ToHeads(m.Linear($"{p}.v_proj", x), c.NumKeyValueHeads); // [batch, kv, sequence, d]
-        Value y = m.Attend(layer, m.Rope(q), m.Rope(k), v); // [batch, heads, sequence, d]
+        Value y = m.Attend(layer, m.RopeQueries(q), m.RopeKeys(k), v); // [batch, heads, sequence, d]
         return m.Linear($"{p}.o_proj", m.OutputOnly(layer, m.FromHeads(y))); // [rows, hidden]
     }
 

@@ -9,13 +9,13 @@ internal sealed record QwenConfig
     /// <summary>Name of the file in a checkpoint folder.</summary>
     public const string FileName = "config.json";
 
-    /// <summary>model_type: qwen2, qwen3, ….</summary>
+    /// <summary>model_type: qwen, qwen2, qwen3, ….</summary>
     public required string ModelType { get; init; }
 
     /// <summary>hidden_size.</summary>
     public required int HiddenSize { get; init; }
 
-    /// <summary>intermediate_size.</summary>
+    /// <summary>intermediate_size: outputs of the MLP's gate (in Qwen1's file twice that).</summary>
     public required int IntermediateSize { get; init; }
 
     /// <summary>num_hidden_layers.</summary>
@@ -27,13 +27,13 @@ internal sealed record QwenConfig
     /// <summary>num_key_value_heads; divides <see cref="NumAttentionHeads"/>.</summary>
     public required int NumKeyValueHeads { get; init; }
 
-    /// <summary>head_dim; hidden_size / num_attention_heads where the file has none.</summary>
+    /// <summary>head_dim (Qwen1: kv_channels); hidden_size / num_attention_heads where the file has none.</summary>
     public required int HeadDim { get; init; }
 
     /// <summary>vocab_size: rows of the embedding, which may be more than the tokenizer has ids.</summary>
     public required int VocabSize { get; init; }
 
-    /// <summary>rms_norm_eps.</summary>
+    /// <summary>rms_norm_eps (Qwen1: layer_norm_epsilon).</summary>
     public float RmsNormEps { get; init; } = 1e-6f;
 
     /// <summary>Rotary angles.</summary>
@@ -55,6 +55,9 @@ internal sealed record QwenConfig
 
     /// <summary>Whether q, k and v have a bias: always in Qwen2, attention_bias in Qwen3.</summary>
     public bool AttentionBias { get; init; }
+
+    /// <summary>Whether the linear layers that have no bias in published checkpoints have one: no_bias false in Qwen1.</summary>
+    public bool LinearBias { get; init; }
 
     /// <summary>
     /// How many tokens back each layer sees, its own included; null where it sees all.

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Models;
@@ -19,6 +20,35 @@ internal sealed record RopeParameters(
     double BetaFast = 32,
     double BetaSlow = 1)
 {
+    /// <summary>
+    /// Tokens beyond which angles and queries change in inference (Qwen1: seq_length); 0 where they never do.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] // the records of older models are compared as text
+    public int TrainedLength { get; init; }
+
+    /// <summary>Whether prompts longer than <see cref="TrainedLength"/> have a larger base (Qwen1: use_dynamic_ntk).</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool DynamicNtk { get; init; }
+
+    /// <summary>
+    /// Whether the query at position p beyond <see cref="TrainedLength"/> counts log(p + 1) / log(length) times (Qwen1: use_logn_attn; Su 2021, "attention is
+    /// scaled by the logarithm of the length").
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool LogN { get; init; }
+
+    /// <summary>NTK's alpha: the base is multiplied by alpha^(d / (d − 2)).</summary>
+    [JsonIgnore]
+    public double Alpha { get; init; } = 1;
+
+    /// <summary>
+    /// The angles of a row with this many tokens in its prompt, its answer's too: with dynamic NTK alpha is 2^⌈log₂(tokens / trained) + 1⌉ − 1, so 3, 7, 15, …
+    /// for up to 2, 4, 8, … times the length (QWenModel.get_ntk_alpha). Off in training.
+    /// </summary>
+    public RopeParameters ForPrompt(int tokens) => DynamicNtk && tokens > TrainedLength
+        ? this with { Alpha = Math.Pow(2, Math.Ceiling(Math.Log2((double)tokens / TrainedLength) + 1)) - 1 }
+        : this;
+
     /// <summary>Reads config.json.</summary>
     /// <param name="file">The whole file.</param>
     /// <param name="maximumPositions">max_position_embeddings.</param>
@@ -64,7 +94,8 @@ internal sealed record RopeParameters(
     /// </summary>
     /// <param name="headSize">Size of one attention head.</param>
     /// <param name="count">Number of positions.</param>
-    public (float[] Cos, float[] Sin) Tables(int headSize, int count)
+    /// <param name="queries">Whether they are for queries, with the factor of <see cref="LogN"/>.</param>
+    public (float[] Cos, float[] Sin) Tables(int headSize, int count, bool queries = false)
     {
         float[] frequencies = Frequencies(headSize);
         int half = headSize / 2;
@@ -72,11 +103,12 @@ internal sealed record RopeParameters(
         float[] sin = new float[count * half];
         for (int position = 0; position < count; position++)
         {
+            double factor = queries && LogN && position >= TrainedLength ? AttentionFactor * Math.Log(position + 1, TrainedLength) : AttentionFactor;
             for (int i = 0; i < half; i++)
             {
                 float angle = position * frequencies[i];
-                cos[(position * half) + i] = (float)(Math.Cos(angle) * AttentionFactor);
-                sin[(position * half) + i] = (float)(Math.Sin(angle) * AttentionFactor);
+                cos[(position * half) + i] = (float)(Math.Cos(angle) * factor);
+                sin[(position * half) + i] = (float)(Math.Sin(angle) * factor);
             }
         }
 
@@ -86,6 +118,7 @@ internal sealed record RopeParameters(
     private float[] Frequencies(int headSize)
     {
         float[] result = new float[headSize / 2];
+        double theta = Theta * Math.Pow(Alpha, headSize / (headSize - 2.0)); // Qwen1's head size is never 2
         (double low, double high) = (0, 0);
         if (Type == "yarn")
         {
@@ -96,7 +129,7 @@ internal sealed record RopeParameters(
 
         for (int i = 0; i < result.Length; i++)
         {
-            double plain = 1 / Math.Pow(Theta, 2.0 * i / headSize);
+            double plain = 1 / Math.Pow(theta, 2.0 * i / headSize);
             double ramp = Type switch { "linear" => 1, "yarn" => Math.Clamp((i - low) / (high - low), 0, 1), _ => 0 };
             result[i] = (float)((plain / Factor * ramp) + (plain * (1 - ramp)));
         }

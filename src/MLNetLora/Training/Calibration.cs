@@ -71,7 +71,7 @@ internal static class Calibration
 
         void Look(Batch batch)
         {
-            using GraphInputs shared = new(target.Config);
+            using GraphInputs shared = new(target.Config, training: true);
             Dictionary<string, NativeTensor> inputs = [];
             List<NativeTensor> owned = [];
             try

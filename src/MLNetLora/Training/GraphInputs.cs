@@ -3,11 +3,14 @@ using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
 
-/// <summary>Inputs that training and evaluation graphs share; the rotary tables are made once.</summary>
-internal sealed class GraphInputs(QwenConfig config) : IDisposable
+/// <summary>Inputs of training graphs, or of evaluation graphs; the rotary tables are made once.</summary>
+/// <param name="config">The model.</param>
+/// <param name="training">Whether rows longer than what the model was trained with are rotated as training does, which is as all others.</param>
+internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposable
 {
-    private readonly List<NativeTensor> _tables = [];
-    private int _tableLength;
+    private const int FirstPositions = 512;
+
+    private readonly RotaryInputs _rotary = new(config);
 
     /// <summary>The windows that the layers have; int.MaxValue for full attention.</summary>
     private IEnumerable<int> Windows => config.SlidingWindows.Select(window => window ?? int.MaxValue).Distinct();
@@ -31,11 +34,11 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
         // The last position of a batch predicts nothing, so no label shares its row with the padding.
         positions.AsSpan(batch.LabelPositions.Length).Fill(((long)batch.Rows * batch.Length) - 1);
         Own("input_ids", Tensors.Of(batch.InputIds, batch.Rows, batch.Length));
-        Own("position_ids", Tensors.Of(batch.PositionIds, batch.Rows, batch.Length));
+        Own("position_ids", Tensors.Of(Positions(batch), batch.Rows, batch.Length));
         Own("label_positions", Tensors.Of(positions, labels));
         Own("label_ids", Tensors.Of(ids, labels));
         Own("label_weights", Tensors.Of(weights, labels));
-        RopeTables(batch.Length, inputs);
+        _rotary.Add(inputs, training);
         foreach (int window in Windows)
         {
             int rows = batch.Segments is null ? 1 : batch.Rows; // without packing every row sees the same
@@ -50,22 +53,40 @@ internal sealed class GraphInputs(QwenConfig config) : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _tables.ForEach(table => table.Dispose());
+    public void Dispose() => _rotary.Dispose();
 
-    private void RopeTables(int length, Dictionary<string, NativeTensor> inputs)
+    /// <summary>Makes the tables for a batch: the numbers that its tokens' positions have in them.</summary>
+    private long[] Positions(Batch batch)
     {
-        if (length > _tableLength)
+        long[] positions = batch.PositionIds;
+        List<(int First, int End, int Section)> rows = [];
+        for (int first = 0, end; first < positions.Length && !training; first = end)
         {
-            _tables.ForEach(table => table.Dispose());
-            _tables.Clear();
-            _tableLength = Math.Max(length, 512);
-            (float[] cos, float[] sin) = config.Rope.Tables(config.HeadDim, _tableLength);
-            _tables.Add(Tensors.Of(cos, _tableLength, config.HeadDim / 2));
-            _tables.Add(Tensors.Of(sin, _tableLength, config.HeadDim / 2));
+            end = first + 1;
+            while (end < positions.Length && positions[end] != 0)
+            {
+                end++;
+            }
+
+            rows.Add((first, end, _rotary.Section(end - first)));
         }
 
-        inputs["rope_cos"] = _tables[0];
-        inputs["rope_sin"] = _tables[1];
+        _rotary.Reserve(Math.Max(batch.Length, FirstPositions));
+        if (rows.All(row => row.Section == 0))
+        {
+            return positions;
+        }
+
+        long[] shifted = new long[positions.Length];
+        foreach ((int first, int end, int section) in rows)
+        {
+            for (int i = first; i < end; i++)
+            {
+                shifted[i] = _rotary.Start(section) + positions[i];
+            }
+        }
+
+        return shifted;
     }
 
     /// <summary>The first key that each query sees: the start of its packed row, or as far back as the window reaches (int.MaxValue: all).</summary>

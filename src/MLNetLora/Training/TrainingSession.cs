@@ -12,6 +12,7 @@ internal sealed class TrainingSession : IDisposable
     private readonly TrainingTarget _target;
     private readonly TrainingOptions _options;
     private readonly GraphInputs _inputs;
+    private readonly GraphInputs _evaluationInputs;
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
     private readonly OnnxSession _optimizer;
@@ -38,7 +39,8 @@ internal sealed class TrainingSession : IDisposable
         Plan = plan;
         try
         {
-            _inputs = Own(new GraphInputs(target.Config));
+            _inputs = Own(new GraphInputs(target.Config, training: true));
+            _evaluationInputs = Own(new GraphInputs(target.Config, training: false));
             _loss = Own(new FloatBuffer(1));
             _norm = Own(new FloatBuffer(1));
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
@@ -152,7 +154,7 @@ internal sealed class TrainingSession : IDisposable
         List<NativeTensor> owned = [];
         try
         {
-            _inputs.Add(batch, 1f, Plan.Loss, inputs, owned);
+            _evaluationInputs.Add(batch, 1f, Plan.Loss, inputs, owned);
             _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_views.TrainingOutputs["loss"]], cancellation);
             return _loss.Span(0, 1)[0];
         }

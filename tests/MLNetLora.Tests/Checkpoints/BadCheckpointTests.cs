@@ -36,7 +36,7 @@ public sealed class BadCheckpointTests : IDisposable
     }
 
     [Theory]
-    [InlineData("model_type", "\"llama\"", "model_type is 'llama'; this version knows qwen2 and qwen3")]
+    [InlineData("model_type", "\"llama\"", "model_type is 'llama'; this version knows qwen, qwen2, qwen3")]
     [InlineData("hidden_size", "-3", "hidden_size is -3; it must be a whole number of at least 1")]
     [InlineData("hidden_size", "null", "has no hidden_size")]
     [InlineData("hidden_size", "2000000000", "hidden_size is 2000000000; it must be a whole number of at least 1 and at most 131072")]

@@ -12,6 +12,7 @@ public sealed class FullGradientTests
     [Theory]
     [InlineData("qwen2", true, false)]
     [InlineData("qwen2", false, true)]
+    [InlineData("qwen", false, true)]
     [InlineData("qwen3", true, true)]
     [InlineData("qwen3", false, false)]
     public void Every_parameters_gradient_equals_the_central_difference(string modelType, bool tied, bool checkpointing)
@@ -57,6 +58,7 @@ public sealed class FullGradientTests
     [InlineData("qwen3", 1)]
     [InlineData("qwen2", 4)]
     [InlineData("qwen3", 4)]
+    [InlineData("qwen", 4)]
     public void Packed_rows_give_the_loss_and_gradients_of_the_same_rows_apart(string modelType, int chunks)
     {
         using TemporaryFolder folder = new();

@@ -1,0 +1,93 @@
+using MLNetLora.Models;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>
+/// The rotary tables that the graphs are given: rope_cos and rope_sin, [positions, d/2], and in inference rope_query_cos and rope_query_sin of the same shape
+/// where queries have their own. Rows may be rotated by different angles, each kind has a section of the tables, and a row's position_ids begin at its section.
+/// </summary>
+internal sealed class RotaryInputs(QwenConfig config) : IDisposable
+{
+    private readonly List<RopeParameters> _sections = [config.Rope];
+    private readonly Dictionary<string, NativeTensor> _tables = [];
+    private int _tableSections;
+
+    /// <summary>Positions in each section.</summary>
+    public int Length { get; private set; }
+
+    /// <summary>The number of the section for a row with so many tokens in its prompt; <see cref="Reserve"/> makes it.</summary>
+    public int Section(int promptTokens)
+    {
+        RopeParameters rope = config.Rope.ForPrompt(promptTokens);
+        if (!_sections.Contains(rope))
+        {
+            _sections.Add(rope);
+        }
+
+        return _sections.IndexOf(rope);
+    }
+
+    /// <summary>The position_id of a section's position 0; valid until the next <see cref="Reserve"/>.</summary>
+    public long Start(int section) => (long)section * Length;
+
+    /// <summary>Makes the tables for all sections; nothing where they are long enough.</summary>
+    /// <param name="positions">Positions per section.</param>
+    public void Reserve(int positions)
+    {
+        if (positions <= Length && _tableSections == _sections.Count)
+        {
+            return;
+        }
+
+        Dispose();
+        Length = Math.Max(positions, Length);
+        _tableSections = _sections.Count;
+        Make("rope_", queries: false);
+        if (config.Rope.LogN)
+        {
+            Make("rope_query_", queries: true);
+        }
+    }
+
+    /// <summary>Adds the tables to a run's inputs.</summary>
+    /// <param name="inputs">Receives names and values.</param>
+    /// <param name="training">Leaves the queries' own out: a training graph has none.</param>
+    public void Add(Dictionary<string, NativeTensor> inputs, bool training)
+    {
+        foreach ((string name, NativeTensor table) in _tables)
+        {
+            if (!training || !name.StartsWith("rope_query", StringComparison.Ordinal))
+            {
+                inputs[name] = table;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (NativeTensor table in _tables.Values)
+        {
+            table.Dispose();
+        }
+
+        _tables.Clear();
+    }
+
+    private void Make(string prefix, bool queries)
+    {
+        int half = config.HeadDim / 2;
+        int numbers = checked(Length * half);
+        float[] cos = new float[checked(_sections.Count * numbers)];
+        float[] sin = new float[cos.Length];
+        for (int i = 0; i < _sections.Count; i++)
+        {
+            (float[] sectionCos, float[] sectionSin) = _sections[i].Tables(config.HeadDim, Length, queries);
+            sectionCos.CopyTo(cos, i * numbers);
+            sectionSin.CopyTo(sin, i * numbers);
+        }
+
+        _tables[prefix + "cos"] = Tensors.Of(cos, (long)_sections.Count * Length, half);
+        _tables[prefix + "sin"] = Tensors.Of(sin, (long)_sections.Count * Length, half);
+    }
+}
