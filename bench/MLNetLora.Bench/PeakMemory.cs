@@ -7,12 +7,31 @@ namespace MLNetLora.Bench;
 /// private set elsewhere.</summary>
 internal sealed partial class PeakMemory : IDisposable
 {
-    private readonly Timer _timer;
+    private const int SamplesOfMapped = 50; // the system walks through every page for each
 
-    public PeakMemory() => _timer = new Timer(_ => Peak = Math.Max(Peak, Now()), null, 0, 5);
+    private readonly Timer _timer;
+    private int _samples;
+
+    public PeakMemory() => _timer = new Timer(
+        _ =>
+        {
+            long now = Now();
+            Peak = Math.Max(Peak, now);
+            if (_samples++ % SamplesOfMapped == 0)
+            {
+                PeakWithMapped = Math.Max(PeakWithMapped, now + Mapped());
+            }
+        },
+        null,
+        0,
+        5);
 
     /// <summary>Highest sample so far, in bytes.</summary>
     public long Peak { get; private set; }
+
+    /// <summary>Highest sum of private memory and of the pages of files that are in memory and mapped, each counted once however often it is (Linux;
+    /// elsewhere without them), in bytes.</summary>
+    public long PeakWithMapped { get; private set; }
 
     public void Dispose() => _timer.Dispose();
 
@@ -42,7 +61,14 @@ internal sealed partial class PeakMemory : IDisposable
             return process.PrivateMemorySize64;
         }
 
-        string line = File.ReadLines("/proc/self/status").First(text => text.StartsWith("RssAnon:", StringComparison.Ordinal));
+        return Bytes("/proc/self/status", "RssAnon:");
+    }
+
+    private static long Mapped() => OperatingSystem.IsLinux() ? Bytes("/proc/self/smaps_rollup", "Pss_File:") : 0;
+
+    private static long Bytes(string file, string field)
+    {
+        string line = File.ReadLines(file).First(text => text.StartsWith(field, StringComparison.Ordinal));
         return long.Parse(line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024;
     }
 

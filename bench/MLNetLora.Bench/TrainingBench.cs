@@ -42,10 +42,11 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 /// <param name="Floor">Seconds of the step's matrix products alone; 0 where not asked for.</param>
 /// <param name="Flops">Floating-point operations of those.</param>
 /// <param name="PeakBytes">Highest private memory.</param>
+/// <param name="PeakWithMapped">Highest sum of private memory and mapped pages of files.</param>
 /// <param name="Labels">Labelled tokens of the last step.</param>
 /// <param name="Loss">Loss of the last step.</param>
 internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops,
-    long PeakBytes, int Labels, double Loss);
+    long PeakBytes, long PeakWithMapped, int Labels, double Loss);
 
 /// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix
 /// products, peak private memory.</summary>
@@ -75,7 +76,7 @@ internal static class TrainingBench
             Console.WriteLine($"share of the floor           {f.Floor / f.Best:F2}");
         }
 
-        Console.WriteLine($"peak private memory          {f.PeakBytes / 1e9:F2} GB");
+        Console.WriteLine($"peak private memory          {f.PeakBytes / 1e9:F2} GB, {f.PeakWithMapped / 1e9:F2} GB with mapped files");
         Console.WriteLine($"loss                         {f.Loss:F4}");
         if (profile)
         {
@@ -121,14 +122,14 @@ internal static class TrainingBench
             }
         }
 
-        long peak = memory.Peak;
+        (long peak, long mapped) = (memory.Peak, memory.PeakWithMapped);
         (double seconds, double flops) = floor
             ? GemmFloor.Measure(target, setting.Checkpointing, plan, Sizes(data, plan, checkpoint), setting.Threads, setting.Prepack,
                 Math.Max(1, setting.Steps))
             : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
         return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds,
-            flops, peak, data.LabelIds.Length, loss);
+            flops, peak, mapped, data.LabelIds.Length, loss);
     }
 
     private static TrainingRow[] RandomRows(TrainingSetting setting, int vocabulary)

@@ -127,6 +127,18 @@ internal sealed partial class GraphBuilder
             ("K", inputs), ("N", packed.Shape[0].Size), ("bits", (long)bits), ("block_size", (long)blockSize), ("accuracy_level", 4L));
     }
 
+    /// <summary>x Wᵀ, the weight in 4-bit codes of flat blocks.</summary>
+    /// <param name="x">[M, in].</param>
+    /// <param name="codes">[out · in / 2], unsigned 8-bit, the first code of a byte in its high half.</param>
+    /// <param name="absmax">[out · in / block size].</param>
+    /// <param name="outputs">out.</param>
+    /// <param name="inputs">in.</param>
+    /// <param name="blockSize">Weights of a block.</param>
+    /// <param name="isNormalFloat">NF4, else FP4.</param>
+    public Value MatMulBnb4(Value x, Value codes, Value absmax, long outputs, long inputs, int blockSize, bool isNormalFloat) =>
+        Node("MatMulBnb4", [x, codes, absmax], x.Type, [x.Shape[0], outputs], Microsoft,
+            ("K", inputs), ("N", outputs), ("block_size", (long)blockSize), ("quant_type", isNormalFloat ? 1L : 0L));
+
     /// <summary>Whole numbers to the nearest, even ones where two are as near: round(x / scale) + zero, kept within 0 to 255.</summary>
     /// <param name="x">Any shape.</param>
     /// <param name="scale">One for each index of the axis.</param>

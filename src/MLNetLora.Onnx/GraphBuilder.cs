@@ -137,6 +137,9 @@ internal sealed partial class GraphBuilder
         return new Undo(() => _scope = before);
     }
 
+    /// <summary>Nodes made until the result is disposed are written at the head of the file: what is computed from initializers alone.</summary>
+    public IDisposable AtHead() => Into(_head);
+
     /// <summary>Nodes made until the result is disposed are written at the end of the file, groups in reversed order of their making.</summary>
     public IDisposable AtEnd()
     {

@@ -12,6 +12,9 @@ internal enum ElementType
     /// <summary>Signed byte.</summary>
     Int8 = 3,
 
+    /// <summary>Unsigned 16-bit integer.</summary>
+    UInt16 = 4,
+
     /// <summary>32-bit integer.</summary>
     Int32 = 6,
 

@@ -36,7 +36,10 @@ internal static class LogitsRun
     /// <summary>Sum of the token losses, and the logits at the labelled positions.</summary>
     public static (double Loss, float[] Logits) Run(Checkpoint checkpoint, LoraAdapter? adapter, Batch batch)
     {
-        TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0);
+        TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0)
+        {
+            Saved = [.. (adapter?.Saved ?? []).Select(s => s.Tensor)],
+        };
         using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
         using GraphInputs shared = new(target.Config, training: false);
         Dictionary<string, NativeTensor> inputs = [];
@@ -45,6 +48,11 @@ internal static class LogitsRun
         {
             owned.Add(inputs[f.Module.KeyA] = Tensors.Of(f.A, f.Module.Rank, f.Module.Module.In));
             owned.Add(inputs[f.Module.KeyB] = Tensors.Of(f.B, f.Module.Module.Out, f.Module.Rank));
+        }
+
+        foreach (SavedValues s in adapter?.Saved ?? [])
+        {
+            owned.Add(inputs[s.Tensor.Key] = Tensors.Of(s.Values, [.. s.Tensor.Base.Shape]));
         }
 
         shared.Add(batch, 1f, 1, inputs, owned);

@@ -18,11 +18,12 @@ public sealed class LoraAdapter
 
     private readonly LoraOptions _options;
 
-    internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors)
+    internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors, IReadOnlyList<SavedValues>? saved = null)
     {
         _options = options.Copy();
         BaseModel = baseModel;
         Factors = factors;
+        Saved = saved ?? [];
     }
 
     /// <summary>Rank, alpha, targets and the rest; a copy at each call.</summary>
@@ -34,14 +35,20 @@ public sealed class LoraAdapter
     /// <summary>The adapted layers in order of the forward pass.</summary>
     internal IReadOnlyList<LoraFactors> Factors { get; }
 
+    /// <summary>The tensors that take the base's place, in order of the forward pass.</summary>
+    internal IReadOnlyList<SavedValues> Saved { get; }
+
     /// <summary>
     /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used
     /// by whoever answers with the adapter.
     /// </summary>
     public PromptSettings Prompt { get; init; } = new();
 
-    /// <summary>Numbers in all factors.</summary>
-    public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount);
+    /// <summary>What is to be said of the files that it was read from.</summary>
+    internal IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>Numbers in all factors, and in what is trained whole.</summary>
+    public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount) + Saved.Sum(saved => saved.Tensor.ParameterCount);
 
     /// <summary>A fresh adapter, as PEFT initializes it: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that it changes nothing yet.</summary>
     /// <param name="options">Its shape.</param>
@@ -54,6 +61,7 @@ public sealed class LoraAdapter
         ArgumentNullException.ThrowIfNull(checkpoint);
         Random random = new(seed);
         IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
+        IReadOnlyList<SavedTensor> saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules);
         return new LoraAdapter(options, checkpoint.Folder, [.. modules.Select(module =>
         {
             float[] a = new float[module.Rank * module.Module.In];
@@ -64,18 +72,19 @@ public sealed class LoraAdapter
             }
 
             return new LoraFactors(module, a, new float[module.Module.Out * module.Rank]);
-        })]);
+        })], [.. saved.Select(tensor => new SavedValues(tensor, checkpoint.Tensors[tensor.Base.Name].ReadFloat32()))]);
     }
 
     /// <summary>The same factors, asked otherwise.</summary>
-    internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors) { Prompt = prompt };
+    internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors, Saved) { Prompt = prompt, Warnings = Warnings };
 
     /// <summary>The line that PEFT prints of a model: trainable params: … || all params: … || trainable%: ….</summary>
     /// <param name="checkpoint">The base.</param>
     public string DescribeParameters(Checkpoint checkpoint)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        long all = checkpoint.ParameterCount + ParameterCount;
+        long biases = Saved.Where(saved => saved.Tensor.Base.Kind == TensorKind.Bias).Sum(saved => saved.Tensor.ParameterCount); // trained in their place
+        long all = checkpoint.ParameterCount + ParameterCount - biases;
         return FormattableString.Invariant($"trainable params: {ParameterCount:N0} || all params: {all:N0} || trainable%: {100.0 * ParameterCount / all:F4}");
     }
 
@@ -197,8 +206,10 @@ public sealed class LoraAdapter
         ArgumentNullException.ThrowIfNull(checkpoint);
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}", checkpoint.Architecture);
         SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
-        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
-        RequireTensors(file, modules);
+        List<string> warnings = [];
+        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint, warnings);
+        IReadOnlyList<SavedTensor> saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules);
+        RequireTensors(file, modules, saved);
         Dictionary<string, float[]> tensors = [];
         foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
         {
@@ -206,17 +217,26 @@ public sealed class LoraAdapter
             file.ReadNextFloat32(safetensors, entry, values);
         }
 
-        return new LoraAdapter(options, baseModel, [.. modules.Select(module => new LoraFactors(module, tensors[module.KeyA], tensors[module.KeyB]))]);
+        return new LoraAdapter(options, baseModel, [.. modules.Select(module => new LoraFactors(module, tensors[module.KeyA], tensors[module.KeyB]))],
+            [.. saved.Select(tensor => new SavedValues(tensor, tensors[tensor.Key]))])
+        {
+            Warnings = warnings,
+        };
     }
 
     /// <summary>Throws where a file does not hold exactly the factors of these layers.</summary>
-    private static void RequireTensors(SafetensorsFile file, IReadOnlyList<LoraModule> modules)
+    private static void RequireTensors(SafetensorsFile file, IReadOnlyList<LoraModule> modules, IReadOnlyList<SavedTensor> saved)
     {
         HashSet<string> unused = [.. file.Tensors.Keys];
         foreach (LoraModule module in modules)
         {
             RequireTensor(module.KeyA, [module.Rank, module.Module.In]);
             RequireTensor(module.KeyB, [module.Module.Out, module.Rank]);
+        }
+
+        foreach (SavedTensor tensor in saved)
+        {
+            RequireTensor(tensor.Key, [.. tensor.Base.Shape]);
         }
 
         if (unused.Count > 0)
@@ -241,9 +261,9 @@ public sealed class LoraAdapter
         }
     }
 
-    private static IReadOnlyList<LoraModule> Modules(LoraOptions options, Checkpoint checkpoint)
+    private static IReadOnlyList<LoraModule> Modules(LoraOptions options, Checkpoint checkpoint, List<string>? warnings = null)
     {
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config, warnings);
         foreach (LoraModule module in modules)
         {
             RequireSize(module);
@@ -269,7 +289,9 @@ public sealed class LoraAdapter
     {
         SafetensorsWriter.Item.From(f.Module.KeyA, TensorType.Float32, [f.Module.Rank, f.Module.Module.In], f.A),
         SafetensorsWriter.Item.From(f.Module.KeyB, TensorType.Float32, [f.Module.Module.Out, f.Module.Rank], f.B),
-    }).OrderBy(item => item.Name, StringComparer.Ordinal)];
+    })
+        .Concat(Saved.Select(saved => SafetensorsWriter.Item.From(saved.Tensor.Key, TensorType.Float32, saved.Tensor.Base.Shape, saved.Values)))
+        .OrderBy(item => item.Name, StringComparer.Ordinal)];
 
     /// <summary>Throws where a layer of this adapter does not exist in a checkpoint or has another size there.</summary>
     internal void RequireFit(Checkpoint checkpoint)
@@ -281,6 +303,15 @@ public sealed class LoraAdapter
             {
                 throw new AdapterException(
                     $"The adapter was made for another base: {checkpoint.Folder} has no layer '{name}' of {inputs} inputs and {outputs} outputs.");
+            }
+        }
+
+        foreach (TensorSpec spec in Saved.Select(saved => saved.Tensor.Base))
+        {
+            if (!checkpoint.Tensors.TryGetValue(spec.Name, out CheckpointTensor? tensor) || !tensor.Entry.Shape.SequenceEqual(spec.Shape))
+            {
+                throw new AdapterException(
+                    $"The adapter was made for another base: {checkpoint.Folder} has no tensor '{spec.Name}' of the shape [{string.Join(", ", spec.Shape)}].");
             }
         }
     }

@@ -26,12 +26,32 @@ public sealed class LoraOptions
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj; Qwen1 computes both in c_attn, which must be named for it.</summary>
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
-    /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) means all. Not with a regular expression in
+    /// <summary>Which layers get none although <see cref="TargetModules"/> means them [exclude_modules]; null (default) for no exception.</summary>
+    public TargetModules? ExcludeModules { get; set; }
+
+    /// <summary>Numbers of the blocks that get an adapter [layers_to_transform]; null (default) or empty means all. Not with a regular expression in
     /// <see cref="TargetModules"/>.</summary>
     public IReadOnlyList<int>? LayersToTransform { get; set; }
 
-    /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression that the end of the module name must match. Order
-    /// counts: the first match wins.</summary>
+    /// <summary>
+    /// What stands before a block's number in the names of modules, for <see cref="LayersToTransform"/> [layers_pattern]: names or regular expressions, the
+    /// first that fits counts. Empty (default): any name.
+    /// </summary>
+    public IReadOnlyList<string> LayersPattern { get; set; } = [];
+
+    /// <summary>Which biases of the base are trained too, and saved with the adapter [bias]. Default none. With them an adapter that is switched off no
+    /// longer leaves the base as it was.</summary>
+    public LoraBias Bias { get; set; }
+
+    /// <summary>
+    /// Modules that are trained whole and saved with the adapter [modules_to_save]: embedding, output layer or norms, by the end of their names, such as
+    /// embed_tokens, lm_head or input_layernorm. Empty (default) for none. Embedding and output layer of a model that has one for both (tie_word_embeddings)
+    /// are refused.
+    /// </summary>
+    public IReadOnlyList<string> ModulesToSave { get; set; } = [];
+
+    /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression, as Python reads it, that the end of the module name must
+    /// match. Order counts: the first match wins.</summary>
     public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
 
     /// <summary>Other alphas for some modules [alpha_pattern]; keys as in <see cref="RankPattern"/>.</summary>
@@ -45,6 +65,9 @@ public sealed class LoraOptions
         Require.That(double.IsFinite(Alpha) && Alpha > 0, nameof(Alpha), Alpha, "a positive number");
         Require.That(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
         Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
+        Require.That(LayersPattern is not null, nameof(LayersPattern), null, "given; empty stands for any name");
+        Require.Defined(Bias, nameof(Bias));
+        Require.That(ModulesToSave is not null && ModulesToSave.All(name => !string.IsNullOrEmpty(name)), nameof(ModulesToSave), null, "names of modules");
         Require.That(RankPattern is not null, nameof(RankPattern), null, "given; empty stands for no other ranks");
         Require.That(AlphaPattern is not null, nameof(AlphaPattern), null, "given; empty stands for no other alphas");
         foreach ((string name, int rank) in RankPattern!)
@@ -59,7 +82,7 @@ public sealed class LoraOptions
         }
 
         bool isExpression = TargetModules!.Pattern is not null && !TargetModules.IsAllLinear;
-        Require.That(LayersToTransform is null || !isExpression, nameof(LayersToTransform), "set",
+        Require.That(LayersToTransform is null or { Count: 0 } || !isExpression, nameof(LayersToTransform), "set",
             "null when TargetModules is a regular expression; say the layers in the expression");
         if (TargetModules.Pattern is null && !TargetModules.Any())
         {
@@ -72,6 +95,8 @@ public sealed class LoraOptions
     {
         LoraOptions copy = (LoraOptions)MemberwiseClone();
         copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
+        copy.LayersPattern = [.. LayersPattern];
+        copy.ModulesToSave = [.. ModulesToSave];
         copy.RankPattern = new Dictionary<string, int>(RankPattern);
         copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
         return copy;

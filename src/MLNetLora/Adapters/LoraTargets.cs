@@ -28,21 +28,23 @@ internal static class LoraTargets
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan s_patienceInAll = TimeSpan.FromSeconds(10);
 
-    // .NET's parser descends into brackets by recursion: some ten thousand of them end the process.
-    private const int LongestPattern = 16_384;
-    private const int MostBrackets = 1000;
     private const int MostPatterns = 20_000;
-    private const int Shown = 200;
+    private const string AnyNames = @"(?:.*\.)?"; // before a pattern of ranks or alphas
 
-    private static readonly Regex s_layer = new(@"\.[^.]*\.(\d+)\.", RegexOptions.CultureInvariant);
+    private static readonly Regex s_layer = new(@".*\.[^.]*\.(\d+)\.", RegexOptions.CultureInvariant);
 
     /// <summary>What a test says is the longest that all of them may take; null: ten seconds.</summary>
     [ThreadStatic]
     internal static TimeSpan? PatienceInAll;
 
     /// <summary>The adapted layers in order of the forward pass.</summary>
+    /// <param name="options">Which.</param>
+    /// <param name="architecture">The base's family.</param>
+    /// <param name="config">The base.</param>
+    /// <param name="warnings">Receives the names in a list that no layer has, while another has one: as in PEFT the tensors of a file decide. Null: such a
+    /// name is an error, since it is to be trained.</param>
     /// <exception cref="AdapterException">A target matches nothing; the message says which names exist.</exception>
-    public static IReadOnlyList<LoraModule> Resolve(LoraOptions options, Architecture architecture, QwenConfig config)
+    public static IReadOnlyList<LoraModule> Resolve(LoraOptions options, Architecture architecture, QwenConfig config, List<string>? warnings = null)
     {
         options.Validate();
         Stopwatch watch = Stopwatch.StartNew();
@@ -53,21 +55,25 @@ internal static class LoraTargets
         string[] unknown = [.. names.Where(entry => !all.Any(module => EndsWith(module.Name, entry)))];
         if (unknown.Length > 0)
         {
-            throw new AdapterException($"No layer of this {config.ModelType} model is named '{Short(unknown[0])}' (TargetModules). Its linear layers are: "
-                + $"{known}.{Recipe(names, architecture)}");
+            string message = $"No layer of this {config.ModelType} model is named '{PythonRegex.Short(unknown[0])}' (TargetModules). Its linear layers are: "
+                + $"{known}.{Recipe(names, architecture)}";
+            (warnings is null || unknown.Length == names.Length ? throw new AdapterException(message) : warnings).Add(message);
         }
 
-        Regex? whole = targets.Pattern is string pattern ? Parse($"^(?:{pattern})$") : null;
-        List<LinearModule> chosen = [.. all.Where(module => targets.IsAllLinear
-            || (whole is not null ? IsMatch(whole, module.Name, watch) : names.Any(entry => EndsWith(module.Name, entry))))];
-        if (options.LayersToTransform is IReadOnlyList<int> layers)
+        Func<string, bool> isTarget = targets.IsAllLinear ? _ => true : Matches(targets, names, watch);
+        Func<string, bool> isExcluded = options.ExcludeModules is { } excluded ? Matches(excluded, [.. excluded.Distinct()], watch) : _ => false;
+        List<LinearModule> chosen = [.. all.Where(module => !isExcluded(module.Name) && isTarget(module.Name))];
+        if (options.LayersToTransform is { Count: > 0 } layers)
         {
             foreach (int layer in layers.Where(layer => layer < 0 || layer >= config.NumHiddenLayers))
             {
                 throw new AdapterException($"LayersToTransform names the layer {layer}; this model has the layers 0 to {config.NumHiddenLayers - 1}.");
             }
 
-            chosen = [.. chosen.Where(module => layers.Contains(LayerOf(module.Name)))];
+            Regex[] before = options.LayersPattern.Count == 0
+                ? [s_layer]
+                : [.. options.LayersPattern.Select(name => PythonRegex.Whole($@".*\.(?:{name})\.(?P<layer>[0-9]+)\..*", "", s_patience))];
+            chosen = [.. chosen.Where(module => layers.Contains(LayerOf(module.Name, before, watch)))];
         }
 
         if (chosen.Count == 0)
@@ -95,13 +101,26 @@ internal static class LoraTargets
 
     private static bool EndsWith(string module, string entry) => module == entry || module.EndsWith("." + entry, StringComparison.Ordinal);
 
+    /// <summary>Whether a list or an expression means a module.</summary>
+    private static Func<string, bool> Matches(TargetModules targets, string[] names, Stopwatch watch)
+    {
+        if (targets.Pattern is not { } pattern)
+        {
+            return module => names.Any(entry => EndsWith(module, entry));
+        }
+
+        Regex whole = PythonRegex.Whole(pattern, "", s_patience);
+        return module => IsMatch(whole, module, watch);
+    }
+
     /// <summary>The number of the layer in a name such as model.layers.7.mlp.up_proj; -1 where there is none.</summary>
-    private static int LayerOf(string module) => s_layer.Match(module) is { Success: true } match
-        ? int.Parse(match.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture)
-        : -1;
+    private static int LayerOf(string module, Regex[] before, Stopwatch watch) =>
+        before.FirstOrDefault(pattern => IsMatch(pattern, module, watch))?.Match(module).Groups.Values.Last().Value is { } number
+            ? int.Parse(number, System.Globalization.CultureInfo.InvariantCulture)
+            : -1;
 
     private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) => patterns.Count <= MostPatterns
-        ? [.. patterns.Select(pattern => (Parse($@"^(?:.*\.)?(?:{pattern.Key})$"), pattern.Value))]
+        ? [.. patterns.Select(pattern => (PythonRegex.Whole(pattern.Key, AnyNames, s_patience), pattern.Value))]
         : throw new AdapterException($"The adapter has {patterns.Count} patterns for ranks or alphas; at most {MostPatterns} are read.");
 
     private static T First<T>((Regex Name, T Value)[] patterns, string module, T otherwise, Stopwatch watch)
@@ -117,26 +136,6 @@ internal static class LoraTargets
         return otherwise;
     }
 
-    private static Regex Parse(string pattern)
-    {
-        if (pattern.Length > LongestPattern || pattern.AsSpan().Count('[') > MostBrackets)
-        {
-            throw new AdapterException($"'{Short(pattern)}' is longer than {LongestPattern} characters or has more than {MostBrackets} brackets; write it more "
-                + "simply, or as a list of names.");
-        }
-
-        try
-        {
-            return new Regex(pattern, RegexOptions.CultureInvariant, s_patience);
-        }
-        catch (ArgumentException e)
-        {
-            throw new AdapterException($"'{Short(pattern)}' is not a regular expression: {Short(e.Message)}", e);
-        }
-    }
-
-    private static string Short(string text) => text.Length <= Shown ? text : text[..Shown] + "…";
-
     private static bool IsMatch(Regex pattern, string module, Stopwatch watch)
     {
         try
@@ -145,11 +144,13 @@ internal static class LoraTargets
             return watch.Elapsed < patience
                 ? pattern.IsMatch(module)
                 : throw new AdapterException($"The regular expressions of the adapter's target modules, rank_pattern and alpha_pattern take more than "
-                    + $"{patience.TotalSeconds:F0} s on this model's names, the last of them '{Short(pattern.ToString())}'; write them more simply.");
+                    + $"{patience.TotalSeconds:F0} s on this model's names, the last of them '{PythonRegex.Short(pattern.ToString())}'; "
+                    + "write them more simply.");
         }
         catch (RegexMatchTimeoutException e)
         {
-            throw new AdapterException($"The regular expression '{Short(pattern.ToString())}' takes too long on the name '{module}'; write it more simply.", e);
+            throw new AdapterException($"The regular expression '{PythonRegex.Short(pattern.ToString())}' takes too long on the name '{module}'; "
+                + "write it more simply.", e);
         }
     }
 }

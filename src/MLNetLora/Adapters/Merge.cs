@@ -5,7 +5,7 @@ using MLNetLora.Models;
 namespace MLNetLora.Adapters;
 
 /// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging
-/// Face checkpoint comes out.</summary>
+/// Face checkpoint comes out. What was trained whole replaces the base's.</summary>
 internal static class Merge
 {
     /// <summary>
@@ -22,6 +22,13 @@ internal static class Merge
     public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder, CancellationToken cancellation = default)
     {
         adapter.RequireFit(checkpoint);
+        if (checkpoint.IsFourBit)
+        {
+            throw new OptionException(
+                $"The adapter cannot be merged into {checkpoint.Folder}: its weights have 4 bits, and what an adapter adds is mostly smaller than "
+                + "the steps between their levels. Merge into the 16- or 32-bit checkpoint that it was quantized from, or answer with the adapter attached.");
+        }
+
         string target = Path.GetFullPath(folder);
         Directory.CreateDirectory(target);
         HashSet<string> written = [.. checkpoint.Files.Select(file => Path.GetFileName(file.Source))];
@@ -47,13 +54,14 @@ internal static class Merge
         }
 
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
+        Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
         string[] companions = [.. Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion)];
         files.RequireSpace(checkpoint.Files.Select(file => file.Source).Concat(companions).Sum(file => new FileInfo(RealPath.Of(file)).Length));
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, cancellation));
+            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, saved, cancellation));
         }
 
         foreach (string path in companions)
@@ -133,6 +141,7 @@ internal static class Merge
         FileStream source,
         Stream target,
         Dictionary<string, LoraFactors> factors,
+        Dictionary<string, float[]> saved,
         CancellationToken cancellation)
     {
         // The merged file has the base file's header to the byte: same tensors, types, shapes and places.
@@ -146,6 +155,17 @@ internal static class Merge
             if (factors.TryGetValue(entry.Name, out LoraFactors? adapter))
             {
                 WriteMerged(file, entry, adapter, source, target, cancellation);
+                continue;
+            }
+
+            if (saved.TryGetValue(entry.Name, out float[]? values))
+            {
+                if (!float.IsFinite(TensorPrimitives.MaxMagnitude<float>(values)))
+                {
+                    throw new AdapterException($"The adapter's '{entry.Name}' holds NaN or infinite numbers. Nothing was written.");
+                }
+
+                SafetensorsWriter.Write(target, values, entry.Type);
                 continue;
             }
 

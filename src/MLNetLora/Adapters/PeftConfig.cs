@@ -7,6 +7,16 @@ namespace MLNetLora.Adapters;
 /// <summary>adapter_config.json: PEFT's published keys in and out. Only the common set is written, so that old PEFT versions read it too.</summary>
 internal static class PeftConfig
 {
+    /// <summary>Keys that are read above, and those that change nothing of a trained adapter: what it was started with, where it came from.</summary>
+    private static readonly HashSet<string> s_known =
+    [
+        "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying",
+        "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layer_replication", "layers_pattern",
+        "layers_to_transform", "loftq_config", "lora_alpha", "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
+        "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules",
+        "target_parameters", "task_type", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora", "use_rslora",
+    ];
+
     private static readonly JsonSerializerOptions Indented = new()
     {
         WriteIndented = true,
@@ -25,25 +35,29 @@ internal static class PeftConfig
         {
             ["alpha_pattern"] = new JsonObject(options.AlphaPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)Number(item.Value)))),
             ["base_model_name_or_path"] = baseModel,
-            ["bias"] = "none",
+            ["bias"] = options.Bias switch { LoraBias.All => "all", LoraBias.LoraOnly => "lora_only", _ => "none" },
+            ["exclude_modules"] = options.ExcludeModules is null ? null : Modules(options.ExcludeModules, [.. options.ExcludeModules]),
             ["fan_in_fan_out"] = false,
             ["inference_mode"] = true,
             ["init_lora_weights"] = true,
-            ["layers_pattern"] = null,
+            ["layers_pattern"] = options.LayersPattern.Count == 0 ? null : new JsonArray([.. options.LayersPattern.Select(name => (JsonNode)name)]),
             ["layers_to_transform"] = options.LayersToTransform is null ? null : new JsonArray([.. options.LayersToTransform.Select(layer => (JsonNode)layer)]),
             ["lora_alpha"] = Number(options.Alpha),
             ["lora_dropout"] = options.Dropout,
-            ["modules_to_save"] = null,
+            ["modules_to_save"] = options.ModulesToSave.Count == 0 ? null : new JsonArray([.. options.ModulesToSave.Select(name => (JsonNode)name)]),
             ["peft_type"] = "LORA",
             ["r"] = options.Rank,
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
-            ["target_modules"] = options.TargetModules is { Pattern: string pattern, IsAllLinear: false }
-                ? pattern
-                : new JsonArray([.. names.Select(name => (JsonNode)name)]),
+            ["target_modules"] = Modules(options.TargetModules, names),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = false,
             ["use_rslora"] = options.UseRsLora,
         };
+        if (options.ExcludeModules is null)
+        {
+            json.Remove("exclude_modules"); // which PEFT has since 0.14
+        }
+
         return json.ToJsonString(Indented) + "\n";
     }
 
@@ -73,36 +87,42 @@ internal static class PeftConfig
             }
 
             Refuse(json, source, "use_dora", node => node.GetValue<bool>(), "DoRA");
-            Refuse(json, source, "bias", node => node.GetValue<string>() != "none", "trained biases");
             Refuse(json, source, "lora_bias", node => node.GetValue<bool>(), "a bias on lora_B");
             Refuse(json, source, "fan_in_fan_out", node => node.GetValue<bool>(), "transposed base weights");
-            Refuse(json, source, "modules_to_save", node => node is JsonArray { Count: > 0 }, "whole modules saved with the adapter");
             Refuse(json, source, "init_lora_weights",
                 node => node is JsonValue value && value.TryGetValue(out string? init) && init is not ("gaussian" or "eva" or "orthogonal"),
                 $"the initialization {json["init_lora_weights"]}, which changes the base weights (PEFT can convert such an adapter to plain LoRA when it saves "
                 + "it)");
-            Refuse(json, source, "exclude_modules", node => node is JsonArray { Count: > 0 } or JsonValue, "modules left out");
-            Refuse(json, source, "layers_pattern",
-                node => node is JsonArray list ? list.Any(item => item?.GetValue<string>() != "layers") : node.GetValue<string>() is not ("layers" or ""),
-                "another name for the layers");
             Refuse(json, source, "use_bdlora", node => node is JsonObject or JsonValue, "block-diagonal LoRA");
             Refuse(json, source, "use_qalora", node => node.GetValue<bool>(), "QA-LoRA");
             Refuse(json, source, "layer_replication", node => node is JsonArray { Count: > 0 }, "replicated layers");
             Refuse(json, source, "target_parameters", node => node is JsonArray { Count: > 0 }, "adapters on bare parameters");
             Refuse(json, source, "trainable_token_indices", node => node is JsonArray { Count: > 0 } or JsonObject { Count: > 0 }, "trained token embeddings");
             Refuse(json, source, "alora_invocation_tokens", node => node is JsonArray { Count: > 0 }, "activated LoRA");
+            Refuse(json, source, "arrow_config", node => node is JsonObject or JsonValue, "a router of several adapters (Arrow)");
+            RefuseUnknown(json, source);
             LoraOptions options = new()
             {
                 Rank = json["r"]?.GetValue<int>() ?? 8,
                 Alpha = json["lora_alpha"]?.GetValue<double>() ?? 8,
                 Dropout = json["lora_dropout"]?.GetValue<double>() ?? 0,
                 UseRsLora = json["use_rslora"]?.GetValue<bool>() ?? false,
-                TargetModules = json["target_modules"] switch
+                TargetModules = Modules(json, "target_modules") ?? TargetModules.Create([.. architecture.DefaultTargets]),
+                ExcludeModules = Modules(json, "exclude_modules"),
+                Bias = Text(json, "bias") switch
                 {
-                    JsonArray list => TargetModules.Create([.. list.Select(item => item!.GetValue<string>())]),
-                    JsonValue value => value.GetValue<string>(),
-                    null => TargetModules.Create([.. architecture.DefaultTargets]),
-                    _ => throw new FormatException("target_modules is neither a list of names nor an expression."),
+                    null or "none" => LoraBias.None,
+                    "all" => LoraBias.All,
+                    "lora_only" => LoraBias.LoraOnly,
+                    { } other => throw new FormatException($"bias is '{other}'; PEFT knows none, all and lora_only."),
+                },
+                ModulesToSave = [.. (json["modules_to_save"]?.AsArray() ?? []).Select(item => item!.GetValue<string>())],
+                LayersPattern = json["layers_pattern"] switch
+                {
+                    JsonArray list => [.. list.Select(item => item!.GetValue<string>())],
+                    JsonValue one when one.GetValue<string>() is { Length: > 0 } name => [name],
+                    JsonValue or null => [],
+                    _ => throw new FormatException("layers_pattern is neither a list of names nor a name."),
                 },
                 LayersToTransform = json["layers_to_transform"] switch
                 {
@@ -125,6 +145,36 @@ internal static class PeftConfig
         {
             string what = e is NullReferenceException ? "null stands where a value belongs." : e.Message;
             throw new AdapterException($"{source} has a value of the wrong type: {what}", e);
+        }
+    }
+
+    /// <summary>A list of names, or the expression.</summary>
+    private static JsonNode Modules(TargetModules modules, string[] names) => modules is { Pattern: string pattern, IsAllLinear: false }
+        ? pattern
+        : new JsonArray([.. names.Select(name => (JsonNode)name)]);
+
+    private static TargetModules? Modules(JsonObject json, string key) => json[key] switch
+    {
+        JsonArray { Count: 0 } when key == "exclude_modules" => null,
+        JsonArray list => TargetModules.Create([.. list.Select(item => item!.GetValue<string>())]),
+        JsonValue value when key == "exclude_modules" && value.GetValue<string>().Length == 0 => null,
+        JsonValue value => value.GetValue<string>(),
+        null => null,
+        _ => throw new FormatException($"{key} is neither a list of names nor an expression."),
+    };
+
+    /// <summary>Refuses a key that this version does not know and that is set to something: what it asks for would be left out without a word.</summary>
+    private static void RefuseUnknown(JsonObject json, string source)
+    {
+        foreach ((string key, JsonNode? value) in json)
+        {
+            bool isOff = value is null or JsonArray { Count: 0 } or JsonObject { Count: 0 }
+                || (value is JsonValue single && ((single.TryGetValue(out bool flag) && !flag) || (single.TryGetValue(out string? text) && text.Length == 0)));
+            if (!isOff && !s_known.Contains(key))
+            {
+                throw new AdapterException($"{source}: {key} is set, and this version does not know what it asks for; the adapter might give wrong answers "
+                    + "without it.");
+            }
         }
     }
 

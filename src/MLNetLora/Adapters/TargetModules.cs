@@ -5,7 +5,7 @@ namespace MLNetLora.Adapters;
 
 /// <summary>
 /// Which linear layers get an adapter, as in PEFT: a list of names (a module matches when its name equals an entry or ends with ".entry"),
-/// or one string, which is a regular expression over the whole module name, or "all-linear" for every linear layer but the output layer.
+/// or one string, which is a regular expression over the whole module name, read as Python does, or "all-linear" for every linear layer but the output layer.
 /// </summary>
 /// <example><code>TargetModules list = ["q_proj", "v_proj"]; TargetModules regex = @".*\.(0|2)\.self_attn\.q_proj"; TargetModules all =
 /// "all-linear";</code></example>

@@ -13,6 +13,7 @@ internal sealed class GraphWeights
 {
     private readonly GraphBuilder _graph;
     private readonly Dictionary<string, Weight> _weights = [];
+    private readonly HashSet<string> _replaced = [];
     private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<SafetensorsFile, string> _real;
 
@@ -38,7 +39,11 @@ internal sealed class GraphWeights
     public RowStreams? Streams { get; init; }
 
     /// <summary>Puts a trainable tensor in the place of the checkpoint's.</summary>
-    public void Set(string name, Weight weight) => _weights[name] = weight;
+    public void Set(string name, Weight weight)
+    {
+        _weights[name] = weight;
+        _replaced.Add(name);
+    }
 
     /// <summary>The weight of a name; null where the model has none (a layer without bias).</summary>
     public Weight? Get(string name)
@@ -53,6 +58,11 @@ internal sealed class GraphWeights
             return null;
         }
 
+        if (tensor.FourBit is { } storage)
+        {
+            return _weights[name] = FourBit(tensor, storage);
+        }
+
         return _weights[name] = Stored(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
     }
 
@@ -60,7 +70,7 @@ internal sealed class GraphWeights
     /// where the rows run out, null for one part or a weight that is trained.</summary>
     public IReadOnlyList<Weight>? Parts(string name, int parts)
     {
-        if (parts == 1 || !_tensors.TryGetValue(name, out CheckpointTensor? tensor))
+        if (parts == 1 || _replaced.Contains(name) || !_tensors.TryGetValue(name, out CheckpointTensor? tensor) || tensor.FourBit is not null)
         {
             return null;
         }
@@ -103,6 +113,36 @@ internal sealed class GraphWeights
         return new BlockWeight(packed, scales, zeroPoints, weight.Format.Bits, weight.Format.Size, weight.Inputs);
     }
 
+    private CodebookWeight FourBit(CheckpointTensor tensor, FourBitStorage storage)
+    {
+        (string name, long bytes) = (tensor.Entry.Name, tensor.Entry.Length);
+        Value codes = _graph.External(name, ElementType.UInt8, [bytes], Location(tensor), tensor.Entry.Offset, bytes);
+        Value pairs = _graph.External(name + ".pairs", ElementType.UInt16, [bytes / 2], Location(tensor), tensor.Entry.Offset, bytes);
+        Codebook levels = new($"{storage.Type}", FourBitCode.Levels(storage.Type).ToArray(), storage.Type == FourBitType.Nf4);
+        Value absmax = External(storage.AbsMax); // [blocks]
+        Value? nested = storage.Nested is { } n ? External(n.AbsMax) : null; // [nested blocks]
+        return new CodebookWeight(codes, pairs, levels, storage.BlockSize, AbsMax, tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
+
+        Value External(CheckpointTensor part) =>
+            _graph.External(part.Entry.Name, Type(part), part.Entry.Shape, Location(part), part.Entry.Offset, part.Entry.Length);
+
+        // [blocks]
+        Value AbsMax(GraphBuilder g)
+        {
+            if (storage.Nested is not { } double4)
+            {
+                return absmax;
+            }
+
+            (long blocks, long groups, long size) = (storage.AbsMax.Entry.Count, double4.AbsMax.Entry.Count, double4.BlockSize);
+            Value map = g.Table($"{name}.map", double4.Map, 1); // [256, 1]
+            Value values = g.Reshape(g.Gather(map, g.Cast(absmax, ElementType.Int32)), [-1], [blocks]);
+            Value scales = g.Expand(g.Reshape(nested!, [groups, 1], [groups, 1]), g.Int64s(groups, size), [groups, size]);
+            scales = g.Slice(g.Reshape(scales, [-1], [groups * size]), g.Int64s(0), g.Int64s(blocks), 0, blocks); // the last group may be short
+            return g.Add(g.Mul(values, scales), g.Float(double4.Offset));
+        }
+    }
+
     private FloatWeight Stored(Value source) => source.Type == ElementType.Float32
         ? new FloatWeight(source) { Streams = Streams }
         : new HalfWeight(source, _upcastOnce) { Streams = Streams };
@@ -112,7 +152,13 @@ internal sealed class GraphWeights
         _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
 
     private static ElementType Type(CheckpointTensor tensor) =>
-        tensor.Entry.Type switch { TensorType.Float16 => ElementType.Float16, TensorType.BFloat16 => ElementType.BFloat16, _ => ElementType.Float32 };
+        tensor.Entry.Type switch
+        {
+            TensorType.Float16 => ElementType.Float16,
+            TensorType.BFloat16 => ElementType.BFloat16,
+            TensorType.UInt8 => ElementType.UInt8,
+            _ => ElementType.Float32,
+        };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 

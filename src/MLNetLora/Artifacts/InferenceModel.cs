@@ -11,7 +11,7 @@ namespace MLNetLora.Artifacts;
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
 /// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; the tables of <see cref="RotaryTables"/>;
-/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's factors under their PEFT keys.
+/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's tensors under their PEFT keys.
 /// Outputs: logits [batch, vocabulary] of each row's last token; present.LAYER.key, present.LAYER.value, which are meant to be the same memory as the past.
 /// </remarks>
 internal static class InferenceModel
@@ -19,8 +19,10 @@ internal static class InferenceModel
     /// <summary>The graph for a checkpoint and the layers that an adapter is put on.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="loras">The adapter's layers.</param>
+    /// <param name="saved">Tensors of the adapter that take the base's place; inputs under their PEFT keys.</param>
     /// <param name="quantized">Weights that are used in blocks, given to the session beside the graph; null for none.</param>
-    public static ModelArtifact Build(Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, BlockWeights? quantized = null)
+    public static ModelArtifact Build(
+        Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, IReadOnlyList<SavedTensor> saved, BlockWeights? quantized = null)
     {
         QwenConfig config = checkpoint.Config;
         string headName = checkpoint.Architecture.HeadName(config);
@@ -33,13 +35,20 @@ internal static class InferenceModel
         Value lengths = graph.Input("past_lengths", ElementType.Int32, "batch");
         Value total = graph.Input("total_length", ElementType.Int32);
         RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training: false);
+        foreach (SavedTensor tensor in saved)
+        {
+            Value value = graph.Input(tensor.Key, ElementType.Float32, [.. tensor.Base.Shape.Select(size => (Dimension)size)]);
+            weights.Set(tensor.Base.Name, new FloatWeight(value) { Streams = tensor.Base.Kind == TensorKind.Head ? weights.Streams : null });
+        }
+
+        HashSet<string> replaced = [.. saved.Select(tensor => tensor.Base.Name)];
         Dictionary<string, AdaptedLinear> adapted = loras.ToDictionary(lora => lora.Module.Name, Attached);
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
             InputIds = ids,
             OutputRows = last,
         };
-        Weight head = quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
+        Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
         Value logits = head.Product(graph, model.FinalNorm(x)); // [batch, vocabulary]
         graph.Output("logits", logits);

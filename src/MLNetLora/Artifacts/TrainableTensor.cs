@@ -17,6 +17,10 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
     public static IReadOnlyList<TrainableTensor> Of(IEnumerable<LoraModule> modules) =>
         [.. modules.SelectMany(m => new TrainableTensor[] { new(m.KeyA, [m.Rank, m.Module.In], true), new(m.KeyB, [m.Module.Out, m.Rank], true) })];
 
+    /// <summary>The tensors of the base that are trained with an adapter.</summary>
+    public static IEnumerable<TrainableTensor> Of(IEnumerable<SavedTensor> saved) =>
+        saved.Select(tensor => new TrainableTensor(tensor.Key, tensor.Base.Shape, tensor.Base.Decays));
+
     /// <summary>Every parameter of a model.</summary>
     public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
         [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
@@ -33,13 +37,27 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     /// <summary>The frozen layers that the training graph multiplies with in 8-bit integers; null for float32.</summary>
     public Int8Weights? Int8 { get; init; }
 
+    /// <summary>Tensors of the base that are trained whole with the adapter, in the base's place.</summary>
+    public IReadOnlyList<SavedTensor> Saved { get; init; } = [];
+
     /// <summary>An adapter on a frozen base.</summary>
-    public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options) =>
-        new(checkpoint.Config, checkpoint.Architecture, checkpoint, LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config), options.Dropout);
+    public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options)
+    {
+        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        return new TrainingTarget(checkpoint.Config, checkpoint.Architecture, checkpoint, modules, options.Dropout)
+        {
+            Saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules),
+        };
+    }
 
     /// <summary>Every parameter of a model.</summary>
     public static TrainingTarget Full(QwenConfig config) => new(config, Architecture.Find(config.ModelType, QwenConfig.FileName), null, [], 0);
 
     /// <summary>The tensors that training changes.</summary>
-    public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null ? TrainableTensor.Of(Architecture, Config) : TrainableTensor.Of(Loras);
+    public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null
+        ? TrainableTensor.Of(Architecture, Config)
+        : [.. TrainableTensor.Of(Loras), .. TrainableTensor.Of(Saved)];
+
+    /// <summary>Most parts of the loss: where the output layer is trained, every part has a gradient of its size.</summary>
+    public int MaximumLossChunks => Checkpoint is null || Saved.Any(tensor => tensor.Base.Name == Architecture.HeadName(Config)) ? 4 : 64;
 }

@@ -76,7 +76,7 @@ internal static class TrainingModel
         GraphBuilder graph = new("layer_inputs");
         GraphWeights weights = new(graph, target.Checkpoint);
         Dictionary<Value, List<string>> modules = [];
-        TrainingTarget frozen = target with { Loras = [], Int8 = null, Dropout = 0 };
+        TrainingTarget frozen = target with { Loras = [], Saved = [], Int8 = null, Dropout = 0 };
         ModelGraph model = Assemble(frozen, new Tape(graph), weights, plan, training: true) with { OnLinear = Note };
         model.Body(checkpointing: false);
         foreach ((Value x, List<string> names) in modules)
@@ -111,6 +111,11 @@ internal static class TrainingModel
         {
             trainable[tensor.Name] = Trainable(tensor);
             weights.Set(tensor.Name, trainable[tensor.Name]);
+        }
+
+        foreach (SavedTensor saved in target.Saved)
+        {
+            weights.Set(saved.Base.Name, trainable[saved.Key]);
         }
 
         if (training && target.Int8 is { } int8)

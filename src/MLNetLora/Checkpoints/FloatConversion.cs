@@ -14,6 +14,9 @@ internal static class FloatConversion
             case TensorType.Float32:
                 bytes.CopyTo(MemoryMarshal.AsBytes(values));
                 break;
+            case TensorType.Float64:
+                TensorPrimitives.ConvertTruncating<double, float>(MemoryMarshal.Cast<byte, double>(bytes), values); // to the nearest
+                break;
             case TensorType.Float16:
                 TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(bytes), values);
                 break;

@@ -17,6 +17,15 @@ internal enum TensorType
     /// <summary>Brain float, "BF16".</summary>
     BFloat16,
 
+    /// <summary>64-bit float, "F64": adapters are read from it, rounded to 32 bits.</summary>
+    Float64,
+
+    /// <summary>Unsigned byte, "U8": parts of quantized weights.</summary>
+    UInt8,
+
+    /// <summary>4-bit codes, two to a byte of "U8"; what they stand for is in the tensor's <see cref="FourBitStorage"/>.</summary>
+    FourBit,
+
     /// <summary>Any other type of the format; listed, not read.</summary>
     Other,
 }
@@ -273,7 +282,15 @@ internal sealed class SafetensorsFile
             throw Bad(source, $"gives the tensor '{name}' {end - begin} bytes, but [{string.Join(", ", sizes)}] of {typeName} needs {bytes}");
         }
 
-        TensorType type = typeName switch { "F32" => TensorType.Float32, "F16" => TensorType.Float16, "BF16" => TensorType.BFloat16, _ => TensorType.Other };
+        TensorType type = typeName switch
+        {
+            "F32" => TensorType.Float32,
+            "F16" => TensorType.Float16,
+            "BF16" => TensorType.BFloat16,
+            "F64" => TensorType.Float64,
+            "U8" => TensorType.UInt8,
+            _ => TensorType.Other,
+        };
         return new TensorEntry(name, type, typeName, sizes, start + begin, bytes);
     }
 
@@ -290,7 +307,7 @@ internal static class SafetensorsWriter
     /// <param name="Write">Writes exactly the tensor's bytes, little-endian, to the stream.</param>
     public sealed record Item(string Name, TensorType Type, IReadOnlyList<long> Shape, Action<Stream> Write)
     {
-        internal long Length => Shape.Aggregate(Type == TensorType.Float32 ? 4L : 2L, (product, size) => product * size);
+        internal long Length => Shape.Aggregate(Type switch { TensorType.Float32 => 4L, TensorType.UInt8 => 1L, _ => 2L }, (product, size) => product * size);
 
         /// <summary>An item from float32 values in memory, rounded to the type.</summary>
         public static Item From(string name, TensorType type, IReadOnlyList<long> shape, ReadOnlyMemory<float> values) =>
@@ -346,6 +363,7 @@ internal static class SafetensorsWriter
                     TensorType.Float32 => "F32",
                     TensorType.Float16 => "F16",
                     TensorType.BFloat16 => "BF16",
+                    TensorType.UInt8 => "U8",
                     _ => throw new ArgumentException($"{item.Name} has a type that cannot be written.", nameof(items)),
                 });
                 writer.WriteStartArray("shape");

@@ -72,9 +72,27 @@ internal static class WeightFiles
 
 /// <summary>A tensor of a checkpoint: its header entry and the file that holds it.</summary>
 /// <param name="File">The safetensors file.</param>
-/// <param name="Entry">Name, type, shape and place in that file.</param>
+/// <param name="Entry">Name, type and shape, and where its bytes lie in that file.</param>
 internal sealed record CheckpointTensor(SafetensorsFile File, TensorEntry Entry)
 {
+    /// <summary>What else belongs to a weight in 4 bits; null for others.</summary>
+    public FourBitStorage? FourBit { get; init; }
+
+    /// <summary>The files that it is read from.</summary>
+    public IEnumerable<SafetensorsFile> Files => FourBit is null ? [File]
+        : [File, FourBit.AbsMax.File, .. FourBit.Nested is { } n ? [n.AbsMax.File] : (SafetensorsFile[])[]];
+
     /// <summary>Reads the tensor into memory as float32.</summary>
-    public float[] ReadFloat32() => File.ReadFloat32(Entry);
+    public float[] ReadFloat32()
+    {
+        if (FourBit is null)
+        {
+            return File.ReadFloat32(Entry);
+        }
+
+        float[] values = new float[Entry.Count];
+        using TensorRows rows = new(Files.Distinct());
+        rows.Read(this, 0, values);
+        return values;
+    }
 }

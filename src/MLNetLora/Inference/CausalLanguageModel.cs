@@ -53,7 +53,10 @@ internal sealed class CausalLanguageModel : IDisposable
         Require.Threads(threads, nameof(threads));
         adapter?.RequireFit(checkpoint);
         cancellation.ThrowIfCancellationRequested();
-        BlockWeights? quantized = precision == WeightPrecision.Checkpoint ? null : new BlockWeights(checkpoint, precision);
+        checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
+        BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
+            ? new BlockWeights(checkpoint, precision)
+            : checkpoint.IsFourBit ? new BlockWeights(checkpoint) : null;
         EngineMemory.Require(checkpoint, precision, quantized);
         _ = ReadAhead.Start(checkpoint, cancellation);
         Checkpoint = checkpoint;
@@ -61,15 +64,22 @@ internal sealed class CausalLanguageModel : IDisposable
         Precision = precision;
         Threads = threads;
         LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
+        SavedTensor[] saved = [.. (adapter?.Saved ?? []).Select(s => s.Tensor)];
         try
         {
             BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
-            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, quantized), use, threads, memory?.Initializers, cancellation));
+            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, saved, quantized),
+                use, threads, memory?.Initializers, cancellation));
             foreach (LoraFactors f in adapter?.Factors ?? [])
             {
                 Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
                 Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
+            }
+
+            foreach (SavedValues s in adapter?.Saved ?? [])
+            {
+                Keep(s.Tensor.Key, s.Values, [.. s.Tensor.Base.Shape]);
             }
 
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing

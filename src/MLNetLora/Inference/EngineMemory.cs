@@ -22,7 +22,7 @@ internal static class EngineMemory
             .Where(name => quantized?.Get(name) is null);
         long upcast = names
             .Select(name => checkpoint.Tensors[name].Entry)
-            .Where(entry => entry.Type != TensorType.Float32)
+            .Where(entry => entry.Type is TensorType.Float16 or TensorType.BFloat16)
             .Sum(entry => sizeof(float) * entry.Count);
 
         // ONNX Runtime lays packed weights out once more, and only then is their source given back.

@@ -67,6 +67,12 @@ public sealed class Checkpoint
                 throw new CheckpointException($"{full} has no tensor '{spec.Name}', which a {config.ModelType} model of this configuration needs.");
             }
 
+            if (spec.Kind is TensorKind.Linear or TensorKind.Head && InFourBits(placed, new CheckpointTensor(file, entry), spec.Shape) is { } quantized)
+            {
+                tensors[spec.Name] = quantized;
+                continue;
+            }
+
             if (!entry.Shape.SequenceEqual(spec.Shape))
             {
                 string found = string.Join(", ", entry.Shape);
@@ -74,7 +80,7 @@ public sealed class Checkpoint
                     $"{file.Source}: '{spec.Name}' has the shape [{found}], but config.json asks for [{string.Join(", ", spec.Shape)}].");
             }
 
-            if (entry.Type == TensorType.Other)
+            if (entry.Type is TensorType.Other or TensorType.UInt8 or TensorType.Float64)
             {
                 throw new CheckpointException($"{file.Source}: '{spec.Name}' has the type {entry.TypeName}; F32, F16 or BF16 is needed.");
             }
@@ -85,6 +91,27 @@ public sealed class Checkpoint
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
         return new Checkpoint(full, config, architecture, files, tensors);
     }
+
+    /// <summary>Whether linear layers are in 4 bits already.</summary>
+    internal bool IsFourBit => _tensors.Values.Any(tensor => tensor.FourBit is not null);
+
+    /// <summary>The same model with some weights in 4 bits.</summary>
+    /// <param name="file">A file that holds them as bitsandbytes stores them; those that it does not hold stay as they are.</param>
+    internal Checkpoint WithFourBit(SafetensorsFile file)
+    {
+        Dictionary<string, SafetensorsFile> placed = file.Tensors.Keys.ToDictionary(name => name, _ => file);
+        Dictionary<string, CheckpointTensor> tensors = _tensors.ToDictionary(
+            tensor => tensor.Key,
+            tensor => file.Tensors.TryGetValue(tensor.Key, out TensorEntry? entry)
+                ? InFourBits(placed, new CheckpointTensor(file, entry), tensor.Value.Entry.Shape) ?? tensor.Value
+                : tensor.Value);
+        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors);
+    }
+
+    private static CheckpointTensor? InFourBits(Dictionary<string, SafetensorsFile> placed, CheckpointTensor codes, IReadOnlyList<long> shape) =>
+        FourBitStorage.Find(placed, codes.Entry.Name, shape, codes) is { } storage
+            ? codes with { Entry = codes.Entry with { Type = TensorType.FourBit, TypeName = $"{storage.Type}", Shape = shape }, FourBit = storage }
+            : null;
 
     /// <summary>
     /// Throws where a weight file was replaced, changed or deleted since the folder was opened. The files stay mapped, so such a call would end the process

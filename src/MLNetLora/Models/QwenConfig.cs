@@ -77,10 +77,12 @@ internal sealed record QwenConfig
     {
         ConfigFile file = ConfigFile.Open(Path.Combine(folder, FileName));
         Architecture architecture = Architecture.Find(file.Text("model_type") ?? "", file.Path);
-        if (file.Section("quantization_config") is not null)
+        bool IsReadable(ConfigFile quantization) => quantization.Text("quant_method") == "bitsandbytes" && quantization.Flag("load_in_4bit");
+        if (file.Section("quantization_config") is { } quantization && !IsReadable(quantization))
         {
-            throw new CheckpointException($"{file.Path} describes a quantized checkpoint (quantization_config); "
-                + "this version reads fp32, bf16 and fp16 checkpoints. Use the original one.");
+            string method = quantization.Text("quant_method") ?? "no method";
+            throw new CheckpointException($"{file.Path} describes a quantized checkpoint (quantization_config, {method}); "
+                + "this version reads fp32, bf16 and fp16 checkpoints and those that bitsandbytes has quantized to 4 bits. Use the original one.");
         }
 
         ConfigFile? generation = ConfigFile.OpenIfThere(Path.Combine(folder, "generation_config.json"));

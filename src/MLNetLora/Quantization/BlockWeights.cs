@@ -53,6 +53,17 @@ internal sealed class BlockWeights
             .ToDictionary(tensor => tensor.Entry.Name, tensor => new BlockQuantized(tensor, format));
     }
 
+    /// <summary>The layers that a checkpoint has in 4 bits, expanded to 8: each level of a block becomes the nearest of 255. Rows that blocks do not begin with
+    /// stay in 4 bits.</summary>
+    /// <param name="checkpoint">Its linear layers are in 4 bits.</param>
+    public BlockWeights(Checkpoint checkpoint)
+    {
+        _checkpoint = checkpoint;
+        _weights = checkpoint.Tensors.Values
+            .Where(tensor => tensor.FourBit is { } storage && tensor.Entry.Shape[1] % storage.BlockSize == 0)
+            .ToDictionary(tensor => tensor.Entry.Name, tensor => new BlockQuantized(tensor, new BlockFormat(8, tensor.FourBit!.BlockSize)));
+    }
+
     /// <summary>The packed weights, which ONNX Runtime may lay out for the processor once more.</summary>
     public IEnumerable<QuantizedTensor> Packed => _weights.Values.Select(weight => weight.Packed);
 

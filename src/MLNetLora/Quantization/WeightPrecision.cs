@@ -23,4 +23,20 @@ public enum WeightPrecision
     /// loss. For generation; training refuses it.
     /// </summary>
     Int4,
+
+    /// <summary>
+    /// NF4, the 4-bit numbers of QLoRA (bnb_4bit_quant_type "nf4"), in blocks of 64 with a float32 absmax each. The linear layers are quantized once and
+    /// kept in a cache file (the folder that MLNETLORA_CACHE names, else MLNetLora in local application data), which is mapped. Training computes with exactly
+    /// these weights. In generation they are expanded to 8 bits in private memory.
+    /// </summary>
+    Nf4,
+
+    /// <summary><see cref="Nf4"/> with the absmax values in 8 bits (bnb_4bit_use_double_quant): 4.13 bits for each weight instead of 4.5.</summary>
+    Nf4Double,
+
+    /// <summary>FP4 (bnb_4bit_quant_type "fp4"), otherwise as <see cref="Nf4"/>.</summary>
+    Fp4,
+
+    /// <summary>FP4 with the absmax values in 8 bits, otherwise as <see cref="Nf4"/>.</summary>
+    Fp4Double,
 }

@@ -58,6 +58,34 @@ public sealed partial class QwenLoraTrainer
             set => Lora.UseRsLora = value;
         }
 
+        /// <inheritdoc cref="LoraOptions.ExcludeModules"/>
+        public TargetModules? ExcludeModules
+        {
+            get => Lora.ExcludeModules;
+            set => Lora.ExcludeModules = value;
+        }
+
+        /// <inheritdoc cref="LoraOptions.LayersPattern"/>
+        public IReadOnlyList<string> LayersPattern
+        {
+            get => Lora.LayersPattern;
+            set => Lora.LayersPattern = value;
+        }
+
+        /// <inheritdoc cref="LoraOptions.Bias"/>
+        public LoraBias Bias
+        {
+            get => Lora.Bias;
+            set => Lora.Bias = value;
+        }
+
+        /// <inheritdoc cref="LoraOptions.ModulesToSave"/>
+        public IReadOnlyList<string> ModulesToSave
+        {
+            get => Lora.ModulesToSave;
+            set => Lora.ModulesToSave = value;
+        }
+
         /// <inheritdoc cref="LoraOptions.LayersToTransform"/>
         public IReadOnlyList<int>? LayersToTransform
         {
@@ -170,7 +198,8 @@ public sealed partial class QwenLoraTrainer
         public GenerationOptions Generation { get; set; } = new();
 
         /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see
-        /// <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them.</summary>
+        /// <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them; after a training on 4 bits those, so that what was trained is what
+        /// answers.</summary>
         public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
 
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
@@ -203,6 +232,11 @@ public sealed partial class QwenLoraTrainer
             base.Validate();
             Generation!.Validate();
         }
+
+        /// <summary>How the transformer holds the base's weights.</summary>
+        internal WeightPrecision GenerationPrecision => WeightPrecision == WeightPrecision.Checkpoint && Precision != WeightPrecision.Int8
+            ? Precision
+            : WeightPrecision;
 
         internal ColumnNames Columns => new ColumnNames(
             InstructionColumnName,

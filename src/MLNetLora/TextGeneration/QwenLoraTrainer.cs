@@ -93,7 +93,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         {
             ReportEnd(channel, summary);
             PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
-            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
+            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.GenerationPrecision)
             {
                 Threads = _options.Threads,
             };

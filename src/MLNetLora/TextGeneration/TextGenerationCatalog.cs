@@ -53,6 +53,14 @@ public sealed class TextGenerationCatalog
         ArgumentException.ThrowIfNullOrWhiteSpace(peftFolder);
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(baseModel));
         LoraAdapter adapter = LoraAdapter.LoadPeft(peftFolder, checkpoint);
+        using (IChannel channel = ((IChannelProvider)_context).Start(nameof(LoadAdapter)))
+        {
+            foreach (string warning in adapter.Warnings)
+            {
+                channel.Warning(MessageSensitivity.UserData, $"{peftFolder}: {warning}");
+            }
+        }
+
         QwenLoraTrainer.Options defaults = new();
         PromptOptions prompt = defaults.Prompt with
         {

@@ -7,7 +7,10 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>Readies a run for products in 8-bit integers: looks with some of its own rows which inputs of the frozen layers are always large.</summary>
+/// <summary>
+/// Readies the frozen weights of a run as its precision asks. 4 bits come from the cache; for products in 8-bit integers it looks with some of the run's own
+/// rows which inputs of the frozen layers are always large.
+/// </summary>
 internal static class Calibration
 {
     // Those inputs are large for nearly every token, so a few hundred show them. No token sees a later one, so the beginning of a sequence is enough, and two
@@ -28,9 +31,14 @@ internal static class Calibration
         IReadOnlyList<TrainingRow[]> sequences,
         CancellationToken cancellation = default)
     {
-        if (options.Precision == WeightPrecision.Checkpoint || target.Checkpoint is not { } checkpoint)
+        if (target.Checkpoint is not { } checkpoint)
         {
             return target;
+        }
+
+        if (options.Precision != WeightPrecision.Int8)
+        {
+            return target with { Checkpoint = FourBitCache.Open(checkpoint, options.Precision, options.Threads, cancellation) };
         }
 
         // A thread for each sequence and not several for one: how a product is shared among threads decides its last digits, and those would decide how

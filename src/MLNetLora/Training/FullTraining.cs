@@ -52,8 +52,8 @@ internal static class FullTraining
         IReadOnlyList<string> warnings = RowChecks.Warnings(rows, validation ?? [], config);
         RowChecks.Refuse(warnings, options);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-        ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, maximumLossChunks: 4);
         TrainingTarget target = TrainingTarget.Full(config);
+        ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, target.MaximumLossChunks);
         MemoryEstimate.Of(target, options, plan, sequences).Require();
         if (cancellation.IsCancellationRequested)
         {
@@ -157,8 +157,15 @@ internal static class FullTraining
             Span<float> values = parameters.Slice(parameters.Values, tensor.Name);
             if (initial is not null)
             {
-                (SafetensorsFile file, TensorEntry entry) = initial.Tensors[tensor.Name];
-                file.ReadFloat32(entry, values);
+                CheckpointTensor stored = initial.Tensors[tensor.Name];
+                if (stored.FourBit is null)
+                {
+                    stored.File.ReadFloat32(stored.Entry, values);
+                }
+                else
+                {
+                    stored.ReadFloat32().CopyTo(values);
+                }
             }
             else if (tensor.Shape.Count == 1)
             {

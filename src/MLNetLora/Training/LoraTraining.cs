@@ -41,10 +41,11 @@ internal static class LoraTraining
         warnings ??= RowChecks.Warnings(rows, validation ?? [], checkpoint.Config);
         RowChecks.Refuse(warnings, options);
         initial?.RequireFit(checkpoint);
+        Prepacking.RequireWhole(checkpoint, options);
         LoraOptions shape = (initial?.Options ?? lora).With(o => o.Dropout = lora.Dropout);
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
         Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
         MemoryEstimate.Of(target, options, plan, sequences).Require();
         LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
@@ -76,7 +77,7 @@ internal static class LoraTraining
         }
 
         LoraAdapter Snapshot(TrainingSession session) =>
-            LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target.Loras).WithPrompt(start.Prompt);
+            LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target).WithPrompt(start.Prompt);
     }
 
     /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
@@ -86,8 +87,9 @@ internal static class LoraTraining
         if (rows.Count > 0)
         {
             IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-            ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
-            MemoryEstimate.Of(TrainingTarget.Lora(checkpoint, lora), options, plan, sequences).Require();
+            TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
+            ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options, target.MaximumLossChunks);
+            MemoryEstimate.Of(target, options, plan, sequences).Require();
         }
     }
 }

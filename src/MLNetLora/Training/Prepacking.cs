@@ -20,6 +20,17 @@ internal static class Prepacking
     /// <summary>Bytes of the 8-bit copies of the blocks' weights, one for the forward and one for the backward pass.</summary>
     public static long Int8Bytes(Checkpoint checkpoint) => 2 * Blocks(checkpoint);
 
+    /// <summary>Refuses the option for weights of 4 bits, whose copies would be those of float32.</summary>
+    /// <exception cref="OptionException">Both are asked for.</exception>
+    public static void RequireWhole(Checkpoint checkpoint, TrainingOptions options)
+    {
+        bool isFourBit = checkpoint.IsFourBit && options.Precision != WeightPrecision.Int8;
+        if (options.PrepackWeights && (isFourBit || options.Precision is not (WeightPrecision.Checkpoint or WeightPrecision.Int8)))
+        {
+            throw new OptionException($"{nameof(options.PrepackWeights)} is true; with weights in 4 bits it must be false: the copies would be in float32.");
+        }
+    }
+
     /// <summary>Refuses the option where its copies alone are more than the machine has.</summary>
     /// <exception cref="OptionException">They are.</exception>
     public static void RequireMemory(Checkpoint checkpoint, TrainingOptions options, long available)

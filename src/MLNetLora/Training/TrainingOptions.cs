@@ -99,8 +99,10 @@ public class TrainingOptions
     public bool ActivationCheckpointing { get; set; }
 
     /// <summary>
-    /// Numbers of the products with frozen weights. Default <see cref="WeightPrecision.Checkpoint"/>: 32-bit floats, whatever the checkpoint's type is.
+    /// How the frozen weights are held and multiplied with. Default <see cref="WeightPrecision.Checkpoint"/>: as the checkpoint has them, in 32-bit floats.
     /// <see cref="WeightPrecision.Int8"/>: 8-bit integers, faster and a little less exact. The peers' name: torchao's int8 mixed-precision training.
+    /// <see cref="WeightPrecision.Nf4"/> and the three beside it: QLoRA (arXiv:2305.14314), weights in 4 bits, products in 32-bit floats, for bases that do not
+    /// fit into memory otherwise. The peers' name: load_in_4bit with bnb_4bit_quant_type.
     /// </summary>
     public WeightPrecision Precision { get; set; } = WeightPrecision.Checkpoint;
 
@@ -151,7 +153,7 @@ public class TrainingOptions
         if (Precision == WeightPrecision.Int4)
         {
             throw new OptionException($"{nameof(Precision)} is {Precision}, which is for generation (WeightPrecision); training takes "
-                + $"{WeightPrecision.Checkpoint} or {WeightPrecision.Int8}.");
+                + $"{WeightPrecision.Checkpoint}, {WeightPrecision.Int8}, {WeightPrecision.Nf4} or {WeightPrecision.Fp4} (QLoRA's 4 bits).");
         }
 
         Require.Threads(Threads, nameof(Threads));

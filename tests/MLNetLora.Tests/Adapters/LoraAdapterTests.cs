@@ -1,7 +1,11 @@
 using System.Text.Json.Nodes;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Text;
+using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Adapters;
 
@@ -222,12 +226,21 @@ public sealed class LoraAdapterTests : IDisposable
 
     [Theory]
     [InlineData("use_dora", "true", "DoRA")]
-    [InlineData("bias", "\"all\"", "trained biases")]
-    [InlineData("modules_to_save", "[\"lm_head\"]", "whole modules")]
+    [InlineData("bias", "\"some\"", "bias is 'some'; PEFT knows none, all and lora_only")]
+    [InlineData("modules_to_save", "[\"lm_head\"]",
+        "No module of this qwen3 model is named 'lm_head' (ModulesToSave). There are: embed_tokens, input_layernorm, q_norm")]
+    [InlineData("modules_to_save", "[\"embed_tokens\"]", "the embedding of this model is its output layer too")]
+    [InlineData("modules_to_save", "[\"up_proj\"]", "which is the linear layer model.layers.0.mlp.up_proj")]
+    [InlineData("modules_to_save", "[\"q_norm\"]", "has no tensor 'base_model.model.model.layers.0.self_attn.q_norm.weight'")]
     [InlineData("fan_in_fan_out", "true", "transposed")]
     [InlineData("init_lora_weights", "\"pissa_niter_4\"", "the initialization pissa_niter_4, which changes the base weights")]
-    [InlineData("exclude_modules", "[\"k_proj\"]", "modules left out")]
-    [InlineData("layers_pattern", "\"h\"", "another name for the layers")]
+    [InlineData("exclude_modules", "[\"v_proj\"]", "which adapter_config.json does not account for")]
+    [InlineData("exclude_modules", "{}", "exclude_modules is neither a list of names nor an expression")]
+    [InlineData("layers_pattern", "{}", "layers_pattern is neither a list of names nor a name")]
+    [InlineData("arrow_config", "{\"top_k\":3}", "a router of several adapters")]
+    [InlineData("use_something_new", "true", "use_something_new is set, and this version does not know what it asks for")]
+    [InlineData("something_config", "{\"a\":1}", "something_config is set")]
+    [InlineData("alpha_pattern", "{\"(?<n>q_proj)\": 2}", "holds (?<n")]
     [InlineData("use_bdlora", "{}", "block-diagonal")]
     [InlineData("peft_type", "\"IA3\"", "only LORA is supported")]
     [InlineData("r", "\"eight\"", "wrong type")]
@@ -253,6 +266,136 @@ public sealed class LoraAdapterTests : IDisposable
         config[key] = JsonNode.Parse(value);
         File.WriteAllText(file, config.ToJsonString());
         Assert.Contains(message, Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("use_something_new", "false")]
+    [InlineData("something_config", "null")]
+    [InlineData("something_list", "[]")]
+    [InlineData("qalora_group_size", "16")]
+    [InlineData("megatron_core", "\"megatron.core\"")]
+    [InlineData("layers_to_transform", "[]")]
+    [InlineData("layers_pattern", "[\"h\", \"layers\"]")]
+    [InlineData("exclude_modules", "[\"k_proj\"]")]
+    [InlineData("exclude_modules", "\"\"")]
+    public void What_is_off_or_changes_nothing_is_read(string key, string value)
+    {
+        LoraAdapter saved = Saved();
+        string file = _folder.File("adapter/adapter_config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(file))!.AsObject();
+        config[key] = JsonNode.Parse(value);
+        File.WriteAllText(file, config.ToJsonString());
+        Assert.Equal(saved.Factors.Select(f => f.Module), LoraAdapter.LoadPeft(_folder.File("adapter"), _base).Factors.Select(f => f.Module));
+    }
+
+    /// <summary>Biases, embedding, head and norms are trained, saved, read, answered with and merged; each of them moves.</summary>
+    [Theory]
+    [InlineData("qwen2", LoraBias.All, "embed_tokens", "lm_head")]
+    [InlineData("qwen2", LoraBias.LoraOnly)]
+    [InlineData("qwen3", LoraBias.None, "input_layernorm", "q_norm")]
+    [InlineData("qwen", LoraBias.All, "ln_2", "lm_head")]
+    public void What_is_trained_whole_takes_the_base_s_place(string modelType, LoraBias bias, params string[] modules)
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("other"), modelType, tied: false);
+        LoraOptions options = new()
+        {
+            Rank = 2,
+            Dropout = 0,
+            TargetModules = [checkpoint.Architecture.DefaultTargets[0]],
+            Bias = bias,
+            ModulesToSave = modules,
+        };
+        TrainingOptions training = new() { NumberOfEpochs = 3, GradientAccumulationSteps = 1, LearningRate = 1e-2, Threads = 1 };
+        TrainingRow row = TinyModel.Row(new Random(1), 12);
+        (LoraAdapter adapter, _) = LoraTraining.Train(checkpoint, options, [row], training, [row]);
+        string[] names = [.. adapter.Saved.Select(s => s.Tensor.Base.Name)];
+        Assert.NotEmpty(names);
+        Assert.All(adapter.Saved, s => Assert.NotEqual(checkpoint.Tensors[s.Tensor.Base.Name].ReadFloat32(), s.Values));
+
+        adapter.SaveAsPeft(_folder.File("whole"));
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("whole"), checkpoint);
+        Assert.Equal(names, read.Saved.Select(s => s.Tensor.Base.Name));
+        Assert.All(adapter.Saved.Zip(read.Saved), pair => Assert.Equal(pair.First.Values, pair.Second.Values));
+
+        Merge.Save(checkpoint, adapter, _folder.File("merged"));
+        Checkpoint merged = Checkpoint.Open(_folder.File("merged"));
+        Assert.All(adapter.Saved, s => Assert.Equal(s.Values, merged.Tensors[s.Tensor.Base.Name].ReadFloat32()));
+        using CausalLanguageModel attached = new(checkpoint, read, threads: 1);
+        using CausalLanguageModel whole = new(merged, threads: 1);
+        Assert.InRange(GoldenFile.RelativeError(attached.Logits(row.InputIds), whole.Logits(row.InputIds)), 0, 1e-5);
+        using CausalLanguageModel rounded = new(checkpoint, read, threads: 1, precision: WeightPrecision.Int8);
+        Assert.InRange(GoldenFile.RelativeError(rounded.Logits(row.InputIds), whole.Logits(row.InputIds)), 0, 0.05);
+        (LoraAdapter more, TrainingSummary summary) = LoraTraining.Train(checkpoint, options, [row], training, initial: read);
+        Assert.True(summary.Steps[^1].Loss < summary.Steps[0].Loss);
+        Assert.NotEqual(read.Saved[0].Values, more.Saved[0].Values);
+        Checkpoint stranger = TinyModel.WriteCheckpoint(_folder.File("stranger"), modelType == "qwen" ? "qwen3" : "qwen", tied: false);
+        Assert.Throws<AdapterException>(() => new CausalLanguageModel(stranger, read));
+    }
+
+    [Fact]
+    public void Exceptions_and_names_of_layers()
+    {
+        Assert.Equal(
+            ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj"],
+            Names(new() { TargetModules = ["q_proj", "v_proj"], ExcludeModules = ["q_proj"] }));
+        LoraOptions options = new()
+        {
+            TargetModules = "all-linear",
+            ExcludeModules = @".*\.(mlp\..*|[qko]_proj)",
+            LayersToTransform = [1],
+            LayersPattern = ["h", "layers"],
+        };
+        Assert.Equal(["model.layers.1.self_attn.v_proj"], Names(options));
+        Assert.Contains("matches no layer", Refused(options.With(o => o.LayersPattern = ["h"])), StringComparison.Ordinal);
+        LoraAdapter.Create(options, _base, 1).SaveAsPeft(_folder.File("adapter"));
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.Equal(["model.layers.1.self_attn.v_proj"], read.Factors.Select(f => f.Module.Module.Name));
+        Assert.Equal(options.ExcludeModules.Pattern, read.Options.ExcludeModules!.Pattern);
+        Assert.Equal(["h", "layers"], read.Options.LayersPattern);
+    }
+
+    /// <summary>PEFT loads an adapter whose list names a layer that this base has not; the tensors decide.</summary>
+    [Fact]
+    public void A_list_of_which_only_some_names_exist_loads_with_a_warning()
+    {
+        LoraAdapter saved = Saved();
+        string file = _folder.File("adapter/adapter_config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(file))!.AsObject();
+        config["target_modules"] = new JsonArray("q_proj", "v_proj", "c_attn");
+        File.WriteAllText(file, config.ToJsonString());
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.Equal(saved.Factors.Select(f => f.Module), read.Factors.Select(f => f.Module));
+        Assert.Contains("'c_attn'", Assert.Single(read.Warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Factors_in_64_bits_are_read()
+    {
+        LoraAdapter saved = Saved();
+        string file = _folder.File("adapter/adapter_model.safetensors");
+        SafetensorsFile source = SafetensorsFile.Open(file);
+        JsonObject header = [];
+        using MemoryStream data = new();
+        foreach (TensorEntry entry in source.Tensors.Values)
+        {
+            long begin = data.Length;
+            foreach (float value in source.ReadFloat32(entry))
+            {
+                data.Write(BitConverter.GetBytes(value * (1 + 1e-12)));
+            }
+
+            header[entry.Name] = new JsonObject
+            {
+                ["dtype"] = "F64",
+                ["shape"] = new JsonArray([.. entry.Shape.Select(size => (JsonNode)size)]),
+                ["data_offsets"] = new JsonArray(begin, data.Length),
+            };
+        }
+
+        byte[] json = System.Text.Encoding.UTF8.GetBytes(header.ToJsonString());
+        File.WriteAllBytes(file, [.. BitConverter.GetBytes((long)json.Length), .. json, .. data.ToArray()]);
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.Equal(saved.Factors[0].A, read.Factors[0].A);
     }
 
     [Fact]

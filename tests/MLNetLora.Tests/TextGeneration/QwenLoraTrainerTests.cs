@@ -245,6 +245,9 @@ public sealed class QwenLoraTrainerTests : IDisposable
                 TargetModules => TargetModules.FromString("all-linear"),
                 IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
                 IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
+                LoraBias => LoraBias.All,
+                IReadOnlyList<string> => new List<string> { "norm" },
+                null when property.PropertyType == typeof(TargetModules) => TargetModules.FromString("all-linear"),
                 null => new List<int> { 1 },
                 _ => 77,
             };
