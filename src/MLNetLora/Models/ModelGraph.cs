@@ -77,6 +77,12 @@ internal sealed record ModelGraph(
     /// </summary>
     public required Value OutputRows { get; init; }
 
+    /// <summary>Rows of the embedding that are trained in its place; null for none.</summary>
+    public TrainedRows? Tokens { get; init; }
+
+    /// <summary>The same where the embedding is the output layer too.</summary>
+    public TrainedRows? HeadTokens => Config.TieWordEmbeddings ? Tokens : null;
+
     /// <summary>Told every linear layer and what it is fed; null for nobody.</summary>
     public Action<string, Value>? OnLinear { get; init; }
 
@@ -118,7 +124,7 @@ internal sealed record ModelGraph(
     }
 
     /// <summary>Rows of an embedding by module name: [tokens] 64-bit → [tokens, n].</summary>
-    public Value Lookup(string module, Value ids) => Embedding.Apply(Tape, Required(module + ".weight"), ids);
+    public Value Lookup(string module, Value ids) => Embedding.Apply(Tape, Required(module + ".weight"), ids, Tokens);
 
     /// <summary>In the last block the rows whose output is asked for, in others all: [tokens, n] → [rows, n] or [tokens, n].</summary>
     public Value OutputOnly(int layer, Value x) => layer == Config.NumHiddenLayers - 1 ? Rows.Apply(Tape, x, OutputRows) : x;
