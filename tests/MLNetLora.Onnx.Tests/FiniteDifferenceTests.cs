@@ -20,9 +20,13 @@ public sealed class FiniteDifferenceTests
             (t, v) => Linear.Apply(t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]))),
         new("Lora", r => LoraInputs(r, mask: false), (t, v) => Adapted(t, v)),
         new("Lora with dropout", r => LoraInputs(r, mask: true), (t, v) => Adapted(t, v, 1.25f)),
+        new("Dora", r => DoraInputs(r, mask: false), (t, v) => Decomposed(t, v), Fixed: ["w", "norm"]),
+        new("Dora with dropout", r => DoraInputs(r, mask: true), (t, v) => Decomposed(t, v, 1.25f), Fixed: ["w", "norm"]),
         new("DropoutMask", r => LoraInputs(r, mask: true, n: 16), (t, v) => Adapted(t, v, 1.25f)),
         new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) },
             (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
+        new("Embedding with trained rows", r => new() { ["table"] = Data.Random(r, V, N), ["rows"] = Data.Random(r, 2, N), ["ids"] = new([3, 1, 3, 5, 0], [S], ElementType.Int64) },
+            (t, v) => Embedding.Apply(t, new FloatWeight(v["table"]), v["ids"], new TrainedRows(t.Parameter(v["rows"]), [5, 3])), Fixed: ["table"]),
         new("RmsNorm", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N) }, (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-6f)),
         new("RmsNorm per head", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["w"] = Data.Random(r, D) },
             (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
@@ -54,6 +58,13 @@ public sealed class FiniteDifferenceTests
             (t, v) => CrossEntropy.Apply(t, v["x"], new FloatWeight(v["head"]), v["labels"], v["weights"], chunks: 2,
             parts: [.. t.Graph.Split(v["head"], t.Graph.Int64s(2, 1, V - 3), [2, 1, V - 3], 0).Select(part => new FloatWeight(part))]), IsLoss: true,
             Fixed: ["weights", "head"]),
+        new("CrossEntropy with trained rows", r => WithRows(CrossEntropyInputs(r), r), (t, v) => CrossEntropy.Apply(
+            t, v["x"], new FloatWeight(v["head"]), v["labels"], v["weights"], trained: new TrainedRows(t.Parameter(v["rows"]), [5, V - 1, 0])), IsLoss: true,
+            Fixed: ["weights", "head"]),
+        new("CrossEntropy with trained rows, the vocabulary in parts", r => WithRows(CrossEntropyInputs(r), r), (t, v) => CrossEntropy.Apply(
+            t, v["x"], new FloatWeight(v["head"]), v["labels"], v["weights"], chunks: 2,
+            parts: [.. t.Graph.Split(v["head"], t.Graph.Int64s(2, 1, V - 3), [2, 1, V - 3], 0).Select(part => new FloatWeight(part))],
+            trained: new TrainedRows(t.Parameter(v["rows"]), [5, V - 1, 0])), IsLoss: true, Fixed: ["weights", "head"]),
         new("Linear, recomputed", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N, N) },
             (t, v) => t.Checkpoint(v["x"], (tape, x) => SwiGlu.Apply(tape, Linear.Apply(tape, x, t.Parameter(v["w"])), x))),
     ];
@@ -164,6 +175,23 @@ public sealed class FiniteDifferenceTests
 
         return inputs;
     }
+
+    // The norm is held constant in the backward pass, so it is an input of its own here.
+    private static Dictionary<string, Data> DoraInputs(Random r, bool mask) => new(LoraInputs(r, mask))
+    {
+        ["m"] = Data.Random(r, D),
+        ["norm"] = new([.. Enumerable.Range(0, (int)D).Select(_ => 1 + r.NextSingle())], [D]),
+    };
+
+    private static Value Decomposed(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Dora.Apply(
+        t, v["x"], new FloatWeight(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), t.Parameter(v["m"]), v["norm"], 0.7f,
+        v.GetValueOrDefault("mask"), keptScale);
+
+    private static Dictionary<string, Data> WithRows(Dictionary<string, Data> inputs, Random r) => new(inputs)
+    {
+        ["rows"] = Data.Random(r, 3, N),
+        ["labels"] = new([5, 2, V - 1, 0], [4], ElementType.Int64),
+    };
 
     private static Dictionary<string, Data> AttentionInputs(Random r, long kv, long length) => new()
     {

@@ -17,6 +17,12 @@ internal sealed class Int8Weight(Value forward, Value forwardScales, Value inver
     private const float Steps = 127; // on both sides of the zero point 128
     private const float SmallestScale = 1e-30f; // of a row of zeros
 
+    /// <summary>Makes the weight as it was before; null where nobody will read it.</summary>
+    public Func<Weight>? Original { get; init; }
+
+    /// <summary>The weight before it was quantized: what DoRA takes the norms of.</summary>
+    public override Value Read(GraphBuilder graph) => Original is null ? base.Read(graph) : Original().Read(graph);
+
     /// <summary>x Wᵀ + bias: [rows, in] → [rows, out]. Layers with the same x share its quantization.</summary>
     public override Value Product(GraphBuilder graph, Value x, Weight? bias = null)
     {

@@ -63,8 +63,11 @@ internal sealed class GraphWeights
             return _weights[name] = FourBit(tensor, storage);
         }
 
-        return _weights[name] = Stored(_graph.External(name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
+        return _weights[name] = External(tensor);
     }
+
+    private FloatWeight External(CheckpointTensor tensor) => Stored(
+        _graph.External(tensor.Entry.Name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
 
     /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for
     /// where the rows run out, null for one part or a weight that is trained.</summary>
@@ -100,7 +103,10 @@ internal sealed class GraphWeights
             {
                 (Value forward, Value forwardScales) = (Given(layer.Forward), Given(layer.ForwardScales));
                 (Value backward, Value backwardScales) = (Given(layer.Backward), Given(layer.BackwardScales));
-                _weights[layer.Source.Entry.Name] = new Int8Weight(forward, forwardScales, inverseSmoothing, backward, backwardScales);
+                _weights[layer.Source.Entry.Name] = new Int8Weight(forward, forwardScales, inverseSmoothing, backward, backwardScales)
+                {
+                    Original = () => External(layer.Source),
+                };
             }
         }
     }
