@@ -18,6 +18,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="baseName">The base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on every machine, and
     /// not the folder of its snapshot.</param>
     /// <param name="lora">The adapter's shape.</param>
+    /// <param name="from">Folder of an adapter to go on from; null for a fresh one.</param>
     /// <param name="training">The training's options.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="notice">Receives messages for the log.</param>
@@ -28,12 +29,15 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         IEnumerable<TextRow>? validationRows,
         string baseName,
         LoraOptions lora,
+        string? from,
         TrainingOptions training,
         Action<TrainingProgress> progress,
         Action<string> notice,
         Action<string> warn,
         CancellationToken cancellationToken)
     {
+        LoraAdapter? read = from is null ? null : LoraAdapter.LoadPeft(from, checkpoint); // a wrong folder is told before the rows are read
+        lora = read?.Options.With(o => o.Dropout = lora.Dropout) ?? lora;
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
         Preflight preflight = NewPreflight();
         List<TrainingRow> learned = [.. rowTokenizer.Tokenize(rows, "training", preflight)];
@@ -43,7 +47,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
         notice(preflight.Statistics);
-        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation")];
+        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? []];
         foreach (string warning in warnings)
         {
             warn(warning);
@@ -51,8 +55,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         RowChecks.Refuse(warnings, training);
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
-        LoraAdapter fresh = LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
-        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors, fresh.Saved, fresh.Tokens) { Prompt = asked };
+        LoraAdapter start = read ?? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
+        LoraAdapter initial = new(start.Options, baseName, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
     }

@@ -23,6 +23,13 @@ public sealed partial class QwenLoraTrainer
         /// </summary>
         public string ModelPath { get; set; } = "";
 
+        /// <summary>
+        /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule. Its
+        /// shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's. Null (default) starts a fresh
+        /// one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
+        /// </summary>
+        public string? InitialAdapter { get; set; }
+
         /// <inheritdoc cref="LoraOptions.Rank"/>
         public int Rank
         {
@@ -243,6 +250,7 @@ public sealed partial class QwenLoraTrainer
                 throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder or the hub id of a Qwen checkpoint.");
             }
 
+            Require.That(InitialAdapter is null || !string.IsNullOrWhiteSpace(InitialAdapter), nameof(InitialAdapter), "empty", "a folder, or null");
             Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require.Defined(LabelScope, nameof(LabelScope));
             Require.Defined(WeightPrecision, nameof(WeightPrecision));

@@ -42,6 +42,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="TrainingWarningException">Something of the data would be lost, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
+    /// base.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
     /// step.</exception>
     /// <exception cref="TrainingException">
@@ -79,6 +81,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             validationRows,
             _options.ModelPath,
             _options.Lora,
+            _options.InitialAdapter,
             _options,
             progress => Report(channel, progress),
             message => channel.Info(MessageSensitivity.UserData, message),

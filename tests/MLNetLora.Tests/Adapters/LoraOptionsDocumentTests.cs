@@ -32,7 +32,7 @@ public sealed class LoraOptionsDocumentTests
     private static string LoraAdapterConfig()
     {
         using TemporaryFolder folder = new();
-        LoraOptions options = new() { Rank = 2, ExcludeModules = ["k_proj"] };
+        LoraOptions options = new() { Rank = 2, ExcludeModules = ["k_proj"], TrainableTokenIndices = [1] };
         return LoraAdapter.Create(options, TinyModel.WriteCheckpoint(folder.File("base")), 1).ToPeftConfigJson();
     }
 }

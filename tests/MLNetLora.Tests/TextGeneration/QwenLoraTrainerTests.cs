@@ -38,6 +38,31 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
+    public void An_adapter_is_trained_on_from()
+    {
+        using TemporaryFolder folder = new();
+        using QwenLoraTransformer first = _bench.Fit(options => (options.Rank, options.UseDora, options.LearningRate, options.NumberOfEpochs) = (3, true, 1e-2, 5));
+        first.Adapter.SaveAsPeft(folder.Path);
+        using QwenLoraTransformer second = _bench.Fit(options =>
+        {
+            options.InitialAdapter = folder.Path;
+            options.Dropout = 0.25;
+            options.LearningRate = 1e-12;
+        });
+
+        // The shape is the file's, the dropout this run's, and the first loss is where the other run ended.
+        Assert.Equal((3, true, 0.25), (second.Adapter.Options.Rank, second.Adapter.Options.UseDora, second.Adapter.Options.Dropout));
+        Assert.All(first.Adapter.Tensors.Zip(second.Adapter.Tensors),
+            pair => Assert.InRange(GoldenFile.RelativeError(pair.Second.Values, pair.First.Values), 0, 1e-6));
+        Assert.Equal(_bench.BaseFolder, second.Adapter.BaseModel);
+
+        File.Delete(folder.File("adapter_config.json"));
+        Assert.Contains("adapter_config.json is missing",
+            Assert.Throws<AdapterException>(() => _bench.Fit(options => options.InitialAdapter = folder.Path)).Message, StringComparison.Ordinal);
+        Assert.Throws<OptionException>(() => _bench.Trainer(options => options.InitialAdapter = " "));
+    }
+
+    [Fact]
     public void The_input_column_is_optional()
     {
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = "1" }]);
@@ -246,6 +271,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
                 IReadOnlyDictionary<string, int> => new Dictionary<string, int> { ["q_proj"] = 3 },
                 IReadOnlyDictionary<string, double> => new Dictionary<string, double> { ["q_proj"] = 3 },
                 LoraBias => LoraBias.All,
+                LoraInitialization => LoraInitialization.Gaussian,
+                IReadOnlyList<int> => new List<int> { 2 },
                 IReadOnlyList<string> => new List<string> { "norm" },
                 null when property.PropertyType == typeof(TargetModules) => TargetModules.FromString("all-linear"),
                 null => new List<int> { 1 },
