@@ -59,6 +59,12 @@ public sealed class LoraAdapter
     /// <summary>What it consists of.</summary>
     internal AdapterParts Parts => new([.. Factors.Select(factors => factors.Module)], [.. Saved.Select(saved => saved.Tensor)], Tokens?.Tokens);
 
+    /// <summary>Whether there is none: after a training of every weight, which are then the base's.</summary>
+    internal bool IsEmpty => Factors.Count == 0 && Saved.Count == 0 && Tokens is null;
+
+    /// <summary>No adapter, for a base that answers alone.</summary>
+    internal static LoraAdapter None(string baseModel) => new(new LoraOptions(), baseModel, []);
+
     /// <summary>All its tensors with their numbers.</summary>
     internal IEnumerable<(AdapterTensor Tensor, float[] Values)> Tensors =>
     [
@@ -168,6 +174,11 @@ public sealed class LoraAdapter
     public void SaveAsPeft(string folder)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
+        if (IsEmpty)
+        {
+            throw new OptionException($"There is no adapter to save: every weight was trained, and they are in {BaseModel}.");
+        }
+
         Directory.CreateDirectory(folder);
         if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
         {

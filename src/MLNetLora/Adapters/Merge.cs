@@ -58,7 +58,7 @@ internal static class Merge
         Dictionary<string, TrainedTokenValues> tokens = adapter.Tokens is null ? [] : new() { [adapter.Tokens.Tokens.Base.Name] = adapter.Tokens };
         Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
-        string[] companions = [.. Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion)];
+        string[] companions = [.. Companions(checkpoint)];
         files.RequireSpace(checkpoint.Files.Select(file => file.Source).Concat(companions).Sum(file => new FileInfo(RealPath.Of(file)).Length));
         foreach (SafetensorsFile file in checkpoint.Files)
         {
@@ -75,6 +75,9 @@ internal static class Merge
         cancellation.ThrowIfCancellationRequested();
         files.Commit(QwenConfig.FileName);
     }
+
+    /// <summary>The files of a checkpoint that are no weights, with the index of its shards.</summary>
+    public static IEnumerable<string> Companions(Checkpoint checkpoint) => Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion);
 
     /// <summary>Adds the adapter's part to some rows of a weight in float32.</summary>
     /// <param name="rows">[rows, in] and perhaps more behind them; changed in place.</param>

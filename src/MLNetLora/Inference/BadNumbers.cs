@@ -32,7 +32,7 @@ internal static class BadNumbers
             }
         }
 
-        if (adapter is not null)
+        if (adapter is { Factors.Count: > 0 })
         {
             LoraFactors largest = adapter.Factors.MaxBy(factors => Math.Abs(factors.Module.Scaling))!;
             return new AdapterException(FormattableString.Invariant(

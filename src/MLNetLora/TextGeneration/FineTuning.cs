@@ -1,4 +1,5 @@
 using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
@@ -15,11 +16,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <summary>Trains; on cancellation the summary says so, and the adapter is that of the last whole step.</summary>
     /// <param name="rows">What is learned; enumerated once.</param>
     /// <param name="validationRows">Rows whose loss is measured; null for none.</param>
-    /// <param name="baseName">The base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on every machine, and
-    /// not the folder of its snapshot.</param>
-    /// <param name="lora">The adapter's shape.</param>
-    /// <param name="from">Folder of an adapter to go on from; null for a fresh one.</param>
-    /// <param name="training">The training's options.</param>
+    /// <param name="training">The training's options, with the base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on
+    /// every machine, and not the folder of its snapshot.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="notice">Receives messages for the log.</param>
     /// <param name="warn">Receives warnings for the log, which are in the summary too.</param>
@@ -27,17 +25,20 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     public (LoraAdapter Adapter, TrainingSummary Summary) Train(
         IEnumerable<TextRow> rows,
         IEnumerable<TextRow>? validationRows,
-        string baseName,
-        LoraOptions lora,
-        string? from,
-        TrainingOptions training,
+        QwenLoraTrainer.Options training,
         Action<TrainingProgress> progress,
         Action<string> notice,
         Action<string> warn,
         CancellationToken cancellationToken)
     {
-        LoraAdapter? read = from is null ? null : LoraAdapter.LoadPeft(from, checkpoint); // a wrong folder is told before the rows are read
-        lora = read?.Options.With(o => o.Dropout = lora.Dropout) ?? lora;
+        // A wrong folder is told before the rows are read.
+        LoraAdapter? read = training.InitialAdapter is null ? null : LoraAdapter.LoadPeft(training.InitialAdapter, checkpoint);
+        LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
+        if (training.Method == FineTuningMethod.Full)
+        {
+            RequireEmpty(training.OutputFolder!);
+        }
+
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
         Preflight preflight = NewPreflight();
         List<TrainingRow> learned = [.. rowTokenizer.Tokenize(rows, "training", preflight)];
@@ -54,11 +55,59 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         RowChecks.Refuse(warnings, training);
+        if (training.Method == FineTuningMethod.Full)
+        {
+            notice(FormattableString.Invariant($"All {checkpoint.ParameterCount:N0} parameters are trained."));
+            return TrainAll(learned, validation, training, asked, progress, warnings, cancellationToken);
+        }
+
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
         LoraAdapter start = read ?? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
-        LoraAdapter initial = new(start.Options, baseName, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
+        LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
+    }
+
+    /// <summary>Trains every weight, and writes a checkpoint: first the weights, last the configuration, without which no folder is one.</summary>
+    private (LoraAdapter None, TrainingSummary Summary) TrainAll(
+        List<TrainingRow> learned,
+        List<TrainingRow> validation,
+        QwenLoraTrainer.Options training,
+        PromptSettings asked,
+        Action<TrainingProgress> progress,
+        string[] warnings,
+        CancellationToken cancellationToken)
+    {
+        string folder = Path.GetFullPath(training.OutputFolder!);
+        Directory.CreateDirectory(folder);
+        TensorType type = checkpoint.Tensors[checkpoint.Architecture.HeadName(checkpoint.Config)].Entry.Type;
+        TrainingSummary summary = FullTraining.Train(
+            checkpoint.Folder, learned, training, Path.Combine(folder, "model.safetensors"), type, checkpoint, validation, progress, cancellationToken);
+        summary = summary with { Warnings = [.. warnings.Union(summary.Warnings)] };
+        if (summary.Steps.Count > 0)
+        {
+            using FileSet files = new(folder);
+            foreach (string path in Merge.Companions(checkpoint).Where(path => !path.EndsWith(".index.json", StringComparison.Ordinal)))
+            {
+                files.Copy(path, CancellationToken.None); // hours of training must not end with it
+            }
+
+            asked.Save(files);
+            files.Commit(QwenConfig.FileName);
+        }
+
+        return (LoraAdapter.None(folder).WithPrompt(asked), summary);
+    }
+
+    /// <summary>Refuses a folder whose weights would be read beside the new ones.</summary>
+    private static void RequireEmpty(string folder)
+    {
+        if (Directory.Exists(folder)
+            && Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
+                name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) is { } present)
+        {
+            throw new OptionException($"{nameof(QwenLoraTrainer.Options.OutputFolder)} is {Path.GetFullPath(folder)}, which holds {present}; give an empty folder.");
+        }
     }
 
     /// <summary>Looks at what would be trained on.</summary>

@@ -48,8 +48,13 @@ internal static class ModelZip
         BaseModelRecord baseModel = model.BaseModel.Fingerprint is not null
             ? model.BaseModel
             : BaseModelRecord.Create(model.BaseModel.Location, Checkpoint.Open(model.BaseFolder));
-        ModelRecord record = new(Format, baseModel, model.Columns, model.Prompt, model.Generation, model.Precision);
+        ModelRecord record = new(Format, baseModel, model.Columns, model.Prompt, model.Generation, model.Precision, !model.Adapter.IsEmpty);
         yield return (RecordName, stream => JsonSerializer.Serialize(stream, record, s_json));
+        if (model.Adapter.IsEmpty)
+        {
+            yield break;
+        }
+
         yield return (AdapterConfigName, stream => stream.Write(Encoding.UTF8.GetBytes(model.Adapter.ToPeftConfigJson())));
         yield return (AdapterWeightsName, model.Adapter.Write);
     }
@@ -88,9 +93,10 @@ internal static class ModelZip
     public static QwenLoraTransformer Load(IHostEnvironment environment, ZipParts parts, IReadOnlyList<string> baseFolders)
     {
         ModelRecord record = ReadRecord(parts.Bytes(RecordName, MaximumJsonBytes));
-        string config = Encoding.UTF8.GetString(parts.Bytes(AdapterConfigName, MaximumJsonBytes));
+        string? config = record.HasAdapter ? Encoding.UTF8.GetString(parts.Bytes(AdapterConfigName, MaximumJsonBytes)) : null;
         string baseFolder = BaseModelSearch.Find(record.Base, baseFolders);
-        LoraAdapter adapter = ReadAdapter(parts, config, Checkpoint.Open(baseFolder)).WithPrompt(record.Prompt.Settings);
+        LoraAdapter adapter = config is null ? LoraAdapter.None(baseFolder) : ReadAdapter(parts, config, Checkpoint.Open(baseFolder));
+        adapter = adapter.WithPrompt(record.Prompt.Settings);
         using (IChannel channel = environment.Start("Load"))
         {
             channel.Info(MessageSensitivity.UserData, $"The model's base checkpoint is {baseFolder}.");
@@ -153,12 +159,13 @@ internal static class ModelZip
         }
     }
 
-    // Zips from before there was a choice have no precision.
+    // Zips from before there was a choice have no precision, and an adapter.
     private sealed record ModelRecord(
         int Format,
         BaseModelRecord Base,
         ColumnNames Columns,
         PromptOptions Prompt,
         GenerationOptions Generation,
-        WeightPrecision WeightPrecision = WeightPrecision.Checkpoint);
+        WeightPrecision WeightPrecision = WeightPrecision.Checkpoint,
+        bool HasAdapter = true);
 }

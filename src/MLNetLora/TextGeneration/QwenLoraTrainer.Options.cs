@@ -23,6 +23,17 @@ public sealed partial class QwenLoraTrainer
         /// </summary>
         public string ModelPath { get; set; } = "";
 
+        /// <summary>What is trained. Default <see cref="FineTuningMethod.Lora"/>, an adapter; the options of the adapter count for nothing with
+        /// <see cref="FineTuningMethod.Full"/>, which needs an <see cref="OutputFolder"/>. LLaMA-Factory's name: finetuning_type.</summary>
+        public FineTuningMethod Method { get; set; }
+
+        /// <summary>
+        /// Folder that receives the checkpoint of <see cref="FineTuningMethod.Full"/>: weights, configuration, tokenizer and template. Made if it is not there; one
+        /// that holds weights already is refused. The transformer answers from it. Null (default) with <see cref="FineTuningMethod.Lora"/>. The peers' name:
+        /// output_dir.
+        /// </summary>
+        public string? OutputFolder { get; set; }
+
         /// <summary>
         /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule. Its
         /// shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's. Null (default) starts a fresh
@@ -250,6 +261,14 @@ public sealed partial class QwenLoraTrainer
                 throw new OptionException($"{nameof(ModelPath)} is empty; it must be the folder or the hub id of a Qwen checkpoint.");
             }
 
+            Require.Defined(Method, nameof(Method));
+            bool isFull = Method == FineTuningMethod.Full;
+            Require.That(isFull ? !string.IsNullOrWhiteSpace(OutputFolder) : OutputFolder is null, nameof(OutputFolder), OutputFolder ?? "null",
+                isFull ? $"a folder when {nameof(Method)} is {Method}" : $"null when {nameof(Method)} is {Method}; save the adapter with SaveAsPeft");
+            Require.That(!isFull || InitialAdapter is null, nameof(InitialAdapter), InitialAdapter, $"null when {nameof(Method)} is {Method}");
+            Require.That(!isFull || Precision == WeightPrecision.Checkpoint, nameof(Precision), Precision,
+                $"{WeightPrecision.Checkpoint} when {nameof(Method)} is {Method}, since no weight is frozen");
+            Require.That(!isFull || !PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Method)} is {Method}, since no weight is frozen");
             Require.That(InitialAdapter is null || !string.IsNullOrWhiteSpace(InitialAdapter), nameof(InitialAdapter), "empty", "a folder, or null");
             Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require.Defined(LabelScope, nameof(LabelScope));

@@ -72,16 +72,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
             : null;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
-        BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint);
+        BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full ? null : BaseModelRecord.Create(_options.ModelPath, checkpoint);
 
         using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
         (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, _options.Prompt).Train(
             rows,
             validationRows,
-            _options.ModelPath,
-            _options.Lora,
-            _options.InitialAdapter,
             _options,
             progress => Report(channel, progress),
             message => channel.Info(MessageSensitivity.UserData, message),
@@ -95,6 +92,12 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         try
         {
             ReportEnd(channel, summary);
+            if (baseModel is null)
+            {
+                checkpoint = Checkpoint.Open(_options.OutputFolder!);
+                baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint);
+            }
+
             PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
             QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.GenerationPrecision)
             {

@@ -1,0 +1,14 @@
+namespace MLNetLora.TextGeneration;
+
+/// <summary>What a run trains; LLaMA-Factory's finetuning_type.</summary>
+public enum FineTuningMethod
+{
+    /// <summary>An adapter beside the frozen base [lora]. The default.</summary>
+    Lora,
+
+    /// <summary>
+    /// Every weight of the base [full]. Takes sixteen bytes for each in memory (the weights, their gradients and AdamW's two moments in float32) and writes a
+    /// checkpoint of its own to <see cref="QwenLoraTrainer.Options.OutputFolder"/>, in the base's type; the base's files stay as they are.
+    /// </summary>
+    Full,
+}
