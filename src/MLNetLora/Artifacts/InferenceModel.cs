@@ -47,6 +47,7 @@ internal static class InferenceModel
         {
             InputIds = ids,
             OutputRows = last,
+            ExpertWeights = weights.Experts,
         };
         Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]

@@ -132,6 +132,7 @@ internal static class TrainingModel
             InputIds = ids,
             Rotary = rotary,
             OutputRows = outputs,
+            ExpertWeights = weights.Experts,
         };
 
         AdaptedLinear Attached(LoraModule lora)

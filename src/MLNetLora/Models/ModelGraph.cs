@@ -77,6 +77,9 @@ internal sealed record ModelGraph(
     /// </summary>
     public required Value OutputRows { get; init; }
 
+    /// <summary>The frozen matrices of a layer's experts by their tensors' names, one for each expert; asked for by families that have some.</summary>
+    public required Func<IReadOnlyList<string>, ExpertWeight> ExpertWeights { get; init; }
+
     /// <summary>Told every linear layer and what it is fed; null for nobody.</summary>
     public Action<string, Value>? OnLinear { get; init; }
 
@@ -115,6 +118,23 @@ internal sealed record ModelGraph(
         return Adapted.TryGetValue(module, out AdaptedLinear? adapted)
             ? adapted(this, x, weight, bias)
             : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
+    }
+
+    /// <summary>The scores of a router by module name, which is no linear layer to adapters and quantization: [rows, hidden] → [rows, experts].</summary>
+    public Value Router(string module, Value x) => Onnx.Differentiable.Linear.Apply(Tape, x, Required(module + ".weight"));
+
+    /// <summary>The experts of a layer on the rows that the router sends to them: [rows, hidden] → [rows, hidden].</summary>
+    /// <param name="scores">[rows, experts].</param>
+    /// <param name="x">[rows, hidden].</param>
+    /// <param name="name">Name of an expert's tensor: its number and the projection ("gate", "up", "down") → name.</param>
+    public Value Experts(Value scores, Value x, Func<int, string, string> name)
+    {
+        ExpertConfig experts = Config.Experts!;
+        (Value weights, Value chosen) = Routing.Apply(Tape, scores, experts.PerToken, experts.NormalizeTopK); // [rows, k] each
+        ExpertWeights matrices = new(Matrix("gate"), Matrix("up"), Matrix("down"));
+        return Onnx.Differentiable.Experts.Apply(Tape, x, weights, chosen, matrices); // [rows, hidden]
+
+        ExpertWeight Matrix(string projection) => ExpertWeights([.. Enumerable.Range(0, experts.Count).Select(expert => name(expert, projection))]);
     }
 
     /// <summary>Rows of an embedding by module name: [tokens] 64-bit → [tokens, n].</summary>
