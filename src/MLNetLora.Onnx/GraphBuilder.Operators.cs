@@ -174,6 +174,9 @@ internal sealed partial class GraphBuilder
     /// <summary>Sum of squares over all axes, no axes left.</summary>
     public Value SumOfSquares(Value x) => Node("ReduceSumSquare", [x], x.Type, [], "", ("keepdims", 0L));
 
+    /// <summary>Σ of x² over one axis, which goes.</summary>
+    public Value SumOfSquaresOver(Value x, long axis) => Reduce("ReduceSumSquare", x, [axis], keepAxes: false);
+
     /// <summary>Rows of x chosen by indices along axis 0.</summary>
     /// <param name="x">[N, …].</param>
     /// <param name="indices">Any shape.</param>
@@ -232,6 +235,17 @@ internal sealed partial class GraphBuilder
     /// <remarks>ScatterElements, since the CPU kernel of ScatterND adds from several threads without a lock and loses updates where an index repeats.</remarks>
     public Value ScatterAdd(Value data, Value indices, Value updates) =>
         Node("ScatterElements", [data, Expand(indices, Shape(updates), updates.Shape), updates], data.Type, data.Shape, "", ("axis", 0L), ("reduction", "add"));
+
+    /// <summary>Some columns of a matrix: [m, n] → [m, columns].</summary>
+    public Value GatherColumns(Value x, long[] columns) =>
+        Node("Gather", [x, Int64s(columns)], x.Type, [x.Shape[0], columns.Length], "", ("axis", 1L));
+
+    /// <summary>A matrix with some columns replaced.</summary>
+    /// <param name="data">[m, n].</param>
+    /// <param name="columns">[k], 64-bit, each once.</param>
+    /// <param name="updates">[m, k].</param>
+    public Value ScatterColumns(Value data, Value columns, Value updates) =>
+        Node("ScatterElements", [data, Expand(columns, Shape(updates), updates.Shape), updates], data.Type, data.Shape, "", ("axis", 1L));
 
     /// <summary>data with the rows that indices name replaced by updates; no row may be named twice with different updates.</summary>
     /// <param name="data">[N, n].</param>

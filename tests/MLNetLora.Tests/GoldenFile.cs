@@ -61,9 +61,7 @@ internal sealed class GoldenFile(string path)
     public static string? UnsupportedAdapter(string folder)
     {
         JsonElement config = Json(Path.Combine(folder, "adapter_config.json"));
-        return Is("use_dora", value => value.ValueKind == JsonValueKind.True, "DoRA")
-            ?? Is("lora_bias", value => value.ValueKind == JsonValueKind.True, "lora_bias")
-            ?? Is("trainable_token_indices", value => value.ValueKind is JsonValueKind.Array or JsonValueKind.Object, "trainable_token_indices");
+        return Is("lora_bias", value => value.ValueKind == JsonValueKind.True, "lora_bias");
 
         string? Is(string key, Func<JsonElement, bool> set, string reason) =>
             config.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null && set(value) ? reason : null;

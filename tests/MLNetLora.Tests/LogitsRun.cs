@@ -38,21 +38,16 @@ internal static class LogitsRun
     {
         TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0)
         {
-            Saved = [.. (adapter?.Saved ?? []).Select(s => s.Tensor)],
+            Saved = adapter?.Parts.Saved ?? [],
+            Tokens = adapter?.Parts.Tokens,
         };
         using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
         using GraphInputs shared = new(target.Config, training: false);
         Dictionary<string, NativeTensor> inputs = [];
         List<NativeTensor> owned = [];
-        foreach (LoraFactors f in adapter?.Factors ?? [])
+        foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
         {
-            owned.Add(inputs[f.Module.KeyA] = Tensors.Of(f.A, f.Module.Rank, f.Module.Module.In));
-            owned.Add(inputs[f.Module.KeyB] = Tensors.Of(f.B, f.Module.Module.Out, f.Module.Rank));
-        }
-
-        foreach (SavedValues s in adapter?.Saved ?? [])
-        {
-            owned.Add(inputs[s.Tensor.Key] = Tensors.Of(s.Values, [.. s.Tensor.Base.Shape]));
+            owned.Add(inputs[tensor.Key] = Tensors.Of(values, [.. tensor.Shape]));
         }
 
         shared.Add(batch, 1f, 1, inputs, owned);

@@ -29,6 +29,8 @@ internal static class Program
     private static readonly Option<int?> s_vocabulary = new("--vocab-size") { Description = "Another vocabulary size" };
 
     private static readonly Option<int?> s_hidden = new("--hidden-size") { Description = "Another hidden size" };
+    private static readonly Option<int?> s_heads = new("--heads") { Description = "Another number of query heads" };
+    private static readonly Option<int?> s_keyHeads = new("--key-heads") { Description = "Another number of key and value heads" };
     private static readonly Option<int?> s_intermediate = new("--intermediate-size")
     {
         Description = "Another intermediate size; of a mixture of experts that of an expert",
@@ -42,8 +44,8 @@ internal static class Program
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         RootCommand root = new("Writes a Hugging Face checkpoint folder with random weights at real sizes")
         {
-            s_size, s_out, s_type, s_seed, s_shard, s_tokenizer, s_layers, s_vocabulary, s_hidden, s_intermediate, s_experts,
-            s_perToken, s_sparse,
+            s_size, s_out, s_type, s_seed, s_shard, s_tokenizer, s_layers, s_vocabulary, s_hidden, s_heads, s_keyHeads, s_intermediate,
+            s_experts, s_perToken, s_sparse,
         };
         root.SetAction(Run);
         try
@@ -61,7 +63,12 @@ internal static class Program
     {
         ModelSize size = ModelSize.Find(parsed.GetValue(s_size)!);
         size = size with { Layers = parsed.GetValue(s_layers) ?? size.Layers, VocabularySize = parsed.GetValue(s_vocabulary) ?? size.VocabularySize };
-        size = size with { HiddenSize = parsed.GetValue(s_hidden) ?? size.HiddenSize };
+        size = size with
+        {
+            HiddenSize = parsed.GetValue(s_hidden) ?? size.HiddenSize,
+            Heads = parsed.GetValue(s_heads) ?? size.Heads,
+            KeyValueHeads = parsed.GetValue(s_keyHeads) ?? size.KeyValueHeads,
+        };
         (int? inner, int? experts, int? perToken) = (parsed.GetValue(s_intermediate), parsed.GetValue(s_experts), parsed.GetValue(s_perToken));
         size = size.Experts is { } mixture
             ? size with

@@ -17,11 +17,16 @@ internal static class CrossEntropy
     /// <param name="weights">[labels], what each token's loss counts: one over the window's label tokens, or 0 for padding.</param>
     /// <param name="chunks">Number of parts of the rows.</param>
     /// <param name="parts">The rows of a frozen <paramref name="head"/> in order, cut into parts [part, hidden]; null for the whole.</param>
+    /// <param name="trained">Rows of a frozen <paramref name="head"/> that are trained in its place; null for none. Of those dH is the sum of
+    /// w·(P − label)ᵀ x over their columns.</param>
     /// <returns>The loss, no axes, in nats.</returns>
-    public static Value Apply(Tape tape, Value x, Weight head, Value labels, Value weights, int chunks = 1, IReadOnlyList<Weight>? parts = null)
+    public static Value Apply(Tape tape, Value x, Weight head, Value labels, Value weights, int chunks = 1, IReadOnlyList<Weight>? parts = null,
+        TrainedRows? trained = null)
     {
         GraphBuilder g = tape.Graph;
         IReadOnlyList<Weight> vocabulary = head.IsTrainable ? [head] : parts ?? [head];
+        long[] firsts = [.. vocabulary.Select((_, j) => vocabulary.Take(j).Sum(part => part.Source.Shape[0].Size))];
+        vocabulary = trained is null ? vocabulary : [.. vocabulary.Zip(firsts, trained.Patch)];
         Value[] xs = Cut(x);
         Value[] columns = Cut(g.UnsqueezeLast(labels)); // [chunk, 1]
         Value[] ws = Cut(g.UnsqueezeLast(weights)); // [chunk, 1]
@@ -34,7 +39,7 @@ internal static class CrossEntropy
         }
 
         Value loss = losses.Aggregate((sum, part) => g.Add(sum, part)); // []
-        return tape.Record(loss, [x, head.Source], _ =>
+        return tape.Record(loss, trained is null ? [x, head.Source] : [x, trained.Rows.Source], _ =>
         {
             Value[] dxs = new Value[chunks];
             for (int i = 0; i < chunks; i++)
@@ -42,6 +47,15 @@ internal static class CrossEntropy
                 // 0·loss: orders the chunk's loss before its gradient, so that what only the loss reads is not kept until the end.
                 Value w = g.Add(ws[i], g.Mul(losses[i], g.Float(0f))); // [chunk, 1]
                 Value labelled = g.Cast(g.Gather(head.Source, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])), ElementType.Float32); // [chunk, hidden]
+                if (trained is not null)
+                {
+                    Value matches = trained.Matches(g, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])); // [chunk, n]
+                    labelled = trained.Replace(g, labelled, matches);
+                    Value difference = g.Sub(OfTrained(ps[i]), matches); // [chunk, n]
+                    Value weighted = g.Mul(xs[i], w); // [chunk, hidden]
+                    tape.AddParameterGradient(trained.Rows.Source, () => g.Gemm(difference, weighted, transA: true)); // [n, hidden]
+                }
+
                 dxs[i] = g.Mul(g.Sub(Expected(g, ps[i], vocabulary), labelled), w); // [chunk, hidden]
                 if (head.IsTrainable)
                 {
@@ -56,6 +70,26 @@ internal static class CrossEntropy
 
             tape.AddGradient(x, () => chunks == 1 ? dxs[0] : g.Concat(dxs, 0, x.Shape[0])); // [labels, hidden]
         });
+
+        // P of the trained rows, in their order: [chunk, n].
+        Value OfTrained(Probabilities p)
+        {
+            List<Value> columns = [];
+            List<long> order = [];
+            for (int j = 0; j < vocabulary.Count; j++)
+            {
+                long[] within = trained!.Within(firsts[j], vocabulary[j].Source.Shape[0].Size);
+                if (within.Length > 0)
+                {
+                    Value own = trained.Columns(g, p.Within[j], firsts[j], within); // [chunk, rows in the part]
+                    columns.Add(vocabulary.Count == 1 ? own : g.Mul(own, p.Shares[j]));
+                    order.AddRange(within);
+                }
+            }
+
+            Value all = columns.Count == 1 ? columns[0] : g.Concat(columns, 1, order.Count);
+            return g.GatherColumns(all, [.. Enumerable.Range(0, order.Count).Select(i => (long)order.IndexOf(i))]);
+        }
 
         Value[] Cut(Value whole) => chunks == 1 ? [whole] : g.Split(whole, chunks, "chunk");
     }

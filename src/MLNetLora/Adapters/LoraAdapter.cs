@@ -1,13 +1,26 @@
+using System.Numerics.Tensors;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
-/// <summary>The two factors of one adapted layer.</summary>
+/// <summary>The numbers of one adapted layer.</summary>
 /// <param name="Module">The layer, its rank and its scaling.</param>
 /// <param name="A">[rank, in], row by row.</param>
 /// <param name="B">[out, rank], row by row.</param>
-internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B);
+/// <param name="Magnitude">[out], with DoRA; else null.</param>
+internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B, float[]? Magnitude = null)
+{
+    /// <summary>Factors of the same shapes that are taken out of the base while this is trained (PiSSA): the adapter is B A less theirs. Null for none.</summary>
+    public (float[] A, float[] B)? Initial { get; init; }
+
+    /// <summary>Its tensors with their numbers.</summary>
+    public IEnumerable<(AdapterTensor Tensor, float[] Values)> Tensors => Module.Tensors.Zip(Magnitude is null ? [A, B] : (float[][])[A, B, Magnitude]);
+
+    /// <summary>The numbers of a layer by the keys of its tensors.</summary>
+    public static LoraFactors Of(LoraModule module, Func<string, float[]> values) =>
+        new(module, values(module.KeyA), values(module.KeyB), module.UseDora ? values(module.KeyMagnitude) : null);
+}
 
 /// <summary>A LoRA adapter for one base model: its options and its factors in float32. Immutable.</summary>
 public sealed class LoraAdapter
@@ -18,12 +31,14 @@ public sealed class LoraAdapter
 
     private readonly LoraOptions _options;
 
-    internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors, IReadOnlyList<SavedValues>? saved = null)
+    internal LoraAdapter(LoraOptions options, string baseModel, IReadOnlyList<LoraFactors> factors, IReadOnlyList<SavedValues>? saved = null,
+        TrainedTokenValues? tokens = null)
     {
         _options = options.Copy();
         BaseModel = baseModel;
         Factors = factors;
         Saved = saved ?? [];
+        Tokens = tokens;
     }
 
     /// <summary>Rank, alpha, targets and the rest; a copy at each call.</summary>
@@ -38,6 +53,20 @@ public sealed class LoraAdapter
     /// <summary>The tensors that take the base's place, in order of the forward pass.</summary>
     internal IReadOnlyList<SavedValues> Saved { get; }
 
+    /// <summary>The rows of the embedding that take the base's place; null for none.</summary>
+    internal TrainedTokenValues? Tokens { get; }
+
+    /// <summary>What it consists of.</summary>
+    internal AdapterParts Parts => new([.. Factors.Select(factors => factors.Module)], [.. Saved.Select(saved => saved.Tensor)], Tokens?.Tokens);
+
+    /// <summary>All its tensors with their numbers.</summary>
+    internal IEnumerable<(AdapterTensor Tensor, float[] Values)> Tensors =>
+    [
+        .. Factors.SelectMany(factors => factors.Tensors),
+        .. Saved.Select(saved => (saved.Tensor.Tensor, saved.Values)),
+        .. Tokens is null ? [] : ((AdapterTensor, float[])[])[(Tokens.Tokens.Tensor, Tokens.Values)],
+    ];
+
     /// <summary>
     /// What it was trained to be asked with: system message, prompt template, thinking. Kept beside PEFT's files in mlnetlora_prompt.json, and used
     /// by whoever answers with the adapter.
@@ -48,35 +77,77 @@ public sealed class LoraAdapter
     internal IReadOnlyList<string> Warnings { get; init; } = [];
 
     /// <summary>Numbers in all factors, and in what is trained whole.</summary>
-    public long ParameterCount => Factors.Sum(factor => factor.Module.ParameterCount) + Saved.Sum(saved => saved.Tensor.ParameterCount);
+    public long ParameterCount => Parts.Tensors.Sum(tensor => tensor.Count);
 
-    /// <summary>A fresh adapter, as PEFT initializes it: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that it changes nothing yet.</summary>
+    /// <summary>A fresh adapter, as PEFT initializes it; see <see cref="LoraInitialization"/>.</summary>
     /// <param name="options">Its shape.</param>
     /// <param name="checkpoint">The base.</param>
-    /// <param name="seed">Seed of A.</param>
-    /// <exception cref="OptionException">A factor would take more than 2 GB.</exception>
+    /// <param name="seed">Seed of the factors.</param>
+    /// <exception cref="OptionException">A factor would take more than 2 GB, or a rank does not suit <see cref="LoraOptions.Initialization"/>.</exception>
     public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(checkpoint);
-        Random random = new(seed);
-        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint);
-        IReadOnlyList<SavedTensor> saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules);
-        return new LoraAdapter(options, checkpoint.Folder, [.. modules.Select(module =>
-        {
-            float[] a = new float[module.Rank * module.Module.In];
-            float bound = 1 / MathF.Sqrt(module.Module.In);
-            for (int i = 0; i < a.Length; i++)
-            {
-                a[i] = ((random.NextSingle() * 2) - 1) * bound;
-            }
+        return Create(options, checkpoint, seed, CancellationToken.None);
+    }
 
-            return new LoraFactors(module, a, new float[module.Module.Out * module.Rank]);
-        })], [.. saved.Select(tensor => new SavedValues(tensor, checkpoint.Tensors[tensor.Base.Name].ReadFloat32()))]);
+    /// <inheritdoc cref="Create(LoraOptions, Checkpoint, int)"/>
+    internal static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed, CancellationToken cancellation)
+    {
+        AdapterParts parts = Resolve(options, checkpoint);
+        FactorInitializer initializer = new(options.Initialization, checkpoint, seed, cancellation);
+        return new LoraAdapter(
+            options,
+            checkpoint.Folder,
+            [.. parts.Modules.Select(initializer.Of)],
+            [.. parts.Saved.Select(tensor => new SavedValues(tensor, checkpoint.Tensors[tensor.Base.Name].ReadFloat32()))],
+            parts.Tokens is null ? null : new TrainedTokenValues(parts.Tokens, Rows(checkpoint, parts.Tokens)));
     }
 
     /// <summary>The same factors, asked otherwise.</summary>
-    internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors, Saved) { Prompt = prompt, Warnings = Warnings };
+    internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors, Saved, Tokens) { Prompt = prompt, Warnings = Warnings };
+
+    /// <summary>
+    /// The same adapter for the base as it is: where factors were taken out of it (PiSSA), they stand in this one with the opposite sign, behind those that were
+    /// trained. Its rank is then twice as large and its alpha such that the scaling is the same; what PEFT writes with path_initial_model_for_weight_conversion.
+    /// </summary>
+    internal LoraAdapter ForWholeBase()
+    {
+        if (Factors.All(factors => factors.Initial is null))
+        {
+            return this;
+        }
+
+        double alphas = _options.UseRsLora ? Math.Sqrt(2) : 2;
+        LoraOptions options = _options.With(o =>
+        {
+            o.Rank *= 2;
+            o.Alpha *= alphas;
+            o.RankPattern = o.RankPattern.ToDictionary(item => item.Key, item => item.Value * 2);
+            o.AlphaPattern = o.AlphaPattern.ToDictionary(item => item.Key, item => item.Value * alphas);
+            o.Initialization = LoraInitialization.Default;
+        });
+        return new LoraAdapter(options, BaseModel, [.. Factors.Select(factors => factors.Initial is { } initial ? Joined(factors, initial) : factors)], Saved,
+            Tokens)
+        {
+            Prompt = Prompt,
+            Warnings = Warnings,
+        };
+
+        LoraFactors Joined(LoraFactors factors, (float[] A, float[] B) initial)
+        {
+            (int rank, int outputs) = (factors.Module.Rank, factors.Module.Module.Out);
+            float[] b = new float[2 * outputs * rank];
+            for (int i = 0; i < outputs; i++)
+            {
+                factors.B.AsSpan(i * rank, rank).CopyTo(b.AsSpan(2 * i * rank));
+                TensorPrimitives.Negate(initial.B.AsSpan(i * rank, rank), b.AsSpan(((2 * i) + 1) * rank, rank));
+            }
+
+            LoraModule module = factors.Module with { Rank = 2 * rank, Alpha = factors.Module.Alpha * alphas };
+            return new LoraFactors(module, [.. factors.A, .. initial.A], b, factors.Magnitude);
+        }
+    }
 
     /// <summary>The line that PEFT prints of a model: trainable params: … || all params: … || trainable%: ….</summary>
     /// <param name="checkpoint">The base.</param>
@@ -207,9 +278,8 @@ public sealed class LoraAdapter
         (LoraOptions options, string baseModel) = PeftConfig.Read(configJson, $"{source}/{ConfigName}", checkpoint.Architecture);
         SafetensorsFile file = SafetensorsFile.Read(safetensors, length, $"{source}/{WeightsName}");
         List<string> warnings = [];
-        IReadOnlyList<LoraModule> modules = Modules(options, checkpoint, warnings);
-        IReadOnlyList<SavedTensor> saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules);
-        RequireTensors(file, modules, saved);
+        AdapterParts parts = Resolve(options, checkpoint, warnings);
+        RequireTensors(file, parts.Tensors);
         Dictionary<string, float[]> tensors = [];
         foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
         {
@@ -217,26 +287,24 @@ public sealed class LoraAdapter
             file.ReadNextFloat32(safetensors, entry, values);
         }
 
-        return new LoraAdapter(options, baseModel, [.. modules.Select(module => new LoraFactors(module, tensors[module.KeyA], tensors[module.KeyB]))],
-            [.. saved.Select(tensor => new SavedValues(tensor, tensors[tensor.Key]))])
+        return new LoraAdapter(
+            options,
+            baseModel,
+            [.. parts.Modules.Select(module => LoraFactors.Of(module, key => tensors[key]))],
+            [.. parts.Saved.Select(tensor => new SavedValues(tensor, tensors[tensor.Key]))],
+            parts.Tokens is null ? null : new TrainedTokenValues(parts.Tokens, tensors[parts.Tokens.Tensor.Key]))
         {
             Warnings = warnings,
         };
     }
 
-    /// <summary>Throws where a file does not hold exactly the factors of these layers.</summary>
-    private static void RequireTensors(SafetensorsFile file, IReadOnlyList<LoraModule> modules, IReadOnlyList<SavedTensor> saved)
+    /// <summary>Throws where a file does not hold exactly these tensors.</summary>
+    private static void RequireTensors(SafetensorsFile file, IEnumerable<AdapterTensor> tensors)
     {
         HashSet<string> unused = [.. file.Tensors.Keys];
-        foreach (LoraModule module in modules)
+        foreach (AdapterTensor tensor in tensors)
         {
-            RequireTensor(module.KeyA, [module.Rank, module.Module.In]);
-            RequireTensor(module.KeyB, [module.Module.Out, module.Rank]);
-        }
-
-        foreach (SavedTensor tensor in saved)
-        {
-            RequireTensor(tensor.Key, [.. tensor.Base.Shape]);
+            RequireTensor(tensor.Key, [.. tensor.Shape]);
         }
 
         if (unused.Count > 0)
@@ -261,15 +329,28 @@ public sealed class LoraAdapter
         }
     }
 
-    private static IReadOnlyList<LoraModule> Modules(LoraOptions options, Checkpoint checkpoint, List<string>? warnings = null)
+    private static AdapterParts Resolve(LoraOptions options, Checkpoint checkpoint, List<string>? warnings = null)
     {
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config, warnings);
-        foreach (LoraModule module in modules)
+        AdapterParts parts = AdapterParts.Resolve(options, checkpoint.Architecture, checkpoint.Config, warnings);
+        foreach (LoraModule module in parts.Modules)
         {
             RequireSize(module);
         }
 
-        return modules;
+        return parts;
+    }
+
+    private static float[] Rows(Checkpoint checkpoint, TrainedTokens tokens)
+    {
+        int width = (int)tokens.Base.Shape[1];
+        float[] values = new float[tokens.Ids.Count * width];
+        using TensorRows rows = new(checkpoint.Files);
+        foreach ((int i, int id) in tokens.Ids.Index())
+        {
+            rows.Read(checkpoint.Tensors[tokens.Base.Name], id, values.AsSpan(i * width, width));
+        }
+
+        return values;
     }
 
     /// <summary>Throws where a factor is larger than one tensor of the runtime can be.</summary>
@@ -285,12 +366,8 @@ public sealed class LoraAdapter
         }
     }
 
-    private SafetensorsWriter.Item[] Items() => [.. Factors.SelectMany(f => new[]
-    {
-        SafetensorsWriter.Item.From(f.Module.KeyA, TensorType.Float32, [f.Module.Rank, f.Module.Module.In], f.A),
-        SafetensorsWriter.Item.From(f.Module.KeyB, TensorType.Float32, [f.Module.Module.Out, f.Module.Rank], f.B),
-    })
-        .Concat(Saved.Select(saved => SafetensorsWriter.Item.From(saved.Tensor.Key, TensorType.Float32, saved.Tensor.Base.Shape, saved.Values)))
+    private SafetensorsWriter.Item[] Items() => [.. Tensors
+        .Select(item => SafetensorsWriter.Item.From(item.Tensor.Key, TensorType.Float32, item.Tensor.Shape, item.Values))
         .OrderBy(item => item.Name, StringComparer.Ordinal)];
 
     /// <summary>Throws where a layer of this adapter does not exist in a checkpoint or has another size there.</summary>
@@ -306,7 +383,7 @@ public sealed class LoraAdapter
             }
         }
 
-        foreach (TensorSpec spec in Saved.Select(saved => saved.Tensor.Base))
+        foreach (TensorSpec spec in (TensorSpec[])[.. Saved.Select(saved => saved.Tensor.Base), .. Tokens is null ? [] : (TensorSpec[])[Tokens.Tokens.Base]])
         {
             if (!checkpoint.Tensors.TryGetValue(spec.Name, out CheckpointTensor? tensor) || !tensor.Entry.Shape.SequenceEqual(spec.Shape))
             {

@@ -23,6 +23,15 @@ public sealed class LoraOptions
     /// <summary>Rank-stabilised scaling alpha/√r [use_rslora] (Kalajdzievski 2023, arXiv:2312.03732). Default false.</summary>
     public bool UseRsLora { get; set; }
 
+    /// <summary>
+    /// Weight-decomposed adaptation [use_dora] (DoRA, Liu et al. 2024, arXiv:2402.09353): every output of an adapted layer has a trained magnitude m, and the
+    /// factors change the direction alone: y = m / ‖W + s·B A‖ · (W + s·B A) x. Default false.
+    /// </summary>
+    public bool UseDora { get; set; }
+
+    /// <summary>What the factors are at the start [init_lora_weights]. Default <see cref="LoraInitialization.Default"/>: the adapter changes nothing yet.</summary>
+    public LoraInitialization Initialization { get; set; }
+
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj; Qwen1 computes both in c_attn, which must be named for it.</summary>
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
@@ -50,6 +59,12 @@ public sealed class LoraOptions
     /// </summary>
     public IReadOnlyList<string> ModulesToSave { get; set; } = [];
 
+    /// <summary>
+    /// Ids of tokens whose rows of the embedding are trained and saved with the adapter [trainable_token_indices], such as tokens that were added to the
+    /// vocabulary; where the embedding is the output layer too, the rows count in both. Each once, below the vocabulary's size. Empty (default) for none.
+    /// </summary>
+    public IReadOnlyList<int> TrainableTokenIndices { get; set; } = [];
+
     /// <summary>Other ranks for some modules [rank_pattern]: the key is a regular expression, as Python reads it, that the end of the module name must
     /// match. Order counts: the first match wins.</summary>
     public IReadOnlyDictionary<string, int> RankPattern { get; set; } = new Dictionary<string, int>();
@@ -67,7 +82,9 @@ public sealed class LoraOptions
         Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
         Require.That(LayersPattern is not null, nameof(LayersPattern), null, "given; empty stands for any name");
         Require.Defined(Bias, nameof(Bias));
+        Require.Defined(Initialization, nameof(Initialization));
         Require.That(ModulesToSave is not null && ModulesToSave.All(name => !string.IsNullOrEmpty(name)), nameof(ModulesToSave), null, "names of modules");
+        Require.That(TrainableTokenIndices is not null, nameof(TrainableTokenIndices), null, "given; empty stands for none");
         Require.That(RankPattern is not null, nameof(RankPattern), null, "given; empty stands for no other ranks");
         Require.That(AlphaPattern is not null, nameof(AlphaPattern), null, "given; empty stands for no other alphas");
         foreach ((string name, int rank) in RankPattern!)
@@ -97,6 +114,7 @@ public sealed class LoraOptions
         copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
         copy.LayersPattern = [.. LayersPattern];
         copy.ModulesToSave = [.. ModulesToSave];
+        copy.TrainableTokenIndices = [.. TrainableTokenIndices];
         copy.RankPattern = new Dictionary<string, int>(RankPattern);
         copy.AlphaPattern = new Dictionary<string, double>(AlphaPattern);
         return copy;

@@ -4,12 +4,23 @@ using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
+/// <summary>A tensor of an adapter.</summary>
+/// <param name="Key">Its name in a PEFT file.</param>
+/// <param name="Shape">Sizes of its axes.</param>
+/// <param name="Decays">Whether weight decay applies when it is trained.</param>
+internal sealed record AdapterTensor(string Key, IReadOnlyList<long> Shape, bool Decays = true)
+{
+    /// <summary>Its numbers.</summary>
+    public long Count => Shape.Aggregate(1L, (product, size) => product * size);
+}
+
 /// <summary>One adapted layer.</summary>
 /// <param name="Module">The linear layer.</param>
 /// <param name="Rank">Its rank, patterns applied.</param>
 /// <param name="Alpha">Its alpha, patterns applied.</param>
 /// <param name="Scaling">alpha/rank, or alpha/√rank.</param>
-internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, double Scaling)
+/// <param name="UseDora">Whether it has a magnitude of its own for every output (DoRA).</param>
+internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, double Scaling, bool UseDora = false)
 {
     /// <summary>Key of A in a PEFT file; [rank, in].</summary>
     public string KeyA => $"base_model.model.{Module.Name}.lora_A.weight";
@@ -17,8 +28,21 @@ internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, d
     /// <summary>Key of B in a PEFT file; [out, rank].</summary>
     public string KeyB => $"base_model.model.{Module.Name}.lora_B.weight";
 
-    /// <summary>Trainable numbers in both factors.</summary>
-    public long ParameterCount => (long)Rank * (Module.In + Module.Out);
+    /// <summary>Key of DoRA's magnitudes in a PEFT file; [out].</summary>
+    public string KeyMagnitude => $"base_model.model.{Module.Name}.lora_magnitude_vector";
+
+    /// <summary>What it is made of: A, B, and with DoRA the magnitudes.</summary>
+    public IReadOnlyList<AdapterTensor> Tensors
+    {
+        get
+        {
+            AdapterTensor[] factors = [new(KeyA, [Rank, Module.In]), new(KeyB, [Module.Out, Rank])];
+            return UseDora ? [.. factors, new(KeyMagnitude, [Module.Out])] : factors;
+        }
+    }
+
+    /// <summary>Trainable numbers.</summary>
+    public long ParameterCount => Tensors.Sum(tensor => tensor.Count);
 }
 
 /// <summary>Finds the layers that an adapter is put on, by PEFT's rules.</summary>
@@ -88,7 +112,7 @@ internal static class LoraTargets
         {
             int rank = First(ranks, module.Name, options.Rank, watch);
             double alpha = First(alphas, module.Name, options.Alpha, watch);
-            return new LoraModule(module, rank, alpha, options.UseRsLora ? alpha / Math.Sqrt(rank) : alpha / rank);
+            return new LoraModule(module, rank, alpha, options.UseRsLora ? alpha / Math.Sqrt(rank) : alpha / rank, options.UseDora);
         })];
     }
 

@@ -4,7 +4,8 @@ using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
 
-/// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, rounded once to the checkpoint's type. A plain Hugging
+/// <summary>Adds an adapter to the base weights for good: W' = W + scaling · B A in float32, with DoRA its rows made as long
+/// as their magnitudes, rounded once to the checkpoint's type. A plain Hugging
 /// Face checkpoint comes out. What was trained whole replaces the base's.</summary>
 internal static class Merge
 {
@@ -54,6 +55,7 @@ internal static class Merge
         }
 
         Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
+        Dictionary<string, TrainedTokenValues> tokens = adapter.Tokens is null ? [] : new() { [adapter.Tokens.Tokens.Base.Name] = adapter.Tokens };
         Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
         string[] companions = [.. Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion)];
@@ -61,7 +63,7 @@ internal static class Merge
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, saved, cancellation));
+            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, saved, tokens, cancellation));
         }
 
         foreach (string path in companions)
@@ -79,7 +81,7 @@ internal static class Merge
     /// <param name="count">How many rows.</param>
     /// <param name="firstRow">Number of the first of them in the whole weight, [out, in].</param>
     /// <param name="factors">The adapter of this layer.</param>
-    private static void AddTo(float[] rows, int count, int firstRow, LoraFactors factors)
+    internal static void AddTo(float[] rows, int count, int firstRow, LoraFactors factors)
     {
         (int inputs, int rank) = (factors.Module.Module.In, factors.Module.Rank);
         Parallel.For(0, count, i =>
@@ -93,6 +95,10 @@ internal static class Merge
 
             Span<float> target = rows.AsSpan(i * inputs, inputs);
             TensorPrimitives.MultiplyAdd(delta, (float)factors.Module.Scaling, target, target);
+            if (factors.Magnitude is { } magnitude)
+            {
+                TensorPrimitives.Multiply(target, magnitude[firstRow + i] / TensorPrimitives.Norm(target), target);
+            }
         });
     }
 
@@ -142,6 +148,7 @@ internal static class Merge
         Stream target,
         Dictionary<string, LoraFactors> factors,
         Dictionary<string, float[]> saved,
+        Dictionary<string, TrainedTokenValues> tokens,
         CancellationToken cancellation)
     {
         // The merged file has the base file's header to the byte: same tensors, types, shapes and places.
@@ -160,30 +167,48 @@ internal static class Merge
 
             if (saved.TryGetValue(entry.Name, out float[]? values))
             {
-                if (!float.IsFinite(TensorPrimitives.MaxMagnitude<float>(values)))
-                {
-                    throw new AdapterException($"The adapter's '{entry.Name}' holds NaN or infinite numbers. Nothing was written.");
-                }
-
-                SafetensorsWriter.Write(target, values, entry.Type);
+                SafetensorsWriter.Write(target, Finite(entry.Name, values), entry.Type);
                 continue;
             }
 
             source.Position = entry.Offset;
-            for (long left = entry.Length; left > 0;)
+            long done = 0;
+            if (tokens.TryGetValue(entry.Name, out TrainedTokenValues? trained))
             {
-                cancellation.ThrowIfCancellationRequested();
-                int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
-                if (read == 0)
+                int width = (int)entry.Shape[1];
+                long bytesPerRow = entry.Length / entry.Shape[0];
+                foreach ((int i, int id) in trained.Tokens.Ids.Index().OrderBy(item => item.Item))
                 {
-                    throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
+                    Copy((id * bytesPerRow) - done);
+                    SafetensorsWriter.Write(target, Finite(entry.Name, trained.Values.AsSpan(i * width, width)), entry.Type);
+                    done = (id + 1) * bytesPerRow;
+                    source.Position = entry.Offset + done;
                 }
+            }
 
-                target.Write(block, 0, read);
-                left -= read;
+            Copy(entry.Length - done);
+
+            void Copy(long left)
+            {
+                while (left > 0)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
+                    if (read == 0)
+                    {
+                        throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
+                    }
+
+                    target.Write(block, 0, read);
+                    left -= read;
+                }
             }
         }
     }
+
+    private static ReadOnlySpan<float> Finite(string name, ReadOnlySpan<float> values) => float.IsFinite(TensorPrimitives.MaxMagnitude(values))
+        ? values
+        : throw new AdapterException($"The adapter's '{name}' holds NaN or infinite numbers. Nothing was written.");
 
     /// <summary>
     /// Everything that belongs to a checkpoint but is no weight: configuration, tokenizer, template, licence, and the code that transformers runs a Qwen1

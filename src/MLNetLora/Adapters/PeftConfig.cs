@@ -50,12 +50,18 @@ internal static class PeftConfig
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
             ["target_modules"] = Modules(options.TargetModules, names),
             ["task_type"] = "CAUSAL_LM",
-            ["use_dora"] = false,
+            ["trainable_token_indices"] = options.TrainableTokenIndices.Count == 0 ? null : new JsonArray([.. options.TrainableTokenIndices.Select(id => (JsonNode)id)]),
+            ["use_dora"] = options.UseDora,
             ["use_rslora"] = options.UseRsLora,
         };
         if (options.ExcludeModules is null)
         {
             json.Remove("exclude_modules"); // which PEFT has since 0.14
+        }
+
+        if (options.TrainableTokenIndices.Count == 0)
+        {
+            json.Remove("trainable_token_indices"); // since 0.15
         }
 
         return json.ToJsonString(Indented) + "\n";
@@ -86,7 +92,6 @@ internal static class PeftConfig
                 throw new AdapterException($"{source}: peft_type is '{kind}'; only LORA is supported.");
             }
 
-            Refuse(json, source, "use_dora", node => node.GetValue<bool>(), "DoRA");
             Refuse(json, source, "lora_bias", node => node.GetValue<bool>(), "a bias on lora_B");
             Refuse(json, source, "fan_in_fan_out", node => node.GetValue<bool>(), "transposed base weights");
             Refuse(json, source, "init_lora_weights",
@@ -97,7 +102,6 @@ internal static class PeftConfig
             Refuse(json, source, "use_qalora", node => node.GetValue<bool>(), "QA-LoRA");
             Refuse(json, source, "layer_replication", node => node is JsonArray { Count: > 0 }, "replicated layers");
             Refuse(json, source, "target_parameters", node => node is JsonArray { Count: > 0 }, "adapters on bare parameters");
-            Refuse(json, source, "trainable_token_indices", node => node is JsonArray { Count: > 0 } or JsonObject { Count: > 0 }, "trained token embeddings");
             Refuse(json, source, "alora_invocation_tokens", node => node is JsonArray { Count: > 0 }, "activated LoRA");
             Refuse(json, source, "arrow_config", node => node is JsonObject or JsonValue, "a router of several adapters (Arrow)");
             RefuseUnknown(json, source);
@@ -107,6 +111,7 @@ internal static class PeftConfig
                 Alpha = json["lora_alpha"]?.GetValue<double>() ?? 8,
                 Dropout = json["lora_dropout"]?.GetValue<double>() ?? 0,
                 UseRsLora = json["use_rslora"]?.GetValue<bool>() ?? false,
+                UseDora = json["use_dora"]?.GetValue<bool>() ?? false,
                 TargetModules = Modules(json, "target_modules") ?? TargetModules.Create([.. architecture.DefaultTargets]),
                 ExcludeModules = Modules(json, "exclude_modules"),
                 Bias = Text(json, "bias") switch
@@ -117,6 +122,7 @@ internal static class PeftConfig
                     { } other => throw new FormatException($"bias is '{other}'; PEFT knows none, all and lora_only."),
                 },
                 ModulesToSave = [.. (json["modules_to_save"]?.AsArray() ?? []).Select(item => item!.GetValue<string>())],
+                TrainableTokenIndices = TokenIndices(json, source, architecture),
                 LayersPattern = json["layers_pattern"] switch
                 {
                     JsonArray list => [.. list.Select(item => item!.GetValue<string>())],
@@ -145,6 +151,25 @@ internal static class PeftConfig
         {
             string what = e is NullReferenceException ? "null stands where a value belongs." : e.Message;
             throw new AdapterException($"{source} has a value of the wrong type: {what}", e);
+        }
+    }
+
+    /// <summary>A list of ids, which means the embedding, or lists by the names of modules, of which the embedding is the only one here.</summary>
+    private static IReadOnlyList<int> TokenIndices(JsonObject json, string source, Architecture architecture)
+    {
+        switch (json["trainable_token_indices"])
+        {
+            case null or JsonObject { Count: 0 }:
+                return [];
+            case JsonArray list:
+                return [.. list.Select(item => item!.GetValue<int>())];
+            case JsonObject { Count: 1 } one when architecture.EmbeddingName.EndsWith(one.Single().Key, StringComparison.Ordinal):
+                return [.. one.Single().Value!.AsArray().Select(item => item!.GetValue<int>())];
+            case JsonObject many:
+                throw new AdapterException($"{source}: trainable_token_indices names {string.Join(", ", many.Select(item => item.Key))}; rows of the embedding "
+                    + $"({architecture.EmbeddingName}) can be trained, those of other modules cannot.");
+            default:
+                throw new FormatException("trainable_token_indices is neither a list of ids nor lists by module.");
         }
     }
 

@@ -20,8 +20,11 @@ public enum LoraBias
 /// <param name="Key">Its name in a PEFT file.</param>
 internal sealed record SavedTensor(TensorSpec Base, string Key)
 {
+    /// <summary>As a tensor of the adapter.</summary>
+    public AdapterTensor Tensor => new(Key, Base.Shape, Base.Decays);
+
     /// <summary>Trainable numbers.</summary>
-    public long ParameterCount => Base.Shape.Aggregate(1L, (product, size) => product * size);
+    public long ParameterCount => Tensor.Count;
 }
 
 /// <summary>Such a tensor's numbers.</summary>

@@ -11,18 +11,18 @@ namespace MLNetLora.Artifacts;
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
 /// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; the tables of <see cref="RotaryTables"/>;
-/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's tensors under their PEFT keys.
+/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's tensors under their PEFT keys,
+/// and with DoRA the outputs of <see cref="DoraNorms"/>, which are the same for every token.
 /// Outputs: logits [batch, vocabulary] of each row's last token; present.LAYER.key, present.LAYER.value, which are meant to be the same memory as the past.
 /// </remarks>
 internal static class InferenceModel
 {
     /// <summary>The graph for a checkpoint and the layers that an adapter is put on.</summary>
     /// <param name="checkpoint">The base.</param>
-    /// <param name="loras">The adapter's layers.</param>
-    /// <param name="saved">Tensors of the adapter that take the base's place; inputs under their PEFT keys.</param>
+    /// <param name="adapter">What the adapter consists of; its tensors are inputs under their PEFT keys.</param>
     /// <param name="quantized">Weights that are used in blocks, given to the session beside the graph; null for none.</param>
     public static ModelArtifact Build(
-        Checkpoint checkpoint, IReadOnlyList<LoraModule> loras, IReadOnlyList<SavedTensor> saved, BlockWeights? quantized = null)
+        Checkpoint checkpoint, AdapterParts adapter, BlockWeights? quantized = null)
     {
         QwenConfig config = checkpoint.Config;
         string headName = checkpoint.Architecture.HeadName(config);
@@ -35,31 +35,41 @@ internal static class InferenceModel
         Value lengths = graph.Input("past_lengths", ElementType.Int32, "batch");
         Value total = graph.Input("total_length", ElementType.Int32);
         RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training: false);
-        foreach (SavedTensor tensor in saved)
+        foreach (SavedTensor tensor in adapter.Saved)
         {
             Value value = graph.Input(tensor.Key, ElementType.Float32, [.. tensor.Base.Shape.Select(size => (Dimension)size)]);
             weights.Set(tensor.Base.Name, new FloatWeight(value) { Streams = tensor.Base.Kind == TensorKind.Head ? weights.Streams : null });
         }
 
-        HashSet<string> replaced = [.. saved.Select(tensor => tensor.Base.Name)];
-        Dictionary<string, AdaptedLinear> adapted = loras.ToDictionary(lora => lora.Module.Name, Attached);
+        HashSet<string> replaced = [.. adapter.Saved.Select(tensor => tensor.Base.Name)];
+        Dictionary<string, AdaptedLinear> adapted = adapter.Modules.ToDictionary(lora => lora.Module.Name, Attached);
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
             InputIds = ids,
             OutputRows = last,
             ExpertWeights = weights.Experts,
+            Tokens = adapter.Tokens is { } tokens ? Trained(tokens) : null,
         };
         Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
-        Value logits = head.Product(graph, model.FinalNorm(x)); // [batch, vocabulary]
-        graph.Output("logits", logits);
+        Value normed = model.FinalNorm(x); // [batch, hidden]
+        Value logits = head.Product(graph, normed); // [batch, vocabulary]
+        graph.Output("logits", model.HeadTokens?.Scores(graph, logits, normed) ?? logits);
         return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
+
+        TrainedRows Trained(TrainedTokens tokens) => new(
+            new FloatWeight(graph.Input(tokens.Tensor.Key, ElementType.Float32, [.. tokens.Tensor.Shape.Select(size => (Dimension)size)])),
+            [.. tokens.Ids.Select(id => (long)id)]);
 
         AdaptedLinear Attached(LoraModule lora)
         {
             FloatWeight a = new(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In));
             FloatWeight b = new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank));
-            return new AttachedLora(lora, a, b).Apply;
+            return new AttachedLora(lora, a, b)
+            {
+                Magnitude = lora.UseDora ? new FloatWeight(graph.Input(lora.KeyMagnitude, ElementType.Float32, lora.Module.Out)) : null,
+                Norm = lora.UseDora ? graph.Input(DoraNorms.Name(lora), ElementType.Float32, lora.Module.Out) : null,
+            }.Apply;
         }
 
         // The embedding is looked up in the checkpoint, even where it is the output layer too.

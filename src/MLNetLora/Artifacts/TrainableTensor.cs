@@ -13,14 +13,6 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
 {
     public long Count => Shape.Aggregate(1L, (product, size) => product * size);
 
-    /// <summary>The factors of an adapter.</summary>
-    public static IReadOnlyList<TrainableTensor> Of(IEnumerable<LoraModule> modules) =>
-        [.. modules.SelectMany(m => new TrainableTensor[] { new(m.KeyA, [m.Rank, m.Module.In], true), new(m.KeyB, [m.Module.Out, m.Rank], true) })];
-
-    /// <summary>The tensors of the base that are trained with an adapter.</summary>
-    public static IEnumerable<TrainableTensor> Of(IEnumerable<SavedTensor> saved) =>
-        saved.Select(tensor => new TrainableTensor(tensor.Key, tensor.Base.Shape, tensor.Base.Decays));
-
     /// <summary>Every parameter of a model.</summary>
     public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
         [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
@@ -40,13 +32,23 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     /// <summary>Tensors of the base that are trained whole with the adapter, in the base's place.</summary>
     public IReadOnlyList<SavedTensor> Saved { get; init; } = [];
 
+    /// <summary>Rows of the embedding that are trained with the adapter; null for none.</summary>
+    public TrainedTokens? Tokens { get; init; }
+
+    /// <summary>Layers whose factors of the start are taken out of the base (PiSSA); the session is given them beside the trained ones.</summary>
+    public IReadOnlyList<LoraModule> Initial { get; init; } = [];
+
+    /// <summary>The inputs for those of a layer, A and B.</summary>
+    public static (string A, string B) InitialNames(LoraModule lora) => (lora.KeyA + ".initial", lora.KeyB + ".initial");
+
     /// <summary>An adapter on a frozen base.</summary>
     public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options)
     {
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config);
-        return new TrainingTarget(checkpoint.Config, checkpoint.Architecture, checkpoint, modules, options.Dropout)
+        AdapterParts parts = AdapterParts.Resolve(options, checkpoint.Architecture, checkpoint.Config);
+        return new TrainingTarget(checkpoint.Config, checkpoint.Architecture, checkpoint, parts.Modules, options.Dropout)
         {
-            Saved = SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules),
+            Saved = parts.Saved,
+            Tokens = parts.Tokens,
         };
     }
 
@@ -56,7 +58,7 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     /// <summary>The tensors that training changes.</summary>
     public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null
         ? TrainableTensor.Of(Architecture, Config)
-        : [.. TrainableTensor.Of(Loras), .. TrainableTensor.Of(Saved)];
+        : [.. new AdapterParts(Loras, Saved, Tokens).Tensors.Select(tensor => new TrainableTensor(tensor.Key, tensor.Shape, tensor.Decays))];
 
     /// <summary>Most parts of the loss: where the output layer is trained, every part has a gradient of its size.</summary>
     public int MaximumLossChunks => Checkpoint is null || Saved.Any(tensor => tensor.Base.Name == Architecture.HeadName(Config)) ? 4 : 64;

@@ -60,7 +60,7 @@ internal static class TrainingModel
         graph.Output("loss", Loss(model, weights, model.Body(checkpointing: false), plan, out Value normed));
         if (logits)
         {
-            graph.Output("logits", graph.Gemm(normed, model.Head.Read(graph), transB: true)); // [labels, vocabulary]
+            graph.Output("logits", Scores(model, normed)); // [labels, vocabulary]
         }
 
         return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder);
@@ -76,7 +76,7 @@ internal static class TrainingModel
         GraphBuilder graph = new("layer_inputs");
         GraphWeights weights = new(graph, target.Checkpoint);
         Dictionary<Value, List<string>> modules = [];
-        TrainingTarget frozen = target with { Loras = [], Saved = [], Int8 = null, Dropout = 0 };
+        TrainingTarget frozen = target with { Loras = [], Saved = [], Tokens = null, Int8 = null, Dropout = 0 };
         ModelGraph model = Assemble(frozen, new Tape(graph), weights, plan, training: true) with { OnLinear = Note };
         model.Body(checkpointing: false);
         foreach ((Value x, List<string> names) in modules)
@@ -133,6 +133,7 @@ internal static class TrainingModel
             Rotary = rotary,
             OutputRows = outputs,
             ExpertWeights = weights.Experts,
+            Tokens = target.Tokens is { } tokens ? new TrainedRows(trainable[tokens.Tensor.Key], [.. tokens.Ids.Select(id => (long)id)]) : null,
         };
 
         AdaptedLinear Attached(LoraModule lora)
@@ -140,7 +141,17 @@ internal static class TrainingModel
             Value? mask = dropout > 0
                 ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.UInt8, "tokens", DropoutMask.RowBytes(lora.Module.In)) // [tokens, ⌈in / 8⌉]
                 : null;
-            return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout))).Apply;
+            return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout)))
+            {
+                Magnitude = lora.UseDora ? trainable[lora.KeyMagnitude] : null,
+                Initial = target.Initial.Contains(lora) ? Initial(lora) : null,
+            }.Apply;
+        }
+
+        (Value A, Value B) Initial(LoraModule lora)
+        {
+            (string a, string b) = TrainingTarget.InitialNames(lora);
+            return (graph.Input(a, ElementType.Float32, lora.Rank, lora.Module.In), graph.Input(b, ElementType.Float32, lora.Module.Out, lora.Rank));
         }
 
         CausalMask Mask(string name) => CausalMask.Build(graph, graph.Input(name, ElementType.Int64, "mask_batch", "sequence"), plan.Attention);
@@ -152,6 +163,12 @@ internal static class TrainingModel
         }
     }
 
+    private static Value Scores(ModelGraph model, Value normed)
+    {
+        Value scores = model.Graph.Gemm(normed, model.Head.Read(model.Graph), transB: true); // [labels, vocabulary]
+        return model.HeadTokens?.Scores(model.Graph, scores, normed) ?? scores;
+    }
+
     private static Value Loss(ModelGraph model, GraphWeights tensors, Value x, ChunkPlan plan, out Value normed)
     {
         GraphBuilder graph = model.Graph;
@@ -160,6 +177,6 @@ internal static class TrainingModel
         normed = model.FinalNorm(x); // [labels, hidden]
         // []
         return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss,
-            tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary));
+            tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary), model.HeadTokens);
     }
 }

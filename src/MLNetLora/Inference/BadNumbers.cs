@@ -25,7 +25,7 @@ internal static class BadNumbers
 
         foreach (LoraFactors factors in adapter?.Factors ?? [])
         {
-            if (!IsFinite(factors.A) || !IsFinite(factors.B))
+            if (factors.Tensors.Any(tensor => !IsFinite(tensor.Values)))
             {
                 return new AdapterException(
                     $"The adapter cannot answer: its factors for {factors.Module.Module.Name} hold NaN or infinite numbers; its training diverged.");

@@ -63,24 +63,19 @@ internal sealed class CausalLanguageModel : IDisposable
         Adapter = adapter;
         Precision = precision;
         Threads = threads;
-        LoraModule[] modules = [.. (adapter?.Factors ?? []).Select(f => f.Module)];
-        SavedTensor[] saved = [.. (adapter?.Saved ?? []).Select(s => s.Tensor)];
+        AdapterParts parts = adapter?.Parts ?? new AdapterParts([], [], null);
         try
         {
             BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
-            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, modules, saved, quantized),
+            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, parts, quantized),
                 use, threads, memory?.Initializers, cancellation));
-            foreach (LoraFactors f in adapter?.Factors ?? [])
+            foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
-                Keep(f.Module.KeyA, f.A, [f.Module.Rank, f.Module.Module.In]);
-                Keep(f.Module.KeyB, f.B, [f.Module.Module.Out, f.Module.Rank]);
+                Keep(tensor.Key, values, [.. tensor.Shape]);
             }
 
-            foreach (SavedValues s in adapter?.Saved ?? [])
-            {
-                Keep(s.Tensor.Key, s.Values, [.. s.Tensor.Base.Shape]);
-            }
+            KeepNorms(parts.Modules, cancellation);
 
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
@@ -196,6 +191,24 @@ internal sealed class CausalLanguageModel : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _resources.Dispose();
+
+    /// <summary>Keeps what DoRA's magnitudes are divided by.</summary>
+    private void KeepNorms(IReadOnlyList<LoraModule> modules, CancellationToken cancellation)
+    {
+        LoraModule[] doras = [.. modules.Where(module => module.UseDora)];
+        if (doras.Length == 0)
+        {
+            return;
+        }
+
+        using OnnxSession session = new(DoraNorms.Build(Checkpoint, doras), SessionUse.Training, Threads, cancellation: cancellation);
+        string[] names = [.. doras.Select(DoraNorms.Name)];
+        using NativeTensors norms = session.Run(session.InputNames, [.. session.InputNames.Select(name => _factors[name])], names, cancellation);
+        for (int i = 0; i < names.Length; i++)
+        {
+            Keep(names[i], norms[i].Span<float>().ToArray(), [doras[i].Module.Out]);
+        }
+    }
 
     private void Keep(string name, float[] values, long[] shape)
     {

@@ -90,6 +90,9 @@ internal abstract class Architecture
     /// <exception cref="CheckpointException">A field is missing or impossible.</exception>
     public abstract QwenConfig ReadConfig(ConfigFile file);
 
+    /// <summary>Module name of the embedding.</summary>
+    public abstract string EmbeddingName { get; }
+
     /// <summary>All tensors of a model, in the order of the forward pass; where the output layer is the embedding, that is there once.</summary>
     public abstract IEnumerable<TensorSpec> Tensors(QwenConfig c);
 

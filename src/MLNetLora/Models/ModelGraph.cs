@@ -80,6 +80,12 @@ internal sealed record ModelGraph(
     /// <summary>The frozen matrices of a layer's experts by their tensors' names, one for each expert; asked for by families that have some.</summary>
     public required Func<IReadOnlyList<string>, ExpertWeight> ExpertWeights { get; init; }
 
+    /// <summary>Rows of the embedding that are trained in its place; null for none.</summary>
+    public TrainedRows? Tokens { get; init; }
+
+    /// <summary>The same where the embedding is the output layer too.</summary>
+    public TrainedRows? HeadTokens => Config.TieWordEmbeddings ? Tokens : null;
+
     /// <summary>Told every linear layer and what it is fed; null for nobody.</summary>
     public Action<string, Value>? OnLinear { get; init; }
 
@@ -138,7 +144,7 @@ internal sealed record ModelGraph(
     }
 
     /// <summary>Rows of an embedding by module name: [tokens] 64-bit → [tokens, n].</summary>
-    public Value Lookup(string module, Value ids) => Embedding.Apply(Tape, Required(module + ".weight"), ids);
+    public Value Lookup(string module, Value ids) => Embedding.Apply(Tape, Required(module + ".weight"), ids, Tokens);
 
     /// <summary>In the last block the rows whose output is asked for, in others all: [tokens, n] → [rows, n] or [tokens, n].</summary>
     public Value OutputOnly(int layer, Value x) => layer == Config.NumHiddenLayers - 1 ? Rows.Apply(Tape, x, OutputRows) : x;

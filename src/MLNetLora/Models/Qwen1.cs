@@ -16,6 +16,8 @@ internal sealed class Qwen1 : Architecture
 
     public override string ModelType => "qwen";
 
+    public override string EmbeddingName => Embedding;
+
     public override IReadOnlyList<string> DefaultTargets => ["c_attn"];
 
     public override IReadOnlyDictionary<string, string> OtherNames { get; } = new Dictionary<string, string>

@@ -12,6 +12,8 @@ internal sealed class Qwen2 : Architecture
 
     public override string ModelType => "qwen2";
 
+    public override string EmbeddingName => Embedding;
+
     public override QwenConfig ReadConfig(ConfigFile file) =>
         QwenConfig.Dense(file, defaultRopeTheta: 10_000) with { AttentionBias = true };
 

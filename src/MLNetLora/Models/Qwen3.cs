@@ -15,6 +15,8 @@ internal sealed class Qwen3 : Architecture
 
     public override string ModelType => "qwen3";
 
+    public override string EmbeddingName => Embedding;
+
     public override QwenConfig ReadConfig(ConfigFile file) =>
         QwenConfig.Dense(file, defaultRopeTheta: 10_000) with { AttentionBias = file.Flag("attention_bias") };
 

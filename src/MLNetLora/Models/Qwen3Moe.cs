@@ -15,6 +15,8 @@ internal sealed class Qwen3Moe : Architecture
 
     public override string ModelType => "qwen3_moe";
 
+    public override string EmbeddingName => Embedding;
+
     public override QwenConfig ReadConfig(ConfigFile file)
     {
         QwenConfig dense = QwenConfig.Dense(file, defaultRopeTheta: 10_000);

@@ -51,8 +51,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         RowChecks.Refuse(warnings, training);
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
-        LoraAdapter fresh = LoraAdapter.Create(lora, checkpoint, training.SeedOrDefault);
-        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors, fresh.Saved) { Prompt = asked };
+        LoraAdapter fresh = LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
+        LoraAdapter initial = new(fresh.Options, baseName, fresh.Factors, fresh.Saved, fresh.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
     }

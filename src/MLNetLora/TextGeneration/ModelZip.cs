@@ -114,9 +114,7 @@ internal static class ModelZip
         const string source = "the model zip";
         const long longestHeader = 100_000_000;
         (LoraOptions options, _) = PeftConfig.Read(config, $"{source}/{AdapterConfigName}", checkpoint.Architecture);
-        IReadOnlyList<LoraModule> modules = LoraTargets.Resolve(options, checkpoint.Architecture, checkpoint.Config, []);
-        long numbers = modules.Sum(module => module.ParameterCount)
-            + SavedTensors.Resolve(options, checkpoint.Architecture, checkpoint.Config, modules).Sum(tensor => tensor.ParameterCount);
+        long numbers = AdapterParts.Resolve(options, checkpoint.Architecture, checkpoint.Config, []).Tensors.Sum(tensor => tensor.Count);
         long mostBytes = (long)Int128.Min(long.MaxValue, ((Int128)numbers * sizeof(float)) + longestHeader);
         return parts.Read(AdapterWeightsName, mostBytes, (stream, length) => LoraAdapter.Read(stream, length, config, source, checkpoint));
     }

@@ -58,6 +58,20 @@ public sealed partial class QwenLoraTrainer
             set => Lora.UseRsLora = value;
         }
 
+        /// <inheritdoc cref="LoraOptions.UseDora"/>
+        public bool UseDora
+        {
+            get => Lora.UseDora;
+            set => Lora.UseDora = value;
+        }
+
+        /// <inheritdoc cref="LoraOptions.Initialization"/>
+        public LoraInitialization Initialization
+        {
+            get => Lora.Initialization;
+            set => Lora.Initialization = value;
+        }
+
         /// <inheritdoc cref="LoraOptions.ExcludeModules"/>
         public TargetModules? ExcludeModules
         {
@@ -84,6 +98,13 @@ public sealed partial class QwenLoraTrainer
         {
             get => Lora.ModulesToSave;
             set => Lora.ModulesToSave = value;
+        }
+
+        /// <inheritdoc cref="LoraOptions.TrainableTokenIndices"/>
+        public IReadOnlyList<int> TrainableTokenIndices
+        {
+            get => Lora.TrainableTokenIndices;
+            set => Lora.TrainableTokenIndices = value;
         }
 
         /// <inheritdoc cref="LoraOptions.LayersToTransform"/>

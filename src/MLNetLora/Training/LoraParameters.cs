@@ -9,26 +9,27 @@ internal static class LoraParameters
     /// <summary>Copies them in.</summary>
     public static void Load(ParameterSet parameters, LoraAdapter adapter)
     {
-        foreach (LoraFactors factors in adapter.Factors)
+        foreach ((AdapterTensor tensor, float[] values) in adapter.Tensors)
         {
-            factors.A.CopyTo(parameters.Slice(parameters.Values, factors.Module.KeyA));
-            factors.B.CopyTo(parameters.Slice(parameters.Values, factors.Module.KeyB));
-        }
-
-        foreach (SavedValues saved in adapter.Saved)
-        {
-            saved.Values.CopyTo(parameters.Slice(parameters.Values, saved.Tensor.Key));
+            values.CopyTo(parameters.Slice(parameters.Values, tensor.Key));
         }
     }
 
     /// <summary>An adapter with copies of them as they are now.</summary>
-    public static LoraAdapter Snapshot(ParameterSet parameters, LoraOptions options, string baseModel, TrainingTarget target)
+    /// <param name="parameters">What was trained.</param>
+    /// <param name="options">The adapter's shape.</param>
+    /// <param name="start">What the run started from.</param>
+    public static LoraAdapter Snapshot(ParameterSet parameters, LoraOptions options, LoraAdapter start)
     {
-        return new(
+        return new LoraAdapter(
             options,
-            baseModel,
-            [.. target.Loras.Select(module => new LoraFactors(module, Values(module.KeyA), Values(module.KeyB)))],
-            [.. target.Saved.Select(saved => new SavedValues(saved, Values(saved.Key)))]);
+            start.BaseModel,
+            [.. start.Factors.Select(factors => LoraFactors.Of(factors.Module, Values) with { Initial = factors.Initial })],
+            [.. start.Saved.Select(saved => saved with { Values = Values(saved.Tensor.Key) })],
+            start.Tokens is null ? null : start.Tokens with { Values = Values(start.Tokens.Tokens.Tensor.Key) })
+        {
+            Prompt = start.Prompt,
+        };
 
         float[] Values(string name) => parameters.Slice(parameters.Values, name).ToArray();
     }

@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 
@@ -48,18 +49,22 @@ internal static class LoraTraining
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
         Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
         MemoryEstimate.Of(target, options, plan, sequences).Require();
-        LoraAdapter start = initial ?? LoraAdapter.Create(lora, checkpoint, options.SeedOrDefault);
+        LoraAdapter? start = initial;
         try
         {
+            start ??= Fresh(lora, checkpoint, options, cancellation);
+            target = target with { Initial = [.. start.Factors.Where(factors => factors.Initial is not null).Select(factors => factors.Module)] };
             TrainingTarget prepared = Calibration.Prepare(target, options, plan, sequences, cancellation);
             using TrainingSession session = new(prepared, options, plan, cancellation);
+            session.Hold(start);
             LoraParameters.Load(session.Parameters, start);
             return Run(session);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             // Cancelled while the run was prepared: no step was made, as the summary says.
-            return (start, new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings });
+            return ((start ?? LoraAdapter.Create(lora.With(o => o.Initialization = LoraInitialization.Default), checkpoint, options.SeedOrDefault, CancellationToken.None))
+                .ForWholeBase(), new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings });
         }
 
         (LoraAdapter, TrainingSummary) Run(TrainingSession session)
@@ -76,9 +81,12 @@ internal static class LoraTraining
             }
         }
 
-        LoraAdapter Snapshot(TrainingSession session) =>
-            LoraParameters.Snapshot(session.Parameters, shape, start.BaseModel, target).WithPrompt(start.Prompt);
+        LoraAdapter Snapshot(TrainingSession session) => LoraParameters.Snapshot(session.Parameters, shape, start).ForWholeBase();
     }
+
+    /// <summary>A fresh adapter for the weights that a run will see: with 4 bits those, which DoRA's magnitudes and PiSSA's factors are made from.</summary>
+    internal static LoraAdapter Fresh(LoraOptions lora, Checkpoint checkpoint, TrainingOptions options, CancellationToken cancellation) =>
+        LoraAdapter.Create(lora, FourBitCache.Open(checkpoint, options.Precision, options.Threads, cancellation), options.SeedOrDefault, cancellation);
 
     /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
     /// <exception cref="OptionException">It would; the message has the figures.</exception>

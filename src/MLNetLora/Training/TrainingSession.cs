@@ -1,3 +1,4 @@
+using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Onnx;
 using MLNetLora.Quantization;
@@ -18,6 +19,7 @@ internal sealed class TrainingSession : IDisposable
     private readonly OnnxSession _optimizer;
     private readonly FloatBuffer _loss;
     private readonly FloatBuffer _norm;
+    private readonly Dictionary<string, NativeTensor> _held = [];
     private OnnxSession? _evaluation;
     private Views _views;
     private Views _viewsAfterSwap;
@@ -69,6 +71,27 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>The trainable tensors.</summary>
     public ParameterSet Parameters { get; }
 
+    /// <summary>Keeps what the start of a run takes out of the base; called once, before the first micro-batch.</summary>
+    public void Hold(LoraAdapter start)
+    {
+        foreach (LoraFactors factors in start.Factors)
+        {
+            if (factors.Initial is var (a, b))
+            {
+                (string nameA, string nameB) = TrainingTarget.InitialNames(factors.Module);
+                Keep(nameA, a, [factors.Module.Rank, factors.Module.Module.In]);
+                Keep(nameB, b, [factors.Module.Module.Out, factors.Module.Rank]);
+            }
+        }
+
+        void Keep(string name, float[] values, long[] shape)
+        {
+            FloatBuffer buffer = Own(new FloatBuffer(values.Length, name));
+            values.CopyTo(buffer.Span(0, values.Length));
+            _held[name] = buffer.View(0, shape);
+        }
+    }
+
     /// <summary>Runs forward and backward of a micro-batch and adds its gradients to the buffers.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="windowLabels">Label tokens of the whole accumulation window, by which losses are divided.</param>
@@ -79,7 +102,7 @@ internal sealed class TrainingSession : IDisposable
     {
         cancellation.ThrowIfCancellationRequested();
         _target.Checkpoint?.RequireUnchanged();
-        Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs);
+        Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs.Concat(_held));
         List<NativeTensor> owned = [];
         try
         {
@@ -150,7 +173,12 @@ internal sealed class TrainingSession : IDisposable
     {
         cancellation.ThrowIfCancellationRequested();
         _evaluation ??= Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads, cancellation: cancellation));
-        Dictionary<string, NativeTensor> inputs = Parameters.Tensors.ToDictionary(tensor => tensor.Name, tensor => _views.TrainingInputs[tensor.Name]);
+        Dictionary<string, NativeTensor> inputs = new(_held);
+        foreach (TrainableTensor tensor in Parameters.Tensors)
+        {
+            inputs[tensor.Name] = _views.TrainingInputs[tensor.Name];
+        }
+
         List<NativeTensor> owned = [];
         try
         {

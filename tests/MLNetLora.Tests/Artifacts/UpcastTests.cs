@@ -31,7 +31,7 @@ public sealed class UpcastTests(Xunit.Abstractions.ITestOutputHelper output)
         TrainingTarget target = TrainingTarget.Lora(checkpoint, s_lora);
         ChunkPlan plan = new(2, 1, false, Vocabulary: 2);
         foreach (ModelArtifact artifact in (ModelArtifact[])[TrainingModel.Training(target, recomputed, plan),
-            TrainingModel.Evaluation(target, plan, logits: true), InferenceModel.Build(checkpoint, target.Loras, [])])
+            TrainingModel.Evaluation(target, plan, logits: true), InferenceModel.Build(checkpoint, new AdapterParts(target.Loras, [], null))])
         {
             GraphProto graph = ModelProto.Parser.ParseFrom(artifact.Bytes).Graph;
             HashSet<string> initializers = [.. graph.Initializer.Select(tensor => tensor.Name)];
