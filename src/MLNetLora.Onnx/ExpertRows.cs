@@ -57,6 +57,13 @@ internal sealed class ExpertRows
     public Value Sum(Value x, Dimension rows) =>
         _graph.ReduceSum(_graph.Reshape(_graph.Gather(x, _places), [-1, _k, x.Shape[1].Size], [rows, _k, x.Shape[1]]), [1], keepAxes: false);
 
+    /// <summary>What the experts that have rows made, for all experts, zero for the others: [active, …] → [experts, count].</summary>
+    public Value Scatter(Value x, long count)
+    {
+        Value zeros = _graph.Zeros(_graph.Int64s(_starts.Shape[0].Size, count), [_starts.Shape[0], count]); // [experts, count]
+        return _graph.ScatterRows(zeros, _graph.UnsqueezeLast(_active), _graph.Reshape(x, [-1, count], [Active, count]));
+    }
+
     /// <summary>The part of one expert, for the body of a loop over <see cref="Trips"/>.</summary>
     /// <param name="trip">[1], 64-bit.</param>
     public Part Of(Value trip)

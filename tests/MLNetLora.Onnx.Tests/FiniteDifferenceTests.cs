@@ -51,6 +51,7 @@ public sealed class FiniteDifferenceTests
         new("Routing, normalized", r => new() { ["logits"] = Logits(r, S, E) }, (t, v) => Routing.Apply(t, v["logits"], 3, normalize: true).Weights),
         new("Experts", r => ExpertInputs(r, 1), (t, v) => Mixture(t, v), Fixed: ["file 0"]),
         new("Experts, each matrix elsewhere", r => ExpertInputs(r, 2), (t, v) => Mixture(t, v), Fixed: ["file 0", "file 1"]),
+        new("Experts with an adapter", r => WithFactors(r, ExpertInputs(r, 1)), (t, v) => Mixture(t, v), Fixed: ["file 0"]),
         new("Experts, recomputed", r => ExpertInputs(r, 1), (t, v) => t.Checkpoint(v["x"], (tape, x) => Mixture(tape, v, x)), Fixed: ["file 0"]),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true,
             Fixed: ["weights"]),
@@ -202,12 +203,27 @@ public sealed class FiniteDifferenceTests
         return inputs;
     }
 
+    private static Dictionary<string, Data> WithFactors(Random r, Dictionary<string, Data> inputs) => new(inputs)
+    {
+        ["a of gate and up"] = Data.Random(r, R * E, N),
+        ["b of gate and up"] = Data.Random(r, 2 * I, R * E),
+        ["a of down"] = Data.Random(r, R * E, I),
+        ["b of down"] = Data.Random(r, N, R * E),
+    };
+
     private static Value Mixture(Tape tape, Dictionary<string, Value> v, Value? x = null)
     {
         Value[] files = [.. v.Where(item => item.Key.StartsWith("file", StringComparison.Ordinal)).Select(item => item.Value)];
         ExpertWeights matrices = new(
             Matrix("gate", I, N, e => ((E - 1 - e) * I * N) + 7), Matrix("up", I, N, e => ((E + e) * I * N) + 7), Matrix("down", N, I, e => (((2 * E) + e) * I * N) + 7));
+        if (v.ContainsKey("a of down"))
+        {
+            matrices = matrices with { GateUpLora = Adapter("gate and up"), DownLora = Adapter("down") };
+        }
+
         return Experts.Apply(tape, x ?? v["x"], v["weights"], v["experts"], matrices);
+
+        ExpertLora Adapter(string name) => new(tape.Parameter(v["a of " + name]), tape.Parameter(v["b of " + name]), (int)R, 0.7f);
 
         ExpertWeight Matrix(string name, long rows, long columns, Func<long, long> start) => new(name,
             [.. files.Select((file, i) => new ExpertRegion(file, [.. Enumerable.Range(0, (int)E).Select(e => e % files.Length == i ? start(e) : -1)]))],
