@@ -182,6 +182,12 @@ internal sealed partial class GraphBuilder
     /// <param name="indices">Any shape.</param>
     public Value Gather(Value x, Value indices) => Node("Gather", [x, indices], x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
 
+    /// <summary>Slices of x chosen by indices along its last axis: […, N] → […, chosen].</summary>
+    /// <param name="x">[…, N].</param>
+    /// <param name="indices">[chosen].</param>
+    public Value GatherLastAxis(Value x, Value indices) =>
+        Node("Gather", [x, indices], x.Type, [.. x.Shape.SkipLast(1), .. indices.Shape], "", ("axis", x.Shape.Count - 1L));
+
     /// <summary>One element per row: x[i, indices[i, 0]].</summary>
     /// <param name="x">[M, N].</param>
     /// <param name="indices">[M, 1].</param>

@@ -19,29 +19,29 @@ internal sealed class ExpertLora(Weight a, Weight b, int rank, float scaling)
     /// <summary>s.</summary>
     public float Scaling => scaling;
 
-    /// <summary>Emits the factors with the expert as their first axis, once for a layer.</summary>
+    /// <summary>Emits the factors with the expert as an axis of its own, once for a layer.</summary>
     public Stack Stacked(GraphBuilder g)
     {
         (long experts, long inputs, long outputs) = (A.Shape[0].Size / rank, A.Shape[1].Size, B.Shape[0].Size);
         Value first = g.Reshape(A, [experts, rank, inputs], [experts, rank, inputs]); // [experts, r, in]
-        Value second = g.Transpose(g.Reshape(B, [outputs, rank, experts], [outputs, rank, experts]), 2, 0, 1); // [experts, out, r]
+        Value second = g.Reshape(B, [outputs, rank, experts], [outputs, rank, experts]); // [out, r, experts]
         return new Stack(g, first, second, rank);
     }
 
     /// <summary>The factors of a layer's experts.</summary>
     /// <param name="g">The graph.</param>
     /// <param name="a">[experts, r, in].</param>
-    /// <param name="b">[experts, out, r].</param>
+    /// <param name="b">[out, r, experts].</param>
     /// <param name="rank">r.</param>
     public sealed class Stack(GraphBuilder g, Value a, Value b, long rank)
     {
-        private readonly (long Experts, long In, long Out) _size = (a.Shape[0].Size, a.Shape[2].Size, b.Shape[1].Size);
+        private readonly (long Experts, long In, long Out) _size = (a.Shape[0].Size, a.Shape[2].Size, b.Shape[0].Size);
 
         /// <summary>A of one expert: [1] 64-bit → [r, in].</summary>
         public Value A(Value expert) => g.Reshape(g.Gather(a, expert), [rank, _size.In], [rank, _size.In]);
 
         /// <summary>B of one expert: [1] 64-bit → [out, r].</summary>
-        public Value B(Value expert) => g.Reshape(g.Gather(b, expert), [_size.Out, rank], [_size.Out, rank]);
+        public Value B(Value expert) => g.Reshape(g.GatherLastAxis(b, expert), [_size.Out, rank], [_size.Out, rank]);
 
         /// <summary>The gradient of the whole A from those of the experts that have rows: [active, r, in] → [r·experts, in].</summary>
         public Value WholeA(ExpertRows order, Value gradients) =>

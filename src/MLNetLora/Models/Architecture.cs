@@ -86,6 +86,12 @@ internal abstract class Architecture
         ["c_proj"] = "o_proj, down_proj",
     };
 
+    /// <summary>
+    /// Names that linear layers had before transformers 5 made bare parameters of them, and the ends of those parameters' names: where PEFT still takes the old
+    /// names for targets (transformers_weight_conversion). Empty for the other families.
+    /// </summary>
+    public virtual IReadOnlyDictionary<string, string> RenamedTargets { get; } = new Dictionary<string, string>();
+
     /// <summary>Reads what config.json says of a model of this family.</summary>
     /// <exception cref="CheckpointException">A field is missing or impossible.</exception>
     public abstract QwenConfig ReadConfig(ConfigFile file);

@@ -17,6 +17,14 @@ internal sealed class Qwen3Moe : Architecture
 
     public override string EmbeddingName => Embedding;
 
+    public override IReadOnlyDictionary<string, string> RenamedTargets { get; } = new Dictionary<string, string>
+    {
+        ["gate"] = "gate.weight",
+        ["gate_proj"] = "gate_up_proj",
+        ["up_proj"] = "gate_up_proj",
+        ["down_proj"] = "down_proj",
+    };
+
     public override QwenConfig ReadConfig(ConfigFile file)
     {
         QwenConfig dense = QwenConfig.Dense(file, defaultRopeTheta: 10_000);
@@ -112,7 +120,8 @@ internal sealed class Qwen3Moe : Architecture
     private static Value Mixture(ModelGraph m, int layer, Value x)
     {
         string p = $"model.layers.{layer}.mlp";
-        return m.Experts(m.Router($"{p}.gate", x), x, (expert, projection) => $"{p}.experts.{expert}.{projection}_proj.weight"); // [rows, hidden]
+        ExpertNames names = new((expert, projection) => $"{p}.experts.{expert}.{projection}_proj.weight", $"{p}.experts.gate_up_proj", $"{p}.experts.down_proj");
+        return m.Experts(m.Router($"{p}.gate", x), x, names); // [rows, hidden]
     }
 
     private static Value Mlp(ModelGraph m, string p, Value x)
