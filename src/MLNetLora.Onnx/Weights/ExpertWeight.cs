@@ -33,7 +33,7 @@ internal sealed class ExpertWeight(string name, IReadOnlyList<ExpertRegion> regi
             long[] ends = [.. region.Starts.Select(start => start < 0 ? 0 : start + (rows * columns))];
             Value start = graph.Gather(graph.Int64Table($"{name}.starts.{i}", [.. region.Starts.Select(at => Math.Max(at, 0))]), expert); // [1]
             Value end = graph.Gather(graph.Int64Table($"{name}.ends.{i}", ends), expert); // [1]
-            Dimension size = regions.Count == 1 ? rows * columns : $"expert_part.{i}";
+            Dimension size = regions.Count == 1 ? rows * columns : graph.Symbol("expert_part");
             return graph.Cast(graph.Slice(region.Numbers, start, end, 0, size), ElementType.Float32); // [out · in] or [0]
         })];
         Value flat = parts.Length == 1 ? parts[0] : graph.Concat(parts, 0, rows * columns); // [out · in]

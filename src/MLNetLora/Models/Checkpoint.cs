@@ -79,6 +79,12 @@ public sealed class Checkpoint
                 continue;
             }
 
+            if (spec.Kind == TensorKind.Expert && entry.Type == TensorType.UInt8)
+            {
+                throw new CheckpointException($"{file.Source}: the expert '{spec.Name}' is quantized ({entry.TypeName}); experts are read in F32, F16 or BF16. "
+                    + "Take the checkpoint that it was quantized from.");
+            }
+
             if (!entry.Shape.SequenceEqual(spec.Shape))
             {
                 string found = string.Join(", ", entry.Shape);
