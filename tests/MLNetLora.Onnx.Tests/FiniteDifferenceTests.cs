@@ -9,7 +9,7 @@ namespace MLNetLora.Onnx.Tests;
 /// </summary>
 public sealed class FiniteDifferenceTests
 {
-    private const long B = 2, S = 5, H = 4, KV = 2, D = 8, N = 12, R = 3, V = 11, E = 5, I = 6;
+    private const long B = 2, S = 5, H = 4, KV = 2, D = 8, N = 12, R = 3, V = 11, E = 5, I = 6, Piece = 3;
 
     // Per case: the operator's class, its inputs, which of them are differentiated, and how it is emitted.
     private static readonly Case[] s_cases =
@@ -197,7 +197,7 @@ public sealed class FiniteDifferenceTests
         };
         for (int i = 0; i < files; i++)
         {
-            inputs[$"file {i}"] = new([.. Data.Random(r, (3 * E * I * N) + 7).Values.Select(value => value / 2)], [(3 * E * I * N) + 7]);
+            inputs[$"file {i}"] = new([.. Data.Random(r, (3 * E * I * N) + Piece).Values.Select(value => value / 2)], [(E * I * N) + 1, Piece]);
         }
 
         return inputs;
@@ -215,7 +215,7 @@ public sealed class FiniteDifferenceTests
     {
         Value[] files = [.. v.Where(item => item.Key.StartsWith("file", StringComparison.Ordinal)).Select(item => item.Value)];
         ExpertWeights matrices = new(
-            Matrix("gate", I, N, e => ((E - 1 - e) * I * N) + 7), Matrix("up", I, N, e => ((E + e) * I * N) + 7), Matrix("down", N, I, e => (((2 * E) + e) * I * N) + 7));
+            Matrix("gate", I, N, e => E - 1 - e), Matrix("up", I, N, e => E + e), Matrix("down", N, I, e => (2 * E) + e));
         if (v.ContainsKey("a of down"))
         {
             matrices = matrices with { GateUpLora = Adapter("gate and up"), DownLora = Adapter("down") };
@@ -225,8 +225,9 @@ public sealed class FiniteDifferenceTests
 
         ExpertLora Adapter(string name) => new(tape.Parameter(v["a of " + name]), tape.Parameter(v["b of " + name]), (int)R, 0.7f);
 
-        ExpertWeight Matrix(string name, long rows, long columns, Func<long, long> start) => new(name,
-            [.. files.Select((file, i) => new ExpertRegion(file, [.. Enumerable.Range(0, (int)E).Select(e => e % files.Length == i ? start(e) : -1)]))],
+        ExpertWeight Matrix(string name, long rows, long columns, Func<long, long> number) => new(name,
+            [.. files.Select((file, i) => new ExpertRegion(
+                file, [.. Enumerable.Range(0, (int)E).Select(e => e % files.Length == i ? (number(e) * I * N / Piece) + 1 : -1)]))],
             rows, columns);
     }
 

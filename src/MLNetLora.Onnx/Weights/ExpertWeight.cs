@@ -1,13 +1,13 @@
 namespace MLNetLora.Onnx;
 
-/// <summary>A stretch of a file with matrices of experts in it.</summary>
-/// <param name="Numbers">[count], float32 or 16 bits.</param>
-/// <param name="Starts">Where the matrix of each expert begins; −1 for one that lies elsewhere.</param>
-internal sealed record ExpertRegion(Value Numbers, IReadOnlyList<long> Starts);
+/// <summary>A stretch of a file with matrices of experts in it, in pieces of one size.</summary>
+/// <param name="Pieces">[pieces, piece], float32 or 16 bits.</param>
+/// <param name="Starts">With which piece the matrix of each expert begins; −1 for one that lies elsewhere.</param>
+internal sealed record ExpertRegion(Value Pieces, IReadOnlyList<long> Starts);
 
 /// <summary>
 /// One matrix of each expert of a layer, frozen, where it lies: a run copies that of one expert at a time, so that the experts are never stacked in memory and
-/// a loop over them is a few nodes, however many they are.
+/// a loop over them is a few nodes, however many they are. A matrix is gathered in pieces, which several threads copy, and not sliced, which one does.
 /// </summary>
 /// <param name="name">What the tables of this weight are called in the graph.</param>
 /// <param name="regions">Where the matrices lie; several where a border of files goes through the layer.</param>
@@ -27,16 +27,28 @@ internal sealed class ExpertWeight(string name, IReadOnlyList<ExpertRegion> regi
     /// <summary>The matrix of one expert: [1] 64-bit → [out, in], float32.</summary>
     public Value Read(GraphBuilder graph, Value expert)
     {
-        // Of a region that does not hold the expert nothing is taken.
-        Value[] parts = [.. regions.Select((region, i) =>
+        if (regions.Count == 1)
         {
-            long[] ends = [.. region.Starts.Select(start => start < 0 ? 0 : start + (rows * columns))];
-            Value start = graph.Gather(graph.Int64Table($"{name}.starts.{i}", [.. region.Starts.Select(at => Math.Max(at, 0))]), expert); // [1]
-            Value end = graph.Gather(graph.Int64Table($"{name}.ends.{i}", ends), expert); // [1]
-            Dimension size = regions.Count == 1 ? rows * columns : graph.Symbol("expert_part");
-            return graph.Cast(graph.Slice(region.Numbers, start, end, 0, size), ElementType.Float32); // [out · in] or [0]
-        })];
-        Value flat = parts.Length == 1 ? parts[0] : graph.Concat(parts, 0, rows * columns); // [out · in]
-        return graph.Reshape(flat, [rows, columns], [rows, columns]);
+            return graph.Reshape(Part(graph, 0, expert), [rows, columns], [rows, columns]);
+        }
+
+        Value[] parts = [.. regions.Select((_, i) => graph.Reshape(Part(graph, i, expert), [-1], [graph.Symbol("expert_part")]))]; // [out · in] or [0] each
+        return graph.Reshape(graph.Concat(parts, 0, rows * columns), [rows, columns], [rows, columns]);
+    }
+
+    /// <summary>The pieces of one expert, of a region that does not hold it none: [1] 64-bit → [pieces, piece], float32.</summary>
+    private Value Part(GraphBuilder graph, int region, Value expert)
+    {
+        (Value all, IReadOnlyList<long> starts) = (regions[region].Pieces, regions[region].Starts);
+        long count = rows * columns / all.Shape[1].Size;
+        Value numbers = graph.Int64Table($"numbers.{count}", [.. Enumerable.Range(0, (int)count).Select(i => (long)i)]); // [pieces]
+        if (regions.Count > 1)
+        {
+            Value here = graph.Gather(graph.Int64Table($"{name}.pieces.{region}", [.. starts.Select(start => start < 0 ? 0 : count)]), expert); // [1]
+            numbers = graph.Slice(numbers, graph.Int64s(0), here, 0, graph.Symbol("expert_pieces")); // [pieces] or [0]
+        }
+
+        Value start = graph.Gather(graph.Int64Table($"{name}.starts.{region}", [.. starts]), expert); // [1]
+        return graph.Cast(graph.Gather(all, graph.Add(numbers, start)), ElementType.Float32); // [pieces, piece]
     }
 }

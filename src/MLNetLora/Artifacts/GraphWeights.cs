@@ -114,11 +114,13 @@ internal sealed class GraphWeights
                     + "its layer. Save the checkpoint again with safetensors, which places tensors so.");
             }
 
+            // Each matrix is some pieces of one size, counted from the first: rows, or what rows and the places of the matrices have in common.
+            long piece = part.Aggregate(part.First().Entry.Shape[1], (common, tensor) => CommonDivisor(common, (tensor.Entry.Offset - first) / size));
             HashSet<CheckpointTensor> here = [.. part];
             long count = (end - first) / size;
-            Value numbers = _graph.External(
-                $"{names[0]}.all.{regions.Count}", Type(part.First()), [count], Location(part.First()), first, count * size); // [count]
-            regions.Add(new ExpertRegion(numbers, [.. tensors.Select(tensor => here.Contains(tensor) ? (tensor.Entry.Offset - first) / size : -1)]));
+            Value pieces = _graph.External(
+                $"{names[0]}.all.{regions.Count}", Type(part.First()), [count / piece, piece], Location(part.First()), first, count * size);
+            regions.Add(new ExpertRegion(pieces, [.. tensors.Select(tensor => here.Contains(tensor) ? (tensor.Entry.Offset - first) / size / piece : -1)]));
         }
 
         return _experts[names[0]] = new ExpertWeight(names[0], regions, tensors[0].Entry.Shape[0], tensors[0].Entry.Shape[1]);
@@ -196,6 +198,8 @@ internal sealed class GraphWeights
         };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
+
+    private static long CommonDivisor(long a, long b) => (long)System.Numerics.BigInteger.GreatestCommonDivisor(a, b);
 
     private static string CommonFolder(IEnumerable<string> files)
     {
