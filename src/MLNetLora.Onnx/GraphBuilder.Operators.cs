@@ -82,7 +82,7 @@ internal sealed partial class GraphBuilder
     {
         Value y = Node("Gemm", c is null ? [a, b] : [a, b, c], a.Type, [a.Shape[transA ? 1 : 0], b.Shape[transB ? 0 : 1]], "",
             ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L), ("alpha", alpha));
-        _products.Add(new MatrixProduct(a, b, transA, transB, y));
+        Note(new MatrixProduct(a, b, transA, transB, y));
         return y;
     }
 
@@ -94,7 +94,7 @@ internal sealed partial class GraphBuilder
         Dimension n = columns ?? b.Shape[transB ? ^2 : ^1];
         Value y = Node("FusedMatMul", [a, b], a.Type, [.. a.Shape.SkipLast(2), m, n], Microsoft, ("transA", transA ? 1L : 0L), ("transB", transB ? 1L : 0L),
             ("alpha", alpha));
-        _products.Add(new MatrixProduct(a, b, transA, transB, y));
+        Note(new MatrixProduct(a, b, transA, transB, y));
         return y;
     }
 
@@ -182,10 +182,57 @@ internal sealed partial class GraphBuilder
     /// <param name="indices">Any shape.</param>
     public Value Gather(Value x, Value indices) => Node("Gather", [x, indices], x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
 
+    /// <summary>Slices of x chosen by indices along its last axis: […, N] → […, chosen].</summary>
+    /// <param name="x">[…, N].</param>
+    /// <param name="indices">[chosen].</param>
+    public Value GatherLastAxis(Value x, Value indices) =>
+        Node("Gather", [x, indices], x.Type, [.. x.Shape.SkipLast(1), .. indices.Shape], "", ("axis", x.Shape.Count - 1L));
+
     /// <summary>One element per row: x[i, indices[i, 0]].</summary>
     /// <param name="x">[M, N].</param>
     /// <param name="indices">[M, 1].</param>
     public Value GatherLast(Value x, Value indices) => Node("GatherElements", [x, indices], x.Type, indices.Shape, "", ("axis", 1L));
+
+    /// <summary>The k largest of each row, the largest first, and where they stood; of equal ones the first.</summary>
+    /// <param name="x">[rows, n].</param>
+    /// <param name="k">How many, at most n.</param>
+    /// <returns>[rows, k] and, 64-bit, [rows, k].</returns>
+    public (Value Values, Value Indices) TopK(Value x, int k)
+    {
+        Dimension[] shape = [x.Shape[0], k];
+        Value[] outputs = Nodes("TopK", [x, Int64s(k)], [(x.Type, shape, null), (ElementType.Int64, shape, null)]);
+        return (outputs[0], outputs[1]);
+    }
+
+    /// <summary>A vector in ascending order, and where its elements stood; equal ones stay in their order.</summary>
+    /// <param name="x">[n].</param>
+    /// <param name="count">n, a vector of one element.</param>
+    public (Value Values, Value Indices) Sort(Value x, Value count)
+    {
+        Value[] outputs = Nodes("TopK", [x, count], [(x.Type, x.Shape, null), (ElementType.Int64, x.Shape, null)], "", ("largest", 0L));
+        return (outputs[0], outputs[1]);
+    }
+
+    /// <summary>Sums up to and with each element: [n] → [n].</summary>
+    public Value CumSum(Value x) => Node("CumSum", [x, Int64(0)], x.Type, x.Shape);
+
+    /// <summary>Where a vector is not zero: [n] → [count], 64-bit.</summary>
+    public Value NonZero(Value x, Dimension count) => Reshape(Node("NonZero", [x], ElementType.Int64, [1, count]), [-1], [count]);
+
+    /// <summary>data with updates in the places of each row that indices name: result[i, indices[i, j]] = updates[i, j].</summary>
+    /// <param name="data">[rows, n].</param>
+    /// <param name="indices">[rows, k], 64-bit; no place twice.</param>
+    /// <param name="updates">[rows, k].</param>
+    public Value ScatterLast(Value data, Value indices, Value updates) =>
+        Node("ScatterElements", [data, indices, updates], data.Type, data.Shape, "", ("axis", 1L));
+
+    /// <summary>A vector with updates in the places that indices name, or added there.</summary>
+    /// <param name="data">[n].</param>
+    /// <param name="indices">[m], 64-bit; twice the same only where they are added.</param>
+    /// <param name="updates">[m].</param>
+    /// <param name="add">Adds instead of replacing.</param>
+    public Value ScatterVector(Value data, Value indices, Value updates, bool add = false) =>
+        Node("ScatterElements", [data, indices, updates], data.Type, data.Shape, "", ("axis", 0L), ("reduction", add ? "add" : "none"));
 
     /// <summary>data with updates added to the rows that indices name; rows named twice receive both.</summary>
     /// <param name="data">[N, n].</param>
@@ -283,6 +330,9 @@ internal sealed partial class GraphBuilder
     /// <summary>A tensor of zeros with a shape computed at run time.</summary>
     public Value Zeros(Value sizes, IReadOnlyList<Dimension> shape) => Node("ConstantOfShape", [sizes], ElementType.Float32, shape);
 
+    /// <summary>1 / x.</summary>
+    public Value Reciprocal(Value x) => Unary("Reciprocal", x);
+
     /// <summary>Root mean square normalization over the last axis: x / √(mean(x²) + epsilon) · weight.</summary>
     /// <returns>The result and 1/√(mean(x²) + epsilon), the last axis of which has size 1.</returns>
     public (Value Output, Value InverseStd) RmsNormalization(Value x, Value weight, float epsilon)
@@ -300,6 +350,15 @@ internal sealed partial class GraphBuilder
     /// <param name="sin">[positions, headSize / 2].</param>
     public Value RotaryEmbedding(Value x, Value positions, Value cos, Value sin) =>
         Node("RotaryEmbedding", [x, positions, cos, sin], x.Type, x.Shape, Microsoft, ("interleaved", 0L));
+
+    /// <summary>Those in the body of a loop run as often as the run decides, and are left out.</summary>
+    private void Note(MatrixProduct product)
+    {
+        if (_inner is null)
+        {
+            _products.Add(product);
+        }
+    }
 
     private Value Unary(string op, Value x) => Node(op, [x], x.Type, x.Shape);
 

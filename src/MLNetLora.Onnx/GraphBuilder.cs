@@ -36,6 +36,7 @@ internal sealed partial class GraphBuilder
     private readonly Dictionary<string, Value> _constants = [];
     private readonly Dictionary<Value, (Value, Value)> _once = [];
     private List<NodeProto>? _group;
+    private GraphProto? _inner; // the body of a loop while it is being made
     private string _scope = "";
 
     /// <summary>Starts an empty graph.</summary>
@@ -116,6 +117,10 @@ internal sealed partial class GraphBuilder
     public Value Table(string name, float[] values, int columns) =>
         Constant("table:" + name, ElementType.Float32, [values.Length / columns, columns], MemoryMarshal.AsBytes<float>(values));
 
+    /// <summary>A constant table of 64-bit integers, [count]; those of one name are shared and must be equal.</summary>
+    public Value Int64Table(string name, long[] values) =>
+        Constant("table:" + name, ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
+
     /// <summary>A constant unsigned byte without axes; equal ones are shared.</summary>
     public Value UInt8(byte value) => Constant("u8:" + value.ToString(CultureInfo.InvariantCulture), ElementType.UInt8, [], [value]);
 
@@ -165,7 +170,7 @@ internal sealed partial class GraphBuilder
     /// <param name="type">Element type of the output.</param>
     /// <param name="shape">Shape of the output.</param>
     /// <param name="domain">Operator domain; empty for ONNX's own.</param>
-    /// <param name="attributes">Attributes: long, float, string or long[].</param>
+    /// <param name="attributes">Attributes: long, float, string, long[] or the body of a loop.</param>
     public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "",
         params (string Name, object Value)[] attributes) =>
         Emit(op, inputs, Unique(op), type, shape, domain, attributes);
@@ -178,17 +183,18 @@ internal sealed partial class GraphBuilder
         Value[] values = [
             .. outputs.Select((output, i) => new Value(output.Name is null ? Unique(op + i) : Claim(output.Name), output.Type, [.. output.Shape]))];
         node.Output.AddRange(values.Select(value => value.Name));
-        (_group ?? _body).Add(node);
-        _infos.AddRange(values.Select(value => Describe(value.Name, value.Type, value.Shape)));
+        Add(node, values);
         return values;
     }
 
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
-        HashSet<string> needed = Needed();
+        HashSet<string> asked = Needed();
+        NodeProto[] nodes = [.. InFileOrder().Select(node => WithoutUnused(node, asked))];
+        HashSet<string> needed = Needed(nodes, _graph.Output.Select(output => output.Name));
         GraphProto graph = _graph.Clone();
-        graph.Node.AddRange(InFileOrder().Where(node => node.Output.Any(needed.Contains)));
+        graph.Node.AddRange(nodes.Where(node => node.Output.Any(needed.Contains)));
         HashSet<string> outputs = [.. graph.Output.Select(output => output.Name)];
         graph.ValueInfo.AddRange(_infos.Where(info => needed.Contains(info.Name) && !outputs.Contains(info.Name)));
         TensorProto[] initializers = [.. graph.Initializer.Where(tensor => needed.Contains(tensor.Name))];
@@ -209,18 +215,20 @@ internal sealed partial class GraphBuilder
     /// they read until then.
     /// The end of a block that is emitted a second time for its backward pass is of this kind.
     /// </summary>
-    private HashSet<string> Needed()
+    private HashSet<string> Needed() => Needed(InFileOrder(), _graph.Output.Select(output => output.Name));
+
+    private static HashSet<string> Needed(IEnumerable<NodeProto> nodes, IEnumerable<string> outputs)
     {
-        Dictionary<string, NodeProto> makers = InFileOrder()
+        Dictionary<string, NodeProto> makers = nodes
             .SelectMany(node => node.Output.Select(output => (output, node)))
             .ToDictionary(pair => pair.output, pair => pair.node);
         HashSet<string> needed = [];
-        Stack<string> open = new(_graph.Output.Select(output => output.Name));
+        Stack<string> open = new(outputs);
         while (open.TryPop(out string? name))
         {
             if (needed.Add(name) && makers.TryGetValue(name, out NodeProto? maker))
             {
-                foreach (string input in maker.Input)
+                foreach (string input in Inputs(maker))
                 {
                     open.Push(input);
                 }
@@ -229,6 +237,10 @@ internal sealed partial class GraphBuilder
 
         return needed;
     }
+
+    /// <summary>What a node reads, what the body of a loop reads from outside included.</summary>
+    private static IEnumerable<string> Inputs(NodeProto node) =>
+        node.Input.Concat(node.Attribute.Where(attribute => attribute.G is not null).SelectMany(attribute => attribute.G.Node.SelectMany(Inputs)));
 
     private Undo Into(List<NodeProto>? group)
     {
@@ -261,9 +273,34 @@ internal sealed partial class GraphBuilder
     {
         NodeProto node = MakeNode(op, inputs, domain, attributes);
         node.Output.Add(output);
-        (_group ?? _body).Add(node);
-        _infos.Add(Describe(output, type, shape));
-        return new Value(output, type, [.. shape]);
+        Value value = new(output, type, [.. shape]);
+        Add(node, value);
+        return value;
+    }
+
+    private void Add(NodeProto node, params ReadOnlySpan<Value> outputs)
+    {
+        if (_group is null && _inner is not null)
+        {
+            _inner.Node.Add(node);
+        }
+        else
+        {
+            (_group ?? _body).Add(node);
+        }
+
+        foreach (Value output in outputs)
+        {
+            ValueInfoProto info = Describe(output.Name, output.Type, output.Shape);
+            if (_group is null && _inner is not null)
+            {
+                _inner.ValueInfo.Add(info);
+            }
+            else
+            {
+                _infos.Add(info);
+            }
+        }
     }
 
     private NodeProto MakeNode(string op, IReadOnlyList<Value?> inputs, string domain, (string Name, object Value)[] attributes)
@@ -279,8 +316,9 @@ internal sealed partial class GraphBuilder
                 case float f: attribute.Type = AttributeProto.Types.AttributeType.Float; attribute.F = f; break;
                 case string s: attribute.Type = AttributeProto.Types.AttributeType.String; attribute.S = ByteString.CopyFromUtf8(s); break;
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
+                case GraphProto body: attribute.Type = AttributeProto.Types.AttributeType.Graph; attribute.G = body; break;
                 default:
-                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].",
+                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
                     nameof(attributes));
             }
 

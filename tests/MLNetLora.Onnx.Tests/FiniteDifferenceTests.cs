@@ -9,7 +9,7 @@ namespace MLNetLora.Onnx.Tests;
 /// </summary>
 public sealed class FiniteDifferenceTests
 {
-    private const long B = 2, S = 5, H = 4, KV = 2, D = 8, N = 12, R = 3, V = 11;
+    private const long B = 2, S = 5, H = 4, KV = 2, D = 8, N = 12, R = 3, V = 11, E = 5, I = 6, Piece = 3;
 
     // Per case: the operator's class, its inputs, which of them are differentiated, and how it is emitted.
     private static readonly Case[] s_cases =
@@ -50,6 +50,13 @@ public sealed class FiniteDifferenceTests
             return SwiGlu.Apply(t, Residual.Apply(t, parts[0], parts[2]), parts[1]);
         }),
         new("Columns, one without use", r => new() { ["x"] = Data.Random(r, S, 2 * D) }, (t, v) => Columns.Split(t, v["x"], 2)[1]),
+        new("SigmoidGate", r => new() { ["gate"] = Data.Random(r, S, 1), ["x"] = Data.Random(r, S, N) }, (t, v) => SigmoidGate.Apply(t, v["gate"], v["x"])),
+        new("Routing", r => new() { ["logits"] = Logits(r, S, E) }, (t, v) => Routing.Apply(t, v["logits"], 3, normalize: false).Weights),
+        new("Routing, normalized", r => new() { ["logits"] = Logits(r, S, E) }, (t, v) => Routing.Apply(t, v["logits"], 3, normalize: true).Weights),
+        new("Experts", r => ExpertInputs(r, 1), (t, v) => Mixture(t, v), Fixed: ["file 0"]),
+        new("Experts, each matrix elsewhere", r => ExpertInputs(r, 2), (t, v) => Mixture(t, v), Fixed: ["file 0", "file 1"]),
+        new("Experts with an adapter", r => WithFactors(r, ExpertInputs(r, 1)), (t, v) => Mixture(t, v), Fixed: ["file 0"]),
+        new("Experts, recomputed", r => ExpertInputs(r, 1), (t, v) => t.Checkpoint(v["x"], (tape, x) => Mixture(tape, v, x)), Fixed: ["file 0"]),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true,
             Fixed: ["weights"]),
         new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2),
@@ -201,6 +208,56 @@ public sealed class FiniteDifferenceTests
         // the second row is packed from two
         ["first"] = new([.. Enumerable.Range(0, (int)(B * length)).Select(i => i % length >= 3 && i >= length ? 3f : 0f)], [B, length], ElementType.Int64),
     };
+
+    // Far enough apart that no step changes which are the largest.
+    private static Data Logits(Random r, long rows, long experts) => new(
+        [.. Enumerable.Range(0, (int)rows).SelectMany(_ => Enumerable.Range(0, (int)experts).OrderBy(_ => r.Next()).Select(rank => 0.4f * rank))],
+        [rows, experts]);
+
+    /// <summary>Experts of whom the second gets no row; in the files the gate matrices stand in reversed order.</summary>
+    private static Dictionary<string, Data> ExpertInputs(Random r, int files)
+    {
+        Dictionary<string, Data> inputs = new()
+        {
+            ["x"] = Data.Random(r, S, N),
+            ["weights"] = Data.Random(r, S, 2),
+            ["experts"] = new([4, 0, 0, 2, 3, 0, 2, 4, 0, 3], [S, 2], ElementType.Int64),
+        };
+        for (int i = 0; i < files; i++)
+        {
+            inputs[$"file {i}"] = new([.. Data.Random(r, (3 * E * I * N) + Piece).Values.Select(value => value / 2)], [(E * I * N) + 1, Piece]);
+        }
+
+        return inputs;
+    }
+
+    private static Dictionary<string, Data> WithFactors(Random r, Dictionary<string, Data> inputs) => new(inputs)
+    {
+        ["a of gate and up"] = Data.Random(r, R * E, N),
+        ["b of gate and up"] = Data.Random(r, 2 * I, R * E),
+        ["a of down"] = Data.Random(r, R * E, I),
+        ["b of down"] = Data.Random(r, N, R * E),
+    };
+
+    private static Value Mixture(Tape tape, Dictionary<string, Value> v, Value? x = null)
+    {
+        Value[] files = [.. v.Where(item => item.Key.StartsWith("file", StringComparison.Ordinal)).Select(item => item.Value)];
+        ExpertWeights matrices = new(
+            Matrix("gate", I, N, e => E - 1 - e), Matrix("up", I, N, e => E + e), Matrix("down", N, I, e => (2 * E) + e));
+        if (v.ContainsKey("a of down"))
+        {
+            matrices = matrices with { GateUpLora = Adapter("gate and up"), DownLora = Adapter("down") };
+        }
+
+        return Experts.Apply(tape, x ?? v["x"], v["weights"], v["experts"], matrices);
+
+        ExpertLora Adapter(string name) => new(tape.Parameter(v["a of " + name]), tape.Parameter(v["b of " + name]), (int)R, 0.7f);
+
+        ExpertWeight Matrix(string name, long rows, long columns, Func<long, long> number) => new(name,
+            [.. files.Select((file, i) => new ExpertRegion(
+                file, [.. Enumerable.Range(0, (int)E).Select(e => e % files.Length == i ? (number(e) * I * N / Piece) + 1 : -1)]))],
+            rows, columns);
+    }
 
     private static Value Adapted(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Lora.Apply(
         t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, v.GetValueOrDefault("mask"), keptScale);

@@ -28,15 +28,21 @@ public sealed class SyntheticCheckpointTests : IDisposable
     [InlineData("Qwen2.5-7B", 7_615_616_512)]
     [InlineData("qwen3-0.6b", 596_049_920)]
     [InlineData("Qwen3-8B", 8_190_735_360)]
+    [InlineData("Qwen1.5-MoE-A2.7B", 14_315_784_192)]
+    [InlineData("Qwen3-30B-A3B", 30_532_122_624)]
     public void Parameter_counts_are_the_published_ones(string name, long parameters) => Assert.Equal(parameters, ModelSize.Find(name).Parameters);
 
     [Theory]
     [InlineData("Qwen-1_8B")]
     [InlineData("Qwen2.5-0.5B")]
     [InlineData("Qwen3-0.6B")]
+    [InlineData("Qwen1.5-MoE-A2.7B")]
+    [InlineData("Qwen3-30B-A3B")]
     public void The_library_opens_one_of_each_family(string name)
     {
-        ModelSize size = s_small with { Family = ModelSize.Find(name).Family, KeyValueHeads = 2, VocabularySize = 500 };
+        ModelSize published = ModelSize.Find(name);
+        ModelSize size = s_small with { Family = published.Family, KeyValueHeads = 2, VocabularySize = 500 };
+        size = size with { Experts = published.Experts is { } experts ? experts with { Count = 12, IntermediateSize = 16 } : null };
         new CheckpointWriter(size, ElementType.BFloat16).Write(_folder.At(name));
         Assert.Equal(size.Parameters, MLNetLora.Models.Checkpoint.Open(_folder.At(name)).ParameterCount);
     }
@@ -114,6 +120,17 @@ public sealed class SyntheticCheckpointTests : IDisposable
         CheckpointWriter writer = new(s_small, ElementType.Float32) { TokenizerFolder = _folder.At("nowhere") };
         Assert.Contains("no tokenizer folder", Assert.Throws<OptionException>(() => writer.Write(_folder.At("b"))).Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder.At("b")));
+    }
+
+    [Fact]
+    public void Sparse_files_have_their_size_zeros_and_the_norms()
+    {
+        ModelSize size = s_small with { Layers = 3 };
+        new CheckpointWriter(size, ElementType.BFloat16) { IsSparse = true }.Write(_folder.At("holes"));
+        MLNetLora.Models.Checkpoint checkpoint = MLNetLora.Models.Checkpoint.Open(_folder.At("holes"));
+        Assert.Equal(size.Parameters, checkpoint.ParameterCount);
+        Assert.All(checkpoint.Tensors["model.embed_tokens.weight"].ReadFloat32(), value => Assert.Equal(0f, value));
+        Assert.All(checkpoint.Tensors["model.norm.weight"].ReadFloat32(), value => Assert.Equal(1f, value));
     }
 
     [Fact]

@@ -15,6 +15,9 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
 
     public long ShardBytes { get; init; } = 5_000_000_000;
 
+    /// <summary>All weights but the norms are zero and holes in the files, which take no room on most disks: for what depends on sizes alone.</summary>
+    public bool IsSparse { get; init; }
+
     /// <summary>Folder whose tokenizer files are copied; null for none.</summary>
     public string? TokenizerFolder { get; init; }
 
@@ -29,6 +32,11 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
         if (Size.VocabularySize < 3)
         {
             throw new OptionException($"--vocab-size {Size.VocabularySize}: at least the three control tokens need a row");
+        }
+
+        if (Size.Experts is { } experts && (experts.PerToken < 1 || experts.PerToken > experts.Count))
+        {
+            throw new OptionException($"--experts-per-token {experts.PerToken}: a token has from 1 to {experts.Count} experts");
         }
 
         if (ShardBytes < 1)
@@ -70,7 +78,7 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
         ShardPlan plan = ShardPlan.Make(Size.Tensors(), Type, ShardBytes);
         foreach ((string file, IReadOnlyList<TensorSpec> tensors) in plan.Shards)
         {
-            WeightFile.Write(Path.Combine(folder, file), tensors, Type, (stretch, tensor, position) => Fill(noise, stretch.Span, tensor, position));
+            WeightFile.Write(Path.Combine(folder, file), tensors, Type, (stretch, tensor, position) => Fill(noise, stretch.Span, tensor, position), IsSparse);
         }
 
         if (plan.Shards.Count > 1)

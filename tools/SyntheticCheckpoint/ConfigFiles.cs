@@ -16,13 +16,14 @@ internal static class ConfigFiles
             return;
         }
 
-        bool qwen3 = size.Family == Family.Qwen3;
+        bool qwen3 = !size.IsQwen2;
+        string mixture = size.Experts is null ? "" : "Moe";
         // <|endoftext|>, <|im_start|>, <|im_end|> stand at 151643 to 151645; a smaller vocabulary has them at its end.
         int endOfText = Math.Min(151643, size.VocabularySize - 3);
         int messageEnd = endOfText + 2;
         JsonObject config = new()
         {
-            ["architectures"] = new JsonArray(qwen3 ? "Qwen3ForCausalLM" : "Qwen2ForCausalLM"),
+            ["architectures"] = new JsonArray((qwen3 ? "Qwen3" : "Qwen2") + mixture + "ForCausalLM"),
             ["attention_dropout"] = 0.0,
             ["bos_token_id"] = endOfText,
             ["eos_token_id"] = messageEnd,
@@ -32,7 +33,7 @@ internal static class ConfigFiles
             ["intermediate_size"] = size.IntermediateSize,
             ["max_position_embeddings"] = qwen3 ? 40960 : 32768,
             ["max_window_layers"] = size.Layers,
-            ["model_type"] = qwen3 ? "qwen3" : "qwen2",
+            ["model_type"] = (qwen3 ? "qwen3" : "qwen2") + (size.Experts is null ? "" : "_moe"),
             ["num_attention_heads"] = size.Heads,
             ["num_hidden_layers"] = size.Layers,
             ["num_key_value_heads"] = size.KeyValueHeads,
@@ -52,6 +53,22 @@ internal static class ConfigFiles
             config["head_dim"] = size.HeadDimension;
             config["rope_scaling"] = null;
         }
+        if (size.Experts is { } experts)
+        {
+            config["decoder_sparse_step"] = 1;
+            config["mlp_only_layers"] = new JsonArray();
+            config["moe_intermediate_size"] = experts.IntermediateSize;
+            config["norm_topk_prob"] = qwen3;
+            config["num_experts"] = experts.Count;
+            config["num_experts_per_tok"] = experts.PerToken;
+            config["output_router_logits"] = false;
+            config["router_aux_loss_coef"] = 0.001;
+            if (experts.SharedIntermediateSize > 0)
+            {
+                config["shared_expert_intermediate_size"] = experts.SharedIntermediateSize;
+            }
+        }
+
         Save(folder, "config.json", config);
         Save(folder, "generation_config.json", new JsonObject
         {

@@ -1,13 +1,26 @@
 namespace MLNetLora.Tools.SyntheticCheckpoint;
 
-internal enum Family { Qwen1, Qwen2, Qwen3 }
+internal enum Family { Qwen1, Qwen2, Qwen3, Qwen2Moe, Qwen3Moe }
+
+/// <summary>The numbers of a mixture of experts in every layer.</summary>
+/// <param name="Count">Experts of a layer.</param>
+/// <param name="PerToken">Experts of a token.</param>
+/// <param name="IntermediateSize">Outputs of an expert's gate.</param>
+/// <param name="SharedIntermediateSize">Outputs of the shared expert's gate, which Qwen2's mixtures have.</param>
+internal sealed record ExpertSize(int Count, int PerToken, int IntermediateSize, int SharedIntermediateSize = 0);
 
 /// <summary>The numbers that decide every tensor's shape.</summary>
 internal sealed record ModelSize(
     string Name, Family Family, int Layers, int HiddenSize, int Heads, int KeyValueHeads, int HeadDimension, int IntermediateSize, int VocabularySize,
     bool TiedEmbeddings)
 {
-    /// <summary>The published dense models (Qwen's config.json, torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
+    /// <summary>The experts of a mixture; null for a dense model.</summary>
+    public ExpertSize? Experts { get; init; }
+
+    /// <summary>Whether q, k and v have a bias, and no norm on every head.</summary>
+    public bool IsQwen2 => Family is Family.Qwen2 or Family.Qwen2Moe;
+
+    /// <summary>The published models (Qwen's config.json, torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
     /// hidden size).</summary>
     public static IReadOnlyList<ModelSize> Published { get; } =
     [
@@ -24,6 +37,8 @@ internal sealed record ModelSize(
         new("Qwen3-8B", Family.Qwen3, 36, 4096, 32, 8, 128, 12288, 151936, false),
         new("Qwen3-14B", Family.Qwen3, 40, 5120, 40, 8, 128, 17408, 151936, false),
         new("Qwen3-32B", Family.Qwen3, 64, 5120, 64, 8, 128, 25600, 151936, false),
+        new("Qwen1.5-MoE-A2.7B", Family.Qwen2Moe, 24, 2048, 16, 16, 128, 5632, 151936, false) { Experts = new(60, 4, 1408, 5632) },
+        new("Qwen3-30B-A3B", Family.Qwen3Moe, 48, 2048, 32, 4, 128, 6144, 151936, false) { Experts = new(128, 8, 768) },
     ];
 
     public static ModelSize Find(string name) =>
@@ -67,21 +82,22 @@ internal sealed record ModelSize(
             foreach ((string name, int rows) in new[] { ("q_proj", queries), ("k_proj", keys), ("v_proj", keys) })
             {
                 yield return new($"{prefix}self_attn.{name}.weight", [rows, HiddenSize]);
-                if (Family == Family.Qwen2)
+                if (IsQwen2)
                 {
                     yield return new($"{prefix}self_attn.{name}.bias", [rows]);
                 }
             }
             yield return new(prefix + "self_attn.o_proj.weight", [HiddenSize, queries]);
-            if (Family == Family.Qwen3)
+            if (!IsQwen2)
             {
                 yield return new(prefix + "self_attn.q_norm.weight", [HeadDimension], IsNorm: true);
                 yield return new(prefix + "self_attn.k_norm.weight", [HeadDimension], IsNorm: true);
             }
             yield return new(prefix + "post_attention_layernorm.weight", [HiddenSize], IsNorm: true);
-            yield return new(prefix + "mlp.gate_proj.weight", [IntermediateSize, HiddenSize]);
-            yield return new(prefix + "mlp.up_proj.weight", [IntermediateSize, HiddenSize]);
-            yield return new(prefix + "mlp.down_proj.weight", [HiddenSize, IntermediateSize]);
+            foreach (TensorSpec tensor in Experts is null ? Mlp(prefix + "mlp.", IntermediateSize) : Mixture(prefix + "mlp.", Experts))
+            {
+                yield return tensor;
+            }
         }
         yield return new("model.norm.weight", [HiddenSize], IsNorm: true);
         if (!TiedEmbeddings)
@@ -89,4 +105,20 @@ internal sealed record ModelSize(
             yield return new("lm_head.weight", [VocabularySize, HiddenSize]);
         }
     }
+
+    private TensorSpec[] Mlp(string prefix, int inner) =>
+    [
+        new(prefix + "gate_proj.weight", [inner, HiddenSize]),
+        new(prefix + "up_proj.weight", [inner, HiddenSize]),
+        new(prefix + "down_proj.weight", [HiddenSize, inner]),
+    ];
+
+    // Published files have the tensors of a layer in the order of their names: experts 0, 1, 10, 11, ….
+    private IEnumerable<TensorSpec> Mixture(string prefix, ExpertSize experts) =>
+        Enumerable.Range(0, experts.Count).SelectMany(e => Mlp($"{prefix}experts.{e}.", experts.IntermediateSize))
+            .OrderBy(tensor => tensor.Name, StringComparer.Ordinal)
+            .Append(new(prefix + "gate.weight", [experts.Count, HiddenSize]))
+            .Concat(experts.SharedIntermediateSize == 0
+                ? []
+                : [.. Mlp(prefix + "shared_expert.", experts.SharedIntermediateSize), new(prefix + "shared_expert_gate.weight", [1, HiddenSize])]);
 }

@@ -13,7 +13,9 @@ internal static class WeightFile
     /// <param name="tensors">Names and shapes, in the order of the file.</param>
     /// <param name="type">How numbers are stored.</param>
     /// <param name="fill">Fills a stretch of a tensor: destination bytes, tensor, position of the stretch in elements. Called from several threads.</param>
-    public static void Write(string path, IReadOnlyList<TensorSpec> tensors, ElementType type, Action<Memory<byte>, TensorSpec, long> fill)
+    /// <param name="isSparse">Leaves out all but the norms.</param>
+    public static void Write(
+        string path, IReadOnlyList<TensorSpec> tensors, ElementType type, Action<Memory<byte>, TensorSpec, long> fill, bool isSparse = false)
     {
         TensorType stored = type.Safetensors switch { "F16" => TensorType.Float16, "BF16" => TensorType.BFloat16, _ => TensorType.Float32 };
         byte[][] buffers = [
@@ -24,6 +26,13 @@ internal static class WeightFile
         void Fill(Stream stream, TensorSpec tensor)
         {
             long bytes = tensor.Elements * type.Size;
+            if (isSparse && !tensor.IsNorm)
+            {
+                stream.SetLength(stream.Position + bytes);
+                stream.Position += bytes;
+                return;
+            }
+
             for (long round = 0; round < bytes; round += (long)buffers.Length * StretchBytes)
             {
                 long start = round;

@@ -6,13 +6,33 @@ namespace MLNetLora.Adapters;
 
 /// <summary>The numbers of one adapted layer.</summary>
 /// <param name="Module">The layer, its rank and its scaling.</param>
-/// <param name="A">[rank, in], row by row.</param>
-/// <param name="B">[out, rank], row by row.</param>
+/// <param name="A">[rank, in], row by row; of a stack of experts [rank·experts, in].</param>
+/// <param name="B">[out, rank], row by row; of a stack [out, rank·experts].</param>
 /// <param name="Magnitude">[out], with DoRA; else null.</param>
 internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B, float[]? Magnitude = null)
 {
     /// <summary>Factors of the same shapes that are taken out of the base while this is trained (PiSSA): the adapter is B A less theirs. Null for none.</summary>
     public (float[] A, float[] B)? Initial { get; init; }
+
+    /// <summary>Those of one matrix of a stack, as if it were a layer of its own.</summary>
+    /// <param name="tensor">The matrix: rows of one expert in the stack that these factors are for.</param>
+    public LoraFactors Of(TensorSpec tensor)
+    {
+        (int experts, int rank, int inputs, int outputs) = (Module.Parameter!.Experts, Module.Rank, Module.Module.In, Module.Module.Out);
+        (long expert, long at) = Math.DivRem(tensor.Stack!.First, (long)outputs * inputs);
+        (int firstRow, int rows) = ((int)(at / inputs), (int)tensor.Shape[0]);
+        float[] b = new float[rows * rank];
+        for (int i = 0; i < rows; i++)
+        {
+            for (int r = 0; r < rank; r++)
+            {
+                b[(i * rank) + r] = B[((firstRow + i) * rank * experts) + (r * experts) + (int)expert];
+            }
+        }
+
+        LinearModule layer = new(tensor.Name[..^".weight".Length], inputs, rows);
+        return new LoraFactors(new LoraModule(layer, rank, Module.Alpha, Module.Scaling), A.AsSpan((int)expert * rank * inputs, rank * inputs).ToArray(), b);
+    }
 
     /// <summary>Its tensors with their numbers.</summary>
     public IEnumerable<(AdapterTensor Tensor, float[] Values)> Tensors => Module.Tensors.Zip(Magnitude is null ? [A, B] : (float[][])[A, B, Magnitude]);
@@ -368,11 +388,11 @@ public sealed class LoraAdapter
     internal static void RequireSize(LoraModule module)
     {
         int widest = Math.Max(module.Module.In, module.Module.Out);
-        long bytes = sizeof(float) * (long)module.Rank * widest;
+        long bytes = sizeof(float) * (long)module.Ranks * widest;
         if (bytes > int.MaxValue)
         {
             throw new OptionException(
-                $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Rank} x {widest} numbers would take "
+                $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Ranks} x {widest} numbers would take "
                 + FormattableString.Invariant($"{bytes / 1e9:F1} GB, and 2 GB is the most. Lower it."));
         }
     }
@@ -384,10 +404,22 @@ public sealed class LoraAdapter
     /// <summary>Throws where a layer of this adapter does not exist in a checkpoint or has another size there.</summary>
     internal void RequireFit(Checkpoint checkpoint)
     {
+        Dictionary<string, IReadOnlyList<long>> stacks = [];
+        if (Factors.Any(factors => factors.Module.Parameter is { IsStack: true }))
+        {
+            foreach (StackSlice slice in checkpoint.Architecture.Tensors(checkpoint.Config).Select(tensor => tensor.Stack).OfType<StackSlice>())
+            {
+                stacks[slice.Name] = slice.Shape;
+            }
+        }
+
         foreach (LoraModule module in Factors.Select(factor => factor.Module))
         {
             (string name, int inputs, int outputs) = (module.Module.Name, module.Module.In, module.Module.Out);
-            if (!checkpoint.Tensors.TryGetValue(name + ".weight", out CheckpointTensor? weight) || !weight.Entry.Shape.SequenceEqual([outputs, inputs]))
+            bool fits = module.Parameter is { IsStack: true } stack
+                ? stacks.TryGetValue(name, out IReadOnlyList<long>? shape) && shape.SequenceEqual([stack.Experts, outputs, inputs])
+                : checkpoint.Tensors.TryGetValue(name + ".weight", out CheckpointTensor? weight) && weight.Entry.Shape.SequenceEqual([outputs, inputs]);
+            if (!fits)
             {
                 throw new AdapterException(
                     $"The adapter was made for another base: {checkpoint.Folder} has no layer '{name}' of {inputs} inputs and {outputs} outputs.");

@@ -45,11 +45,11 @@ internal sealed class FactorInitializer(LoraInitialization how, Checkpoint check
     public LoraFactors Of(LoraModule module)
     {
         cancellation.ThrowIfCancellationRequested();
-        (int inputs, int outputs, int rank) = (module.Module.In, module.Module.Out, module.Rank);
+        (int inputs, int outputs, int rank) = (module.Module.In, module.Module.Out, module.Ranks);
         float[] b = new float[outputs * rank];
         float[] a = how switch
         {
-            LoraInitialization.Gaussian => Normal(rank * inputs, 1f / rank),
+            LoraInitialization.Gaussian => Normal(rank * inputs, 1f / module.Rank),
             LoraInitialization.Orthogonal => Orthogonal(module, b),
             LoraInitialization.Pissa => Pissa(module, b),
             _ => Uniform(rank * inputs, 1 / MathF.Sqrt(inputs)),

@@ -35,6 +35,13 @@ public sealed class LoraOptions
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj; Qwen1 computes both in c_attn, which must be named for it.</summary>
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
+    /// <summary>
+    /// Which bare parameters get an adapter [target_parameters]: what is no linear layer in transformers, the experts of a mixture and their routers, by the end
+    /// of their names: experts.gate_up_proj, experts.down_proj, gate.weight. Each expert has factors of its own. They go without dropout. Empty (default) for
+    /// none.
+    /// </summary>
+    public IReadOnlyList<string> TargetParameters { get; set; } = [];
+
     /// <summary>Which layers get none although <see cref="TargetModules"/> means them [exclude_modules]; null (default) for no exception.</summary>
     public TargetModules? ExcludeModules { get; set; }
 
@@ -80,6 +87,8 @@ public sealed class LoraOptions
         Require.That(double.IsFinite(Alpha) && Alpha > 0, nameof(Alpha), Alpha, "a positive number");
         Require.That(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
         Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
+        Require.That(TargetParameters is not null && TargetParameters.All(name => !string.IsNullOrEmpty(name)), nameof(TargetParameters), null,
+            "names of parameters, such as experts.down_proj; empty stands for none");
         Require.That(LayersPattern is not null, nameof(LayersPattern), null, "given; empty stands for any name");
         Require.Defined(Bias, nameof(Bias));
         Require.Defined(Initialization, nameof(Initialization));
@@ -101,7 +110,7 @@ public sealed class LoraOptions
         bool isExpression = TargetModules!.Pattern is not null && !TargetModules.IsAllLinear;
         Require.That(LayersToTransform is null or { Count: 0 } || !isExpression, nameof(LayersToTransform), "set",
             "null when TargetModules is a regular expression; say the layers in the expression");
-        if (TargetModules.Pattern is null && !TargetModules.Any())
+        if (TargetModules.Pattern is null && !TargetModules.Any() && TargetParameters!.Count == 0)
         {
             throw new OptionException($"{nameof(TargetModules)} is empty; name at least one layer, such as q_proj, or \"all-linear\".");
         }
@@ -113,6 +122,7 @@ public sealed class LoraOptions
         LoraOptions copy = (LoraOptions)MemberwiseClone();
         copy.LayersToTransform = LayersToTransform is null ? null : [.. LayersToTransform];
         copy.LayersPattern = [.. LayersPattern];
+        copy.TargetParameters = [.. TargetParameters];
         copy.ModulesToSave = [.. ModulesToSave];
         copy.TrainableTokenIndices = [.. TrainableTokenIndices];
         copy.RankPattern = new Dictionary<string, int>(RankPattern);

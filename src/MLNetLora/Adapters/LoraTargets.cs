@@ -22,11 +22,17 @@ internal sealed record AdapterTensor(string Key, IReadOnlyList<long> Shape, bool
 /// <param name="UseDora">Whether it has a magnitude of its own for every output (DoRA).</param>
 internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, double Scaling, bool UseDora = false)
 {
-    /// <summary>Key of A in a PEFT file; [rank, in].</summary>
-    public string KeyA => $"base_model.model.{Module.Name}.lora_A.weight";
+    /// <summary>What it is where it is no linear layer but a bare parameter [target_parameters]; null for linear layers.</summary>
+    public AdaptedParameter? Parameter { get; init; }
 
-    /// <summary>Key of B in a PEFT file; [out, rank].</summary>
-    public string KeyB => $"base_model.model.{Module.Name}.lora_B.weight";
+    /// <summary>Rows of A and columns of B: the rank, of a stack of matrices that for each of them.</summary>
+    public int Ranks => Rank * (Parameter?.Experts ?? 1);
+
+    /// <summary>Key of A in a PEFT file; [ranks, in].</summary>
+    public string KeyA => $"base_model.model.{Parameter?.Owner ?? Module.Name}.lora_A.weight";
+
+    /// <summary>Key of B in a PEFT file; [out, ranks].</summary>
+    public string KeyB => $"base_model.model.{Parameter?.Owner ?? Module.Name}.lora_B.weight";
 
     /// <summary>Key of DoRA's magnitudes in a PEFT file; [out].</summary>
     public string KeyMagnitude => $"base_model.model.{Module.Name}.lora_magnitude_vector";
@@ -36,7 +42,7 @@ internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, d
     {
         get
         {
-            AdapterTensor[] factors = [new(KeyA, [Rank, Module.In]), new(KeyB, [Module.Out, Rank])];
+            AdapterTensor[] factors = [new(KeyA, [Ranks, Module.In]), new(KeyB, [Module.Out, Ranks])];
             return UseDora ? [.. factors, new(KeyMagnitude, [Module.Out])] : factors;
         }
     }
@@ -72,16 +78,17 @@ internal static class LoraTargets
     {
         options.Validate();
         Stopwatch watch = Stopwatch.StartNew();
-        List<LinearModule> all = [.. architecture.Linears(config)];
+        TargetParameters parameters = TargetParameters.Of(options, architecture, config);
+        List<LinearModule> all = [.. architecture.Linears(config).Where(parameters.LeavesOut)];
         TargetModules targets = options.TargetModules;
-        string[] names = [.. targets.Distinct()]; // a file may say the same a million times
+        string[] names = [.. targets.Distinct().Except(parameters.Names)]; // a file may say the same a million times
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());
         string[] unknown = [.. names.Where(entry => !all.Any(module => EndsWith(module.Name, entry)))];
         if (unknown.Length > 0)
         {
             string message = $"No layer of this {config.ModelType} model is named '{PythonRegex.Short(unknown[0])}' (TargetModules). Its linear layers are: "
                 + $"{known}.{Recipe(names, architecture)}";
-            (warnings is null || unknown.Length == names.Length ? throw new AdapterException(message) : warnings).Add(message);
+            (warnings is null || (unknown.Length == names.Length && parameters.Count == 0) ? throw new AdapterException(message) : warnings).Add(message);
         }
 
         Func<string, bool> isTarget = targets.IsAllLinear ? _ => true : Matches(targets, names, watch);
@@ -100,7 +107,7 @@ internal static class LoraTargets
             chosen = [.. chosen.Where(module => layers.Contains(LayerOf(module.Name, before, watch)))];
         }
 
-        if (chosen.Count == 0)
+        if (chosen.Count == 0 && parameters.Count == 0)
         {
             throw new AdapterException($"TargetModules '{targets}' matches no layer of this {config.ModelType} model. A regular expression must match whole "
                 + $"names such as '{all[0].Name}'; the linear layers are: {known}.");
@@ -108,12 +115,23 @@ internal static class LoraTargets
 
         (Regex, int)[] ranks = Patterns(options.RankPattern);
         (Regex, double)[] alphas = Patterns(options.AlphaPattern);
-        return [.. chosen.Select(module =>
+        (string, AdaptedParameter, LinearModule)[] bare = [.. parameters.Resolve(warnings)];
+        TargetParameters.RequireApart(bare, chosen);
+        return
+        [
+            .. chosen.Select(module => Module(module, module.Name, options.Rank, options.Alpha)),
+            .. bare.Select(item => Module(item.Item3, item.Item1, options.Rank * item.Item2.Fused, options.Alpha * item.Item2.Fused) with
+            {
+                Parameter = item.Item2,
+            }),
+        ];
+
+        LoraModule Module(LinearModule module, string name, int otherwiseRank, double otherwiseAlpha)
         {
-            int rank = First(ranks, module.Name, options.Rank, watch);
-            double alpha = First(alphas, module.Name, options.Alpha, watch);
+            int rank = First(ranks, name, otherwiseRank, watch);
+            double alpha = First(alphas, name, otherwiseAlpha, watch);
             return new LoraModule(module, rank, alpha, options.UseRsLora ? alpha / Math.Sqrt(rank) : alpha / rank, options.UseDora);
-        })];
+        }
     }
 
     /// <summary>What to write instead of a list that was made for another family; empty where nothing is known of it.</summary>

@@ -54,7 +54,10 @@ internal static class Merge
                 $"{target} already holds {LoraAdapter.ConfigName}: an adapter that would be applied to the merged weights once more; give an empty folder.");
         }
 
-        Dictionary<string, LoraFactors> factors = adapter.Factors.ToDictionary(f => f.Module.Module.Name + ".weight");
+        Dictionary<string, Func<LoraFactors>> factors = FactorsOf(checkpoint, adapter);
+        ILookup<string, TensorEntry> stacks = checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Where(tensor => tensor.Stack is not null && factors.ContainsKey(tensor.Name))
+            .ToLookup(tensor => tensor.Stack!.Name, tensor => checkpoint.Tensors[tensor.Name].Entry);
         Dictionary<string, TrainedTokenValues> tokens = adapter.Tokens is null ? [] : new() { [adapter.Tokens.Tokens.Base.Name] = adapter.Tokens };
         Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
@@ -63,7 +66,7 @@ internal static class Merge
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, saved, tokens, cancellation));
+            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, stacks, saved, tokens, cancellation));
         }
 
         foreach (string path in companions)
@@ -78,6 +81,28 @@ internal static class Merge
 
     /// <summary>The files of a checkpoint that are no weights, with the index of its shards.</summary>
     public static IEnumerable<string> Companions(Checkpoint checkpoint) => Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion);
+
+    /// <summary>The factors of each tensor that changes, made when it is written: those of a stack of experts for each matrix of it.</summary>
+    private static Dictionary<string, Func<LoraFactors>> FactorsOf(Checkpoint checkpoint, LoraAdapter adapter)
+    {
+        Dictionary<string, LoraFactors> stacks = adapter.Factors.Where(IsStack).ToDictionary(factors => factors.Module.Module.Name);
+        Dictionary<string, Func<LoraFactors>> all = adapter.Factors.Where(factors => !IsStack(factors))
+            .ToDictionary(factors => factors.Module.Module.Name + ".weight", Func<LoraFactors> (factors) => () => factors);
+        if (stacks.Count > 0)
+        {
+            foreach (TensorSpec tensor in checkpoint.Architecture.Tensors(checkpoint.Config))
+            {
+                if (tensor.Stack is { } slice && stacks.TryGetValue(slice.Name, out LoraFactors? stack))
+                {
+                    all[tensor.Name] = () => stack.Of(tensor);
+                }
+            }
+        }
+
+        return all;
+
+        static bool IsStack(LoraFactors factors) => factors.Module.Parameter is { IsStack: true };
+    }
 
     /// <summary>Adds the adapter's part to some rows of a weight in float32.</summary>
     /// <param name="rows">[rows, in] and perhaps more behind them; changed in place.</param>
@@ -149,7 +174,8 @@ internal static class Merge
         SafetensorsFile file,
         FileStream source,
         Stream target,
-        Dictionary<string, LoraFactors> factors,
+        Dictionary<string, Func<LoraFactors>> factors,
+        ILookup<string, TensorEntry> stacks,
         Dictionary<string, float[]> saved,
         Dictionary<string, TrainedTokenValues> tokens,
         CancellationToken cancellation)
@@ -162,9 +188,15 @@ internal static class Merge
         byte[] block = new byte[1 << 20];
         foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
         {
-            if (factors.TryGetValue(entry.Name, out LoraFactors? adapter))
+            // A tensor of its own, or a stack in the file, whose matrices lie one behind the other.
+            TensorEntry[] parts = factors.ContainsKey(entry.Name) ? [entry] : [.. stacks[entry.Name].OrderBy(part => part.Offset)];
+            foreach (TensorEntry part in parts)
             {
-                WriteMerged(file, entry, adapter, source, target, cancellation);
+                WriteMerged(file, part, factors[part.Name](), source, target, cancellation);
+            }
+
+            if (parts.Length > 0)
+            {
                 continue;
             }
 

@@ -28,9 +28,7 @@ internal static class PeftConfig
     /// layers_to_transform).</summary>
     public static string Write(LoraOptions options, string baseModel, IEnumerable<LoraModule> modules)
     {
-        string[] names = options.TargetModules.IsAllLinear
-            ? [.. modules.Select(module => module.Module.Name[(module.Module.Name.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal)]
-            : [.. options.TargetModules];
+        string[] names = options.TargetModules.IsAllLinear ? [.. Names(modules).Distinct().Order(StringComparer.Ordinal)] : [.. options.TargetModules];
         JsonObject json = new()
         {
             ["alpha_pattern"] = new JsonObject(options.AlphaPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)Number(item.Value)))),
@@ -49,6 +47,7 @@ internal static class PeftConfig
             ["r"] = options.Rank,
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
             ["target_modules"] = Modules(options.TargetModules, names),
+            ["target_parameters"] = new JsonArray([.. options.TargetParameters.Select(name => (JsonNode)name)]),
             ["task_type"] = "CAUSAL_LM",
             ["trainable_token_indices"] = options.TrainableTokenIndices.Count == 0 ? null : new JsonArray([.. options.TrainableTokenIndices.Select(id => (JsonNode)id)]),
             ["use_dora"] = options.UseDora,
@@ -57,6 +56,11 @@ internal static class PeftConfig
         if (options.ExcludeModules is null)
         {
             json.Remove("exclude_modules"); // which PEFT has since 0.14
+        }
+
+        if (options.TargetParameters.Count == 0)
+        {
+            json.Remove("target_parameters"); // since 0.17
         }
 
         if (options.TrainableTokenIndices.Count == 0)
@@ -101,7 +105,6 @@ internal static class PeftConfig
             Refuse(json, source, "use_bdlora", node => node is JsonObject or JsonValue, "block-diagonal LoRA");
             Refuse(json, source, "use_qalora", node => node.GetValue<bool>(), "QA-LoRA");
             Refuse(json, source, "layer_replication", node => node is JsonArray { Count: > 0 }, "replicated layers");
-            Refuse(json, source, "target_parameters", node => node is JsonArray { Count: > 0 }, "adapters on bare parameters");
             Refuse(json, source, "alora_invocation_tokens", node => node is JsonArray { Count: > 0 }, "activated LoRA");
             Refuse(json, source, "arrow_config", node => node is JsonObject or JsonValue, "a router of several adapters (Arrow)");
             RefuseUnknown(json, source);
@@ -112,7 +115,9 @@ internal static class PeftConfig
                 Dropout = json["lora_dropout"]?.GetValue<double>() ?? 0,
                 UseRsLora = json["use_rslora"]?.GetValue<bool>() ?? false,
                 UseDora = json["use_dora"]?.GetValue<bool>() ?? false,
-                TargetModules = Modules(json, "target_modules") ?? TargetModules.Create([.. architecture.DefaultTargets]),
+                TargetModules = Modules(json, "target_modules")
+                    ?? TargetModules.Create(json["target_parameters"] is JsonArray { Count: > 0 } ? [] : [.. architecture.DefaultTargets]),
+                TargetParameters = [.. (json["target_parameters"]?.AsArray() ?? []).Select(item => item!.GetValue<string>())],
                 ExcludeModules = Modules(json, "exclude_modules"),
                 Bias = Text(json, "bias") switch
                 {
@@ -172,6 +177,10 @@ internal static class PeftConfig
                 throw new FormatException("trainable_token_indices is neither a list of ids nor lists by module.");
         }
     }
+
+    /// <summary>What layers are called in a list; experts by the names that they had as layers, which mean them there too.</summary>
+    private static IEnumerable<string> Names(IEnumerable<LoraModule> modules) => modules.SelectMany(
+        module => module.Parameter?.Named ?? [module.Module.Name[(module.Module.Name.LastIndexOf('.') + 1)..]]);
 
     /// <summary>A list of names, or the expression.</summary>
     private static JsonNode Modules(TargetModules modules, string[] names) => modules is { Pattern: string pattern, IsAllLinear: false }

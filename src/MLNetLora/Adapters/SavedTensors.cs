@@ -54,6 +54,12 @@ internal static class SavedTensors
                 throw new AdapterException($"No module of this {config.ModelType} model is named '{entry}' (ModulesToSave). There are: {known}.");
             }
 
+            if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Expert) is { } expert)
+            {
+                throw new AdapterException($"ModulesToSave names '{entry}', and with it experts ({Module(expert)}), which stay frozen; an adapter can be put on "
+                    + $"them: name them in {nameof(LoraOptions.TargetParameters)}.");
+            }
+
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Linear) is { } linear)
             {
                 throw new AdapterException($"ModulesToSave names '{entry}', which is the linear layer {Module(linear)}; embeddings, the output layer and norms "

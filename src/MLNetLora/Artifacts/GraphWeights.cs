@@ -13,6 +13,7 @@ internal sealed class GraphWeights
 {
     private readonly GraphBuilder _graph;
     private readonly Dictionary<string, Weight> _weights = [];
+    private readonly Dictionary<string, ExpertWeight> _experts = [];
     private readonly HashSet<string> _replaced = [];
     private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<SafetensorsFile, string> _real;
@@ -92,6 +93,42 @@ internal sealed class GraphWeights
         return all;
     }
 
+    /// <summary>One matrix of each of a layer's experts. Each file that holds some is mapped from the first of them to the end of the last, whatever lies
+    /// between.</summary>
+    /// <param name="names">The tensors, by the experts' numbers.</param>
+    /// <exception cref="CheckpointException">They lie where elements of their type cannot be counted from one to the other.</exception>
+    public ExpertWeight Experts(IReadOnlyList<string> names)
+    {
+        if (_experts.TryGetValue(names[0], out ExpertWeight? known))
+        {
+            return known;
+        }
+
+        CheckpointTensor[] tensors = [.. names.Select(name => _tensors[name])];
+        List<ExpertRegion> regions = [];
+        foreach (IGrouping<(SafetensorsFile, TensorType), CheckpointTensor> part in tensors.GroupBy(tensor => (tensor.File, tensor.Entry.Type)))
+        {
+            long first = part.Min(tensor => tensor.Entry.Offset);
+            long end = part.Max(tensor => tensor.Entry.Offset + tensor.Entry.Length);
+            long size = part.First().Entry.Length / part.First().Entry.Count;
+            if (part.FirstOrDefault(tensor => (tensor.Entry.Offset - first) % size != 0) is { } odd)
+            {
+                throw new CheckpointException($"{odd.File.Source}: '{odd.Entry.Name}' does not begin at a multiple of {size} bytes after the other experts of "
+                    + "its layer. Save the checkpoint again with safetensors, which places tensors so.");
+            }
+
+            // Each matrix is some pieces of one size, counted from the first: rows, or what rows and the places of the matrices have in common.
+            long piece = part.Aggregate(part.First().Entry.Shape[1], (common, tensor) => CommonDivisor(common, (tensor.Entry.Offset - first) / size));
+            HashSet<CheckpointTensor> here = [.. part];
+            long count = (end - first) / size;
+            Value pieces = _graph.External(
+                $"{names[0]}.all.{regions.Count}", Type(part.First()), [count / piece, piece], Location(part.First()), first, count * size);
+            regions.Add(new ExpertRegion(pieces, [.. tensors.Select(tensor => here.Contains(tensor) ? (tensor.Entry.Offset - first) / size / piece : -1)]));
+        }
+
+        return _experts[names[0]] = new ExpertWeight(names[0], regions, tensors[0].Entry.Shape[0], tensors[0].Entry.Shape[1]);
+    }
+
     /// <summary>Puts weights quantized for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers of those
     /// that the graph turns out to read.</summary>
     public void Quantize(Int8Weights weights)
@@ -167,6 +204,8 @@ internal sealed class GraphWeights
         };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
+
+    private static long CommonDivisor(long a, long b) => (long)System.Numerics.BigInteger.GreatestCommonDivisor(a, b);
 
     private static string CommonFolder(IEnumerable<string> files)
     {

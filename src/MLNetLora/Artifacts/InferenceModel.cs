@@ -42,11 +42,15 @@ internal static class InferenceModel
         }
 
         HashSet<string> replaced = [.. adapter.Saved.Select(tensor => tensor.Base.Name)];
-        Dictionary<string, AdaptedLinear> adapted = adapter.Modules.ToDictionary(lora => lora.Module.Name, Attached);
+        Dictionary<string, AdaptedLinear> adapted = adapter.Modules.Where(lora => lora.Parameter is not { IsStack: true })
+            .ToDictionary(lora => lora.Module.Name, Attached);
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
             InputIds = ids,
             OutputRows = last,
+            ExpertWeights = weights.Experts,
+            AdaptedExperts = adapter.Modules.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
+                lora => lora.Module.Name, lora => new ExpertLora(FactorA(lora), FactorB(lora), lora.Rank, (float)lora.Scaling)),
             Tokens = adapter.Tokens is { } tokens ? Trained(tokens) : null,
         };
         Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
@@ -60,11 +64,13 @@ internal static class InferenceModel
             new FloatWeight(graph.Input(tokens.Tensor.Key, ElementType.Float32, [.. tokens.Tensor.Shape.Select(size => (Dimension)size)])),
             [.. tokens.Ids.Select(id => (long)id)]);
 
+        FloatWeight FactorA(LoraModule lora) => new(graph.Input(lora.KeyA, ElementType.Float32, lora.Ranks, lora.Module.In));
+
+        FloatWeight FactorB(LoraModule lora) => new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Ranks));
+
         AdaptedLinear Attached(LoraModule lora)
         {
-            FloatWeight a = new(graph.Input(lora.KeyA, ElementType.Float32, lora.Rank, lora.Module.In));
-            FloatWeight b = new(graph.Input(lora.KeyB, ElementType.Float32, lora.Module.Out, lora.Rank));
-            return new AttachedLora(lora, a, b)
+            return new AttachedLora(lora, FactorA(lora), FactorB(lora))
             {
                 Magnitude = lora.UseDora ? new FloatWeight(graph.Input(lora.KeyMagnitude, ElementType.Float32, lora.Module.Out)) : null,
                 Norm = lora.UseDora ? graph.Input(DoraNorms.Name(lora), ElementType.Float32, lora.Module.Out) : null,

@@ -42,8 +42,16 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     public static (string A, string B) InitialNames(LoraModule lora) => (lora.KeyA + ".initial", lora.KeyB + ".initial");
 
     /// <summary>An adapter on a frozen base.</summary>
+    /// <exception cref="CheckpointException">config.json asks for a loss that is not implemented.</exception>
     public static TrainingTarget Lora(Checkpoint checkpoint, LoraOptions options)
     {
+        if (checkpoint.Config.Experts is { AuxiliaryLoss: > 0 and var factor })
+        {
+            string file = Path.Combine(checkpoint.Folder, QwenConfig.FileName);
+            throw new CheckpointException($"{file}: output_router_logits is true, with which transformers adds {factor} times a loss that balances experts; "
+                + "training has none here. Set it to false, its default.");
+        }
+
         AdapterParts parts = AdapterParts.Resolve(options, checkpoint.Architecture, checkpoint.Config);
         return new TrainingTarget(checkpoint.Config, checkpoint.Architecture, checkpoint, parts.Modules, options.Dropout)
         {

@@ -124,7 +124,8 @@ internal static class TrainingModel
         }
 
         double dropout = training ? target.Dropout : 0;
-        Dictionary<string, AdaptedLinear> adapted = target.Loras.ToDictionary(lora => lora.Module.Name, Attached);
+        Dictionary<string, AdaptedLinear> adapted = target.Loras.Where(lora => lora.Parameter is not { IsStack: true })
+            .ToDictionary(lora => lora.Module.Name, Attached);
         return new ModelGraph(tape, config, target.Architecture, weights.Get, adapted,
             (layerTape, layer, q, k, v) => Attention.Apply(layerTape, q, k, v, config.SlidingWindows[layer] is null ? full! : sliding!,
             plan.RecomputeAttention))
@@ -132,6 +133,9 @@ internal static class TrainingModel
             InputIds = ids,
             Rotary = rotary,
             OutputRows = outputs,
+            ExpertWeights = weights.Experts,
+            AdaptedExperts = target.Loras.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
+                lora => lora.Module.Name, lora => new ExpertLora(trainable[lora.KeyA], trainable[lora.KeyB], lora.Rank, (float)lora.Scaling)),
             Tokens = target.Tokens is { } tokens ? new TrainedRows(trainable[tokens.Tensor.Key], [.. tokens.Ids.Select(id => (long)id)]) : null,
         };
 

@@ -20,7 +20,19 @@ internal enum TensorKind
 
     /// <summary>Weight of the output layer: [vocabulary, hidden].</summary>
     Head,
+
+    /// <summary>Weight that says which experts a token goes to, in transformers no linear layer but a bare parameter: [experts, hidden].</summary>
+    Router,
+
+    /// <summary>A matrix of one of many experts, in transformers a slice of a bare parameter: [out, in].</summary>
+    Expert,
 }
+
+/// <summary>Where a tensor is a slice of another one: the experts' matrices in files that hold them stacked.</summary>
+/// <param name="Name">Name of the stack.</param>
+/// <param name="Shape">Its sizes.</param>
+/// <param name="First">First element of the slice.</param>
+internal sealed record StackSlice(string Name, IReadOnlyList<long> Shape, long First);
 
 /// <summary>A tensor that a checkpoint of some architecture must hold.</summary>
 /// <param name="Name">Name in the checkpoint.</param>
@@ -28,6 +40,9 @@ internal enum TensorKind
 /// <param name="Shape">Sizes of its axes.</param>
 internal sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnlyList<long> Shape)
 {
+    /// <summary>Where it lies in checkpoints that hold it in a stack; null for tensors that never do.</summary>
+    public StackSlice? Stack { get; init; }
+
     /// <summary>Whether weight decay applies when it is trained: not to norms and biases.</summary>
     public bool Decays => Kind is not (TensorKind.Norm or TensorKind.Bias);
 }
@@ -45,7 +60,7 @@ internal sealed record LinearModule(string Name, int In, int Out);
 internal abstract class Architecture
 {
     /// <summary>Every family this library knows.</summary>
-    public static IReadOnlyList<Architecture> All { get; } = [new Qwen1(), new Qwen2(), new Qwen3()];
+    public static IReadOnlyList<Architecture> All { get; } = [new Qwen1(), new Qwen2(), new Qwen3(), new Qwen2Moe(), new Qwen3Moe()];
 
     /// <summary>model_type in config.json.</summary>
     public abstract string ModelType { get; }
@@ -70,6 +85,12 @@ internal abstract class Architecture
         ["w2"] = "gate_proj",
         ["c_proj"] = "o_proj, down_proj",
     };
+
+    /// <summary>
+    /// Names that linear layers had before transformers 5 made bare parameters of them, and the ends of those parameters' names: where PEFT still takes the old
+    /// names for targets (transformers_weight_conversion). Empty for the other families.
+    /// </summary>
+    public virtual IReadOnlyDictionary<string, string> RenamedTargets { get; } = new Dictionary<string, string>();
 
     /// <summary>Reads what config.json says of a model of this family.</summary>
     /// <exception cref="CheckpointException">A field is missing or impossible.</exception>

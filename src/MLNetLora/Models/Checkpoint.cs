@@ -64,6 +64,12 @@ public sealed class Checkpoint
         {
             if (!placed.TryGetValue(spec.Name, out SafetensorsFile? file) || !file.Tensors.TryGetValue(spec.Name, out TensorEntry? entry))
             {
+                if (InStack(placed, spec) is { } slice)
+                {
+                    tensors[spec.Name] = slice;
+                    continue;
+                }
+
                 throw new CheckpointException($"{full} has no tensor '{spec.Name}', which a {config.ModelType} model of this configuration needs.");
             }
 
@@ -71,6 +77,12 @@ public sealed class Checkpoint
             {
                 tensors[spec.Name] = quantized;
                 continue;
+            }
+
+            if (spec.Kind == TensorKind.Expert && entry.Type == TensorType.UInt8)
+            {
+                throw new CheckpointException($"{file.Source}: the expert '{spec.Name}' is quantized ({entry.TypeName}); experts are read in F32, F16 or BF16. "
+                    + "Take the checkpoint that it was quantized from.");
             }
 
             if (!entry.Shape.SequenceEqual(spec.Shape))
@@ -90,6 +102,27 @@ public sealed class Checkpoint
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
         return new Checkpoint(full, config, architecture, files, tensors);
+    }
+
+    /// <summary>An expert's matrix in a checkpoint that holds those of a layer in one tensor; null where there is none.</summary>
+    private static CheckpointTensor? InStack(Dictionary<string, SafetensorsFile> placed, TensorSpec spec)
+    {
+        if (spec.Stack is not { } stack || !placed.TryGetValue(stack.Name, out SafetensorsFile? file)
+            || !file.Tensors.TryGetValue(stack.Name, out TensorEntry? entry))
+        {
+            return null;
+        }
+
+        if (!entry.Shape.SequenceEqual(stack.Shape) || entry.Type is not (TensorType.Float32 or TensorType.Float16 or TensorType.BFloat16))
+        {
+            throw new CheckpointException($"{file.Source}: '{stack.Name}' has the shape [{string.Join(", ", entry.Shape)}] and the type {entry.TypeName}, but "
+                + $"config.json asks for [{string.Join(", ", stack.Shape)}] in F32, F16 or BF16.");
+        }
+
+        long size = entry.Length / entry.Count;
+        long count = spec.Shape.Aggregate(1L, (product, length) => product * length);
+        return new CheckpointTensor(file, new TensorEntry(
+            spec.Name, entry.Type, entry.TypeName, spec.Shape, entry.Offset + (stack.First * size), count * size));
     }
 
     /// <summary>Whether linear layers are in 4 bits already.</summary>

@@ -45,6 +45,12 @@ internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin, Val
 /// <param name="bias">[out]; null where the layer has none.</param>
 internal delegate Value AdaptedLinear(ModelGraph model, Value x, Weight weight, Weight? bias);
 
+/// <summary>Names of the tensors of a layer's experts.</summary>
+/// <param name="Matrix">The number of an expert and its projection ("gate", "up" or "down") → name of the matrix.</param>
+/// <param name="GateUp">Name of the stack of all gates and ups, which an adapter is put on.</param>
+/// <param name="Down">Name of the stack of all downs.</param>
+internal sealed record ExpertNames(Func<int, string, string> Matrix, string GateUp, string Down);
+
 /// <summary>What a family's file builds a model from: weights by name, the inputs that all layers share, and the layers' common parts.</summary>
 /// <param name="Tape">Tape.</param>
 /// <param name="Config">The model.</param>
@@ -76,6 +82,12 @@ internal sealed record ModelGraph(
     /// [rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.
     /// </summary>
     public required Value OutputRows { get; init; }
+
+    /// <summary>The frozen matrices of a layer's experts by their tensors' names, one for each expert; asked for by families that have some.</summary>
+    public required Func<IReadOnlyList<string>, ExpertWeight> ExpertWeights { get; init; }
+
+    /// <summary>Adapters on stacks of experts' matrices, by the stacks' names.</summary>
+    public IReadOnlyDictionary<string, ExpertLora> AdaptedExperts { get; init; } = new Dictionary<string, ExpertLora>();
 
     /// <summary>Rows of the embedding that are trained in its place; null for none.</summary>
     public TrainedRows? Tokens { get; init; }
@@ -121,6 +133,30 @@ internal sealed record ModelGraph(
         return Adapted.TryGetValue(module, out AdaptedLinear? adapted)
             ? adapted(this, x, weight, bias)
             : Onnx.Differentiable.Linear.Apply(Tape, x, weight, bias);
+    }
+
+    /// <summary>The scores of a router by module name, which is no linear layer to adapters and quantization: [rows, hidden] → [rows, experts].</summary>
+    public Value Router(string module, Value x)
+    {
+        Weight weight = Required(module + ".weight");
+        return Adapted.TryGetValue(module, out AdaptedLinear? adapted)
+            ? adapted(this, x, weight, null)
+            : Onnx.Differentiable.Linear.Apply(Tape, x, weight);
+    }
+
+    /// <summary>The experts of a layer on the rows that the router sends to them: [rows, hidden] → [rows, hidden].</summary>
+    /// <param name="scores">[rows, experts].</param>
+    /// <param name="x">[rows, hidden].</param>
+    /// <param name="names">The experts' tensors.</param>
+    public Value Experts(Value scores, Value x, ExpertNames names)
+    {
+        ExpertConfig experts = Config.Experts!;
+        (Value weights, Value chosen) = Routing.Apply(Tape, scores, experts.PerToken, experts.NormalizeTopK); // [rows, k] each
+        ExpertWeights matrices = new(Matrix("gate"), Matrix("up"), Matrix("down"),
+            AdaptedExperts.GetValueOrDefault(names.GateUp), AdaptedExperts.GetValueOrDefault(names.Down));
+        return Onnx.Differentiable.Experts.Apply(Tape, x, weights, chosen, matrices); // [rows, hidden]
+
+        ExpertWeight Matrix(string projection) => ExpertWeights([.. Enumerable.Range(0, experts.Count).Select(expert => names.Matrix(expert, projection))]);
     }
 
     /// <summary>Rows of an embedding by module name: [tokens] 64-bit → [tokens, n].</summary>

@@ -59,6 +59,9 @@ internal sealed record QwenConfig
     /// <summary>Whether the linear layers that have no bias in published checkpoints have one: no_bias false in Qwen1.</summary>
     public bool LinearBias { get; init; }
 
+    /// <summary>The experts of a mixture; null for models where every layer is one MLP.</summary>
+    public ExpertConfig? Experts { get; init; }
+
     /// <summary>
     /// How many tokens back each layer sees, its own included; null where it sees all.
     /// From use_sliding_window, sliding_window, layer_types or max_window_layers.
@@ -119,6 +122,7 @@ internal sealed record QwenConfig
         }
 
         int positions = file.OptionalInt("max_position_embeddings", 1 << 30) ?? 32768;
+        int maxWindowLayers = MaxWindowLayers(file);
         return new QwenConfig
         {
             ModelType = file.Text("model_type") ?? "",
@@ -133,26 +137,41 @@ internal sealed record QwenConfig
             Rope = RopeParameters.Read(file, positions, defaultRopeTheta),
             MaxPositionEmbeddings = positions,
             TieWordEmbeddings = file.Flag("tie_word_embeddings"),
-            SlidingWindows = Windows(file, layers),
+            SlidingWindows = Windows(file, layers, layer => layer >= maxWindowLayers),
         };
     }
 
-    private static int?[] Windows(ConfigFile file, int layers)
+    /// <summary>How many tokens back the layers see that slide; null where none does.</summary>
+    internal static int? SlidingWindow(ConfigFile file)
     {
+        if (!file.Flag("use_sliding_window"))
+        {
+            return null;
+        }
+
         // A window that is null is none; one that is not there has the default of transformers.
-        int? window = file.Has("sliding_window") ? file.OptionalInt("sliding_window", 1 << 30) : 4096;
-        int first = file.OptionalInt("max_window_layers", int.MaxValue, minimum: 0) ?? 28;
-        if (!file.Flag("use_sliding_window") || window is null)
+        return file.Has("sliding_window") ? file.OptionalInt("sliding_window", 1 << 30) : 4096;
+    }
+
+    /// <summary>The window of each layer.</summary>
+    /// <param name="file">config.json.</param>
+    /// <param name="layers">num_hidden_layers.</param>
+    /// <param name="slides">Whether a layer slides that layer_types, which newer files have, does not name.</param>
+    internal static int?[] Windows(ConfigFile file, int layers, Func<int, bool> slides)
+    {
+        if (SlidingWindow(file) is not { } window)
         {
             return new int?[layers];
         }
 
-        // layer_types (newer files) names each layer; without it the layers from max_window_layers on slide.
         bool[]? types = file.Value("layer_types") is { ValueKind: JsonValueKind.Array } list
             ? [.. list.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.String && item.ValueEquals("sliding_attention"))]
             : null;
-        return [.. Enumerable.Range(0, layers).Select(i => (types is not null && i < types.Length ? types[i] : i >= first) ? window : null)];
+        return [.. Enumerable.Range(0, layers).Select(i => (types is not null && i < types.Length ? types[i] : slides(i)) ? window : (int?)null)];
     }
+
+    /// <summary>max_window_layers.</summary>
+    internal static int MaxWindowLayers(ConfigFile file) => file.OptionalInt("max_window_layers", int.MaxValue, minimum: 0) ?? 28;
 
     private static IEnumerable<int> EosTokens(ConfigFile file)
     {

@@ -69,6 +69,13 @@ public sealed partial class QwenLoraTrainer
             set => Lora.TargetModules = value;
         }
 
+        /// <inheritdoc cref="LoraOptions.TargetParameters"/>
+        public IReadOnlyList<string> TargetParameters
+        {
+            get => Lora.TargetParameters;
+            set => Lora.TargetParameters = value;
+        }
+
         /// <inheritdoc cref="LoraOptions.UseRsLora"/>
         public bool UseRsLora
         {

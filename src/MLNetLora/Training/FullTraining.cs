@@ -1,3 +1,4 @@
+using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
@@ -46,6 +47,12 @@ internal static class FullTraining
         }
 
         QwenConfig config = QwenConfig.Read(configFolder);
+        if (config.Experts is not null)
+        {
+            throw new OptionException($"{configFolder} is a mixture of experts ({config.ModelType}), whose experts stay frozen: not every weight of it can be "
+                + $"trained. Train an adapter, on the experts too ({nameof(LoraOptions)}.{nameof(LoraOptions.TargetParameters)}).");
+        }
+
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);

@@ -83,15 +83,22 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     }
 
     /// <summary>
-    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up; with recomputation the input of each
-    /// layer, and one layer whole.
+    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up, of experts those that the token has;
+    /// with recomputation the input of each layer, and one layer whole. What experts return is there three times while it is put in order.
     /// </summary>
     private static long FloatsPerToken(QwenConfig config, TrainingOptions options)
     {
         long heads = (2L * config.NumAttentionHeads) + (2L * config.NumKeyValueHeads); // q and the output, k and v
-        long layer = (2L * config.HiddenSize) + (heads * config.HeadDim) + (2L * config.IntermediateSize);
-        return options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layer : config.NumHiddenLayers * layer;
+        long[] layers = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer =>
+            (2L * config.HiddenSize) + (heads * config.HeadDim) + (2 * Intermediate(config, layer)))];
+        long returned = config.Experts is { } experts ? 3L * experts.PerToken * config.HiddenSize : 0;
+        return returned + (options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layers.Max() : layers.Sum());
     }
+
+    /// <summary>Outputs of a layer's gates for one token: of its experts, the shared one included, or of the one MLP.</summary>
+    private static long Intermediate(QwenConfig config, int layer) => config.Experts is { } experts && experts.IsSparse[layer]
+        ? ((long)experts.PerToken * experts.IntermediateSize) + experts.SharedIntermediateSize
+        : config.IntermediateSize;
 
     private static string Gigabytes(long bytes) => MachineMemory.Gigabytes(bytes);
 }
