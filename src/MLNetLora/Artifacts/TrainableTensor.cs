@@ -11,6 +11,10 @@ namespace MLNetLora.Artifacts;
 /// <param name="Decays">Whether weight decay applies.</param>
 internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, bool Decays)
 {
+    /// <summary>Whether it is an embedding, or the trained copy of one.</summary>
+    public bool IsEmbedding { get; init; }
+
+    /// <summary>Its numbers.</summary>
     public long Count => Shape.Aggregate(1L, (product, size) => product * size);
 
     /// <summary>The factors of an adapter.</summary>
@@ -19,11 +23,17 @@ internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, b
 
     /// <summary>The tensors of the base that are trained with an adapter.</summary>
     public static IEnumerable<TrainableTensor> Of(IEnumerable<SavedTensor> saved) =>
-        saved.Select(tensor => new TrainableTensor(tensor.Key, tensor.Base.Shape, tensor.Base.Decays));
+        saved.Select(tensor => new TrainableTensor(tensor.Key, tensor.Base.Shape, tensor.Base.Decays)
+        {
+            IsEmbedding = tensor.Base.Kind == TensorKind.Embedding,
+        });
 
     /// <summary>Every parameter of a model.</summary>
     public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
-        [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
+        [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays)
+        {
+            IsEmbedding = spec.Kind == TensorKind.Embedding,
+        })];
 }
 
 /// <summary>What a training or evaluation graph is built for.</summary>

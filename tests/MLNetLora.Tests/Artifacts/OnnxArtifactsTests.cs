@@ -16,7 +16,8 @@ public sealed class OnnxArtifactsTests
     {
         ["training_model.onnx"] = () => TrainingModel.Training(Target(), checkpointing: false, ChunkPlan.Whole),
         ["eval_model.onnx"] = () => TrainingModel.Evaluation(Target(), ChunkPlan.Whole),
-        ["optimizer_model.onnx"] = () => OptimizerModel.Build(1, new AdamW(0.9, 0.999, 1e-8)),
+        ["gradient_norm_model.onnx"] = () => OptimizerModel.Norm(1),
+        ["optimizer_model.onnx"] = () => OptimizerModel.Step(Optimizers.AdamW(0.9, 0.999, 1e-8)),
         ["inference_model.onnx"] = () => InferenceModel.Build(Checkpoint.Open(Repository.Nano), Target().Loras, []),
     };
 
