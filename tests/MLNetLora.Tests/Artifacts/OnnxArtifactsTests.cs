@@ -8,7 +8,7 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Artifacts;
 
-/// <summary>onnx-artifacts/ shows the four models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes
+/// <summary>onnx-artifacts/ shows the models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes
 /// today.</summary>
 public sealed class OnnxArtifactsTests
 {
