@@ -35,7 +35,8 @@ internal sealed class OptimizerStep : IDisposable
         _vectors = [parameters.Values, parameters.Gradients];
         try
         {
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, options.Threads));
+            // The runtime sums a vector on one thread; more would only wait.
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1));
             _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads));
             _normValues = Own(new FloatBuffer(2));
             _normOutputs = [_normValues.View(0, []), _normValues.View(1, [])];
@@ -141,14 +142,32 @@ internal sealed class OptimizerStep : IDisposable
     private sealed record Piece(int Group, long Start, int Length, bool IsEightBit, NativeTensor[] Vectors, NativeTensor[] States);
 
     /// <summary>Numbers without axes.</summary>
-    private sealed class Scalars(IEnumerable<(string Name, double Value)> values) : IDisposable
+    private sealed class Scalars : IDisposable
     {
-        private readonly (string Name, NativeTensor Tensor)[] _values = [.. values.Select(value => (value.Name, Tensors.Of([(float)value.Value], [])))];
+        private readonly List<string> _names = [];
+        private readonly List<NativeTensor> _values = [];
 
-        public IEnumerable<string> Names => _values.Select(value => value.Name);
+        public Scalars(IEnumerable<(string Name, double Value)> values)
+        {
+            try
+            {
+                foreach ((string name, double value) in values)
+                {
+                    _values.Add(Tensors.Of([(float)value], []));
+                    _names.Add(name);
+                }
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+        }
 
-        public IEnumerable<NativeTensor> Values => _values.Select(value => value.Tensor);
+        public IReadOnlyList<string> Names => _names;
 
-        public void Dispose() => Array.ForEach(_values, value => value.Tensor.Dispose());
+        public IReadOnlyList<NativeTensor> Values => _values;
+
+        public void Dispose() => _values.ForEach(value => value.Dispose());
     }
 }

@@ -19,7 +19,7 @@ public sealed class RecipeTests : IDisposable
         Recipe.Read(Path.Combine(Repository.Root, "samples", "CompanyQa", "recipes", "qwen1-qlora.json"), options);
         options.Validate();
         Assert.Equal((64, 16.0, 0.05), (options.Rank, options.Alpha, options.Dropout));
-        Assert.Equal("c_attn", options.TargetModules);
+        Assert.Equal(["c_attn"], options.TargetModules);
         Assert.Equal((1, 8, 2e-4, 3, 512),
             (options.BatchSize, options.GradientAccumulationSteps, options.LearningRate, options.NumberOfEpochs, options.MaximumSequenceLength));
         Assert.Equal((OptimizerKind.AdamW8Bit, WeightPrecision.Nf4), (options.Optimizer, options.Precision));

@@ -48,7 +48,7 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
             foreach ((float number, byte code) in some.Zip(codes))
             {
                 double least = levels.Min(level => Math.Abs((double)level - number));
-                double rounding = Math.Abs(number) * 1e-7; // of the middle between two levels
+                double rounding = Math.Abs(number) * 3e-7; // of the middle between two levels
                 Assert.True(Math.Abs((double)levels[code] - number) <= least + rounding, $"{number} got {levels[code]}");
                 Assert.Equal(code, map.Nearest(number));
             }
