@@ -34,15 +34,22 @@ Option<WeightPrecision> arithmetic = new("--precision")
     Description = "Numbers of the products with frozen weights; the floor is that of float32",
 };
 Option<bool> prepack = new("--prepack") { Description = "Frozen weights are laid out for the processor at the start; the floor's too" };
+Option<OptimizerKind[]> optimizers = new("--optimizer")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [OptimizerKind.AdamW],
+    Description = "What makes the steps; further ones are measured after it, for memory and time beside the first",
+};
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products")
 {
-    model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, noFloor, profile, json
+    model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers, noFloor, profile, json
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
     p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
     p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
-{ Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack) }, !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
+{ Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack), Optimizer = p.GetValue(optimizers)![0] }, p.GetValue(optimizers)![1..],
+    !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };

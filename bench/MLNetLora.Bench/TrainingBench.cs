@@ -31,6 +31,9 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 
     /// <summary>Frozen weights are laid out for the processor at the start.</summary>
     public bool Prepack { get; init; }
+
+    /// <summary>What makes the steps.</summary>
+    public OptimizerKind Optimizer { get; init; }
 }
 
 /// <summary>What was measured.</summary>
@@ -45,15 +48,22 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 /// <param name="PeakWithMapped">Highest sum of private memory and mapped pages of files.</param>
 /// <param name="Labels">Labelled tokens of the last step.</param>
 /// <param name="Loss">Loss of the last step.</param>
+/// <param name="OptimizerSeconds">Of a median step, those of the optimizer.</param>
+/// <param name="StateBytes">What the optimizer remembers.</param>
 internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops,
-    long PeakBytes, long PeakWithMapped, int Labels, double Loss);
+    long PeakBytes, long PeakWithMapped, int Labels, double Loss, double OptimizerSeconds, long StateBytes);
 
 /// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix
 /// products, peak private memory.</summary>
 internal static class TrainingBench
 {
     /// <summary>Measures and prints, for people or as one line of JSON.</summary>
-    public static void Run(TrainingSetting setting, bool floor, bool profile, bool json)
+    /// <param name="setting">What to train.</param>
+    /// <param name="others">Optimizers that are measured after it on the same checkpoint, for a row each.</param>
+    /// <param name="floor">Whether the matrix products are run alone, too.</param>
+    /// <param name="profile">Whether the most expensive operators are listed.</param>
+    /// <param name="json">One line of JSON.</param>
+    public static void Run(TrainingSetting setting, OptimizerKind[] others, bool floor, bool profile, bool json)
     {
         TrainingFigures f = Measure(setting, floor);
         if (json)
@@ -78,6 +88,13 @@ internal static class TrainingBench
 
         Console.WriteLine($"peak private memory          {f.PeakBytes / 1e9:F2} GB, {f.PeakWithMapped / 1e9:F2} GB with mapped files");
         Console.WriteLine($"loss                         {f.Loss:F4}");
+        foreach (OptimizerKind kind in (OptimizerKind[])[setting.Optimizer, .. others])
+        {
+            TrainingFigures o = kind == setting.Optimizer ? f : Measure(setting with { Optimizer = kind }, floor: false);
+            Console.WriteLine($"{kind,-28} {o.StateBytes / 1e6:F1} MB of states ({(double)f.StateBytes / Math.Max(1, o.StateBytes):F2} to 1), "
+                + $"{o.OptimizerSeconds:F3} s of a step of {o.Median:F3} s, loss {o.Loss:F4}");
+        }
+
         if (profile)
         {
             ProfileTable.Of(() => Measure(setting with { Steps = 1 }, floor: false), "training_model", lastRun: true).Print("training step");
@@ -96,6 +113,7 @@ internal static class TrainingBench
             ActivationCheckpointing = setting.Checkpointing,
             Precision = setting.Precision,
             PrepackWeights = setting.Prepack,
+            Optimizer = setting.Optimizer,
             Threads = setting.Threads,
             BatchSize = setting.Batch,
             PackingLength = setting.Data.Length > 0 ? setting.Length : 0,
@@ -105,6 +123,8 @@ internal static class TrainingBench
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options);
         Batch[] batches = [.. sequences.Chunk(setting.Batch).Take(setting.Steps + 1).Select(rows => Batch.Of(rows, plan.Attention))];
         List<(double Seconds, int Tokens)> steps = [];
+        List<double> optimizer = [];
+        long states;
         float loss = 0;
         Batch data = batches[0];
         double ready;
@@ -117,9 +137,13 @@ internal static class TrainingBench
                 data = batches[i % batches.Length];
                 long begun = Stopwatch.GetTimestamp();
                 loss = session.Accumulate(data, data.LabelIds.Length, i);
+                long accumulated = Stopwatch.GetTimestamp();
                 session.Step(1e-4, i + 1);
+                optimizer.Add(Stopwatch.GetElapsedTime(accumulated).TotalSeconds);
                 steps.Add((Stopwatch.GetElapsedTime(begun).TotalSeconds, data.Tokens));
             }
+
+            states = session.Parameters.States.Sum(state => state.Bytes);
         }
 
         (long peak, long mapped) = (memory.Peak, memory.PeakWithMapped);
@@ -129,7 +153,7 @@ internal static class TrainingBench
             : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
         return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds,
-            flops, peak, mapped, data.LabelIds.Length, loss);
+            flops, peak, mapped, data.LabelIds.Length, loss, optimizer.Skip(setting.Steps > 0 ? 1 : 0).Order().ElementAt(setting.Steps / 2), states);
     }
 
     private static TrainingRow[] RandomRows(TrainingSetting setting, int vocabulary)

@@ -14,7 +14,7 @@ using MLNetLora.TextGeneration;
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
 Option<string> modelOption = new("--model")
 {
-    Description = "Folder of a Qwen, Qwen2, Qwen2.5 or Qwen3 checkpoint, or a hub id in the local cache",
+    Description = "Folder of a Qwen checkpoint, or a hub id in the local cache",
     DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano"),
 };
 Option<string> dataOption = new("--data")
@@ -28,15 +28,49 @@ Option<string> outOption = new("--out")
     DefaultValueFactory = _ => Path.Combine("out", "company-qa"),
 };
 Option<int?> epochsOption = new("--epochs") { Description = "Passes over the rows (default: 60 for the nano checkpoint, 10 for yours)" };
-Option<int> rankOption = new("--rank") { Description = "LoRA rank", DefaultValueFactory = _ => 32 };
+Option<int?> rankOption = new("--rank") { Description = "LoRA rank (default: 32)" };
 Option<double?> rateOption = new("--learning-rate") { Description = "Peak learning rate (default: 3e-3 for the nano checkpoint, 2e-4 for yours)" };
-RootCommand command = new("Teaches a Qwen the answers of a company, and asks it") { modelOption, dataOption, outOption, epochsOption, rankOption, rateOption };
+Option<string?> recipeOption = new("--recipe")
+{
+    Description = "JSON file with the options of the training under the names of PEFT, transformers and bitsandbytes, such as recipes/qwen1-qlora.json; "
+        + "what is given here besides goes before",
+};
+RootCommand command = new("Teaches a Qwen the answers of a company, and asks it")
+{
+    modelOption, dataOption, outOption, epochsOption, rankOption, rateOption, recipeOption
+};
 command.SetAction(parsed =>
 {
     // A model of a few million parameters needs and bears larger steps than a pretrained one.
     bool nano = parsed.GetResult(modelOption) is not { Implicit: false };
-    return Run(parsed.GetValue(modelOption)!, parsed.GetValue(dataOption)!, parsed.GetValue(outOption)!,
-        parsed.GetValue(epochsOption) ?? (nano ? 60 : 10), parsed.GetValue(rankOption), parsed.GetValue(rateOption) ?? (nano ? 3e-3 : 2e-4));
+    QwenLoraTrainer.Options options = new()
+    {
+        ModelPath = parsed.GetValue(modelOption)!,
+        Generation = new GenerationOptions { MaximumNewTokens = 96, BatchSize = 16 }, // greedy
+        ProgressCallback = ProgressLine.Show,
+    };
+    if (parsed.GetValue(recipeOption) is string recipe)
+    {
+        Recipe.Read(recipe, options);
+    }
+    else
+    {
+        options.Rank = 32;
+        options.Dropout = 0;
+        options.TargetModules = "all-linear";
+        options.BatchSize = 4;
+        options.GradientAccumulationSteps = 1;
+        options.NumberOfEpochs = nano ? 60 : 10;
+        options.LearningRate = nano ? 3e-3 : 2e-4;
+        options.Schedule = MLNetLora.Training.LearningRateSchedule.Cosine;
+        options.WarmupRatio = 0.05;
+    }
+
+    options.Rank = parsed.GetValue(rankOption) ?? options.Rank;
+    options.Alpha = parsed.GetValue(recipeOption) is null ? 2 * options.Rank : options.Alpha;
+    options.NumberOfEpochs = parsed.GetValue(epochsOption) ?? options.NumberOfEpochs;
+    options.LearningRate = parsed.GetValue(rateOption) ?? options.LearningRate;
+    return Run(options, parsed.GetValue(dataOption)!, parsed.GetValue(outOption)!);
 });
 Console.OutputEncoding = Encoding.UTF8;
 try
@@ -49,17 +83,15 @@ catch (MLNetLoraException error)
     return 1;
 }
 
-static int Run(string model, string data, string output, int epochs, int rank, double learningRate)
+static int Run(QwenLoraTrainer.Options options, string data, string output)
 {
     Stopwatch watch = Stopwatch.StartNew();
     InstructionRow[] questions = [.. Dataset.Read(data).Select(row => row.Instruction).OfType<InstructionRow>()];
-    GenerationOptions greedy = new() { MaximumNewTokens = 96, BatchSize = 16 };
-
-    Console.WriteLine($"Before: {questions.Length} questions to {model}");
+    Console.WriteLine($"Before: {questions.Length} questions to {options.ModelPath}");
     string[] before;
-    using (TextGenerator untrained = new(Checkpoint.Open(ModelFolder.Find(model))))
+    using (TextGenerator untrained = new(Checkpoint.Open(ModelFolder.Find(options.ModelPath)), precision: options.Precision))
     {
-        before = [.. untrained.Generate(questions, greedy).Select(answer => answer.Text)];
+        before = [.. untrained.Generate(questions, options.Generation).Select(answer => answer.Text)];
     }
 
     MLContext ml = new(seed: 42);
@@ -71,22 +103,7 @@ static int Run(string model, string data, string output, int epochs, int rank, d
         }
     };
     IDataView rows = ml.Data.LoadFromInstructionFile(data);
-    QwenLoraTrainer trainer = ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
-    {
-        ModelPath = model,
-        Rank = rank,
-        Alpha = 2 * rank,
-        Dropout = 0,
-        TargetModules = "all-linear",
-        BatchSize = 4,
-        GradientAccumulationSteps = 1,
-        NumberOfEpochs = epochs,
-        LearningRate = learningRate,
-        Schedule = MLNetLora.Training.LearningRateSchedule.Cosine,
-        WarmupRatio = 0.05,
-        Generation = greedy,
-        ProgressCallback = ProgressLine.Show,
-    });
+    QwenLoraTrainer trainer = ml.TextGeneration.Trainers.QwenLora(options);
     using QwenLoraTransformer trained = trainer.Fit(rows);
 
     string[] after = [.. ml.Data.CreateEnumerable<Reply>(trained.Transform(rows), reuseRowObject: false).Select(reply => reply.Answer)];

@@ -41,6 +41,9 @@ internal sealed partial class GraphBuilder
     /// <summary>|x|.</summary>
     public Value Abs(Value x) => Unary("Abs", x);
 
+    /// <summary>−1, 0 or 1.</summary>
+    public Value Sign(Value x) => Unary("Sign", x);
+
     /// <summary>√x.</summary>
     public Value Sqrt(Value x) => Unary("Sqrt", x);
 

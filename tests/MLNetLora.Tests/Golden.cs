@@ -30,6 +30,12 @@ internal static class Golden
     /// <summary>The case folders of one kind in ordinal order. Cases are listed, never named: other sets have other names.</summary>
     public static IEnumerable<string> Folders(string kind) => Directory.EnumerateDirectories(Kind(kind)).Order(StringComparer.Ordinal);
 
+    /// <summary>The case folders of a kind that not every set has, in ordinal order; none where no set has it.</summary>
+    public static IEnumerable<string> FoldersIfAny(string kind) => Sets.Any(set => Directory.Exists(Path.Combine(set, kind))) ? Folders(kind) : [];
+
+    /// <summary>The training runs: with the ordinary optimizer, and where a set has them with other options.</summary>
+    public static IEnumerable<string> TrainingFolders() => [.. Folders("training"), .. FoldersIfAny("training_options")];
+
     /// <summary>A folder of the set that a case is in.</summary>
     /// <param name="caseFolder">SET/KIND/CASE.</param>
     /// <param name="path">Its path in the set, such as models/NAME.</param>

@@ -18,6 +18,8 @@ internal sealed class GoldenFile(string path)
         return entry.TypeName == "F64" ? [.. Raw<double>(entry).Select(value => (float)value)] : _file.ReadFloat32(entry);
     }
 
+    public byte[] Bytes(string name) => Raw<byte>(_file.Tensors[name]);
+
     public long[] Longs(string name)
     {
         TensorEntry entry = _file.Tensors[name];

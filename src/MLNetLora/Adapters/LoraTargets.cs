@@ -10,6 +10,9 @@ namespace MLNetLora.Adapters;
 /// <param name="Decays">Whether weight decay applies when it is trained.</param>
 internal sealed record AdapterTensor(string Key, IReadOnlyList<long> Shape, bool Decays = true)
 {
+    /// <summary>Whether it is the trained copy of an embedding.</summary>
+    public bool IsEmbedding { get; init; }
+
     /// <summary>Its numbers.</summary>
     public long Count => Shape.Aggregate(1L, (product, size) => product * size);
 }

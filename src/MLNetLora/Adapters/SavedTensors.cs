@@ -21,7 +21,7 @@ public enum LoraBias
 internal sealed record SavedTensor(TensorSpec Base, string Key)
 {
     /// <summary>As a tensor of the adapter.</summary>
-    public AdapterTensor Tensor => new(Key, Base.Shape, Base.Decays);
+    public AdapterTensor Tensor => new(Key, Base.Shape, Base.Decays) { IsEmbedding = Base.Kind == TensorKind.Embedding };
 
     /// <summary>Trainable numbers.</summary>
     public long ParameterCount => Tensor.Count;

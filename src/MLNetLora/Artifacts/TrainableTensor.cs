@@ -11,11 +11,18 @@ namespace MLNetLora.Artifacts;
 /// <param name="Decays">Whether weight decay applies.</param>
 internal sealed record TrainableTensor(string Name, IReadOnlyList<long> Shape, bool Decays)
 {
+    /// <summary>Whether it is an embedding, or the trained copy of one.</summary>
+    public bool IsEmbedding { get; init; }
+
+    /// <summary>Its numbers.</summary>
     public long Count => Shape.Aggregate(1L, (product, size) => product * size);
 
     /// <summary>Every parameter of a model.</summary>
     public static IReadOnlyList<TrainableTensor> Of(Architecture architecture, QwenConfig config) =>
-        [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays))];
+        [.. architecture.Tensors(config).Select(spec => new TrainableTensor(spec.Name, spec.Shape, spec.Decays)
+        {
+            IsEmbedding = spec.Kind == TensorKind.Embedding,
+        })];
 }
 
 /// <summary>What a training or evaluation graph is built for.</summary>
@@ -66,7 +73,7 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     /// <summary>The tensors that training changes.</summary>
     public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null
         ? TrainableTensor.Of(Architecture, Config)
-        : [.. new AdapterParts(Loras, Saved, Tokens).Tensors.Select(tensor => new TrainableTensor(tensor.Key, tensor.Shape, tensor.Decays))];
+        : [.. new AdapterParts(Loras, Saved, Tokens).Tensors.Select(tensor => new TrainableTensor(tensor.Key, tensor.Shape, tensor.Decays) { IsEmbedding = tensor.IsEmbedding })];
 
     /// <summary>Most parts of the loss: where the output layer is trained, every part has a gradient of its size.</summary>
     public int MaximumLossChunks => Checkpoint is null || Saved.Any(tensor => tensor.Base.Name == Architecture.HeadName(Config)) ? 4 : 64;

@@ -4,12 +4,10 @@ namespace MLNetLora.Quantization;
 
 /// <summary>
 /// The absmax values of a weight in 8 bits (double quantization, QLoRA section 3): their mean is subtracted, and in blocks each is the nearest of 256 levels of
-/// the block's largest. The levels are bitsandbytes' dynamic map (Dettmers 2015, arXiv:1511.04561): a sign, a decimal exponent in unary and a linear fraction.
+/// the block's largest. The levels are those of the signed <see cref="DynamicMap"/>.
 /// </summary>
 internal sealed class NestedCodes
 {
-    private static readonly float[] s_map = MakeMap();
-
     /// <summary>Quantizes.</summary>
     /// <param name="absmax">[blocks].</param>
     /// <param name="blockSize">Values that share a level's factor.</param>
@@ -25,13 +23,13 @@ internal sealed class NestedCodes
             AbsMax[i] = Math.Abs(TensorPrimitives.MaxMagnitude<float>(block));
             for (int j = 0; j < block.Length; j++)
             {
-                Codes[(i * blockSize) + j] = Nearest(AbsMax[i] > 0 ? block[j] / AbsMax[i] : 0);
+                Codes[(i * blockSize) + j] = DynamicMap.Signed.Nearest(AbsMax[i] > 0 ? block[j] / AbsMax[i] : 0);
             }
         }
     }
 
     /// <summary>The 256 levels from −0.99 to 1, rising.</summary>
-    public static ReadOnlySpan<float> Map => s_map;
+    public static ReadOnlySpan<float> Map => DynamicMap.Signed.Levels;
 
     /// <summary>[blocks].</summary>
     public byte[] Codes { get; }
@@ -41,36 +39,4 @@ internal sealed class NestedCodes
 
     /// <summary>The mean.</summary>
     public float Offset { get; }
-
-    private static byte Nearest(float value)
-    {
-        int above = Array.BinarySearch(s_map, value);
-        if (above >= 0)
-        {
-            return (byte)above;
-        }
-
-        above = ~above;
-        return (byte)(above == 0 ? 0 : above == s_map.Length || value - s_map[above - 1] <= s_map[above] - value ? above - 1 : above);
-    }
-
-    private static float[] MakeMap()
-    {
-        const int Exponents = 7;
-        List<float> levels = [0, 1];
-        for (int i = 0; i < Exponents; i++)
-        {
-            // The middles of equal parts of 0.1 to 1, twice as many for each larger exponent.
-            int parts = 1 << i;
-            for (int j = 0; j < parts; j++)
-            {
-                double middle = 0.1 + (0.9 * (j + 0.5) / parts);
-                float level = (float)(Math.Pow(10, i - Exponents + 1) * middle);
-                levels.Add(level);
-                levels.Add(-level);
-            }
-        }
-
-        return [.. levels.Order()];
-    }
 }

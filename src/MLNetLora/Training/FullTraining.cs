@@ -46,6 +46,12 @@ internal static class FullTraining
             throw new OptionException($"{nameof(options.PrepackWeights)} is true; when every weight is trained it must be false, since none is frozen.");
         }
 
+        if (options.LoraPlusRatio is double ratio)
+        {
+            throw new OptionException(FormattableString.Invariant($"{nameof(options.LoraPlusRatio)} is {ratio}; when every weight is trained it must be ")
+                + "null, since there are no factors.");
+        }
+
         QwenConfig config = QwenConfig.Read(configFolder);
         if (config.Experts is not null)
         {

@@ -12,7 +12,7 @@ namespace MLNetLora.Training;
 /// What a run takes of private memory at the least, known before anything is allocated: a run that cannot fit is refused in words instead of ended by the
 /// system's memory killer. The frozen weights are not in it; they stay in the checkpoint's files, which the system reads again when memory is short.
 /// </summary>
-/// <param name="Parameters">Bytes of the trained parameters, their gradients and AdamW's two moments, and of the adapter outside the runtime.</param>
+/// <param name="Parameters">Bytes of the trained parameters, their gradients and the optimizer's states, and of the adapter outside the runtime.</param>
 /// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass, dropout masks included.</param>
 /// <param name="Copies">Bytes of the copies of frozen weights that the options ask for.</param>
 /// <param name="WithoutCopies">What to do against those.</param>
@@ -30,9 +30,10 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     /// <param name="sequences">What is learned.</param>
     public static MemoryEstimate Of(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences)
     {
-        const int Vectors = 4; // parameters, gradients, two moments
+        const int Vectors = 2; // parameters, gradients
         int vectors = target.Checkpoint is null ? Vectors : Vectors + 1; // a LoRA run starts from an adapter on the managed heap
-        long parameters = vectors * sizeof(float) * target.Trainables.Sum(tensor => tensor.Count);
+        IReadOnlyList<TrainableTensor> tensors = target.Trainables;
+        long parameters = (vectors * sizeof(float) * tensors.Sum(tensor => tensor.Count)) + Optimizers.Of(options).StateBytes(tensors);
         long rows = Math.Min(options.BatchSize, sequences.Count);
         long tokens = rows * sequences.Max(sequence => sequence.Sum(row => (long)row.InputIds.Length));
         long labels = sequences.Select(sequence => (long)sequence.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum();
@@ -61,7 +62,7 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         string copies = Copies > 0 ? $", {Gigabytes(Copies)} for copies of weights" : "";
         throw new OptionException(
             $"The training would take at least {Gigabytes(Bytes)} and there are {Gigabytes(available)} of memory: "
-            + $"{Gigabytes(Parameters)} for the trained parameters with gradients and moments, "
+            + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
             + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {Remedy}");
     }
 

@@ -1,60 +1,73 @@
 using MLNetLora.Artifacts;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The trainable tensors with their gradients and AdamW moments: four flat vectors. Tensors that decay come first, so that the optimizer sees at most two
-/// groups; the training graph sees slices of the same memory under the tensors' names.
+/// The trainable tensors, their gradients and what the optimizer remembers of them: flat vectors. Tensors that the optimizer treats alike stand together, so
+/// that it sees a few groups; the training graph sees slices of the same memory under the tensors' names. Those with 8-bit states come first, each from the
+/// beginning of a block on, so that no block has numbers of two tensors; what is left over in a tensor's last block stays zero.
 /// </summary>
 internal sealed class ParameterSet : IDisposable
 {
     private readonly Dictionary<string, (TrainableTensor Tensor, long Offset)> _slots = [];
 
     /// <summary>Allocates zeros for the tensors.</summary>
-    public ParameterSet(IReadOnlyList<TrainableTensor> tensors)
+    /// <param name="tensors">The tensors.</param>
+    /// <param name="optimizer">The optimizer whose states are held; null for parameters that are not trained.</param>
+    /// <param name="isFast">Tensors whose rate is multiplied (LoRA+); null: none.</param>
+    public ParameterSet(IReadOnlyList<TrainableTensor> tensors, Optimizer? optimizer = null, Func<TrainableTensor, bool>? isFast = null)
     {
         long offset = 0;
-        List<(long, long, bool)> groups = [];
-        foreach (bool decays in (bool[])[true, false])
+        long eightBit = 0;
+        List<ParameterGroup> groups = [];
+        foreach (IGrouping<(bool IsEightBit, bool Decays, bool IsFast), TrainableTensor> group in tensors
+            .GroupBy(tensor => (IsEightBit: optimizer?.IsEightBit(tensor) ?? false, tensor.Decays, IsFast: isFast?.Invoke(tensor) ?? false))
+            .OrderByDescending(group => group.Key.IsEightBit).ThenByDescending(group => group.Key.Decays).ThenBy(group => group.Key.IsFast))
         {
             long start = offset;
-            foreach (TrainableTensor tensor in tensors.Where(tensor => tensor.Decays == decays))
+            foreach (TrainableTensor tensor in group)
             {
                 _slots[tensor.Name] = (tensor, offset);
-                offset += tensor.Count;
+                offset += group.Key.IsEightBit ? (tensor.Count + DynamicMap.BlockSize - 1) / DynamicMap.BlockSize * DynamicMap.BlockSize : tensor.Count;
             }
 
             if (offset > start)
             {
-                groups.Add((start, offset - start, decays));
+                groups.Add(new ParameterGroup(start, offset - start, group.Key.Decays, group.Key.IsFast, group.Key.IsEightBit));
+                eightBit = group.Key.IsEightBit ? offset : eightBit;
             }
         }
 
         Tensors = tensors;
         Groups = groups;
         List<FloatBuffer> vectors = [];
+        List<StateVector> states = [];
         try
         {
-            foreach (string what in (string[])["the trained parameters", "their gradients", "AdamW's first moments", "AdamW's second moments"])
+            vectors.Add(new FloatBuffer(offset, "the trained parameters"));
+            vectors.Add(new FloatBuffer(offset, "their gradients"));
+            foreach (OptimizerState state in optimizer?.States ?? [])
             {
-                vectors.Add(new FloatBuffer(offset, what));
+                states.Add(new StateVector(state, offset, eightBit));
             }
         }
         catch
         {
             vectors.ForEach(vector => vector.Dispose());
+            states.ForEach(state => state.Dispose());
             throw;
         }
 
-        (Values, Gradients, FirstMoment, SecondMoment) = (vectors[0], vectors[1], vectors[2], vectors[3]);
+        (Values, Gradients, States) = (vectors[0], vectors[1], states);
     }
 
     /// <summary>The tensors in order of declaration.</summary>
     public IReadOnlyList<TrainableTensor> Tensors { get; }
 
-    /// <summary>The optimizer's groups: where each starts, how long it is, whether it decays.</summary>
-    public IReadOnlyList<(long Start, long Length, bool Decays)> Groups { get; }
+    /// <summary>The optimizer's groups.</summary>
+    public IReadOnlyList<ParameterGroup> Groups { get; }
 
     /// <summary>Parameters, as the last whole step left them.</summary>
     public FloatBuffer Values { get; private set; }
@@ -62,11 +75,8 @@ internal sealed class ParameterSet : IDisposable
     /// <summary>Accumulated gradients.</summary>
     public FloatBuffer Gradients { get; private set; }
 
-    /// <summary>AdamW's first moment.</summary>
-    public FloatBuffer FirstMoment { get; }
-
-    /// <summary>AdamW's second moment.</summary>
-    public FloatBuffer SecondMoment { get; }
+    /// <summary>What the optimizer remembers, in its order.</summary>
+    public IReadOnlyList<StateVector> States { get; }
 
     /// <summary>
     /// Ends a step whose optimizer wrote the new parameters where the gradients were: the two vectors change roles, and the gradients are cleared.
@@ -78,7 +88,7 @@ internal sealed class ParameterSet : IDisposable
         Gradients.Clear();
     }
 
-    /// <summary>A tensor's slice of one of the four vectors.</summary>
+    /// <summary>A tensor's slice of one of the two vectors.</summary>
     public Span<float> Slice(FloatBuffer buffer, string name) => buffer.Span(_slots[name].Offset, checked((int)_slots[name].Tensor.Count));
 
     /// <summary>A tensor's slice as the runtime sees it.</summary>
@@ -89,7 +99,17 @@ internal sealed class ParameterSet : IDisposable
     {
         Values.Dispose();
         Gradients.Dispose();
-        FirstMoment.Dispose();
-        SecondMoment.Dispose();
+        foreach (StateVector state in States)
+        {
+            state.Dispose();
+        }
     }
 }
+
+/// <summary>Parameters that stand together and that the optimizer treats alike.</summary>
+/// <param name="Start">Where they begin in the vectors.</param>
+/// <param name="Length">How many they are.</param>
+/// <param name="Decays">Whether weight decay applies.</param>
+/// <param name="IsFast">Whether their rate is multiplied by <see cref="TrainingOptions.LoraPlusRatio"/>.</param>
+/// <param name="IsEightBit">Whether their states are in 8 bits.</param>
+internal sealed record ParameterGroup(long Start, long Length, bool Decays, bool IsFast, bool IsEightBit);

@@ -1,3 +1,4 @@
+using MLNetLora.Artifacts;
 using MLNetLora.Quantization;
 
 namespace MLNetLora.Training;
@@ -53,7 +54,16 @@ public class TrainingOptions
     /// <summary>Warm-up as a share of all steps, from 0 to 1, rounded up. Default 0. The peers' name: warmup_ratio.</summary>
     public double WarmupRatio { get; set; }
 
-    /// <summary>Decoupled weight decay of AdamW. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers). The peers' name:
+    /// <summary>What makes the steps. Default <see cref="OptimizerKind.AdamW"/>. The peers' name: optim, whose values <see cref="OptimizerNames"/> reads.</summary>
+    public OptimizerKind Optimizer { get; set; } = OptimizerKind.AdamW;
+
+    /// <summary>
+    /// LoRA+ (Hayou et al. 2024, arXiv:2402.12354): what multiplies the learning rate of the factors B, and of what is trained beside them and has one axis
+    /// (biases, norms), as PEFT's create_loraplus_optimizer has it; the paper recommends 16. Null (default): no LoRA+, as 1. PEFT's name: loraplus_lr_ratio.
+    /// </summary>
+    public double? LoraPlusRatio { get; set; }
+
+    /// <summary>Decoupled weight decay. Default 0. Norms and biases are not decayed, LoRA factors are (as in transformers). The peers' name:
     /// weight_decay.</summary>
     public double WeightDecay { get; set; }
 
@@ -65,6 +75,14 @@ public class TrainingOptions
 
     /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8. The peers' name: adam_epsilon.</summary>
     public double AdamEpsilon { get; set; } = 1e-8;
+
+    /// <summary>Lion's share of the momentum in the direction of a step. Default 0.9, as in its paper and bitsandbytes. transformers gives Lion its
+    /// adam_beta1.</summary>
+    public double LionBeta1 { get; set; } = 0.9;
+
+    /// <summary>Lion's decay of the momentum. Default 0.99, as in its paper and bitsandbytes. transformers gives Lion its adam_beta2, by default
+    /// 0.999.</summary>
+    public double LionBeta2 { get; set; } = 0.99;
 
     /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off. The peers' name:
     /// max_grad_norm.</summary>
@@ -142,6 +160,11 @@ public class TrainingOptions
         Require.That(WarmupSteps >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
         Require.That(WarmupRatio is >= 0 and <= 1, nameof(WarmupRatio), WarmupRatio, "between 0 and 1");
         Require.That(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
+        Require.Defined(Optimizer, nameof(Optimizer));
+        Require.That(LoraPlusRatio is null || (LoraPlusRatio > 0 && double.IsFinite(LoraPlusRatio.Value)), nameof(LoraPlusRatio), LoraPlusRatio,
+            "a positive number, such as 16, or null");
+        Require.That(LionBeta1 is >= 0 and < 1, nameof(LionBeta1), LionBeta1, "at least 0 and below 1");
+        Require.That(LionBeta2 is >= 0 and < 1, nameof(LionBeta2), LionBeta2, "at least 0 and below 1");
         Require.That(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
         Require.That(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
         Require.That(AdamEpsilon > 0 && double.IsFinite(AdamEpsilon), nameof(AdamEpsilon), AdamEpsilon, "a positive number, such as 1e-8");
@@ -162,6 +185,13 @@ public class TrainingOptions
 
     /// <summary>The seed where nothing above the training loop has chosen one.</summary>
     internal int SeedOrDefault => Seed ?? 42;
+
+    /// <summary>Tensors of at least so many numbers have 8-bit states; less only in tests, whose tensors are small. bitsandbytes' name: min_8bit_size.</summary>
+    internal int EightBitFrom { get; set; } = 4096;
+
+    /// <summary>Whether a tensor's rate is multiplied by <see cref="LoraPlusRatio"/>.</summary>
+    internal bool IsFast(TrainableTensor tensor) =>
+        LoraPlusRatio is not null && (tensor.Shape.Count == 1 || tensor.Name.Contains(".lora_B.", StringComparison.Ordinal));
 
     /// <summary>A copy that later changes of this object do not reach.</summary>
     internal virtual TrainingOptions Copy() => (TrainingOptions)MemberwiseClone();

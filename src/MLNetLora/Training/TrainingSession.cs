@@ -16,9 +16,8 @@ internal sealed class TrainingSession : IDisposable
     private readonly GraphInputs _evaluationInputs;
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
-    private readonly OnnxSession _optimizer;
+    private readonly OptimizerStep _optimizer;
     private readonly FloatBuffer _loss;
-    private readonly FloatBuffer _norm;
     private readonly Dictionary<string, NativeTensor> _held = [];
     private OnnxSession? _evaluation;
     private Views _views;
@@ -44,17 +43,15 @@ internal sealed class TrainingSession : IDisposable
             _inputs = Own(new GraphInputs(target.Config, training: true));
             _evaluationInputs = Own(new GraphInputs(target.Config, training: false));
             _loss = Own(new FloatBuffer(1));
-            _norm = Own(new FloatBuffer(1));
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
-            Parameters = Own(new ParameterSet(target.Trainables));
+            Optimizer optimizer = Optimizers.Of(options);
+            Parameters = Own(new ParameterSet(target.Trainables, optimizer, options.IsFast));
             GraphBuilder graph = new("training");
             ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, upcastOnce: options.PrepackWeights);
             InitializerMemory? int8 = target.Int8 is null ? null : Quantized(target.Int8, graph.UsedInitializers(), cancellation);
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
             _training = Own(new OnnxSession(training, use, options.Threads, int8?.Tensors, cancellation));
-            AdamW adam = new(options.AdamBeta1, options.AdamBeta2, options.AdamEpsilon);
-            ModelArtifact optimizer = OptimizerModel.Build(Parameters.Groups.Count, adam);
-            _optimizer = Own(new OnnxSession(optimizer, SessionUse.Training, options.Threads, cancellation: cancellation));
+            _optimizer = Own(new OptimizerStep(optimizer, Parameters, options));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }
@@ -126,44 +123,18 @@ internal sealed class TrainingSession : IDisposable
     }
 
     /// <summary>
-    /// Makes one AdamW step with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws,
-    /// <see cref="ParameterSet.Values"/> are then those of before (the moments are not, so a run cannot go on from there). That is also why it takes no token.
+    /// Makes one step of the optimizer with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws,
+    /// <see cref="ParameterSet.Values"/> are then those of before (its states are not, so a run cannot go on from there). That is also why it takes no token.
     /// </summary>
     /// <param name="learningRate">The rate.</param>
-    /// <param name="step">Number of the step, from 1, by which the moments' bias is corrected.</param>
+    /// <param name="step">Number of the step, from 1.</param>
     /// <returns>Global norm of the gradients before clipping.</returns>
     public float Step(double learningRate, int step)
     {
-        Dictionary<string, NativeTensor> inputs = new(_views.OptimizerInputs);
-        List<NativeTensor> owned = [];
-        try
-        {
-            // Corrections in double: 1 − 0.999 has only four good digits in float32.
-            Scalar("step_size", learningRate / (1 - Math.Pow(_options.AdamBeta1, step)));
-            Scalar("second_correction", Math.Sqrt(1 - Math.Pow(_options.AdamBeta2, step)));
-            Scalar("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue);
-            for (int i = 0; i < Parameters.Groups.Count; i++)
-            {
-                Scalar($"decay.{i}", Parameters.Groups[i].Decays ? 1 - (learningRate * _options.WeightDecay) : 1);
-            }
-
-            _optimizer.Run(inputs.Keys, inputs.Values, _views.OptimizerOutputs.Keys, _views.OptimizerOutputs.Values);
-        }
-        finally
-        {
-            owned.ForEach(value => value.Dispose());
-        }
-
+        float norm = _optimizer.Run(learningRate, step);
         Parameters.Swap();
         (_views, _viewsAfterSwap) = (_viewsAfterSwap, _views);
-        return _norm.Span(0, 1)[0];
-
-        void Scalar(string name, double value)
-        {
-            NativeTensor scalar = Tensors.Of([(float)value], []);
-            owned.Add(scalar);
-            inputs[name] = scalar;
-        }
+        return norm;
     }
 
     /// <summary>Sum of the token losses of a batch, without dropout; the evaluation session is made at the first call.</summary>
@@ -220,7 +191,7 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>What the graphs read and write, by name, while one vector holds the parameters and another takes the gradients.</summary>
     private Views View(FloatBuffer values, FloatBuffer gradients)
     {
-        Views views = new([], [], [], []);
+        Views views = new([], []);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {
             views.TrainingInputs[tensor.Name] = Parameters.View(values, tensor.Name);
@@ -228,18 +199,8 @@ internal sealed class TrainingSession : IDisposable
         }
 
         views.TrainingOutputs["loss"] = _loss.View(0, []);
-        views.OptimizerOutputs["gradient_norm"] = _norm.View(0, []);
-        foreach ((int i, (long start, long length, bool _)) in Parameters.Groups.Index())
-        {
-            views.OptimizerInputs[$"parameters.{i}"] = values.View(start, [length]);
-            views.OptimizerInputs[$"gradients.{i}"] = views.OptimizerOutputs[$"new_parameters.{i}"] = gradients.View(start, [length]);
-            views.OptimizerInputs[$"first_moment.{i}"] = views.OptimizerOutputs[$"new_first_moment.{i}"] = Parameters.FirstMoment.View(start, [length]);
-            views.OptimizerInputs[$"second_moment.{i}"] = views.OptimizerOutputs[$"new_second_moment.{i}"] = Parameters.SecondMoment.View(start, [length]);
-        }
-
         return views;
     }
 
-    private sealed record Views(Dictionary<string, NativeTensor> TrainingInputs, Dictionary<string, NativeTensor> TrainingOutputs,
-        Dictionary<string, NativeTensor> OptimizerInputs, Dictionary<string, NativeTensor> OptimizerOutputs);
+    private sealed record Views(Dictionary<string, NativeTensor> TrainingInputs, Dictionary<string, NativeTensor> TrainingOutputs);
 }

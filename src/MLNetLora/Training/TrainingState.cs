@@ -2,7 +2,7 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Training;
 
-/// <summary>How far a run is after its last whole step: with the parameters and the optimizer's moments, all that is needed to go on from there.</summary>
+/// <summary>How far a run is after its last whole step: with the parameters and the optimizer's states, all that is needed to go on from there.</summary>
 /// <param name="Step">Optimizer steps made.</param>
 /// <param name="MicroBatch">Micro-batches of those steps, which number the dropout masks.</param>
 /// <param name="Epoch">The epoch in which the next window lies, from 0; it decides the order of the rows.</param>

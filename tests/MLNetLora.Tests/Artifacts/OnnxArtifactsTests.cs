@@ -8,7 +8,7 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Artifacts;
 
-/// <summary>onnx-artifacts/ shows the four models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes
+/// <summary>onnx-artifacts/ shows the models of a LoRA run on the nano checkpoint to people with a viewer; they must be what the library makes
 /// today.</summary>
 public sealed class OnnxArtifactsTests
 {
@@ -16,7 +16,8 @@ public sealed class OnnxArtifactsTests
     {
         ["training_model.onnx"] = () => TrainingModel.Training(Target(), checkpointing: false, ChunkPlan.Whole),
         ["eval_model.onnx"] = () => TrainingModel.Evaluation(Target(), ChunkPlan.Whole),
-        ["optimizer_model.onnx"] = () => OptimizerModel.Build(1, new AdamW(0.9, 0.999, 1e-8)),
+        ["gradient_norm_model.onnx"] = () => OptimizerModel.Norm(1),
+        ["optimizer_model.onnx"] = () => OptimizerModel.Step(Optimizers.AdamW(0.9, 0.999, 1e-8)),
         ["inference_model.onnx"] = () => InferenceModel.Build(Checkpoint.Open(Repository.Nano), new AdapterParts(Target().Loras, [], null)),
     };
 

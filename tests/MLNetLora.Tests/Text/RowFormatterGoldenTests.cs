@@ -12,7 +12,7 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
     public void Rows_become_the_ids_and_labels_of_the_training_cases()
     {
         int compared = 0;
-        foreach (string folder in Golden.Folders("training"))
+        foreach (string folder in Golden.TrainingFolders())
         {
             string model = Golden.Beside(folder, Json.Root(Path.Combine(folder, "case.json")).GetProperty("model").GetString()!);
             RowFormatter formatter = Formatter(model);
@@ -55,7 +55,8 @@ public sealed class RowFormatterGoldenTests(ITestOutputHelper output)
     public void Prompts_are_those_of_the_generation_cases(string kind)
     {
         int compared = 0;
-        foreach (string path in Golden.Folders(kind).Select(folder => Path.Combine(folder, "generate.json")).Where(File.Exists))
+        IEnumerable<string> folders = kind == "training" ? Golden.TrainingFolders() : Golden.Folders(kind);
+        foreach (string path in folders.Select(folder => Path.Combine(folder, "generate.json")).Where(File.Exists))
         {
             string folder = Path.GetDirectoryName(path)!;
             string model = kind == "forward"

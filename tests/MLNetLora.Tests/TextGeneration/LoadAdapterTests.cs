@@ -19,7 +19,7 @@ public sealed class LoadAdapterTests(Xunit.Abstractions.ITestOutputHelper output
     public void Adapters_that_PEFT_wrote_answer_as_they_do_there()
     {
         GoldenReport report = new("adapters", output);
-        foreach (string folder in Golden.Folders("training"))
+        foreach (string folder in Golden.TrainingFolders())
         {
             string name = Path.GetFileName(folder);
             string file = Path.Combine(folder, "generate.json");

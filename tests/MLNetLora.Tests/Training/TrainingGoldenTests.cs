@@ -18,7 +18,7 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     public void Runs_equal_the_Trainer()
     {
         GoldenReport report = new("training", output);
-        foreach (string folder in Golden.Folders("training"))
+        foreach (string folder in Golden.TrainingFolders())
         {
             string name = Path.GetFileName(folder);
             JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
@@ -43,10 +43,8 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     private static void Steps(GoldenReport report, string name, string folder, JsonElement description, Checkpoint checkpoint)
     {
         LoraAdapter initial = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_initial"), checkpoint);
-        TrainingRow[] rows = [
-            .. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray().Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
-        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, rows, Options(description.GetProperty("training")),
-            initial: initial);
+        TrainingRow[] rows = Rows(folder);
+        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, rows, Options(description), initial: initial);
         JsonElement[] steps = [.. description.GetProperty("steps").EnumerateArray()];
         report.Equal($"{name} number of steps", [summary.Steps.Count], [steps.Length]);
         foreach ((TrainingProgress actual, JsonElement expected) in summary.Steps.Zip(steps))
@@ -112,7 +110,22 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         }
     }
 
-    private static TrainingOptions Options(JsonElement json) => new()
+    /// <summary>
+    /// The options of a case. LoRA+ of PEFT 0.20 gives the factors a weight decay of its own (loraplus_weight_decay, by default 0) and not the Trainer's.
+    /// </summary>
+    internal static TrainingOptions Options(JsonElement description)
+    {
+        TrainingOptions options = Arguments(description.GetProperty("training"));
+        if (description.TryGetProperty("loraplus_lr_ratio", out JsonElement ratio))
+        {
+            options.LoraPlusRatio = ratio.GetDouble();
+            options.WeightDecay = Number(description, "loraplus_weight_decay", 0);
+        }
+
+        return options;
+    }
+
+    private static TrainingOptions Arguments(JsonElement json) => new()
     {
         BatchSize = json.GetProperty("per_device_train_batch_size").GetInt32(),
         GradientAccumulationSteps = json.GetProperty("gradient_accumulation_steps").GetInt32(),
@@ -141,6 +154,9 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
 
     private static string Text(JsonElement json, string key, string otherwise) =>
         json.TryGetProperty(key, out JsonElement value) ? value.GetString()! : otherwise;
+
+    internal static TrainingRow[] Rows(string folder) => [.. GoldenFile.Json(Path.Combine(folder, "tokens.json")).EnumerateArray()
+        .Select(row => new TrainingRow(Ids(row, "input_ids"), Ids(row, "labels")))];
 
     private static double Relative(double actual, double expected) => Math.Abs(actual - expected) / Math.Abs(expected);
 

@@ -1,0 +1,173 @@
+using MLNetLora.Artifacts;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
+
+namespace MLNetLora.Training;
+
+/// <summary>
+/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches, and 8-bit states are floats
+/// for a piece at a time. The arithmetic is the runtime's; codes are looked up here, since ONNX has no operator that finds the nearest level.
+/// </summary>
+internal sealed class OptimizerStep : IDisposable
+{
+    /// <summary>Numbers of a piece, a multiple of <see cref="DynamicMap.BlockSize"/>.</summary>
+    internal const int PieceLength = 1 << 17;
+
+    private readonly Stack<IDisposable> _owned = [];
+    private readonly Optimizer _optimizer;
+    private readonly ParameterSet _parameters;
+    private readonly TrainingOptions _options;
+    private readonly FloatBuffer[] _vectors;
+    private readonly FloatBuffer[] _scratch;
+    private readonly OnnxSession _norm;
+    private readonly OnnxSession _step;
+    private readonly FloatBuffer _normValues; // the norm, the factor
+    private readonly NativeTensor[] _normOutputs;
+    private readonly Piece[] _pieces;
+    private readonly NativeTensor[][] _groups; // of each vector the groups
+
+    /// <summary>Builds the graphs and creates the sessions.</summary>
+    public OptimizerStep(Optimizer optimizer, ParameterSet parameters, TrainingOptions options)
+    {
+        _optimizer = optimizer;
+        _parameters = parameters;
+        _options = options;
+        _vectors = [parameters.Values, parameters.Gradients];
+        try
+        {
+            // The runtime sums a vector on one thread; more would only wait.
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1));
+            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads));
+            _normValues = Own(new FloatBuffer(2));
+            _normOutputs = [_normValues.View(0, []), _normValues.View(1, [])];
+            _groups = [.. _vectors.Select(vector => parameters.Groups.Select(group => vector.View(group.Start, [group.Length])).ToArray())];
+            long longest = parameters.Groups.Where(group => group.IsEightBit).Select(group => group.Length).DefaultIfEmpty(0).Max();
+            _scratch = [.. optimizer.States.Select(_ => Own(new FloatBuffer(Math.Min(longest, PieceLength), "a piece of the optimizer's states")))];
+            _pieces = [.. parameters.Groups.Index().SelectMany(group => Pieces(group.Index, group.Item))];
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Writes the new parameters where the gradients are. Whatever it throws, the old parameters are as they were (the states are not).
+    /// </summary>
+    /// <param name="learningRate">The rate, before <see cref="TrainingOptions.LoraPlusRatio"/>.</param>
+    /// <param name="step">Number of the step, from 1.</param>
+    /// <returns>Global norm of the gradients before clipping.</returns>
+    public float Run(double learningRate, int step)
+    {
+        int values = ReferenceEquals(_parameters.Values, _vectors[0]) ? 0 : 1;
+        int gradients = 1 - values;
+        using Scalars maximum = new([("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue)]);
+        _norm.Run([.. maximum.Names, .. _groups[gradients].Select((_, i) => $"gradients.{i}")], [.. maximum.Values, .. _groups[gradients]],
+            ["gradient_norm", "clip"], _normOutputs);
+        string[] states = [.. _optimizer.States.Select(state => state.Name)];
+        string[] outputs = ["new_parameters", .. states.Select(name => "new_" + name)];
+        foreach (IGrouping<int, Piece> group in _pieces.GroupBy(piece => piece.Group))
+        {
+            using Scalars scalars = new(_optimizer.Scalars(Numbers(_parameters.Groups[group.Key], learningRate, step)).Select(pair => (pair.Key, pair.Value)));
+            string[] inputs = ["clip", "parameters", "gradients", .. states, .. scalars.Names];
+            foreach (Piece piece in group)
+            {
+                Blocks(piece, (vector, start, block) => vector.Dequantize(start, block));
+                _step.Run(inputs, [_normOutputs[1], piece.Vectors[values], piece.Vectors[gradients], .. piece.States, .. scalars.Values],
+                    outputs, [piece.Vectors[gradients], .. piece.States]);
+                Blocks(piece, (vector, start, block) => vector.Quantize(start, block));
+            }
+        }
+
+        return _normValues.Span(0, 1)[0];
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        while (_owned.TryPop(out IDisposable? owned))
+        {
+            owned.Dispose();
+        }
+    }
+
+    private StepNumbers Numbers(ParameterGroup group, double learningRate, int step) =>
+        new(learningRate * (group.IsFast ? _options.LoraPlusRatio ?? 1 : 1), step, group.Decays ? _options.WeightDecay : 0);
+
+    private IEnumerable<Piece> Pieces(int index, ParameterGroup group)
+    {
+        for (long at = 0; at < group.Length; at += PieceLength)
+        {
+            (long start, int length) = (group.Start + at, (int)Math.Min(PieceLength, group.Length - at));
+            NativeTensor[] states = group.IsEightBit
+                ? [.. _scratch.Select(scratch => scratch.View(0, [length]))]
+                : [.. _parameters.States.Select(state => state.View(start, length))];
+            yield return new Piece(index, start, length, group.IsEightBit, [.. _vectors.Select(vector => vector.View(start, [length]))], states);
+        }
+    }
+
+    /// <summary>Does something with every block of 8 bits of a piece and the floats that stand for it, on as many threads as the sessions have.</summary>
+    private void Blocks(Piece piece, BlockAction action)
+    {
+        if (!piece.IsEightBit)
+        {
+            return;
+        }
+
+        const int Together = 32;
+        int tasks = (piece.Length + (Together * DynamicMap.BlockSize) - 1) / (Together * DynamicMap.BlockSize);
+        ParallelOptions parallel = new() { MaxDegreeOfParallelism = _options.Threads == 0 ? Environment.ProcessorCount : _options.Threads };
+        Parallel.For(0, tasks * _scratch.Length, parallel, i =>
+        {
+            (int state, int task) = Math.DivRem(i, tasks);
+            int end = Math.Min(piece.Length, (task + 1) * Together * DynamicMap.BlockSize);
+            for (int at = task * Together * DynamicMap.BlockSize; at < end; at += DynamicMap.BlockSize)
+            {
+                action(_parameters.States[state], piece.Start + at, _scratch[state].Span(at, DynamicMap.BlockSize));
+            }
+        });
+    }
+
+    private T Own<T>(T value)
+        where T : IDisposable
+    {
+        _owned.Push(value);
+        return value;
+    }
+
+    private delegate void BlockAction(StateVector state, long start, Span<float> block);
+
+    /// <summary>A piece of a group as the runtime sees it: of both vectors of the parameters, and of each state the floats.</summary>
+    private sealed record Piece(int Group, long Start, int Length, bool IsEightBit, NativeTensor[] Vectors, NativeTensor[] States);
+
+    /// <summary>Numbers without axes.</summary>
+    private sealed class Scalars : IDisposable
+    {
+        private readonly List<string> _names = [];
+        private readonly List<NativeTensor> _values = [];
+
+        public Scalars(IEnumerable<(string Name, double Value)> values)
+        {
+            try
+            {
+                foreach ((string name, double value) in values)
+                {
+                    _values.Add(Tensors.Of([(float)value], []));
+                    _names.Add(name);
+                }
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+        }
+
+        public IReadOnlyList<string> Names => _names;
+
+        public IReadOnlyList<NativeTensor> Values => _values;
+
+        public void Dispose() => _values.ForEach(value => value.Dispose());
+    }
+}
