@@ -55,6 +55,8 @@ internal static class TrainingBench
     /// <summary>Measures and prints, for people or as one line of JSON.</summary>
     public static void Run(TrainingSetting setting, bool floor, bool profile, bool json)
     {
+        // The products of experts run as often as the router decides, so that a mixture has no floor.
+        floor &= QwenConfig.Read(ModelFolder.Find(setting.Model)).Experts is null;
         TrainingFigures f = Measure(setting, floor);
         if (json)
         {
