@@ -121,6 +121,10 @@ Command table = new("table", "Every figure of docs/performance.md beside its pee
 table.SetAction(p => TableBench.Run(p.GetValue(model)!, p.GetValue(layers), p.GetValue(packed)!, p.GetValue(tokenizerFolder), p.GetValue(halves)!,
     new Peers(p.GetValue(libtorch), p.GetValue(transformers), p.GetValue(llama), p.GetValue(ggufs)!)));
 
+Option<string> dense = new("--dense") { Required = true, Description = "Checkpoint folder of a dense model with as many active parameters" };
+Command mixture = new("mixture", "A mixture of experts beside a dense model with as many active parameters") { model, dense, repeats };
+mixture.SetAction(p => MixtureBench.Run(p.GetValue(model)!, p.GetValue(dense)!, p.GetValue(repeats)));
+
 Option<double[]> delays = new("--after")
 {
     AllowMultipleArgumentsPerToken = true,
@@ -133,5 +137,5 @@ cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, cancellation, curve, text, packing, dataset
+    table, training, generation, mixture, cancellation, curve, text, packing, dataset
 }.Parse(args).Invoke();

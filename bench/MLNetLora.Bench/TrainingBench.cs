@@ -65,6 +65,8 @@ internal static class TrainingBench
     /// <param name="json">One line of JSON.</param>
     public static void Run(TrainingSetting setting, OptimizerKind[] others, bool floor, bool profile, bool json)
     {
+        // The products of experts run as often as the router decides, so that a mixture has no floor.
+        floor &= QwenConfig.Read(ModelFolder.Find(setting.Model)).Experts is null;
         TrainingFigures f = Measure(setting, floor);
         if (json)
         {

@@ -2,7 +2,8 @@ namespace MLNetLora.Quantization;
 
 /// <summary>
 /// How the frozen weights of the linear layers are held, in training and in generation. Checkpoint files and adapters are never changed; adapters,
-/// their gradients, norms and attention are always computed in float32.
+/// their gradients, norms and attention are always computed in float32. Experts of a mixture are no linear layers: with every precision they stay in the file,
+/// as it has them, and are multiplied in float32 (bitsandbytes leaves them out, too).
 /// </summary>
 public enum WeightPrecision
 {
