@@ -165,7 +165,7 @@ internal sealed partial class GraphBuilder
     /// <param name="type">Element type of the output.</param>
     /// <param name="shape">Shape of the output.</param>
     /// <param name="domain">Operator domain; empty for ONNX's own.</param>
-    /// <param name="attributes">Attributes: long, float, string or long[].</param>
+    /// <param name="attributes">Attributes: long, float, string, long[] or a graph.</param>
     public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "",
         params (string Name, object Value)[] attributes) =>
         Emit(op, inputs, Unique(op), type, shape, domain, attributes);
@@ -186,6 +186,14 @@ internal sealed partial class GraphBuilder
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
+        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = ToGraph() };
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
+        return model.ToByteArray();
+    }
+
+    private GraphProto ToGraph()
+    {
         HashSet<string> needed = Needed();
         GraphProto graph = _graph.Clone();
         graph.Node.AddRange(InFileOrder().Where(node => node.Output.Any(needed.Contains)));
@@ -194,11 +202,7 @@ internal sealed partial class GraphBuilder
         TensorProto[] initializers = [.. graph.Initializer.Where(tensor => needed.Contains(tensor.Name))];
         graph.Initializer.Clear();
         graph.Initializer.AddRange(initializers);
-
-        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
-        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
-        model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
-        return model.ToByteArray();
+        return graph;
     }
 
     /// <summary>All nodes as they are written.</summary>
@@ -279,8 +283,9 @@ internal sealed partial class GraphBuilder
                 case float f: attribute.Type = AttributeProto.Types.AttributeType.Float; attribute.F = f; break;
                 case string s: attribute.Type = AttributeProto.Types.AttributeType.String; attribute.S = ByteString.CopyFromUtf8(s); break;
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
+                case GraphProto graph: attribute.Type = AttributeProto.Types.AttributeType.Graph; attribute.G = graph; break;
                 default:
-                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string or long[].",
+                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
                     nameof(attributes));
             }
 
