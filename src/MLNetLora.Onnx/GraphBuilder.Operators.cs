@@ -269,8 +269,10 @@ internal sealed partial class GraphBuilder
     /// <summary>Both true, broadcast.</summary>
     public Value And(Value a, Value b) => Node("And", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
 
-    /// <summary>a where the condition holds, b elsewhere, broadcast.</summary>
-    public Value Where(Value condition, Value a, Value b) => Node("Where", [condition, a, b], a.Type, Broadcast(condition.Shape, Broadcast(a.Shape, b.Shape)));
+    /// <summary>a where the condition holds, b elsewhere, broadcast; to the given shape where the condition is itself broadcast along an axis of unknown
+    /// size.</summary>
+    public Value Where(Value condition, Value a, Value b, IReadOnlyList<Dimension>? shape = null) =>
+        Node("Where", [condition, a, b], a.Type, shape ?? Broadcast(condition.Shape, Broadcast(a.Shape, b.Shape)));
 
     /// <summary>x broadcast to a shape computed at run time.</summary>
     public Value Expand(Value x, Value sizes, IReadOnlyList<Dimension> shape) => Node("Expand", [x, sizes], x.Type, shape);

@@ -42,6 +42,6 @@ internal sealed class ConvolutionTaps
         return new ConvolutionTaps(back, ahead);
 
         // [tokens]
-        Value Numbers(Value at, Value isInRow) => g.Reshape(g.Where(isInRow, g.Add(starts, at), zeros), [-1], ["tokens"]);
+        Value Numbers(Value at, Value isInRow) => g.Reshape(g.Where(isInRow, g.Add(starts, at), zeros, [batch, sequence]), [-1], ["tokens"]);
     }
 }

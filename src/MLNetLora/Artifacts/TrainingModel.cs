@@ -104,8 +104,12 @@ internal static class TrainingModel
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
         RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training);
         Value outputs = graph.Input("label_positions", ElementType.Int64, "labels");
-        CausalMask? full = config.SlidingWindows.Any(window => window is null) ? Mask("first_keys") : null;
-        CausalMask? sliding = config.SlidingWindows.Any(window => window is not null) ? Mask("sliding_first_keys") : null;
+        Value? firstKeys = config.SlidingWindows.Any(window => window is null) ? FirstKeys("first_keys") : null;
+        CausalMask? full = firstKeys is null ? null : CausalMask.Build(graph, firstKeys, plan.Attention);
+        CausalMask? sliding = config.SlidingWindows.Any(window => window is not null)
+            ? CausalMask.Build(graph, FirstKeys("sliding_first_keys"), plan.Attention)
+            : null;
+        RecurrentCores? recurrent = config.DeltaNet is null ? null : Recurrent(graph, config.DeltaNet, ids, firstKeys!);
         Dictionary<string, Weight> trainable = [];
         foreach (TrainableTensor tensor in target.Trainables)
         {
@@ -131,6 +135,7 @@ internal static class TrainingModel
         {
             InputIds = ids,
             Rotary = rotary,
+            Recurrent = recurrent,
             OutputRows = outputs,
         };
 
@@ -142,13 +147,23 @@ internal static class TrainingModel
             return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout))).Apply;
         }
 
-        CausalMask Mask(string name) => CausalMask.Build(graph, graph.Input(name, ElementType.Int64, "mask_batch", "sequence"), plan.Attention);
+        Value FirstKeys(string name) => graph.Input(name, ElementType.Int64, "mask_batch", "sequence");
 
         Weight Trainable(TrainableTensor tensor)
         {
             Value value = graph.Input(tensor.Name, ElementType.Float32, [.. tensor.Shape.Select(size => (Dimension)size)]);
             return training ? tape.Parameter(value) : new FloatWeight(value);
         }
+    }
+
+    /// <summary>Over whole sequences, each packed row for itself.</summary>
+    private static RecurrentCores Recurrent(GraphBuilder graph, GatedDeltaNet sizes, Value ids, Value firstKeys)
+    {
+        ConvolutionTaps taps = ConvolutionTaps.Build(graph, ids, firstKeys, sizes.Taps);
+        DeltaChunks chunks = DeltaChunks.Build(graph, ids, firstKeys, sizes.KeyHeads, sizes.ValueHeads);
+        return new RecurrentCores(
+            (tape, _, x, weight) => CausalConvolution.Apply(tape, x, weight, taps),
+            (tape, _, q, k, v, decay, beta) => DeltaRule.Apply(tape, q, k, v, decay, beta, chunks));
     }
 
     private static Value Loss(ModelGraph model, GraphWeights tensors, Value x, ChunkPlan plan, out Value normed)
