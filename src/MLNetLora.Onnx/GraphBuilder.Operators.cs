@@ -186,7 +186,9 @@ internal sealed partial class GraphBuilder
     /// <summary>Rows of x chosen by indices along axis 0.</summary>
     /// <param name="x">[N, …].</param>
     /// <param name="indices">Any shape.</param>
-    public Value Gather(Value x, Value indices) => Node("Gather", [x, indices], x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
+    /// <param name="name">A name of its own; null for any.</param>
+    public Value Gather(Value x, Value indices, string? name = null) =>
+        Emit("Gather", [x, indices], name is null ? Unique("Gather") : Claim(name), x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
 
     /// <summary>One element per row: x[i, indices[i, 0]].</summary>
     /// <param name="x">[M, N].</param>

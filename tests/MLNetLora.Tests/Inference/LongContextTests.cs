@@ -121,8 +121,9 @@ public sealed class LongContextTests : IDisposable
     [Fact]
     public void A_grown_cache_holds_what_was_written()
     {
-        QwenConfig config = TinyModel.WriteCheckpoint(_folder.File("model")).Config;
-        using KeyValueCache cache = new(config, 3, 1000);
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        QwenConfig config = checkpoint.Config;
+        using StateCache cache = new(checkpoint.Architecture.States(config), 3, 1000);
         cache.Reserve(10);
         int capacity = cache.Capacity;
         Dictionary<string, float[]> written = Each(cache, (i, span) =>
@@ -146,7 +147,7 @@ public sealed class LongContextTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(1001));
     }
 
-    private static unsafe Dictionary<string, float[]> Each(KeyValueCache cache, Action<int, Span<float>> write)
+    private static unsafe Dictionary<string, float[]> Each(StateCache cache, Action<int, Span<float>> write)
     {
         Dictionary<string, NativeTensor> inputs = [];
         Dictionary<string, NativeTensor> outputs = [];
