@@ -22,6 +22,7 @@ public sealed class LongContextTests : IDisposable
     [InlineData("qwen2", 300)]
     [InlineData("qwen3", 5)]
     [InlineData("qwen3", null)]
+    [InlineData("qwen3_5_text", null)]
     public void Generation_equals_full_forward_passes(string modelType, int? slidingWindow)
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), modelType, slidingWindow: slidingWindow, positions: 4096);

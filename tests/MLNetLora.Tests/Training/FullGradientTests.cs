@@ -15,6 +15,9 @@ public sealed class FullGradientTests
     [InlineData("qwen", false, true)]
     [InlineData("qwen3", true, true)]
     [InlineData("qwen3", false, false)]
+    [InlineData("qwen3_5_text", true, false)]
+    [InlineData("qwen3_5_text", false, true)]
+    [InlineData("qwen3_5", false, false)]
     public void Every_parameters_gradient_equals_the_central_difference(string modelType, bool tied, bool checkpointing)
     {
         using TemporaryFolder folder = new();
@@ -59,6 +62,8 @@ public sealed class FullGradientTests
     [InlineData("qwen2", 4)]
     [InlineData("qwen3", 4)]
     [InlineData("qwen", 4)]
+    [InlineData("qwen3_5_text", 1)]
+    [InlineData("qwen3_5_text", 4)]
     public void Packed_rows_give_the_loss_and_gradients_of_the_same_rows_apart(string modelType, int chunks)
     {
         using TemporaryFolder folder = new();
