@@ -1,13 +1,28 @@
 namespace MLNetLora.Tools.SyntheticCheckpoint;
 
-internal enum Family { Qwen1, Qwen2, Qwen3 }
+internal enum Family { Qwen1, Qwen2, Qwen3, Qwen35 }
+
+/// <summary>Sizes of gated DeltaNet layers, of which every fourth layer is none.</summary>
+internal sealed record DeltaNetSize(int KeyHeads, int ValueHeads, int HeadDimension = 128, int Taps = 4)
+{
+    public int Keys => KeyHeads * HeadDimension;
+
+    public int Values => ValueHeads * HeadDimension;
+
+    public int Channels => 2 * Keys + Values;
+
+    public static bool IsOne(int layer) => (layer + 1) % 4 != 0;
+}
 
 /// <summary>The numbers that decide every tensor's shape.</summary>
 internal sealed record ModelSize(
     string Name, Family Family, int Layers, int HiddenSize, int Heads, int KeyValueHeads, int HeadDimension, int IntermediateSize, int VocabularySize,
     bool TiedEmbeddings)
 {
-    /// <summary>The published dense models (Qwen's config.json, torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
+    /// <summary>Null where all layers have attention.</summary>
+    public DeltaNetSize? DeltaNet { get; init; }
+
+    /// <summary>The published dense models (Qwen's config.json, of Qwen3.5 the text alone; torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
     /// hidden size).</summary>
     public static IReadOnlyList<ModelSize> Published { get; } =
     [
@@ -24,6 +39,10 @@ internal sealed record ModelSize(
         new("Qwen3-8B", Family.Qwen3, 36, 4096, 32, 8, 128, 12288, 151936, false),
         new("Qwen3-14B", Family.Qwen3, 40, 5120, 40, 8, 128, 17408, 151936, false),
         new("Qwen3-32B", Family.Qwen3, 64, 5120, 64, 8, 128, 25600, 151936, false),
+        new("Qwen3.5-0.8B", Family.Qwen35, 24, 1024, 8, 2, 256, 3584, 248320, true) { DeltaNet = new(16, 16) },
+        new("Qwen3.5-2B", Family.Qwen35, 24, 2048, 8, 2, 256, 6144, 248320, true) { DeltaNet = new(16, 16) },
+        new("Qwen3.5-4B", Family.Qwen35, 32, 2560, 16, 4, 256, 9216, 248320, true) { DeltaNet = new(16, 32) },
+        new("Qwen3.5-9B", Family.Qwen35, 32, 4096, 16, 4, 256, 12288, 248320, false) { DeltaNet = new(16, 32) },
     ];
 
     public static ModelSize Find(string name) =>
@@ -57,36 +76,60 @@ internal sealed record ModelSize(
 
     private IEnumerable<TensorSpec> Later()
     {
-        int queries = Heads * HeadDimension;
-        int keys = KeyValueHeads * HeadDimension;
         yield return new("model.embed_tokens.weight", [VocabularySize, HiddenSize]);
         for (int layer = 0; layer < Layers; layer++)
         {
             string prefix = $"model.layers.{layer}.";
-            yield return new(prefix + "input_layernorm.weight", [HiddenSize], IsNorm: true);
-            foreach ((string name, int rows) in new[] { ("q_proj", queries), ("k_proj", keys), ("v_proj", keys) })
+            yield return Norm(prefix + "input_layernorm.weight", HiddenSize);
+            foreach (TensorSpec tensor in DeltaNet is { } d && DeltaNetSize.IsOne(layer) ? Mixer(d, prefix + "linear_attn.") : Attention(prefix))
             {
-                yield return new($"{prefix}self_attn.{name}.weight", [rows, HiddenSize]);
-                if (Family == Family.Qwen2)
-                {
-                    yield return new($"{prefix}self_attn.{name}.bias", [rows]);
-                }
+                yield return tensor;
             }
-            yield return new(prefix + "self_attn.o_proj.weight", [HiddenSize, queries]);
-            if (Family == Family.Qwen3)
-            {
-                yield return new(prefix + "self_attn.q_norm.weight", [HeadDimension], IsNorm: true);
-                yield return new(prefix + "self_attn.k_norm.weight", [HeadDimension], IsNorm: true);
-            }
-            yield return new(prefix + "post_attention_layernorm.weight", [HiddenSize], IsNorm: true);
+            yield return Norm(prefix + "post_attention_layernorm.weight", HiddenSize);
             yield return new(prefix + "mlp.gate_proj.weight", [IntermediateSize, HiddenSize]);
             yield return new(prefix + "mlp.up_proj.weight", [IntermediateSize, HiddenSize]);
             yield return new(prefix + "mlp.down_proj.weight", [HiddenSize, IntermediateSize]);
         }
-        yield return new("model.norm.weight", [HiddenSize], IsNorm: true);
+        yield return Norm("model.norm.weight", HiddenSize);
         if (!TiedEmbeddings)
         {
             yield return new("lm_head.weight", [VocabularySize, HiddenSize]);
         }
     }
+
+    /// <summary>Qwen3.5 stores the factors less one: noise around zero is what its norms begin with.</summary>
+    private TensorSpec Norm(string name, int size) => new(name, [size], IsNorm: Family != Family.Qwen35);
+
+    private IEnumerable<TensorSpec> Attention(string prefix)
+    {
+        int queries = Heads * HeadDimension * (Family == Family.Qwen35 ? 2 : 1); // with the gate
+        int keys = KeyValueHeads * HeadDimension;
+        foreach ((string name, int rows) in new[] { ("q_proj", queries), ("k_proj", keys), ("v_proj", keys) })
+        {
+            yield return new($"{prefix}self_attn.{name}.weight", [rows, HiddenSize]);
+            if (Family == Family.Qwen2)
+            {
+                yield return new($"{prefix}self_attn.{name}.bias", [rows]);
+            }
+        }
+        yield return new(prefix + "self_attn.o_proj.weight", [HiddenSize, Heads * HeadDimension]);
+        if (Family is Family.Qwen3 or Family.Qwen35)
+        {
+            yield return Norm(prefix + "self_attn.q_norm.weight", HeadDimension);
+            yield return Norm(prefix + "self_attn.k_norm.weight", HeadDimension);
+        }
+    }
+
+    private IEnumerable<TensorSpec> Mixer(DeltaNetSize d, string prefix) =>
+    [
+        new(prefix + "in_proj_qkv.weight", [d.Channels, HiddenSize]),
+        new(prefix + "in_proj_z.weight", [d.Values, HiddenSize]),
+        new(prefix + "in_proj_b.weight", [d.ValueHeads, HiddenSize]),
+        new(prefix + "in_proj_a.weight", [d.ValueHeads, HiddenSize]),
+        new(prefix + "conv1d.weight", [d.Channels, 1, d.Taps]),
+        new(prefix + "dt_bias", [d.ValueHeads], IsNorm: true), // ones
+        new(prefix + "A_log", [d.ValueHeads], IsNorm: true),
+        new(prefix + "norm.weight", [d.HeadDimension], IsNorm: true),
+        new(prefix + "out_proj.weight", [HiddenSize, d.Values]),
+    ];
 }
