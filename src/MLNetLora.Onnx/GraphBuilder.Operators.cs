@@ -50,6 +50,12 @@ internal sealed partial class GraphBuilder
     /// <summary>Natural logarithm.</summary>
     public Value Log(Value x) => Unary("Log", x);
 
+    /// <summary>eˣ.</summary>
+    public Value Exp(Value x) => Unary("Exp", x);
+
+    /// <summary>ln(1 + eˣ).</summary>
+    public Value Softplus(Value x) => Unary("Softplus", x);
+
     /// <summary>1 / (1 + e⁻ˣ).</summary>
     public Value Sigmoid(Value x) => Unary("Sigmoid", x);
 
@@ -174,6 +180,9 @@ internal sealed partial class GraphBuilder
     /// <summary>Smallest over the given axes.</summary>
     public Value ReduceMin(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMin", x, axes, keepAxes);
 
+    /// <summary>Sums of the elements up to each one along an axis, itself included; with <paramref name="reverse"/> from each one on.</summary>
+    public Value CumSum(Value x, int axis, bool reverse = false) => Node("CumSum", [x, Int64(axis)], x.Type, x.Shape, "", ("reverse", reverse ? 1L : 0L));
+
     /// <summary>Sum of squares over all axes, no axes left.</summary>
     public Value SumOfSquares(Value x) => Node("ReduceSumSquare", [x], x.Type, [], "", ("keepdims", 0L));
 
@@ -183,7 +192,9 @@ internal sealed partial class GraphBuilder
     /// <summary>Rows of x chosen by indices along axis 0.</summary>
     /// <param name="x">[N, …].</param>
     /// <param name="indices">Any shape.</param>
-    public Value Gather(Value x, Value indices) => Node("Gather", [x, indices], x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
+    /// <param name="name">A name of its own; null for any.</param>
+    public Value Gather(Value x, Value indices, string? name = null) =>
+        Emit("Gather", [x, indices], name is null ? Unique("Gather") : Claim(name), x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
 
     /// <summary>Slices of x chosen by indices along its last axis: […, N] → […, chosen].</summary>
     /// <param name="x">[…, N].</param>
@@ -324,8 +335,10 @@ internal sealed partial class GraphBuilder
     /// <summary>Both true, broadcast.</summary>
     public Value And(Value a, Value b) => Node("And", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
 
-    /// <summary>a where the condition holds, b elsewhere; a and b have no axes, or the condition's.</summary>
-    public Value Where(Value condition, Value a, Value b) => Node("Where", [condition, a, b], a.Type, condition.Shape);
+    /// <summary>a where the condition holds, b elsewhere, broadcast; to the given shape where the condition is itself broadcast along an axis of unknown
+    /// size.</summary>
+    public Value Where(Value condition, Value a, Value b, IReadOnlyList<Dimension>? shape = null) =>
+        Node("Where", [condition, a, b], a.Type, shape ?? Broadcast(condition.Shape, Broadcast(a.Shape, b.Shape)));
 
     /// <summary>x broadcast to a shape computed at run time.</summary>
     public Value Expand(Value x, Value sizes, IReadOnlyList<Dimension> shape) => Node("Expand", [x, sizes], x.Type, shape);
@@ -349,10 +362,72 @@ internal sealed partial class GraphBuilder
     /// <summary>Rotary position embedding, half-split (NeoX) layout.</summary>
     /// <param name="x">[batch, heads, sequence, headSize], or [batch, sequence, heads·headSize].</param>
     /// <param name="positions">[batch, sequence], rows of the tables.</param>
-    /// <param name="cos">[positions, headSize / 2].</param>
-    /// <param name="sin">[positions, headSize / 2].</param>
-    public Value RotaryEmbedding(Value x, Value positions, Value cos, Value sin) =>
-        Node("RotaryEmbedding", [x, positions, cos, sin], x.Type, x.Shape, Microsoft, ("interleaved", 0L));
+    /// <param name="cos">[positions, headSize / 2], or half of the dimensions that are rotated.</param>
+    /// <param name="sin">The shape of cos.</param>
+    /// <param name="partOf">Number of heads where only the first dimensions of each are rotated, twice as many as the tables have columns; 0 where all
+    /// are.</param>
+    public Value RotaryEmbedding(Value x, Value positions, Value cos, Value sin, int partOf = 0) => partOf == 0
+        ? Node("RotaryEmbedding", [x, positions, cos, sin], x.Type, x.Shape, Microsoft, ("interleaved", 0L))
+        : Node("RotaryEmbedding", [x, positions, cos, sin], x.Type, x.Shape, Microsoft, ("interleaved", 0L),
+            ("num_heads", (long)partOf), ("rotary_embedding_dim", 2 * cos.Shape[1].Size));
+
+    /// <summary>The gated delta rule token by token from a state on: S ← exp(g) S;  S ← S + k (β(v − Sᵀk))ᵀ;  y = Sᵀq.</summary>
+    /// <param name="q">[batch, sequence, key heads · dk], normed and scaled.</param>
+    /// <param name="k">[batch, sequence, key heads · dk], normed.</param>
+    /// <param name="v">[batch, sequence, value heads · dv]; as many value heads in turn share a key head.</param>
+    /// <param name="state">[batch, value heads, dk, dv].</param>
+    /// <param name="decay">g, [batch, sequence, value heads].</param>
+    /// <param name="beta">β, [batch, sequence, value heads].</param>
+    /// <param name="present">Name of the new state.</param>
+    /// <returns>y, [batch, sequence, value heads · dv], and the new state.</returns>
+    public (Value Output, Value State) LinearAttention(Value q, Value k, Value v, Value state, Value decay, Value beta, string present)
+    {
+        Value[] outputs = Nodes("LinearAttention", [q, k, v, state, decay, beta], [(v.Type, v.Shape, null), (state.Type, state.Shape, present)], Microsoft,
+            ("q_num_heads", q.Shape[2].Size / state.Shape[2].Size), ("kv_num_heads", state.Shape[1].Size), ("update_rule", "gated_delta"), ("scale", 1f));
+        return (outputs[0], outputs[1]);
+    }
+
+    /// <summary>
+    /// Runs a small graph once for each slice of the first axis, one after another: the graph does not grow with their number. The small graph sees what it
+    /// is given and nothing else.
+    /// </summary>
+    /// <param name="name">What the loop is called.</param>
+    /// <param name="states">What goes from step to step, as it is before the first.</param>
+    /// <param name="slices">[steps, …] each.</param>
+    /// <param name="step">Given the states and a slice of each, […], emits the new states and what is kept of the step, […].</param>
+    /// <param name="reverse">From the last slice to the first.</param>
+    /// <returns>What is kept, [steps, …], in the order of the slices.</returns>
+    public Value[] Scan(
+        string name, Value[] states, Value[] slices, Func<GraphBuilder, Value[], Value[], (Value[] States, Value[] Kept)> step, bool reverse = false)
+    {
+        GraphBuilder body = new(Unique(name));
+        string prefix = body._graph.Name + "/"; // names within are none of those outside
+        body._scope = prefix;
+        Value[] before = [.. states.Select((state, i) => body.Input($"{prefix}state{i}", state.Type, [.. state.Shape]))];
+        Value[] parts = [.. slices.Select((slice, i) => body.Input($"{prefix}slice{i}", slice.Type, [.. slice.Shape.Skip(1)]))];
+        (Value[] after, Value[] kept) = step(body, before, parts);
+        Value[] results = [.. after, .. kept];
+        for (int i = 0; i < results.Length; i++)
+        {
+            if (before.Contains(results[i]) || parts.Contains(results[i]) || results.Take(i).Contains(results[i]))
+            {
+                body.Output($"{prefix}result{i}", results[i]); // an input, or twice the same, needs a node of its own
+            }
+            else
+            {
+                body.Output(results[i]);
+            }
+        }
+
+        long[] directions = [.. Enumerable.Repeat(reverse ? 1L : 0L, Math.Max(slices.Length, kept.Length))];
+        (ElementType, IReadOnlyList<Dimension>, string?)[] outputs =
+        [
+            .. after.Select(value => (value.Type, value.Shape, (string?)null)),
+            .. kept.Select(value => (value.Type, (IReadOnlyList<Dimension>)[slices[0].Shape[0], .. value.Shape], (string?)null)),
+        ];
+        return Nodes("Scan", [.. states, .. slices], outputs, "", ("body", body.ToGraph()), ("num_scan_inputs", (long)slices.Length),
+            ("scan_input_directions", directions[..slices.Length]), ("scan_output_directions", directions[..kept.Length]))[after.Length..];
+    }
 
     /// <summary>Those in the body of a loop run as often as the run decides, and are left out.</summary>
     private void Note(MatrixProduct product)

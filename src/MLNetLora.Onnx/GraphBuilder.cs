@@ -170,7 +170,7 @@ internal sealed partial class GraphBuilder
     /// <param name="type">Element type of the output.</param>
     /// <param name="shape">Shape of the output.</param>
     /// <param name="domain">Operator domain; empty for ONNX's own.</param>
-    /// <param name="attributes">Attributes: long, float, string, long[] or the body of a loop.</param>
+    /// <param name="attributes">Attributes: long, float, string, long[] or a graph.</param>
     public Value Node(string op, IReadOnlyList<Value?> inputs, ElementType type, IReadOnlyList<Dimension> shape, string domain = "",
         params (string Name, object Value)[] attributes) =>
         Emit(op, inputs, Unique(op), type, shape, domain, attributes);
@@ -190,6 +190,14 @@ internal sealed partial class GraphBuilder
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
+        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = ToGraph() };
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
+        return model.ToByteArray();
+    }
+
+    private GraphProto ToGraph()
+    {
         HashSet<string> asked = Needed();
         NodeProto[] nodes = [.. InFileOrder().Select(node => WithoutUnused(node, asked))];
         HashSet<string> needed = Needed(nodes, _graph.Output.Select(output => output.Name));
@@ -200,11 +208,7 @@ internal sealed partial class GraphBuilder
         TensorProto[] initializers = [.. graph.Initializer.Where(tensor => needed.Contains(tensor.Name))];
         graph.Initializer.Clear();
         graph.Initializer.AddRange(initializers);
-
-        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
-        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
-        model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
-        return model.ToByteArray();
+        return graph;
     }
 
     /// <summary>All nodes as they are written.</summary>

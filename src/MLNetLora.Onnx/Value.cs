@@ -27,6 +27,9 @@ internal enum ElementType
     /// <summary>IEEE 16-bit float.</summary>
     Float16 = 10,
 
+    /// <summary>64-bit float.</summary>
+    Float64 = 11,
+
     /// <summary>Brain float: the upper half of a 32-bit float.</summary>
     BFloat16 = 16,
 }

@@ -32,6 +32,25 @@ public sealed class FiniteDifferenceTests
             (t, v) => RmsNorm.Apply(t, v["x"], t.Parameter(v["w"]), 1e-2f)),
         new("Rope", r => new() { ["x"] = Data.Random(r, B, H, S, D), ["positions"] = Positions(), ["cos"] = Table(MathF.Cos), ["sin"] = Table(MathF.Sin) },
             (t, v) => Rope.Apply(t, v["x"], v["positions"], v["cos"], v["sin"]), Fixed: ["cos", "sin"]),
+        new("Rope, part of a head", r => new() { ["x"] = Data.Random(r, B, H, S, 2 * D), ["positions"] = Positions(), ["cos"] = Table(MathF.Cos),
+            ["sin"] = Table(MathF.Sin) }, (t, v) => Rope.Apply(t, v["x"], v["positions"], v["cos"], v["sin"]), Fixed: ["cos", "sin"]),
+        new("RmsNorm, factors less one", r => new() { ["x"] = Data.Random(r, S, N), ["w"] = Data.Random(r, N) },
+            (t, v) => RmsNorm.Apply(t, v["x"], new OnePlusWeight(t.Parameter(v["w"])), 1e-6f)),
+        new("L2Norm", r => new() { ["x"] = Data.Random(r, S, N) }, (t, v) => L2Norm.Apply(t, v["x"], 1e-2f, 0.7f)),
+        new("View", r => new() { ["x"] = Data.Random(r, S, H * D) }, (t, v) => View.Apply(t, v["x"], [-1, D], ["rows", D])),
+        new("Sigmoid", r => new() { ["x"] = Data.Random(r, S, N) }, (t, v) => Sigmoid.Apply(t, v["x"])),
+        new("OutputGate", r => new() { ["x"] = Data.Random(r, S, N), ["gate"] = Data.Random(r, S, N) },
+            (t, v) => OutputGate.Apply(t, v["x"], v["gate"])),
+        new("Decay", r => new() { ["a"] = Data.Random(r, S, H), ["log"] = Data.Random(r, H), ["bias"] = Data.Random(r, H) },
+            (t, v) => Decay.Apply(t, v["a"], t.Parameter(v["log"]), t.Parameter(v["bias"]))),
+        new("CausalConvolution", r => new() { ["x"] = Data.Random(r, B * S, N), ["w"] = Data.Random(r, N, 1, 4), ["ids"] = DeltaTests.Ids(B, S),
+            ["first"] = DeltaTests.Firsts("5|3 2") },
+            (t, v) => CausalConvolution.Apply(t, v["x"], t.Parameter(v["w"]), ConvolutionTaps.Build(t.Graph, v["ids"], v["first"], 4))),
+        new("DeltaRule, one chunk", r => DeltaTests.Inputs(r, 5, keyHeads: 2, valueHeads: 2, "5|5"), (t, v) => DeltaTests.Emit(t, v, 2, 2, chunk: 8)),
+        new("DeltaRule, chunks that are filled up", r => DeltaTests.Inputs(r, 11, keyHeads: 2, valueHeads: 2, "11"),
+            (t, v) => DeltaTests.Emit(t, v, 2, 2, chunk: 4)),
+        new("DeltaRule, packed rows and shared keys", r => DeltaTests.Inputs(r, 12, keyHeads: 2, valueHeads: 4, "5 1 6|12"),
+            (t, v) => DeltaTests.Emit(t, v, 2, 4, chunk: 4)),
         new("Heads split", r => new() { ["x"] = Data.Random(r, B * S, H * D), ["sizes"] = new([B, S, H, D], [4], ElementType.Int64) },
             (t, v) => Heads.Split(t, v["x"], v["sizes"], [B, S, H, D])),
         new("Heads swap and merge", r => new() { ["x"] = Data.Random(r, B, H, S, D) }, (t, v) => Heads.Merge(t, Heads.Swap(t, v["x"]), "rows")),
@@ -48,6 +67,11 @@ public sealed class FiniteDifferenceTests
         {
             Value[] parts = Columns.Split(t, v["x"], 3);
             return SwiGlu.Apply(t, Residual.Apply(t, parts[0], parts[2]), parts[1]);
+        }),
+        new("Columns of several sizes", r => new() { ["x"] = Data.Random(r, S, 2 * D + N) }, (t, v) =>
+        {
+            Value[] parts = Columns.Split(t, v["x"], [D, N, D]);
+            return SwiGlu.Apply(t, parts[0], parts[2]);
         }),
         new("Columns, one without use", r => new() { ["x"] = Data.Random(r, S, 2 * D) }, (t, v) => Columns.Split(t, v["x"], 2)[1]),
         new("SigmoidGate", r => new() { ["gate"] = Data.Random(r, S, 1), ["x"] = Data.Random(r, S, N) }, (t, v) => SigmoidGate.Apply(t, v["gate"], v["x"])),

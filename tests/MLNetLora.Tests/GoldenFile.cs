@@ -55,7 +55,7 @@ internal sealed class GoldenFile(string path)
     {
         JsonElement config = Json(Path.Combine(modelFolder, "config.json"));
         string type = config.GetProperty("model_type").GetString()!;
-        return type is "qwen" or "qwen2" or "qwen3" or "qwen2_moe" or "qwen3_moe" ? null : $"model_type {type}";
+        return type is "qwen" or "qwen2" or "qwen3" or "qwen2_moe" or "qwen3_moe" or "qwen3_5" or "qwen3_5_text" ? null : $"model_type {type}";
     }
 
     /// <summary>The feature of a PEFT folder that is not supported yet; null when there is none. Said by hand, so that a refusal by mistake does not

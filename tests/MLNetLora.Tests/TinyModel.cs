@@ -22,7 +22,7 @@ internal static class TinyModel
             return;
         }
 
-        File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
+        Dictionary<string, object?> config = new()
         {
             ["model_type"] = modelType,
             ["hidden_size"] = 16,
@@ -40,7 +40,33 @@ internal static class TinyModel
             ["sliding_window"] = slidingWindow,
             ["max_window_layers"] = 1,
             ["eos_token_id"] = 1,
-        }));
+        };
+        if (modelType.StartsWith("qwen3_5", StringComparison.Ordinal))
+        {
+            config = Qwen35Config(config, layers);
+        }
+
+        File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(config));
+    }
+
+    /// <summary>Layers of both kinds in turn, the last one recurrent; one key head for two value heads, and sizes that are no powers of two.</summary>
+    private static Dictionary<string, object?> Qwen35Config(Dictionary<string, object?> config, int layers)
+    {
+        Dictionary<string, object?> text = new(config)
+        {
+            ["model_type"] = "qwen3_5_text",
+            ["head_dim"] = 16,
+            ["partial_rotary_factor"] = 0.25,
+            ["layer_types"] = Enumerable.Range(0, layers).Select(layer => (layers - layer) % 2 == 1 ? "linear_attention" : "full_attention"),
+            ["linear_conv_kernel_dim"] = 3,
+            ["linear_num_key_heads"] = 2,
+            ["linear_num_value_heads"] = 4,
+            ["linear_key_head_dim"] = 6,
+            ["linear_value_head_dim"] = 5,
+        };
+        return config["model_type"] is "qwen3_5_text"
+            ? text
+            : new Dictionary<string, object?> { ["model_type"] = "qwen3_5", ["text_config"] = text, ["tie_word_embeddings"] = config["tie_word_embeddings"] };
     }
 
     /// <summary>Writes config.json of a Qwen1 model that was trained with up to 32 tokens, or with positions if those are fewer.</summary>
@@ -92,12 +118,15 @@ internal static class TinyModel
     /// <summary>Random weights, large enough that every part matters.</summary>
     public static void Fill(ParameterSet parameters, Random random)
     {
+        // With layers of this kind other norms store their factors less one.
+        bool lessOne = parameters.Tensors.Any(tensor => tensor.Name.EndsWith(".linear_attn.norm.weight", StringComparison.Ordinal));
         foreach (TrainableTensor tensor in parameters.Tensors)
         {
             foreach (ref float value in parameters.Slice(parameters.Values, tensor.Name))
             {
                 value = ((random.NextSingle() * 2) - 1) * 0.4f;
-                value += tensor.Shape.Count == 1 && !tensor.Name.EndsWith(".bias", StringComparison.Ordinal) ? 1 : 0;
+                value += tensor.Shape.Count == 1 && !tensor.Name.EndsWith(".bias", StringComparison.Ordinal)
+                    && (!lessOne || tensor.Name.Contains(".linear_attn.", StringComparison.Ordinal)) ? 1 : 0;
             }
         }
     }

@@ -69,6 +69,11 @@ internal static class ConfigFiles
             }
         }
 
+        if (size.DeltaNet is { } d)
+        {
+            AddQwen35(config, size, d);
+        }
+
         Save(folder, "config.json", config);
         Save(folder, "generation_config.json", new JsonObject
         {
@@ -77,6 +82,37 @@ internal static class ConfigFiles
             ["eos_token_id"] = new JsonArray(messageEnd, endOfText),
             ["pad_token_id"] = endOfText,
         });
+    }
+
+    /// <summary>What the text_config of a published Qwen3.5 has otherwise than Qwen3, as a text checkpoint.</summary>
+    private static void AddQwen35(JsonObject config, ModelSize size, DeltaNetSize d)
+    {
+        foreach (string field in (string[])["max_window_layers", "rope_scaling", "rope_theta", "sliding_window", "use_sliding_window"])
+        {
+            config.Remove(field);
+        }
+
+        config["architectures"] = new JsonArray("Qwen3_5ForCausalLM");
+        config["attn_output_gate"] = true;
+        config["full_attention_interval"] = 4;
+        config["layer_types"] = new JsonArray(
+            [.. Enumerable.Range(0, size.Layers).Select(layer => (JsonNode)(DeltaNetSize.IsOne(layer) ? "linear_attention" : "full_attention"))]);
+        config["linear_conv_kernel_dim"] = d.Taps;
+        config["linear_key_head_dim"] = d.HeadDimension;
+        config["linear_num_key_heads"] = d.KeyHeads;
+        config["linear_num_value_heads"] = d.ValueHeads;
+        config["linear_value_head_dim"] = d.HeadDimension;
+        config["max_position_embeddings"] = 262144;
+        config["model_type"] = "qwen3_5_text";
+        config["rope_parameters"] = new JsonObject
+        {
+            ["mrope_interleaved"] = true,
+            ["mrope_section"] = new JsonArray(11, 11, 10),
+            ["partial_rotary_factor"] = 0.25,
+            ["rope_theta"] = 10000000,
+            ["rope_type"] = "default",
+        };
+        config["transformers_version"] = "5.12.1";
     }
 
     /// <summary>As Qwen-1_8B-Chat has them, whose chat_format says that answers end with im_end.</summary>

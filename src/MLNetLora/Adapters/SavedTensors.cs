@@ -49,7 +49,8 @@ internal static class SavedTensors
             TensorSpec[] named = [.. all.Where(tensor => IsNamed(tensor, entry))];
             if (named.Length == 0)
             {
-                string known = string.Join(", ", all.Where(tensor => tensor.Kind is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm)
+                string known = string.Join(", ", all
+                    .Where(tensor => tensor.Kind is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm or TensorKind.Convolution)
                     .Select(tensor => Module(tensor)[(Module(tensor).LastIndexOf('.') + 1)..]).Distinct());
                 throw new AdapterException($"No module of this {config.ModelType} model is named '{entry}' (ModulesToSave). There are: {known}.");
             }
@@ -58,6 +59,12 @@ internal static class SavedTensors
             {
                 throw new AdapterException($"ModulesToSave names '{entry}', and with it experts ({Module(expert)}), which stay frozen; an adapter can be put on "
                     + $"them: name them in {nameof(LoraOptions.TargetParameters)}.");
+            }
+
+            if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Rate) is { } rate)
+            {
+                throw new AdapterException($"ModulesToSave names '{entry}', which is the whole layer {Module(rate)} with its linear layers; embeddings, the output "
+                    + "layer, norms and convolutions can be trained whole. Name those.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Linear) is { } linear)

@@ -7,13 +7,14 @@ using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
-/// <summary>Builds inference_model.onnx: prefill and decode with a key-value cache, one graph for both.</summary>
+/// <summary>Builds inference_model.onnx: prefill and decode with a cache of the tokens so far, one graph for both.</summary>
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
 /// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; the tables of <see cref="RotaryTables"/>;
-/// past.LAYER.key, past.LAYER.value [batch, kv, capacity, d]; the adapter's tensors under their PEFT keys,
+/// past.NAME for each <see cref="CacheState"/> of the family: past.LAYER.key, past.LAYER.value [batch, kv, capacity, d], of a recurrent layer
+/// past.LAYER.convolution [batch, taps − 1, channels], past.LAYER.recurrence [batch, value heads, dk, dv]; the adapter's tensors under their PEFT keys,
 /// and with DoRA the outputs of <see cref="DoraNorms"/>, which are the same for every token.
-/// Outputs: logits [batch, vocabulary] of each row's last token; present.LAYER.key, present.LAYER.value, which are meant to be the same memory as the past.
+/// Outputs: logits [batch, vocabulary] of each row's last token; present.NAME, which are meant to be the same memory as the past.
 /// </remarks>
 internal static class InferenceModel
 {
@@ -52,6 +53,7 @@ internal static class InferenceModel
             AdaptedExperts = adapter.Modules.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
                 lora => lora.Module.Name, lora => new ExpertLora(FactorA(lora), FactorB(lora), lora.Rank, (float)lora.Scaling)),
             Tokens = adapter.Tokens is { } tokens ? Trained(tokens) : null,
+            Recurrent = config.DeltaNet is null ? null : new RecurrentState(graph, config.DeltaNet, ids, last).Cores,
         };
         Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]
@@ -98,7 +100,8 @@ internal static class InferenceModel
         }
 
         // Rotated as the linear layers leave them, nothing is transposed. GroupQueryAttention's own rotation wants head sizes that 16 divides.
-        Value Rotated(Value x, Value cos, Value sin) => graph.RotaryEmbedding(Flat(x), positions, cos, sin);
+        Value Rotated(Value x, Value cos, Value sin) =>
+            graph.RotaryEmbedding(Flat(x), positions, cos, sin, config.RotaryDim < config.HeadDim ? (int)x.Shape[2].Size : 0);
 
         // [batch, sequence, heads, d] -> [batch, sequence, heads·d]
         Value Flat(Value x) => graph.Reshape(x, [0, 0, -1], ["batch", "sequence", x.Shape[2].Size * config.HeadDim]);

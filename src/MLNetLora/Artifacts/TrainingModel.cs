@@ -104,8 +104,12 @@ internal static class TrainingModel
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
         RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training);
         Value outputs = graph.Input("label_positions", ElementType.Int64, "labels");
-        CausalMask? full = config.SlidingWindows.Any(window => window is null) ? Mask("first_keys") : null;
-        CausalMask? sliding = config.SlidingWindows.Any(window => window is not null) ? Mask("sliding_first_keys") : null;
+        Value? firstKeys = config.SlidingWindows.Any(window => window is null) ? FirstKeys("first_keys") : null;
+        CausalMask? full = firstKeys is null ? null : CausalMask.Build(graph, firstKeys, plan.Attention);
+        CausalMask? sliding = config.SlidingWindows.Any(window => window is not null)
+            ? CausalMask.Build(graph, FirstKeys("sliding_first_keys"), plan.Attention)
+            : null;
+        RecurrentCores? recurrent = config.DeltaNet is null ? null : Recurrent(graph, config.DeltaNet, ids, firstKeys!);
         Dictionary<string, Weight> trainable = [];
         foreach (TrainableTensor tensor in target.Trainables)
         {
@@ -132,6 +136,7 @@ internal static class TrainingModel
         {
             InputIds = ids,
             Rotary = rotary,
+            Recurrent = recurrent,
             OutputRows = outputs,
             ExpertWeights = weights.Experts,
             AdaptedExperts = target.Loras.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
@@ -157,7 +162,7 @@ internal static class TrainingModel
             return (graph.Input(a, ElementType.Float32, lora.Rank, lora.Module.In), graph.Input(b, ElementType.Float32, lora.Module.Out, lora.Rank));
         }
 
-        CausalMask Mask(string name) => CausalMask.Build(graph, graph.Input(name, ElementType.Int64, "mask_batch", "sequence"), plan.Attention);
+        Value FirstKeys(string name) => graph.Input(name, ElementType.Int64, "mask_batch", "sequence");
 
         Weight Trainable(TrainableTensor tensor)
         {
@@ -170,6 +175,16 @@ internal static class TrainingModel
     {
         Value scores = model.Graph.Gemm(normed, model.Head.Read(model.Graph), transB: true); // [labels, vocabulary]
         return model.HeadTokens?.Scores(model.Graph, scores, normed) ?? scores;
+    }
+
+    /// <summary>Over whole sequences, each packed row for itself.</summary>
+    private static RecurrentCores Recurrent(GraphBuilder graph, GatedDeltaNet sizes, Value ids, Value firstKeys)
+    {
+        ConvolutionTaps taps = ConvolutionTaps.Build(graph, ids, firstKeys, sizes.Taps);
+        DeltaChunks chunks = DeltaChunks.Build(graph, ids, firstKeys, sizes.KeyHeads, sizes.ValueHeads);
+        return new RecurrentCores(
+            (tape, _, x, weight) => CausalConvolution.Apply(tape, x, weight, taps),
+            (tape, _, q, k, v, decay, beta) => DeltaRule.Apply(tape, q, k, v, decay, beta, chunks));
     }
 
     private static Value Loss(ModelGraph model, GraphWeights tensors, Value x, ChunkPlan plan, out Value normed)

@@ -67,6 +67,17 @@ internal sealed class ConfigFile
         { } value => throw Wrong(field, value, "text in quotes"),
     };
 
+    /// <summary>A list of texts; null where it is not there.</summary>
+    /// <param name="field">Its name.</param>
+    /// <param name="most">More than any model has.</param>
+    public IReadOnlyList<string>? Texts(string field, int most) => Value(field) switch
+    {
+        null => null,
+        { ValueKind: JsonValueKind.Array } list when list.GetArrayLength() <= most && list.EnumerateArray().All(text => text.ValueKind == JsonValueKind.String) =>
+            [.. list.EnumerateArray().Select(text => Unescaped(field, text))],
+        { } value => throw Wrong(field, value, $"a list of at most {most} texts in quotes"),
+    };
+
     /// <summary>true or false.</summary>
     /// <param name="field">Its name.</param>
     /// <param name="otherwise">What it is where it is not there.</param>

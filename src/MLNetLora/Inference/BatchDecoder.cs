@@ -8,13 +8,15 @@ namespace MLNetLora.Inference;
 /// <param name="session">The graph of <see cref="Artifacts.InferenceModel"/>.</param>
 /// <param name="factors">The adapter's factors by their input's name.</param>
 /// <param name="config">The model.</param>
+/// <param name="states">What is kept of the tokens so far.</param>
 /// <param name="rows">How many rows.</param>
 /// <param name="limit">Most tokens that a row will ever have.</param>
-internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<string, NativeTensor> factors, QwenConfig config, int rows, int limit) : IDisposable
+internal sealed class BatchDecoder(
+    OnnxSession session, IReadOnlyDictionary<string, NativeTensor> factors, QwenConfig config, IEnumerable<CacheState> states, int rows, int limit) : IDisposable
 {
     private const int FirstTokens = 64; // of the answers; the memory grows when they are there
 
-    private readonly KeyValueCache _cache = new(config, rows, limit);
+    private readonly StateCache _cache = new(states, rows, limit);
     private readonly RotaryInputs _rotary = new(config);
     private readonly int[] _sections = new int[rows]; // of the rotary tables
     private readonly float[] _logits = new float[checked(rows * config.VocabSize)];
@@ -33,7 +35,7 @@ internal sealed class BatchDecoder(OnnxSession session, IReadOnlyDictionary<stri
     /// <summary>Tokens of a row that the cache has.</summary>
     public int Length(int row) => _lengths[row];
 
-    /// <summary>From now on a row repeats its last token until the others are done; its part of the cache grows no further.</summary>
+    /// <summary>From now on a row repeats its last token until the others are done; its part of the cache grows no further, and nothing reads it.</summary>
     public void End(int row) => _ended[row] = true;
 
     /// <summary>Reads the prompts.</summary>

@@ -136,7 +136,7 @@ internal sealed class CausalLanguageModel : IDisposable
         int limit = vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize);
         int mostTokens = (int)Math.Min(context, (long)prompts.Max(prompt => prompt.Length) + options.MaximumNewTokens);
         Row[] rows = [.. prompts.Select(prompt => new Row(new Sampler(options, prompt, limit)))];
-        using BatchDecoder decoder = new(_session, _factors, Checkpoint.Config, rows.Length, mostTokens);
+        using BatchDecoder decoder = Decoder(rows.Length, mostTokens);
         decoder.Prefill(prompts, cancellation);
         while (true)
         {
@@ -180,7 +180,7 @@ internal sealed class CausalLanguageModel : IDisposable
     internal float[] Logits(int[] prompt, CancellationToken cancellation = default)
     {
         using SharedResources.Call call = _resources.Begin(this);
-        using BatchDecoder decoder = new(_session, _factors, Checkpoint.Config, 1, prompt.Length);
+        using BatchDecoder decoder = Decoder(1, prompt.Length);
         decoder.Prefill([prompt], cancellation);
         return decoder.Logits(0).ToArray();
     }
@@ -209,6 +209,8 @@ internal sealed class CausalLanguageModel : IDisposable
             Keep(names[i], norms[i].Span<float>().ToArray(), [doras[i].Module.Out]);
         }
     }
+    private BatchDecoder Decoder(int rows, int limit) =>
+        new(_session, _factors, Checkpoint.Config, Checkpoint.Architecture.States(Checkpoint.Config), rows, limit);
 
     private void Keep(string name, float[] values, long[] shape)
     {

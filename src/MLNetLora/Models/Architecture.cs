@@ -26,6 +26,12 @@ internal enum TensorKind
 
     /// <summary>A matrix of one of many experts, in transformers a slice of a bare parameter: [out, in].</summary>
     Expert,
+
+    /// <summary>Kernels of a convolution along the sequence, one for each channel: [channels, 1, taps].</summary>
+    Convolution,
+
+    /// <summary>How fast the heads of a recurrence forget: [heads].</summary>
+    Rate,
 }
 
 /// <summary>Where a tensor is a slice of another one: the experts' matrices in files that hold them stacked.</summary>
@@ -45,6 +51,10 @@ internal sealed record TensorSpec(string Name, TensorKind Kind, params IReadOnly
 
     /// <summary>Whether weight decay applies when it is trained: not to norms and biases.</summary>
     public bool Decays => Kind is not (TensorKind.Norm or TensorKind.Bias);
+
+    /// <summary>Draws a number of it before any training; null for what is usual of its kind: normal numbers of standard deviation 0.02, norms 1,
+    /// biases 0.</summary>
+    public Func<Random, float>? Initial { get; init; }
 }
 
 /// <summary>A linear layer that an adapter can be put on.</summary>
@@ -60,7 +70,7 @@ internal sealed record LinearModule(string Name, int In, int Out);
 internal abstract class Architecture
 {
     /// <summary>Every family this library knows.</summary>
-    public static IReadOnlyList<Architecture> All { get; } = [new Qwen1(), new Qwen2(), new Qwen3(), new Qwen2Moe(), new Qwen3Moe()];
+    public static IReadOnlyList<Architecture> All { get; } = [new Qwen1(), new Qwen2(), new Qwen3(), new Qwen2Moe(), new Qwen3Moe(), .. Qwen35.Layouts];
 
     /// <summary>model_type in config.json.</summary>
     public abstract string ModelType { get; }
@@ -101,6 +111,14 @@ internal abstract class Architecture
 
     /// <summary>All tensors of a model, in the order of the forward pass; where the output layer is the embedding, that is there once.</summary>
     public abstract IEnumerable<TensorSpec> Tensors(QwenConfig c);
+
+    /// <summary>Whether a tensor that is not one of <see cref="Tensors"/> belongs to the model all the same: to a part of it that text never touches.</summary>
+    /// <param name="name">Name in the checkpoint.</param>
+    public virtual bool IsBeside(string name) => false;
+
+    /// <summary>What generation keeps of the tokens so far, for each layer in order.</summary>
+    public virtual IEnumerable<CacheState> States(QwenConfig c) =>
+        Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer => CacheState.KeysAndValues(c, layer));
 
     /// <summary>Looks up the embedding: [tokens] 64-bit → [tokens, hidden].</summary>
     public abstract Value Embed(ModelGraph m, Value ids);

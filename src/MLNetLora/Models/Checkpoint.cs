@@ -10,14 +10,17 @@ public sealed class Checkpoint
 {
     private readonly Dictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<string, Stamp> _stamps;
+    private readonly long _beside; // parameters
 
     private Checkpoint(
         string folder,
         QwenConfig config,
         Architecture architecture,
         List<SafetensorsFile> files,
-        Dictionary<string, CheckpointTensor> tensors)
+        Dictionary<string, CheckpointTensor> tensors,
+        long beside)
     {
+        _beside = beside;
         Folder = folder;
         Config = config;
         Architecture = architecture;
@@ -38,8 +41,9 @@ public sealed class Checkpoint
     /// <summary>The tensors of the architecture by name; extra ones in the files are left out.</summary>
     internal IReadOnlyDictionary<string, CheckpointTensor> Tensors => _tensors;
 
-    /// <summary>Number of parameters of the base model, tied ones counted once.</summary>
-    public long ParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count);
+    /// <summary>Number of parameters of the base model, tied ones counted once; those of a part that text never touches, such as a vision tower, with
+    /// them.</summary>
+    public long ParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count) + _beside;
 
     internal Architecture Architecture { get; }
 
@@ -101,7 +105,9 @@ public sealed class Checkpoint
         }
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
-        return new Checkpoint(full, config, architecture, files, tensors);
+        long beside = placed.Where(tensor => !tensors.ContainsKey(tensor.Key) && architecture.IsBeside(tensor.Key))
+            .Sum(tensor => tensor.Value.Tensors.GetValueOrDefault(tensor.Key)?.Count ?? 0);
+        return new Checkpoint(full, config, architecture, files, tensors, beside);
     }
 
     /// <summary>An expert's matrix in a checkpoint that holds those of a layer in one tensor; null where there is none.</summary>
@@ -138,7 +144,7 @@ public sealed class Checkpoint
             tensor => file.Tensors.TryGetValue(tensor.Key, out TensorEntry? entry)
                 ? InFourBits(placed, new CheckpointTensor(file, entry), tensor.Value.Entry.Shape) ?? tensor.Value
                 : tensor.Value);
-        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors);
+        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, _beside);
     }
 
     private static CheckpointTensor? InFourBits(Dictionary<string, SafetensorsFile> placed, CheckpointTensor codes, IReadOnlyList<long> shape) =>

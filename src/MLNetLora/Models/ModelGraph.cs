@@ -16,7 +16,7 @@ internal delegate Value AttentionCore(Tape tape, int layer, Value q, Value k, Va
 
 /// <summary>What queries and keys are rotated with.</summary>
 /// <param name="PositionIds">[batch, sequence], 64-bit, rows of the tables.</param>
-/// <param name="Cos">[positions, d/2].</param>
+/// <param name="Cos">[positions, d/2], d being what is rotated of a head.</param>
 /// <param name="Sin">[positions, d/2].</param>
 /// <param name="QueryCos">The same for queries: <paramref name="Cos"/> but where the model scales queries by position.</param>
 /// <param name="QuerySin">The same for queries.</param>
@@ -34,9 +34,34 @@ internal sealed record RotaryTables(Value PositionIds, Value Cos, Value Sin, Val
             ? new RotaryTables(positionIds, cos, sin, Table("rope_query_cos"), Table("rope_query_sin"))
             : new RotaryTables(positionIds, cos, sin, cos, sin);
 
-        Value Table(string name) => graph.Input(name, ElementType.Float32, "positions", config.HeadDim / 2);
+        Value Table(string name) => graph.Input(name, ElementType.Float32, "positions", config.RotaryDim / 2);
     }
 }
+
+/// <summary>Convolves a layer's channels along the sequence, each token with those before it: in training the row's own, in generation those of the cache
+/// too.</summary>
+/// <param name="tape">Tape.</param>
+/// <param name="layer">Number of the block.</param>
+/// <param name="x">[tokens, channels].</param>
+/// <param name="weight">[channels, 1, taps].</param>
+/// <returns>[tokens, channels], SiLU applied.</returns>
+internal delegate Value ConvolutionCore(Tape tape, int layer, Value x, Weight weight);
+
+/// <summary>Applies the gated delta rule: over the whole sequence in training, to the cache's state in generation.</summary>
+/// <param name="tape">Tape.</param>
+/// <param name="layer">Number of the block.</param>
+/// <param name="q">[tokens·key heads, dk], normed and scaled.</param>
+/// <param name="k">[tokens·key heads, dk], normed.</param>
+/// <param name="v">[tokens·value heads, dv].</param>
+/// <param name="decay">[tokens, value heads], a logarithm.</param>
+/// <param name="beta">[tokens, value heads].</param>
+/// <returns>[tokens·value heads, dv].</returns>
+internal delegate Value DeltaCore(Tape tape, int layer, Value q, Value k, Value v, Value decay, Value beta);
+
+/// <summary>How a recurrent layer meets the tokens before.</summary>
+/// <param name="Convolution">Its convolution.</param>
+/// <param name="Delta">Its delta rule.</param>
+internal sealed record RecurrentCores(ConvolutionCore Convolution, DeltaCore Delta);
 
 /// <summary>Computes a linear layer that something is put on, such as an adapter: [tokens, in] → [tokens, out].</summary>
 /// <param name="model">The model that the layer belongs to.</param>
@@ -77,6 +102,9 @@ internal sealed record ModelGraph(
     /// Rotary tables; null where the attention core rotates, which then gets heads as the linear layers leave them, behind the sequence.
     /// </summary>
     public RotaryTables? Rotary { get; init; }
+
+    /// <summary>How recurrent layers are computed; null where the model has none.</summary>
+    public RecurrentCores? Recurrent { get; init; }
 
     /// <summary>
     /// [rows], 64-bit: the tokens whose output is asked for. Only they leave the last block, and after its attention nothing is computed for others.
@@ -166,7 +194,14 @@ internal sealed record ModelGraph(
     public Value OutputOnly(int layer, Value x) => layer == Config.NumHiddenLayers - 1 ? Rows.Apply(Tape, x, OutputRows) : x;
 
     /// <summary>A norm by module name, over the last axis.</summary>
-    public Value Norm(string module, Value x) => RmsNorm.Apply(Tape, x, Required(module + ".weight"), Config.RmsNormEps);
+    /// <param name="module">Its name.</param>
+    /// <param name="x">[…, n].</param>
+    /// <param name="onePlus">Whether its factors are stored less one.</param>
+    public Value Norm(string module, Value x, bool onePlus = false)
+    {
+        Weight weight = Required(module + ".weight");
+        return RmsNorm.Apply(Tape, x, onePlus ? new OnePlusWeight(weight) : weight, Config.RmsNormEps);
+    }
 
     /// <summary>[tokens, heads·d] → [batch, heads, sequence, d], or [batch, sequence, heads, d] where the core rotates.</summary>
     public Value ToHeads(Value x, int heads)
@@ -192,6 +227,7 @@ internal sealed record ModelGraph(
     /// <summary>Attention of one block.</summary>
     public Value Attend(int layer, Value q, Value k, Value v) => Attention(Tape, layer, q, k, v);
 
-    private Weight Required(string name) =>
+    /// <summary>A weight that the model must have.</summary>
+    public Weight Required(string name) =>
         Weights(name) ?? throw new InvalidOperationException($"The graph asks for the tensor '{name}', which its architecture does not list.");
 }

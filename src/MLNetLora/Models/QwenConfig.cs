@@ -30,6 +30,12 @@ internal sealed record QwenConfig
     /// <summary>head_dim (Qwen1: kv_channels); hidden_size / num_attention_heads where the file has none.</summary>
     public required int HeadDim { get; init; }
 
+    /// <summary>Dimensions of a head that are rotated, the first ones: all, or partial_rotary_factor of them.</summary>
+    public int RotaryDim { get => field == 0 ? HeadDim : field; init; }
+
+    /// <summary>The layers with gated DeltaNet instead of attention; null where all have attention.</summary>
+    public GatedDeltaNet? DeltaNet { get; init; }
+
     /// <summary>vocab_size: rows of the embedding, which may be more than the tokenizer has ids.</summary>
     public required int VocabSize { get; init; }
 
@@ -91,7 +97,7 @@ internal sealed record QwenConfig
         ConfigFile? generation = ConfigFile.OpenIfThere(Path.Combine(folder, "generation_config.json"));
         return architecture.ReadConfig(file) with
         {
-            EosTokenIds = [.. (generation is null ? [] : EosTokens(generation)).Concat(EosTokens(file)).Distinct()],
+            EosTokenIds = [.. new[] { generation, file, file.Section("text_config") }.OfType<ConfigFile>().SelectMany(EosTokens).Distinct()],
             Generation = generation is null ? new GenerationDefaults() : GenerationDefaults.Read(generation),
         };
     }
@@ -99,7 +105,8 @@ internal sealed record QwenConfig
     /// <summary>Reads what the dense families share. The bounds are far above any model and keep products of them from overflowing.</summary>
     /// <param name="file">config.json.</param>
     /// <param name="defaultRopeTheta">rope_theta where the file has none (the class default in transformers).</param>
-    internal static QwenConfig Dense(ConfigFile file, double defaultRopeTheta)
+    /// <param name="partialRotary">Whether the family may rotate a part of a head.</param>
+    internal static QwenConfig Dense(ConfigFile file, double defaultRopeTheta, bool partialRotary = false)
     {
         int hidden = file.Int("hidden_size", 1 << 17);
         int heads = file.Int("num_attention_heads", 4096);
@@ -134,7 +141,7 @@ internal sealed record QwenConfig
             HeadDim = headDim,
             VocabSize = file.Int("vocab_size", 1 << 24),
             RmsNormEps = (float)(file.Number("rms_norm_eps", number => number is >= 0 and <= 1, "a number from 0 to 1") ?? 1e-6),
-            Rope = RopeParameters.Read(file, positions, defaultRopeTheta),
+            Rope = RopeParameters.Read(file, positions, defaultRopeTheta, partialRotary),
             MaxPositionEmbeddings = positions,
             TieWordEmbeddings = file.Flag("tie_word_embeddings"),
             SlidingWindows = Windows(file, layers, layer => layer >= maxWindowLayers),

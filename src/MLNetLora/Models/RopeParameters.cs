@@ -53,7 +53,8 @@ internal sealed record RopeParameters(
     /// <param name="file">The whole file.</param>
     /// <param name="maximumPositions">max_position_embeddings.</param>
     /// <param name="defaultTheta">rope_theta where the file has none.</param>
-    internal static RopeParameters Read(ConfigFile file, long maximumPositions, double defaultTheta)
+    /// <param name="partialRotary">Whether partial_rotary_factor is read elsewhere.</param>
+    internal static RopeParameters Read(ConfigFile file, long maximumPositions, double defaultTheta, bool partialRotary = false)
     {
         ConfigFile? scaling = file.Section("rope_parameters") ?? file.Section("rope_scaling");
         double theta = scaling?.Positive("rope_theta") ?? file.Positive("rope_theta") ?? defaultTheta;
@@ -62,7 +63,8 @@ internal sealed record RopeParameters(
         // Computed without these, the angles would be wrong without a word.
         foreach (string key in (string[])["mscale", "mscale_all_dim", "partial_rotary_factor", "truncate"])
         {
-            if ((scaling?.Value(key) ?? file.Value(key))?.GetRawText() is { } text && text is not ("1" or "1.0" or "true"))
+            if (!(partialRotary && key == "partial_rotary_factor")
+                && (scaling?.Value(key) ?? file.Value(key))?.GetRawText() is { } text && text is not ("1" or "1.0" or "true"))
             {
                 throw new CheckpointException($"{file.Path} sets {key} to {text}, which this version does not support.");
             }
@@ -92,7 +94,7 @@ internal sealed record RopeParameters(
     /// <summary>
     /// Tables of cos and sin for positions 0 to count−1, each [count, headSize / 2], in the arithmetic of transformers (frequencies and angles in float32).
     /// </summary>
-    /// <param name="headSize">Size of one attention head.</param>
+    /// <param name="headSize">Size of one attention head, of the part of it that is rotated.</param>
     /// <param name="count">Number of positions.</param>
     /// <param name="queries">Whether they are for queries, with the factor of <see cref="LogN"/>.</param>
     public (float[] Cos, float[] Sin) Tables(int headSize, int count, bool queries = false)

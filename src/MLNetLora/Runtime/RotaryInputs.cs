@@ -76,13 +76,13 @@ internal sealed class RotaryInputs(QwenConfig config) : IDisposable
 
     private void Make(string prefix, bool queries)
     {
-        int half = config.HeadDim / 2;
+        int half = config.RotaryDim / 2;
         int numbers = checked(Length * half);
         float[] cos = new float[checked(_sections.Count * numbers)];
         float[] sin = new float[cos.Length];
         for (int i = 0; i < _sections.Count; i++)
         {
-            (float[] sectionCos, float[] sectionSin) = _sections[i].Tables(config.HeadDim, Length, queries);
+            (float[] sectionCos, float[] sectionSin) = _sections[i].Tables(config.RotaryDim, Length, queries);
             sectionCos.CopyTo(cos, i * numbers);
             sectionSin.CopyTo(sin, i * numbers);
         }

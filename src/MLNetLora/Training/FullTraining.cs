@@ -20,7 +20,8 @@ internal static class FullTraining
     /// written before the first whole step.
     /// </param>
     /// <param name="type">Type of the written weights.</param>
-    /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0.</param>
+    /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0, and what the family
+    /// says otherwise.</param>
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
@@ -85,7 +86,7 @@ internal static class FullTraining
         }
 
         using TrainingSession session = opened;
-        Initialize(session.Parameters, options.SeedOrDefault, initial);
+        Initialize(session.Parameters, target, options.SeedOrDefault, initial);
         try
         {
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
@@ -162,9 +163,10 @@ internal static class FullTraining
         SafetensorsWriter.Write(path, [.. parameters.Tensors.Select(tensor => new SafetensorsWriter.Item(tensor.Name, type, tensor.Shape,
             stream => SafetensorsWriter.Write(stream, parameters.Slice(parameters.Values, tensor.Name), type)))]);
 
-    private static void Initialize(ParameterSet parameters, int seed, Checkpoint? initial)
+    private static void Initialize(ParameterSet parameters, TrainingTarget target, int seed, Checkpoint? initial)
     {
         Random random = new(seed);
+        Dictionary<string, Func<Random, float>?> drawn = target.Architecture.Tensors(target.Config).ToDictionary(spec => spec.Name, spec => spec.Initial);
         foreach (TrainableTensor tensor in parameters.Tensors)
         {
             Span<float> values = parameters.Slice(parameters.Values, tensor.Name);
@@ -178,6 +180,13 @@ internal static class FullTraining
                 else
                 {
                     stored.ReadFloat32().CopyTo(values);
+                }
+            }
+            else if (drawn[tensor.Name] is { } draw)
+            {
+                for (int i = 0; i < values.Length; i++)
+                {
+                    values[i] = draw(random);
                 }
             }
             else if (tensor.Shape.Count == 1)

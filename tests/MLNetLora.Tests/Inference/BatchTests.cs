@@ -10,6 +10,8 @@ public sealed class BatchTests
     [InlineData("qwen2", true, TensorType.Float32)]
     [InlineData("qwen3", false, TensorType.Float32)]
     [InlineData("qwen2", false, TensorType.BFloat16)]
+    [InlineData("qwen3_5_text", true, TensorType.BFloat16)]
+    [InlineData("qwen3_5", false, TensorType.Float32)]
     public void Five_prompts_together_get_what_each_gets_alone(string modelType, bool tied, object tensorType)
     {
         TensorType type = (TensorType)tensorType;

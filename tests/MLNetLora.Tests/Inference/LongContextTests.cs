@@ -22,6 +22,7 @@ public sealed class LongContextTests : IDisposable
     [InlineData("qwen2", 300)]
     [InlineData("qwen3", 5)]
     [InlineData("qwen3", null)]
+    [InlineData("qwen3_5_text", null)]
     public void Generation_equals_full_forward_passes(string modelType, int? slidingWindow)
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), modelType, slidingWindow: slidingWindow, positions: 4096);
@@ -121,8 +122,9 @@ public sealed class LongContextTests : IDisposable
     [Fact]
     public void A_grown_cache_holds_what_was_written()
     {
-        QwenConfig config = TinyModel.WriteCheckpoint(_folder.File("model")).Config;
-        using KeyValueCache cache = new(config, 3, 1000);
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        QwenConfig config = checkpoint.Config;
+        using StateCache cache = new(checkpoint.Architecture.States(config), 3, 1000);
         cache.Reserve(10);
         int capacity = cache.Capacity;
         Dictionary<string, float[]> written = Each(cache, (i, span) =>
@@ -146,7 +148,7 @@ public sealed class LongContextTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(1001));
     }
 
-    private static unsafe Dictionary<string, float[]> Each(KeyValueCache cache, Action<int, Span<float>> write)
+    private static unsafe Dictionary<string, float[]> Each(StateCache cache, Action<int, Span<float>> write)
     {
         Dictionary<string, NativeTensor> inputs = [];
         Dictionary<string, NativeTensor> outputs = [];

@@ -15,6 +15,9 @@ public sealed class FullGradientTests
     [InlineData("qwen", false, true)]
     [InlineData("qwen3", true, true)]
     [InlineData("qwen3", false, false)]
+    [InlineData("qwen3_5_text", true, false)]
+    [InlineData("qwen3_5_text", false, true)]
+    [InlineData("qwen3_5", false, false)]
     public void Every_parameters_gradient_equals_the_central_difference(string modelType, bool tied, bool checkpointing)
     {
         using TemporaryFolder folder = new();
@@ -32,9 +35,10 @@ public sealed class FullGradientTests
             float[] at = session.Parameters.Slice(session.Parameters.Values, tensor.Name).ToArray();
             float[] direction = [.. gradient.Select(_ => (random.NextSingle() * 2) - 1)];
 
-            // The loss is around 3 with an error of 1e-7 of it; this step moves it by about 1e-2.
+            // The loss is around 3 with an error of 1e-7 of it; this step moves it by about 1e-2. Where a state goes from token to token the loss is more bent.
             double scale = gradient.Zip(direction, (g, d) => Math.Abs((double)g * d)).Sum();
-            float epsilon = (float)Math.Min(0.02, 0.02 / Math.Max(scale, 1e-6));
+            double move = target.Config.DeltaNet is null ? 0.02 : 0.005;
+            float epsilon = (float)Math.Min(move, move / Math.Max(scale, 1e-6));
             double slope = (Loss(epsilon) - Loss(-epsilon)) / (2 * epsilon);
             double expected = gradient.Zip(direction, (g, d) => (double)g * d).Sum();
             Assert.True(Math.Abs(slope - expected) <= (5e-3 * scale) + 2e-5, $"{tensor.Name}: difference {slope}, gradient {expected}, scale {scale}");
@@ -59,6 +63,8 @@ public sealed class FullGradientTests
     [InlineData("qwen2", 4)]
     [InlineData("qwen3", 4)]
     [InlineData("qwen", 4)]
+    [InlineData("qwen3_5_text", 1)]
+    [InlineData("qwen3_5_text", 4)]
     public void Packed_rows_give_the_loss_and_gradients_of_the_same_rows_apart(string modelType, int chunks)
     {
         using TemporaryFolder folder = new();
