@@ -28,15 +28,18 @@ public sealed class SyntheticCheckpointTests : IDisposable
     [InlineData("Qwen2.5-7B", 7_615_616_512)]
     [InlineData("qwen3-0.6b", 596_049_920)]
     [InlineData("Qwen3-8B", 8_190_735_360)]
+    [InlineData("Qwen3.5-0.8B", 752_393_024)]
     public void Parameter_counts_are_the_published_ones(string name, long parameters) => Assert.Equal(parameters, ModelSize.Find(name).Parameters);
 
     [Theory]
     [InlineData("Qwen-1_8B")]
     [InlineData("Qwen2.5-0.5B")]
     [InlineData("Qwen3-0.6B")]
+    [InlineData("Qwen3.5-0.8B")]
     public void The_library_opens_one_of_each_family(string name)
     {
-        ModelSize size = s_small with { Family = ModelSize.Find(name).Family, KeyValueHeads = 2, VocabularySize = 500 };
+        ModelSize published = ModelSize.Find(name);
+        ModelSize size = s_small with { Family = published.Family, DeltaNet = published.DeltaNet, Layers = 4, KeyValueHeads = 2, VocabularySize = 500 };
         new CheckpointWriter(size, ElementType.BFloat16).Write(_folder.At(name));
         Assert.Equal(size.Parameters, MLNetLora.Models.Checkpoint.Open(_folder.At(name)).ParameterCount);
     }

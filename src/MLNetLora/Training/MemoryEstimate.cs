@@ -83,14 +83,19 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     }
 
     /// <summary>
-    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up; with recomputation the input of each
-    /// layer, and one layer whole.
+    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up; of a recurrent one the channels
+    /// before and behind the convolution, the output and its gate in place of attention's; with recomputation the input of each layer, and one layer whole.
     /// </summary>
     private static long FloatsPerToken(QwenConfig config, TrainingOptions options)
     {
         long heads = (2L * config.NumAttentionHeads) + (2L * config.NumKeyValueHeads); // q and the output, k and v
-        long layer = (2L * config.HiddenSize) + (heads * config.HeadDim) + (2L * config.IntermediateSize);
-        return options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layer : config.NumHiddenLayers * layer;
+        long shared = (2L * config.HiddenSize) + (2L * config.IntermediateSize);
+        long attention = shared + (heads * config.HeadDim);
+        long recurrent = config.DeltaNet is { } d ? shared + (2L * d.Channels) + (2L * d.Values) : 0;
+        long recurrentLayers = config.DeltaNet?.Layers.Count(isOne => isOne) ?? 0;
+        return options.ActivationCheckpointing
+            ? ((long)config.NumHiddenLayers * config.HiddenSize) + Math.Max(attention, recurrent)
+            : ((config.NumHiddenLayers - recurrentLayers) * attention) + (recurrentLayers * recurrent);
     }
 
     private static string Gigabytes(long bytes) => MachineMemory.Gigabytes(bytes);
