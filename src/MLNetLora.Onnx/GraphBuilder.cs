@@ -322,8 +322,9 @@ internal sealed partial class GraphBuilder
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
                 case GraphProto body: attribute.Type = AttributeProto.Types.AttributeType.Graph; attribute.G = body; break;
                 default:
-                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
-                    nameof(attributes));
+                    throw new ArgumentException(
+                        $"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
+                        nameof(attributes));
             }
 
             node.Attribute.Add(attribute);

@@ -30,6 +30,7 @@ public sealed class SyntheticCheckpointTests : IDisposable
     [InlineData("Qwen3-8B", 8_190_735_360)]
     [InlineData("Qwen1.5-MoE-A2.7B", 14_315_784_192)]
     [InlineData("Qwen3-30B-A3B", 30_532_122_624)]
+    [InlineData("Qwen3.5-0.8B", 752_393_024)]
     public void Parameter_counts_are_the_published_ones(string name, long parameters) => Assert.Equal(parameters, ModelSize.Find(name).Parameters);
 
     [Theory]
@@ -38,10 +39,11 @@ public sealed class SyntheticCheckpointTests : IDisposable
     [InlineData("Qwen3-0.6B")]
     [InlineData("Qwen1.5-MoE-A2.7B")]
     [InlineData("Qwen3-30B-A3B")]
+    [InlineData("Qwen3.5-0.8B")]
     public void The_library_opens_one_of_each_family(string name)
     {
         ModelSize published = ModelSize.Find(name);
-        ModelSize size = s_small with { Family = published.Family, KeyValueHeads = 2, VocabularySize = 500 };
+        ModelSize size = s_small with { Family = published.Family, DeltaNet = published.DeltaNet, Layers = 4, KeyValueHeads = 2, VocabularySize = 500 };
         size = size with { Experts = published.Experts is { } experts ? experts with { Count = 12, IntermediateSize = 16 } : null };
         new CheckpointWriter(size, ElementType.BFloat16).Write(_folder.At(name));
         Assert.Equal(size.Parameters, MLNetLora.Models.Checkpoint.Open(_folder.At(name)).ParameterCount);

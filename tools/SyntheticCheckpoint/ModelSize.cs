@@ -35,8 +35,8 @@ internal sealed record ModelSize(
     /// <summary>Null where all layers have attention.</summary>
     public DeltaNetSize? DeltaNet { get; init; }
 
-    /// <summary>The published models (Qwen's config.json, of Qwen3.5 the text alone; torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3 are 128 wide whatever the
-    /// hidden size).</summary>
+    /// <summary>The published models (Qwen's config.json, of Qwen3.5 the text alone; torchtune's qwen2_5 and qwen3 model builders; the heads of Qwen3
+    /// are 128 wide whatever the hidden size).</summary>
     public static IReadOnlyList<ModelSize> Published { get; } =
     [
         new("Qwen-1_8B", Family.Qwen1, 24, 2048, 16, 16, 128, 5504, 151936, false),

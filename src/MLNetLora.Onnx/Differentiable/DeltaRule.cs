@@ -3,8 +3,8 @@ namespace MLNetLora.Onnx.Differentiable;
 /// <summary>
 /// The gated delta rule (Yang et al. 2024, arXiv:2412.06464): per head a state S [dk, dv] that every token lets fade, corrects and reads,
 /// S ← exp(g) S,  S ← S + k (β(v − Sᵀk))ᵀ,  y = Sᵀq, zero at the start of each packed row.
-/// The tokens are taken in chunks of C, so that nearly all is products of matrices (Yang et al. 2024, arXiv:2406.06484). With G the sum of g from the start of the
-/// chunk on, Dᵢⱼ = exp(Gᵢ − Gⱼ) where i sees j, A = (q kᵀ)∘D, L the part of β∘(k kᵀ)∘D below the diagonal, and T = (1 + L)⁻¹:
+/// The tokens are taken in chunks of C, so that nearly all is products of matrices (Yang et al. 2024, arXiv:2406.06484). With G the sum of g from the
+/// start of the chunk on, Dᵢⱼ = exp(Gᵢ − Gⱼ) where i sees j, A = (q kᵀ)∘D, L the part of β∘(k kᵀ)∘D below the diagonal, and T = (1 + L)⁻¹:
 /// w = T(β∘(v − e^G∘k S)),  y = (e^G∘q) S + A w,  S' = e^(G_C) S + (e^(G_C − G)∘k)ᵀ w.
 /// Only w and S' go from chunk to chunk, in a loop.
 /// Backward, from the last chunk: dw = Aᵀ dy + (e^(G_C − G)∘k) dS',  dr = Tᵀ dw,  dS = e^(G_C) dS' + (e^G∘q)ᵀ dy − (e^G∘k)ᵀ (β∘dr);
@@ -133,8 +133,8 @@ internal static class DeltaRule
 
     /// <summary>
     /// (1 + L)⁻¹ for the part of L below the diagonal, by blocks that double: with X and Z the inverses of two neighbours on the diagonal and B the block of L
-    /// below the first, the inverse of both together has −Z B X there. Unlike the series 1 − L + L² − …, whose terms may be large where the sum is not, each step
-    /// is a substitution.
+    /// below the first, the inverse of both together has −Z B X there. Unlike the series 1 − L + L² − …, whose terms may be large where the sum is not, each
+    /// step is a substitution.
     /// </summary>
     /// <param name="g">Graph.</param>
     /// <param name="l">[…, C, C].</param>

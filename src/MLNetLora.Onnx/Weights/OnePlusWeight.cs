@@ -1,6 +1,7 @@
 namespace MLNetLora.Onnx;
 
-/// <summary>The factors of a norm that are stored less one: where zero stands in the file, one is multiplied with. The gradient is that of what is stored.</summary>
+/// <summary>The factors of a norm that are stored less one: where zero stands in the file, one is multiplied with. The gradient is that of what is
+/// stored.</summary>
 /// <param name="stored">[n].</param>
 internal sealed class OnePlusWeight(Weight stored) : Weight(stored.Source)
 {

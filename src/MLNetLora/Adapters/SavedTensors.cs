@@ -63,8 +63,8 @@ internal static class SavedTensors
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Rate) is { } rate)
             {
-                throw new AdapterException($"ModulesToSave names '{entry}', which is the whole layer {Module(rate)} with its linear layers; embeddings, the output "
-                    + "layer, norms and convolutions can be trained whole. Name those.");
+                throw new AdapterException($"ModulesToSave names '{entry}', which is the whole layer {Module(rate)} with its linear layers; embeddings, the "
+                    + "output layer, norms and convolutions can be trained whole. Name those.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Linear) is { } linear)

@@ -36,7 +36,9 @@ internal sealed class RecurrentState
     }
 
     /// <summary>What a model is given.</summary>
-    public RecurrentCores Cores => new((_, layer, x, weight) => Convolution(layer, x, weight), (_, layer, q, k, v, decay, beta) => Delta(layer, q, k, v, decay, beta));
+    public RecurrentCores Cores => new(
+        (_, layer, x, weight) => Convolution(layer, x, weight),
+        (_, layer, q, k, v, decay, beta) => Delta(layer, q, k, v, decay, beta));
 
     private Value Convolution(int layer, Value x, Weight weight)
     {

@@ -73,7 +73,8 @@ internal sealed class ConfigFile
     public IReadOnlyList<string>? Texts(string field, int most) => Value(field) switch
     {
         null => null,
-        { ValueKind: JsonValueKind.Array } list when list.GetArrayLength() <= most && list.EnumerateArray().All(text => text.ValueKind == JsonValueKind.String) =>
+        { ValueKind: JsonValueKind.Array } list
+            when list.GetArrayLength() <= most && list.EnumerateArray().All(text => text.ValueKind == JsonValueKind.String) =>
             [.. list.EnumerateArray().Select(text => Unescaped(field, text))],
         { } value => throw Wrong(field, value, $"a list of at most {most} texts in quotes"),
     };

@@ -12,7 +12,12 @@ namespace MLNetLora.Inference;
 /// <param name="rows">How many rows.</param>
 /// <param name="limit">Most tokens that a row will ever have.</param>
 internal sealed class BatchDecoder(
-    OnnxSession session, IReadOnlyDictionary<string, NativeTensor> factors, QwenConfig config, IEnumerable<CacheState> states, int rows, int limit) : IDisposable
+    OnnxSession session,
+    IReadOnlyDictionary<string, NativeTensor> factors,
+    QwenConfig config,
+    IEnumerable<CacheState> states,
+    int rows,
+    int limit) : IDisposable
 {
     private const int FirstTokens = 64; // of the answers; the memory grows when they are there
 

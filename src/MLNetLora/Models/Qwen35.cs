@@ -5,9 +5,9 @@ using MLNetLora.Onnx.Differentiable;
 namespace MLNetLora.Models;
 
 /// <summary>
-/// Qwen3.5, dense (transformers: Qwen3_5ForCausalLM, and the text of Qwen3_5ForConditionalGeneration). Most layers are gated DeltaNet: a convolution, queries and
-/// keys of length one, the gated delta rule, a norm and a gate; every fourth has attention with an output gate and a norm on every query and key head, of which the
-/// first quarter is rotated. The norms but that of the delta rule's output store their factors less one.
+/// Qwen3.5, dense (transformers: Qwen3_5ForCausalLM, and the text of Qwen3_5ForConditionalGeneration). Most layers are gated DeltaNet: a convolution,
+/// queries and keys of length one, the gated delta rule, a norm and a gate; every fourth has attention with an output gate and a norm on every query and
+/// key head, of which the first quarter is rotated. The norms but that of the delta rule's output store their factors less one.
 /// As published the text lies beside a vision tower, under names of its own; the tower and the layers for predicting several tokens at once (mtp) are not read.
 /// </summary>
 /// <param name="modelType">model_type.</param>

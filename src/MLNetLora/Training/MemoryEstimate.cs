@@ -84,14 +84,15 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     }
 
     /// <summary>
-    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up, of experts those that the token has;
-    /// with recomputation the input of each layer, and one layer whole. What experts return is there three times while it is put in order.
+    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up, of experts those that the token has; of
+    /// a recurrent layer the channels before and behind the convolution, the output and its gate in place of attention's; with recomputation the input of each
+    /// layer, and one layer whole. What experts return is there three times while it is put in order.
     /// </summary>
     private static long FloatsPerToken(QwenConfig config, TrainingOptions options)
     {
         long heads = (2L * config.NumAttentionHeads) + (2L * config.NumKeyValueHeads); // q and the output, k and v
-        long[] layers = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer =>
-            (2L * config.HiddenSize) + (heads * config.HeadDim) + (2 * Intermediate(config, layer)))];
+        long[] layers = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer => (2L * config.HiddenSize) + (2 * Intermediate(config, layer))
+            + (config.DeltaNet is { } d && d.Layers[layer] ? (2L * d.Channels) + (2L * d.Values) : heads * config.HeadDim))];
         long returned = config.Experts is { } experts ? 3L * experts.PerToken * config.HiddenSize : 0;
         return returned + (options.ActivationCheckpointing ? ((long)config.NumHiddenLayers * config.HiddenSize) + layers.Max() : layers.Sum());
     }

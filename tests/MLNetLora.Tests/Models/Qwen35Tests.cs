@@ -71,7 +71,8 @@ public sealed class Qwen35Tests : IDisposable
         using CausalLanguageModel lm = new(checkpoint, threads: 1);
         Random random = new(3);
         int[][] prompts = [.. ((int[])[1100, 2, 513, 64, 1, 2100]).Select(length => TinyModel.Row(random, length).InputIds)];
-        IReadOnlyList<GeneratedIds> answers = lm.Generate(prompts, new GenerationOptions { MaximumNewTokens = 40 }, (row, _) => row == 3 && random.Next(4) == 0);
+        IReadOnlyList<GeneratedIds> answers = lm.Generate(
+            prompts, new GenerationOptions { MaximumNewTokens = 40 }, (row, _) => row == 3 && random.Next(4) == 0);
         for (int r = 0; r < prompts.Length; r++)
         {
             int[] ids = [.. prompts[r], .. answers[r].Ids];
@@ -139,7 +140,8 @@ public sealed class Qwen35Tests : IDisposable
         Assert.Equal(new RopeParameters("default", 1e7), config.Rope);
     }
 
-    /// <summary>The vision tower and the layers for several tokens at once: not asked for, not trained, counted as PEFT counts, and in the merge as they were.</summary>
+    /// <summary>The vision tower and the layers for several tokens at once: not asked for, not trained, counted as PEFT counts, and in the merge as they
+    /// were.</summary>
     [Fact]
     public void What_text_never_touches_is_left_alone_and_copied_by_a_merge()
     {
@@ -150,7 +152,8 @@ public sealed class Qwen35Tests : IDisposable
         float[] vision = [.. Enumerable.Range(0, 12).Select(i => (float)i)];
         SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"),
         [
-            .. plain.Tensors.Values.Select(tensor => SafetensorsWriter.Item.From(tensor.Entry.Name, TensorType.BFloat16, tensor.Entry.Shape, tensor.ReadFloat32())),
+            .. plain.Tensors.Values.Select(tensor =>
+                SafetensorsWriter.Item.From(tensor.Entry.Name, TensorType.BFloat16, tensor.Entry.Shape, tensor.ReadFloat32())),
             SafetensorsWriter.Item.From("model.visual.blocks.0.attn.qkv.weight", TensorType.Float16, [3, 4], vision),
             SafetensorsWriter.Item.From("mtp.layers.0.self_attn.q_proj.weight", TensorType.Float32, [4, 3], vision),
         ]);
@@ -264,7 +267,8 @@ public sealed class Qwen35Tests : IDisposable
             drawn[spec.Name.Split('.', 4)[^1]] = [.. Enumerable.Range(0, 50).Select(_ => spec.Initial!(random))];
         }
 
-        Assert.All(drawn.Where(tensor => tensor.Key.EndsWith("norm.weight", StringComparison.Ordinal)), tensor => Assert.All(tensor.Value, v => Assert.Equal(0, v)));
+        IEnumerable<float[]> norms = drawn.Where(tensor => tensor.Key.EndsWith("norm.weight", StringComparison.Ordinal)).Select(tensor => tensor.Value);
+        Assert.All(norms, values => Assert.All(values, v => Assert.Equal(0, v)));
         Assert.DoesNotContain(drawn.Keys, name => name.EndsWith("linear_attn.norm.weight", StringComparison.Ordinal));
         float[] rates = drawn.Single(tensor => tensor.Key.EndsWith("A_log", StringComparison.Ordinal)).Value;
         Assert.All(rates, rate => Assert.InRange(Math.Exp(rate), 0.01, 16.001));
