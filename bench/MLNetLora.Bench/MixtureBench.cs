@@ -16,7 +16,8 @@ internal static class MixtureBench
     /// <param name="rounds">Runs of each.</param>
     public static void Run(string mixture, string dense, int rounds)
     {
-        (string Folder, QwenConfig Config)[] models = [.. ((string[])[mixture, dense]).Select(folder => (folder, Checkpoint.Open(ModelFolder.Find(folder)).Config))];
+        (string Folder, QwenConfig Config)[] models =
+            [.. ((string[])[mixture, dense]).Select(folder => (folder, Checkpoint.Open(ModelFolder.Find(folder)).Config))];
         double[] training = [0, 0];
         double[] decode = [0, 0];
         for (int round = 0; round < rounds; round++)
@@ -33,7 +34,8 @@ internal static class MixtureBench
             }
         }
 
-        Console.WriteLine($"active parameters of a token  {Active(models[0].Config):N0} and {Active(models[1].Config):N0}, output layer and embedding left out");
+        Console.WriteLine($"active parameters of a token  {Active(models[0].Config):N0} and {Active(models[1].Config):N0}, output layer and embedding "
+            + "left out");
         Console.WriteLine($"training, 1 x {Length}, tokens/s  {training[0]:F1} and {training[1]:F1}, ratio {training[0] / training[1]:F2}");
         Console.WriteLine($"decode, one prompt, tokens/s  {decode[0]:F1} and {decode[1]:F1}, ratio {decode[0] / decode[1]:F2}");
     }

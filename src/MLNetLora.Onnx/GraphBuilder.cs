@@ -318,7 +318,8 @@ internal sealed partial class GraphBuilder
                 case long[] ints: attribute.Type = AttributeProto.Types.AttributeType.Ints; attribute.Ints.AddRange(ints); break;
                 case GraphProto body: attribute.Type = AttributeProto.Types.AttributeType.Graph; attribute.G = body; break;
                 default:
-                    throw new ArgumentException($"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
+                    throw new ArgumentException(
+                    $"Attribute {name} of {op} has the type {value.GetType().Name}; it must be long, float, string, long[] or a graph.",
                     nameof(attributes));
             }
 
