@@ -43,7 +43,8 @@ Option<OptimizerKind[]> optimizers = new("--optimizer")
 Option<bool> profile = new("--profile") { Description = "The ten most expensive operators and nodes" };
 Command training = new("training", "LoRA training steps beside the floor of their matrix products")
 {
-    model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers, noFloor, profile, json
+    model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers,
+    noFloor, profile, json
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
     p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),

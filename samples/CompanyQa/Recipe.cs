@@ -98,7 +98,7 @@ internal static class Recipe
 
             using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(path), s_json);
             return document.RootElement.ValueKind == JsonValueKind.Object
-                ? document.RootElement.EnumerateObject().ToDictionary(property => property.Name, property => new Setting(path, property.Name, property.Value.Clone()))
+                ? document.RootElement.EnumerateObject().ToDictionary(item => item.Name, item => new Setting(path, item.Name, item.Value.Clone()))
                 : throw new OptionException($"{path} is not a recipe: it must be a JSON object such as {{\"r\": 64}}.");
         }
         catch (JsonException e)

@@ -13,8 +13,8 @@ public enum OptimizerKind
     AdamW,
 
     /// <summary>
-    /// AdamW with both states in 8 bits (Dettmers et al. 2022, arXiv:2110.02861): 2.03 bytes for each trained number. Blocks of 256 numbers of a tensor share an
-    /// absmax; tensors of fewer than 4096 numbers and embeddings keep 32 bits. The peers' names: adamw_bnb_8bit, adamw_8bit, paged_adamw_8bit.
+    /// AdamW with both states in 8 bits (Dettmers et al. 2022, arXiv:2110.02861): 2.03 bytes for each trained number. Blocks of 256 numbers of a tensor share
+    /// an absmax; tensors of fewer than 4096 numbers and embeddings keep 32 bits. The peers' names: adamw_bnb_8bit, adamw_8bit, paged_adamw_8bit.
     /// </summary>
     AdamW8Bit,
 

@@ -54,7 +54,8 @@ public class TrainingOptions
     /// <summary>Warm-up as a share of all steps, from 0 to 1, rounded up. Default 0. The peers' name: warmup_ratio.</summary>
     public double WarmupRatio { get; set; }
 
-    /// <summary>What makes the steps. Default <see cref="OptimizerKind.AdamW"/>. The peers' name: optim, whose values <see cref="OptimizerNames"/> reads.</summary>
+    /// <summary>What makes the steps. Default <see cref="OptimizerKind.AdamW"/>. The peers' name: optim, whose values
+    /// <see cref="OptimizerNames"/> reads.</summary>
     public OptimizerKind Optimizer { get; set; } = OptimizerKind.AdamW;
 
     /// <summary>
@@ -186,7 +187,8 @@ public class TrainingOptions
     /// <summary>The seed where nothing above the training loop has chosen one.</summary>
     internal int SeedOrDefault => Seed ?? 42;
 
-    /// <summary>Tensors of at least so many numbers have 8-bit states; less only in tests, whose tensors are small. bitsandbytes' name: min_8bit_size.</summary>
+    /// <summary>Tensors of at least so many numbers have 8-bit states; less only in tests, whose tensors are small. bitsandbytes' name:
+    /// min_8bit_size.</summary>
     internal int EightBitFrom { get; set; } = 4096;
 
     /// <summary>Whether a tensor's rate is multiplied by <see cref="LoraPlusRatio"/>.</summary>

@@ -47,7 +47,8 @@ public sealed class LoraOptionsDocumentTests
             Assert.Equal(7, cells.Length);
             string ours = cells[3].Split(' ')[0].Trim('`');
             object? value = option.GetValue(defaults);
-            Assert.True(value is double number ? double.Parse(ours, CultureInfo.InvariantCulture) == number : ours == (value?.ToString() ?? "null"), option.Name);
+            bool isSame = value is double number ? double.Parse(ours, CultureInfo.InvariantCulture) == number : ours == (value?.ToString() ?? "null");
+            Assert.True(isSame, option.Name);
         }
 
         Assert.Equal(options.Length, rows.Length);
@@ -62,7 +63,10 @@ public sealed class LoraOptionsDocumentTests
     private static string LoraAdapterConfig()
     {
         using TemporaryFolder folder = new();
-        LoraOptions options = new() { Rank = 2, ExcludeModules = ["k_proj"], TrainableTokenIndices = [1] };
+        LoraOptions options = new()
+        {
+            Rank = 2, Dropout = 0, ExcludeModules = ["k_proj"], TrainableTokenIndices = [1], TargetParameters = ["o_proj.weight"],
+        };
         return LoraAdapter.Create(options, TinyModel.WriteCheckpoint(folder.File("base")), 1).ToPeftConfigJson();
     }
 }

@@ -73,8 +73,11 @@ public sealed class RecipeTests : IDisposable
         Assert.Contains(expected, Assert.Throws<OptionException>(() => Read(recipe)).Message, StringComparison.Ordinal);
 
     [Fact]
-    public void A_missing_file_is_said() =>
-        Assert.Contains("cannot be read", Assert.Throws<OptionException>(() => Recipe.Read(_folder.File("none.json"), new())).Message, StringComparison.Ordinal);
+    public void A_missing_file_is_said()
+    {
+        string message = Assert.Throws<OptionException>(() => Recipe.Read(_folder.File("none.json"), new())).Message;
+        Assert.Contains("cannot be read", message, StringComparison.Ordinal);
+    }
 
     private QwenLoraTrainer.Options Read(string recipe)
     {

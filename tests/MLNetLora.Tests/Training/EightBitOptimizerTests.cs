@@ -100,7 +100,8 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
             }
         }
 
-        static void Close(float[] expected, float[] actual) => Assert.True(expected.Zip(actual, (e, a) => Math.Abs(e - a) <= 2e-6 * Math.Abs(e)).All(near => near));
+        static void Close(float[] expected, float[] actual) =>
+            Assert.True(expected.Zip(actual, (e, a) => Math.Abs(e - a) <= 2e-6 * Math.Abs(e)).All(near => near));
     }
 
     [Fact]
@@ -127,7 +128,8 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
         {
             // The second tensor's gradients are a thousand times smaller: a block that had numbers of both would lose them.
             Dictionary<string, float[]> gradients = tensors.ToDictionary(
-                tensor => tensor.Name, tensor => Enumerable.Range(0, Size).Select(_ => (random.NextSingle() - 0.5f) * (tensor.Name == "a" ? 0.1f : 1e-4f)).ToArray());
+                tensor => tensor.Name,
+                tensor => Enumerable.Range(0, Size).Select(_ => (random.NextSingle() - 0.5f) * (tensor.Name == "a" ? 0.1f : 1e-4f)).ToArray());
             double norm = Math.Sqrt(gradients.Values.Sum(g => g.Sum(value => (double)value * value)));
             double clip = Math.Min(1, 0.5 / (norm + 1e-6));
             run.Step(0.01, step, name => gradients[name]);
@@ -187,7 +189,8 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
             whole.Step(1e-2, step, name => Numbers((10 * step) + name.Length, name == "w" ? 4500 : 24));
             if (step == 3)
             {
-                whole.Parameters.Values.Span(0, (int)whole.Parameters.Values.Length).CopyTo(resumed.Parameters.Values.Span(0, (int)whole.Parameters.Values.Length));
+                int length = (int)whole.Parameters.Values.Length;
+                whole.Parameters.Values.Span(0, length).CopyTo(resumed.Parameters.Values.Span(0, length));
                 foreach ((StateVector from, StateVector to) in whole.Parameters.States.Zip(resumed.Parameters.States))
                 {
                     foreach (((string fromName, NativeBuffer source), (string toName, NativeBuffer target)) in from.Parts.Zip(to.Parts))
