@@ -9,6 +9,7 @@ namespace MLNetLora.Bench;
 internal static class MixtureBench
 {
     private const int Length = 512;
+    private static readonly string[] s_short = ["--prompt", "64", "--together", "1", "--rounds", "1"];
 
     /// <summary>Measures both in turn, each run in a process of its own, and prints the best of each.</summary>
     /// <param name="mixture">Checkpoint folder of the mixture.</param>
@@ -28,7 +29,8 @@ internal static class MixtureBench
                 TrainingFigures step = ChildProcess.Json(ChildProcess.Self, ["training", "--length", $"{Length}", "--no-floor", .. model])
                     .Deserialize<TrainingFigures>()!;
                 training[i] = Math.Max(training[i], step.TokensPerSecond);
-                GenerationResult answer = ChildProcess.Json(ChildProcess.Self, ["generation", "--precision", $"{WeightPrecision.Checkpoint}", .. model])
+                string[] plain = ["--precision", $"{WeightPrecision.Checkpoint}"];
+                GenerationResult answer = ChildProcess.Json(ChildProcess.Self, ["generation", .. plain, .. s_short, .. model])
                     .Deserialize<GenerationResult>()!;
                 decode[i] = Math.Max(decode[i], answer.Decode);
             }
