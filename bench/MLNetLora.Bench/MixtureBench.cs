@@ -9,6 +9,7 @@ namespace MLNetLora.Bench;
 internal static class MixtureBench
 {
     private const int Length = 512;
+    private static readonly string[] s_short = ["--prompt", "64", "--together", "1", "--rounds", "1"];
 
     /// <summary>Measures both in turn, each run in a process of its own, and prints the best of each.</summary>
     /// <param name="mixture">Checkpoint folder of the mixture.</param>
@@ -16,7 +17,8 @@ internal static class MixtureBench
     /// <param name="rounds">Runs of each.</param>
     public static void Run(string mixture, string dense, int rounds)
     {
-        (string Folder, QwenConfig Config)[] models = [.. ((string[])[mixture, dense]).Select(folder => (folder, Checkpoint.Open(ModelFolder.Find(folder)).Config))];
+        (string Folder, QwenConfig Config)[] models =
+            [.. ((string[])[mixture, dense]).Select(folder => (folder, Checkpoint.Open(ModelFolder.Find(folder)).Config))];
         double[] training = [0, 0];
         double[] decode = [0, 0];
         for (int round = 0; round < rounds; round++)
@@ -27,13 +29,15 @@ internal static class MixtureBench
                 TrainingFigures step = ChildProcess.Json(ChildProcess.Self, ["training", "--length", $"{Length}", "--no-floor", .. model])
                     .Deserialize<TrainingFigures>()!;
                 training[i] = Math.Max(training[i], step.TokensPerSecond);
-                GenerationResult answer = ChildProcess.Json(ChildProcess.Self, ["generation", "--precision", $"{WeightPrecision.Checkpoint}", .. model])
+                string[] plain = ["--precision", $"{WeightPrecision.Checkpoint}"];
+                GenerationResult answer = ChildProcess.Json(ChildProcess.Self, ["generation", .. plain, .. s_short, .. model])
                     .Deserialize<GenerationResult>()!;
                 decode[i] = Math.Max(decode[i], answer.Decode);
             }
         }
 
-        Console.WriteLine($"active parameters of a token  {Active(models[0].Config):N0} and {Active(models[1].Config):N0}, output layer and embedding left out");
+        Console.WriteLine($"active parameters of a token  {Active(models[0].Config):N0} and {Active(models[1].Config):N0}, output layer and embedding "
+            + "left out");
         Console.WriteLine($"training, 1 x {Length}, tokens/s  {training[0]:F1} and {training[1]:F1}, ratio {training[0] / training[1]:F2}");
         Console.WriteLine($"decode, one prompt, tokens/s  {decode[0]:F1} and {decode[1]:F1}, ratio {decode[0] / decode[1]:F2}");
     }

@@ -36,9 +36,9 @@ public sealed class LoraOptions
     public TargetModules TargetModules { get; set; } = ["q_proj", "v_proj"];
 
     /// <summary>
-    /// Which bare parameters get an adapter [target_parameters]: what is no linear layer in transformers, the experts of a mixture and their routers, by the end
-    /// of their names: experts.gate_up_proj, experts.down_proj, gate.weight. Each expert has factors of its own. They go without dropout. Empty (default) for
-    /// none.
+    /// Which bare parameters get an adapter [target_parameters]: what is no linear layer in transformers, the experts of a mixture and their routers, by
+    /// the end of their names: experts.gate_up_proj, experts.down_proj, gate.weight. Each expert has factors of its own. They go without dropout. Empty
+    /// (default) for none.
     /// </summary>
     public IReadOnlyList<string> TargetParameters { get; set; } = [];
 

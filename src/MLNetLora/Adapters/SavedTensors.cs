@@ -57,8 +57,8 @@ internal static class SavedTensors
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Expert) is { } expert)
             {
-                throw new AdapterException($"ModulesToSave names '{entry}', and with it experts ({Module(expert)}), which stay frozen; an adapter can be put on "
-                    + $"them: name them in {nameof(LoraOptions.TargetParameters)}.");
+                throw new AdapterException($"ModulesToSave names '{entry}', and with it experts ({Module(expert)}), which stay frozen; an adapter can be put "
+                    + $"on them: name them in {nameof(LoraOptions.TargetParameters)}.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Rate) is { } rate)

@@ -14,9 +14,10 @@ internal sealed record AdaptedParameter(string Owner, int Experts, bool IsStack,
 }
 
 /// <summary>
-/// Finds the bare parameters that an adapter is put on [target_parameters], by PEFT's rules: a name means every parameter whose full name ends so. In transformers 5
-/// experts and routers are bare parameters; for the families where PEFT does so, the names that their layers had before (gate_proj, up_proj, down_proj, gate) in
-/// <see cref="LoraOptions.TargetModules"/> mean them too, and gate_proj and up_proj, which are one parameter now, give it twice the rank and twice the alpha.
+/// Finds the bare parameters that an adapter is put on [target_parameters], by PEFT's rules: a name means every parameter whose full name ends so. In
+/// transformers 5 experts and routers are bare parameters; for the families where PEFT does so, the names that their layers had before (gate_proj, up_proj,
+/// down_proj, gate) in <see cref="LoraOptions.TargetModules"/> mean them too, and gate_proj and up_proj, which are one parameter now, give it twice the rank
+/// and twice the alpha.
 /// </summary>
 internal sealed class TargetParameters
 {
@@ -66,7 +67,8 @@ internal sealed class TargetParameters
     /// <exception cref="AdapterException">One of several layers that are one parameter is named alone.</exception>
     public static TargetParameters Of(LoraOptions options, Architecture architecture, QwenConfig config) => new(options, architecture, config);
 
-    /// <summary>Whether a linear layer is one to targets by name: PEFT takes all names that experts had for parameters, so MLPs between them have none.</summary>
+    /// <summary>Whether a linear layer is one to targets by name: PEFT takes all names that experts had for parameters, so MLPs between them have
+    /// none.</summary>
     public bool LeavesOut(LinearModule module) => !_architecture.RenamedTargets.ContainsKey(module.Name[(module.Name.LastIndexOf('.') + 1)..]);
 
     /// <summary>The parameters in the order of the forward pass, each with its name and its sizes as a matrix.</summary>
@@ -126,8 +128,8 @@ internal sealed class TargetParameters
         {
             if (kind is not (TensorKind.Linear or TensorKind.Router or TensorKind.Expert))
             {
-                throw new AdapterException($"{nameof(LoraOptions.TargetParameters)} means '{name}', which has the shape [{string.Join(", ", shape)}]; adapters are "
-                    + "put on experts, routers and the weights of linear layers inside the blocks.");
+                throw new AdapterException($"{nameof(LoraOptions.TargetParameters)} means '{name}', which has the shape [{string.Join(", ", shape)}]; adapters "
+                    + "are put on experts, routers and the weights of linear layers inside the blocks.");
             }
 
             // PEFT wraps the module once for each of its parameters, the first of them innermost.
@@ -149,8 +151,9 @@ internal sealed class TargetParameters
     {
         if (!condition)
         {
-            throw new AdapterException(FormattableString.Invariant(
-                $"{option} is {value}; an adapter on bare parameters (experts and routers, {nameof(LoraOptions.TargetParameters)}) has none: set it to {what}."));
+            throw new AdapterException(
+                FormattableString.Invariant($"{option} is {value}; an adapter on bare parameters (experts and routers, ")
+                + $"{nameof(LoraOptions.TargetParameters)}) has none: set it to {what}.");
         }
     }
 }

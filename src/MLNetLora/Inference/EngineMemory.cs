@@ -7,7 +7,8 @@ namespace MLNetLora.Inference;
 
 /// <summary>
 /// What an engine takes of private memory before the first question, known before anything is allocated: a model that cannot fit is refused in words instead
-/// of ended by the system's memory killer. Weights that are used as the file has them, such as the experts of a mixture, are not in it, nor is the cache, which grows with use.
+/// of ended by the system's memory killer. Weights that are used as the file has them, such as the experts of a mixture, are not in it, nor is the cache, which
+/// grows with use.
 /// </summary>
 internal static class EngineMemory
 {
@@ -28,7 +29,9 @@ internal static class EngineMemory
 
         // ONNX Runtime lays packed weights out once more, and only then is their source given back.
         // One expert is copied and upcast at a time, whatever the precision.
-        long expert = checkpoint.Config.Experts is { } experts ? 3L * (sizeof(float) + sizeof(short)) * checkpoint.Config.HiddenSize * experts.IntermediateSize : 0;
+        long expert = checkpoint.Config.Experts is { } experts
+            ? 3L * (sizeof(float) + sizeof(short)) * checkpoint.Config.HiddenSize * experts.IntermediateSize
+            : 0;
         return upcast + expert + (quantized is null ? 0 : (2 * quantized.Packed.Sum(tensor => tensor.Bytes)) + quantized.Scales.Sum(tensor => tensor.Bytes));
     }
 

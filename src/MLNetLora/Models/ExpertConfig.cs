@@ -16,7 +16,8 @@ internal sealed record ExpertConfig(int Count, int PerToken, int IntermediateSiz
     /// <summary>shared_expert_intermediate_size: outputs of the gate of the expert that every token has; 0 for none.</summary>
     public int SharedIntermediateSize { get; init; }
 
-    /// <summary>router_aux_loss_coef where output_router_logits is true, else 0: what training in transformers adds of the loss that balances experts.</summary>
+    /// <summary>router_aux_loss_coef where output_router_logits is true, else 0: what training in transformers adds of the loss that balances
+    /// experts.</summary>
     public double AuxiliaryLoss { get; init; }
 
     /// <summary>Reads the fields that the families share.</summary>

@@ -119,7 +119,8 @@ internal sealed class Qwen2Moe : Architecture
     private static Value Mixture(ModelGraph m, int layer, Value x)
     {
         string p = $"model.layers.{layer}.mlp";
-        ExpertNames names = new((expert, projection) => $"{p}.experts.{expert}.{projection}_proj.weight", $"{p}.experts.gate_up_proj", $"{p}.experts.down_proj");
+        string Matrix(int expert, string projection) => $"{p}.experts.{expert}.{projection}_proj.weight";
+        ExpertNames names = new(Matrix, $"{p}.experts.gate_up_proj", $"{p}.experts.down_proj");
         Value experts = m.Experts(m.Router($"{p}.gate", x), x, names); // [rows, hidden]
         Value shared = Mlp(m, $"{p}.shared_expert", x); // [rows, hidden]
         return Residual.Apply(m.Tape, experts, SigmoidGate.Apply(m.Tape, m.Linear($"{p}.shared_expert_gate", x), shared)); // [rows, hidden]

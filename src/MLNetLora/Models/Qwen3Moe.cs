@@ -120,7 +120,8 @@ internal sealed class Qwen3Moe : Architecture
     private static Value Mixture(ModelGraph m, int layer, Value x)
     {
         string p = $"model.layers.{layer}.mlp";
-        ExpertNames names = new((expert, projection) => $"{p}.experts.{expert}.{projection}_proj.weight", $"{p}.experts.gate_up_proj", $"{p}.experts.down_proj");
+        string Matrix(int expert, string projection) => $"{p}.experts.{expert}.{projection}_proj.weight";
+        ExpertNames names = new(Matrix, $"{p}.experts.gate_up_proj", $"{p}.experts.down_proj");
         return m.Experts(m.Router($"{p}.gate", x), x, names); // [rows, hidden]
     }
 

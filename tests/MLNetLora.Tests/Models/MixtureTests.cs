@@ -110,7 +110,8 @@ public sealed class MixtureTests : IDisposable
     {
         MixtureModel.WriteConfig(_folder.Path, modelType, ("use_sliding_window", true), ("sliding_window", 9), ("max_window_layers", 2),
             ("layer_types", types is null ? null : new JsonArray([.. types.Split(' ').Select(type => (JsonNode)type)])));
-        Assert.Equal(expected, string.Concat(QwenConfig.Read(_folder.Path).SlidingWindows.Select(window => window is { } size ? FormattableString.Invariant($"{size}") : "·")));
+        Assert.Equal(expected, string.Concat(
+            QwenConfig.Read(_folder.Path).SlidingWindows.Select(window => window is { } size ? FormattableString.Invariant($"{size}") : "·")));
     }
 
     [Fact]
@@ -219,7 +220,8 @@ public sealed class MixtureTests : IDisposable
 
     private static LoraOptions Lora() => new() { Rank = 2, Dropout = 0, TargetModules = ["q_proj", "v_proj"] };
 
-    /// <summary>Layers that are wide enough for blocks of 128, and every expert for every token, so that nothing depends on which are the most likely.</summary>
+    /// <summary>Layers that are wide enough for blocks of 128, and every expert for every token, so that nothing depends on which are the most
+    /// likely.</summary>
     private Checkpoint Wide(string modelType)
     {
         Checkpoint large = MixtureModel.Write(_folder.File("wide"), modelType, ("hidden_size", 128), ("intermediate_size", 128),
