@@ -11,7 +11,8 @@ namespace MLNetLora.Adapters;
 /// <param name="Magnitude">[out], with DoRA; else null.</param>
 internal sealed record LoraFactors(LoraModule Module, float[] A, float[] B, float[]? Magnitude = null)
 {
-    /// <summary>Factors of the same shapes that are taken out of the base while this is trained (PiSSA): the adapter is B A less theirs. Null for none.</summary>
+    /// <summary>Factors of the same shapes that are taken out of the base while this is trained (PiSSA): the adapter is B A less theirs. Null for
+    /// none.</summary>
     public (float[] A, float[] B)? Initial { get; init; }
 
     /// <summary>Those of one matrix of a stack, as if it were a layer of its own.</summary>
@@ -134,8 +135,9 @@ public sealed class LoraAdapter
     internal LoraAdapter WithPrompt(PromptSettings prompt) => new(Options, BaseModel, Factors, Saved, Tokens) { Prompt = prompt, Warnings = Warnings };
 
     /// <summary>
-    /// The same adapter for the base as it is: where factors were taken out of it (PiSSA), they stand in this one with the opposite sign, behind those that were
-    /// trained. Its rank is then twice as large and its alpha such that the scaling is the same; what PEFT writes with path_initial_model_for_weight_conversion.
+    /// The same adapter for the base as it is: where factors were taken out of it (PiSSA), they stand in this one with the opposite sign, behind those
+    /// that were trained. Its rank is then twice as large and its alpha such that the scaling is the same; what PEFT writes with
+    /// path_initial_model_for_weight_conversion.
     /// </summary>
     internal LoraAdapter ForWholeBase()
     {

@@ -23,7 +23,8 @@ public enum LoraInitialization
     /// <summary>
     /// The r largest singular values of the base's weight and their vectors (PiSSA, Meng et al. 2024, arXiv:2404.02948), found by randomised subspace iteration
     /// (Halko, Martinsson and Tropp 2011) ["pissa_niter_8"]: s·B A is the weight's best approximation of rank r, which is taken out of the base while it is
-    /// trained. The base's files stay as they are: what comes out is an ordinary adapter of rank 2r, as PEFT converts one, with alpha so that the scaling stays.
+    /// trained. The base's files stay as they are: what comes out is an ordinary adapter of rank 2r, as PEFT converts one, with alpha so that the scaling
+    /// stays.
     /// </summary>
     Pissa,
 }

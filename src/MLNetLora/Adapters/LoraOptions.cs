@@ -29,7 +29,8 @@ public sealed class LoraOptions
     /// </summary>
     public bool UseDora { get; set; }
 
-    /// <summary>What the factors are at the start [init_lora_weights]. Default <see cref="LoraInitialization.Default"/>: the adapter changes nothing yet.</summary>
+    /// <summary>What the factors are at the start [init_lora_weights]. Default <see cref="LoraInitialization.Default"/>: the adapter changes nothing
+    /// yet.</summary>
     public LoraInitialization Initialization { get; set; }
 
     /// <summary>Which layers get an adapter [target_modules]. Default q_proj and v_proj; Qwen1 computes both in c_attn, which must be named for it.</summary>

@@ -49,7 +49,7 @@ internal static class PeftConfig
             ["target_modules"] = Modules(options.TargetModules, names),
             ["target_parameters"] = new JsonArray([.. options.TargetParameters.Select(name => (JsonNode)name)]),
             ["task_type"] = "CAUSAL_LM",
-            ["trainable_token_indices"] = options.TrainableTokenIndices.Count == 0 ? null : new JsonArray([.. options.TrainableTokenIndices.Select(id => (JsonNode)id)]),
+            ["trainable_token_indices"] = new JsonArray([.. options.TrainableTokenIndices.Select(id => (JsonNode)id)]),
             ["use_dora"] = options.UseDora,
             ["use_rslora"] = options.UseRsLora,
         };

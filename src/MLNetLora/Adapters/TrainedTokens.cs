@@ -24,8 +24,8 @@ internal sealed record TrainedTokens(TensorSpec Base, IReadOnlyList<int> Ids)
         TensorSpec embedding = architecture.Tensors(config).First(tensor => tensor.Kind == TensorKind.Embedding);
         if (saved.Any(tensor => tensor.Base.Name == embedding.Name))
         {
-            throw new AdapterException($"{nameof(LoraOptions.ModulesToSave)} trains the whole embedding and {nameof(LoraOptions.TrainableTokenIndices)} some of "
-                + "its rows; name one of the two.");
+            throw new AdapterException($"{nameof(LoraOptions.ModulesToSave)} trains the whole embedding and {nameof(LoraOptions.TrainableTokenIndices)} some "
+                + "of its rows; name one of the two.");
         }
 
         HashSet<int> seen = [];

@@ -73,7 +73,8 @@ internal sealed record TrainingTarget(QwenConfig Config, Architecture Architectu
     /// <summary>The tensors that training changes.</summary>
     public IReadOnlyList<TrainableTensor> Trainables => Checkpoint is null
         ? TrainableTensor.Of(Architecture, Config)
-        : [.. new AdapterParts(Loras, Saved, Tokens).Tensors.Select(tensor => new TrainableTensor(tensor.Key, tensor.Shape, tensor.Decays) { IsEmbedding = tensor.IsEmbedding })];
+        : [.. new AdapterParts(Loras, Saved, Tokens).Tensors.Select(
+            tensor => new TrainableTensor(tensor.Key, tensor.Shape, tensor.Decays) { IsEmbedding = tensor.IsEmbedding })];
 
     /// <summary>Most parts of the loss: where the output layer is trained, every part has a gradient of its size.</summary>
     public int MaximumLossChunks => Checkpoint is null || Saved.Any(tensor => tensor.Base.Name == Architecture.HeadName(Config)) ? 4 : 64;

@@ -106,7 +106,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             && Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
                 name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) is { } present)
         {
-            throw new OptionException($"{nameof(QwenLoraTrainer.Options.OutputFolder)} is {Path.GetFullPath(folder)}, which holds {present}; give an empty folder.");
+            throw new OptionException(
+                $"{nameof(QwenLoraTrainer.Options.OutputFolder)} is {Path.GetFullPath(folder)}, which holds {present}; give an empty folder.");
         }
     }
 

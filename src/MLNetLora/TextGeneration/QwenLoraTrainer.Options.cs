@@ -28,16 +28,16 @@ public sealed partial class QwenLoraTrainer
         public FineTuningMethod Method { get; set; }
 
         /// <summary>
-        /// Folder that receives the checkpoint of <see cref="FineTuningMethod.Full"/>: weights, configuration, tokenizer and template. Made if it is not there; one
-        /// that holds weights already is refused. The transformer answers from it. Null (default) with <see cref="FineTuningMethod.Lora"/>. The peers' name:
-        /// output_dir.
+        /// Folder that receives the checkpoint of <see cref="FineTuningMethod.Full"/>: weights, configuration, tokenizer and template. Made if it is not
+        /// there; one that holds weights already is refused. The transformer answers from it. Null (default) with <see cref="FineTuningMethod.Lora"/>. The
+        /// peers' name: output_dir.
         /// </summary>
         public string? OutputFolder { get; set; }
 
         /// <summary>
-        /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule. Its
-        /// shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's. Null (default) starts a fresh
-        /// one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
+        /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule.
+        /// Its shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's. Null (default) starts a
+        /// fresh one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
         /// </summary>
         public string? InitialAdapter { get; set; }
 
@@ -275,7 +275,8 @@ public sealed partial class QwenLoraTrainer
             Require.That(!isFull || InitialAdapter is null, nameof(InitialAdapter), InitialAdapter, $"null when {nameof(Method)} is {Method}");
             Require.That(!isFull || Precision == WeightPrecision.Checkpoint, nameof(Precision), Precision,
                 $"{WeightPrecision.Checkpoint} when {nameof(Method)} is {Method}, since no weight is frozen");
-            Require.That(!isFull || !PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Method)} is {Method}, since no weight is frozen");
+            Require.That(!isFull || !PrepackWeights, nameof(PrepackWeights), PrepackWeights,
+                $"false when {nameof(Method)} is {Method}, since no weight is frozen");
             Require.That(InitialAdapter is null || !string.IsNullOrWhiteSpace(InitialAdapter), nameof(InitialAdapter), "empty", "a folder, or null");
             Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require.Defined(LabelScope, nameof(LabelScope));

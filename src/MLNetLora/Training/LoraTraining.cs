@@ -63,8 +63,9 @@ internal static class LoraTraining
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             // Cancelled while the run was prepared: no step was made, as the summary says.
-            return ((start ?? LoraAdapter.Create(lora.With(o => o.Initialization = LoraInitialization.Default), checkpoint, options.SeedOrDefault, CancellationToken.None))
-                .ForWholeBase(), new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings });
+            LoraOptions plain = lora.With(o => o.Initialization = LoraInitialization.Default);
+            start ??= LoraAdapter.Create(plain, checkpoint, options.SeedOrDefault, CancellationToken.None);
+            return (start.ForWholeBase(), new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings });
         }
 
         (LoraAdapter, TrainingSummary) Run(TrainingSession session)

@@ -84,9 +84,9 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     }
 
     /// <summary>
-    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up, of experts those that the token has; of
-    /// a recurrent layer the channels before and behind the convolution, the output and its gate in place of attention's; with recomputation the input of each
-    /// layer, and one layer whole. What experts return is there three times while it is put in order.
+    /// What is kept of a token: of each layer its two inputs of the norms, q, k, v, the attention's output, gate and up, of experts those that the token
+    /// has; of a recurrent layer the channels before and behind the convolution, the output and its gate in place of attention's; with recomputation the
+    /// input of each layer, and one layer whole. What experts return is there three times while it is put in order.
     /// </summary>
     private static long FloatsPerToken(QwenConfig config, TrainingOptions options)
     {

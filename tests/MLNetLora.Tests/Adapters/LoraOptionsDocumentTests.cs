@@ -65,7 +65,11 @@ public sealed class LoraOptionsDocumentTests
         using TemporaryFolder folder = new();
         LoraOptions options = new()
         {
-            Rank = 2, Dropout = 0, ExcludeModules = ["k_proj"], TrainableTokenIndices = [1], TargetParameters = ["o_proj.weight"],
+            Rank = 2,
+            Dropout = 0,
+            ExcludeModules = ["k_proj"],
+            TrainableTokenIndices = [1],
+            TargetParameters = ["o_proj.weight"],
         };
         return LoraAdapter.Create(options, TinyModel.WriteCheckpoint(folder.File("base")), 1).ToPeftConfigJson();
     }

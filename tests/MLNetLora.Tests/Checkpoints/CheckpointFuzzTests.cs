@@ -79,8 +79,8 @@ public sealed class CheckpointFuzzTests : IDisposable
     public void Fields_of_adapter_config_json()
     {
         (string Model, string Adapter)[] adapters = [.. Golden.Folders("gradients").SelectMany(model => Directory.EnumerateDirectories(model)
-            .Select(variant => (Golden.Beside(model, GoldenFile.Json(Path.Combine(variant, "case.json")).GetProperty("model").GetString()!), Path.Combine(variant, "adapter"))))
-            .Where(item => GoldenFile.Unsupported(item.Item1) is null)];
+            .Select(variant => (GoldenFile.Json(Path.Combine(variant, "case.json")).GetProperty("model").GetString()!, Path.Combine(variant, "adapter")))
+            .Select(item => (Golden.Beside(model, item.Item1), item.Item2))).Where(item => GoldenFile.Unsupported(item.Item1) is null)];
         int loaded = 0;
         int cases = Fuzz.Cases(300);
         for (int seed = 0; seed < cases; seed++)

@@ -41,7 +41,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
     public void An_adapter_is_trained_on_from()
     {
         using TemporaryFolder folder = new();
-        using QwenLoraTransformer first = _bench.Fit(options => (options.Rank, options.UseDora, options.LearningRate, options.NumberOfEpochs) = (3, true, 1e-2, 5));
+        using QwenLoraTransformer first = _bench.Fit(
+            options => (options.Rank, options.UseDora, options.LearningRate, options.NumberOfEpochs) = (3, true, 1e-2, 5));
         first.Adapter.SaveAsPeft(folder.Path);
         using QwenLoraTransformer second = _bench.Fit(options =>
         {
