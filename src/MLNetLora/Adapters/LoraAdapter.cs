@@ -106,7 +106,9 @@ public sealed class LoraAdapter
     /// <summary>Numbers in all factors, and in what is trained whole.</summary>
     public long ParameterCount => Parts.Tensors.Sum(tensor => tensor.Count);
 
-    /// <summary>A fresh adapter, as PEFT initializes it; see <see cref="LoraInitialization"/>.</summary>
+    /// <summary>A fresh adapter for the base as it is, as PEFT initializes it; see <see cref="LoraInitialization"/>. With
+    /// <see cref="LoraInitialization.Pissa"/> it has twice the rank, as the one that comes out of a training: the factors, and behind them the same
+    /// with the opposite sign.</summary>
     /// <param name="options">Its shape.</param>
     /// <param name="checkpoint">The base.</param>
     /// <param name="seed">Seed of the factors.</param>
@@ -115,10 +117,10 @@ public sealed class LoraAdapter
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(checkpoint);
-        return Create(options, checkpoint, seed, CancellationToken.None);
+        return Create(options, checkpoint, seed, CancellationToken.None).ForWholeBase();
     }
 
-    /// <inheritdoc cref="Create(LoraOptions, Checkpoint, int)"/>
+    /// <summary>A fresh adapter to train: with <see cref="LoraInitialization.Pissa"/> for a base out of which its factors are taken.</summary>
     internal static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed, CancellationToken cancellation)
     {
         AdapterParts parts = Resolve(options, checkpoint);

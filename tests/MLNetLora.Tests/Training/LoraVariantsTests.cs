@@ -28,7 +28,7 @@ public sealed class LoraVariantsTests : IDisposable
             Checkpoint checkpoint = Base();
             LoraAdapter fresh = LoraAdapter.Create(Options(how).With(o => o.UseDora = dora), checkpoint, 1);
             float[] without = Logits(checkpoint, null);
-            float[] with = Logits(checkpoint, fresh.ForWholeBase());
+            float[] with = Logits(checkpoint, fresh);
             double change = GoldenFile.RelativeError(with, without);
             Assert.True(how == LoraInitialization.Random ? change > 1e-3 : change < 1e-5, $"{how}, DoRA {dora}: {change}");
         }
@@ -76,7 +76,7 @@ public sealed class LoraVariantsTests : IDisposable
     {
         Checkpoint checkpoint = Base();
         LoraOptions options = Options(LoraInitialization.Pissa).With(o => o.UseRsLora = rsLora);
-        foreach (LoraFactors f in LoraAdapter.Create(options, checkpoint, 1).Factors)
+        foreach (LoraFactors f in LoraAdapter.Create(options, checkpoint, 1, CancellationToken.None).Factors)
         {
             (int inputs, int outputs, int rank) = (f.Module.Module.In, f.Module.Module.Out, f.Module.Rank);
             float[] w = checkpoint.Tensors[f.Module.Module.Name + ".weight"].ReadFloat32();
@@ -127,6 +127,18 @@ public sealed class LoraVariantsTests : IDisposable
         IReadOnlyList<LoraModule> before = LoraTargets.Resolve(lora, checkpoint.Architecture, checkpoint.Config);
         Assert.All(LoraTargets.Resolve(trained.Options, checkpoint.Architecture, checkpoint.Config).Zip(before),
             pair => Assert.Equal(pair.Second.Scaling, pair.First.Scaling, 1e-12));
+    }
+
+    [Fact]
+    public void A_fresh_PiSSA_adapter_that_is_saved_or_merged_changes_nothing()
+    {
+        Checkpoint checkpoint = Base();
+        LoraAdapter fresh = LoraAdapter.Create(Options(LoraInitialization.Pissa), checkpoint, 1);
+        fresh.SaveAsPeft(_folder.File("adapter"));
+        float[] without = Logits(checkpoint, null);
+        Assert.InRange(GoldenFile.RelativeError(Logits(checkpoint, LoraAdapter.LoadPeft(_folder.File("adapter"), checkpoint)), without), 0, 1e-5);
+        Merge.Save(checkpoint, fresh, _folder.File("merged"));
+        Assert.InRange(GoldenFile.RelativeError(Logits(Checkpoint.Open(_folder.File("merged")), null), without), 0, 1e-5);
     }
 
     [Fact]
