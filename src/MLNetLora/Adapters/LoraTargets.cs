@@ -82,7 +82,7 @@ internal static class LoraTargets
         options.Validate();
         Stopwatch watch = Stopwatch.StartNew();
         TargetParameters parameters = TargetParameters.Of(options, architecture, config);
-        List<LinearModule> all = [.. architecture.Linears(config).Where(parameters.LeavesOut)];
+        List<LinearModule> all = [.. architecture.Linears(config).Where(parameters.IsLayer)];
         TargetModules targets = options.TargetModules;
         string[] names = [.. targets.Distinct().Except(parameters.Names)]; // a file may say the same a million times
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());

@@ -69,7 +69,7 @@ internal sealed class TargetParameters
 
     /// <summary>Whether a linear layer is one to targets by name: PEFT takes all names that experts had for parameters, so MLPs between them have
     /// none.</summary>
-    public bool LeavesOut(LinearModule module) => !_architecture.RenamedTargets.ContainsKey(module.Name[(module.Name.LastIndexOf('.') + 1)..]);
+    public bool IsLayer(LinearModule module) => !_architecture.RenamedTargets.ContainsKey(module.Name[(module.Name.LastIndexOf('.') + 1)..]);
 
     /// <summary>The parameters in the order of the forward pass, each with its name and its sizes as a matrix.</summary>
     /// <param name="warnings">Receives names that no parameter has; null: such a name is an error.</param>
