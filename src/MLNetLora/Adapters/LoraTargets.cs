@@ -86,7 +86,8 @@ internal static class LoraTargets
         TargetModules targets = options.TargetModules;
         string[] names = [.. targets.Distinct().Except(parameters.Names)]; // a file may say the same a million times
         string known = string.Join(", ", all.Select(module => module.Name[(module.Name.LastIndexOf('.') + 1)..]).Distinct());
-        string[] unknown = [.. names.Where(entry => !all.Any(module => EndsWith(module.Name, entry)))];
+        HashSet<string> ends = [.. all.SelectMany(module => Ends(module.Name))];
+        string[] unknown = [.. names.Where(entry => !ends.Contains(entry))];
         if (unknown.Length > 0)
         {
             string message = $"No layer of this {config.ModelType} model is named '{PythonRegex.Short(unknown[0])}' (TargetModules). Its linear layers are: "
@@ -99,15 +100,17 @@ internal static class LoraTargets
         List<LinearModule> chosen = [.. all.Where(module => !isExcluded(module.Name) && isTarget(module.Name))];
         if (options.LayersToTransform is { Count: > 0 } layers)
         {
-            foreach (int layer in layers.Where(layer => layer < 0 || layer >= config.NumHiddenLayers))
+            HashSet<int> numbers = [.. layers];
+            foreach (int layer in numbers.Where(layer => layer < 0 || layer >= config.NumHiddenLayers))
             {
                 throw new AdapterException($"LayersToTransform names the layer {layer}; this model has the layers 0 to {config.NumHiddenLayers - 1}.");
             }
 
             Regex[] before = options.LayersPattern.Count == 0
                 ? [s_layer]
-                : [.. options.LayersPattern.Select(name => PythonRegex.Whole($@".*\.(?:{name})\.(?P<layer>[0-9]+)\..*", "", s_patience))];
-            chosen = [.. chosen.Where(module => layers.Contains(LayerOf(module.Name, before, watch)))];
+                : [.. Bounded(options.LayersPattern, "layers")
+                    .Select(name => PythonRegex.Whole($@".*\.(?:{name})\.(?P<layer>[0-9]+)\..*", "", s_patience))];
+            chosen = [.. chosen.Where(module => numbers.Contains(LayerOf(module.Name, before, watch)))];
         }
 
         if (chosen.Count == 0 && parameters.Count == 0)
@@ -144,14 +147,23 @@ internal static class LoraTargets
         return instead.Length == 0 ? "" : $" The closest to what was asked for is {string.Join(", ", instead)}.";
     }
 
-    private static bool EndsWith(string module, string entry) => module == entry || module.EndsWith("." + entry, StringComparison.Ordinal);
+    /// <summary>A name and what stands behind each of its dots: the entries of a list that mean it.</summary>
+    internal static IEnumerable<string> Ends(string name)
+    {
+        yield return name;
+        for (int dot = name.IndexOf('.'); dot >= 0; dot = name.IndexOf('.', dot + 1))
+        {
+            yield return name[(dot + 1)..];
+        }
+    }
 
     /// <summary>Whether a list or an expression means a module.</summary>
     private static Func<string, bool> Matches(TargetModules targets, string[] names, Stopwatch watch)
     {
         if (targets.Pattern is not { } pattern)
         {
-            return module => names.Any(entry => EndsWith(module, entry));
+            HashSet<string> entries = [.. names];
+            return module => Ends(module).Any(entries.Contains);
         }
 
         Regex whole = PythonRegex.Whole(pattern, "", s_patience);
@@ -164,9 +176,12 @@ internal static class LoraTargets
             ? int.Parse(number, System.Globalization.CultureInfo.InvariantCulture)
             : -1;
 
-    private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) => patterns.Count <= MostPatterns
-        ? [.. patterns.Select(pattern => (PythonRegex.Whole(pattern.Key, AnyNames, s_patience), pattern.Value))]
-        : throw new AdapterException($"The adapter has {patterns.Count} patterns for ranks or alphas; at most {MostPatterns} are read.");
+    private static (Regex Name, T Value)[] Patterns<T>(IReadOnlyDictionary<string, T> patterns) =>
+        [.. Bounded(patterns, "ranks or alphas").Select(pattern => (PythonRegex.Whole(pattern.Key, AnyNames, s_patience), pattern.Value))];
+
+    private static IReadOnlyCollection<T> Bounded<T>(IReadOnlyCollection<T> patterns, string what) => patterns.Count <= MostPatterns
+        ? patterns
+        : throw new AdapterException($"The adapter has {patterns.Count} patterns for {what}; at most {MostPatterns} are read.");
 
     private static T First<T>((Regex Name, T Value)[] patterns, string module, T otherwise, Stopwatch watch)
     {

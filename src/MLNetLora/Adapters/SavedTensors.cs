@@ -36,6 +36,7 @@ internal sealed record SavedValues(SavedTensor Tensor, float[] Values);
 internal static class SavedTensors
 {
     private const string Prefix = "base_model.model.";
+    private const int MostModules = 4096; // each is looked for among all tensors
 
     /// <summary>The tensors of <see cref="LoraOptions.Bias"/> and <see cref="LoraOptions.ModulesToSave"/>, in the order of the forward pass.</summary>
     /// <exception cref="AdapterException">A module does not exist, or cannot be trained so.</exception>
@@ -44,7 +45,13 @@ internal static class SavedTensors
     {
         TensorSpec[] all = [.. architecture.Tensors(config)];
         HashSet<string> adapted = [.. modules.Select(module => module.Module.Name)];
-        foreach (string entry in options.ModulesToSave)
+        string[] entries = [.. options.ModulesToSave.Distinct()]; // a file may say the same a million times
+        if (entries.Length > MostModules)
+        {
+            throw new AdapterException($"ModulesToSave has {entries.Length} names; at most {MostModules} are read.");
+        }
+
+        foreach (string entry in entries)
         {
             TensorSpec[] named = [.. all.Where(tensor => IsNamed(tensor, entry))];
             if (named.Length == 0)
@@ -52,7 +59,7 @@ internal static class SavedTensors
                 string known = string.Join(", ", all
                     .Where(tensor => tensor.Kind is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm or TensorKind.Convolution)
                     .Select(tensor => Module(tensor)[(Module(tensor).LastIndexOf('.') + 1)..]).Distinct());
-                throw new AdapterException($"No module of this {config.ModelType} model is named '{entry}' (ModulesToSave). There are: {known}.");
+                throw new AdapterException($"No module of this {config.ModelType} model is named '{PythonRegex.Short(entry)}' (ModulesToSave). There are: {known}.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Expert) is { } expert)
@@ -82,7 +89,7 @@ internal static class SavedTensors
 
         return [.. all.Where(IsSaved).Select(tensor => new SavedTensor(tensor, Key(tensor)))];
 
-        bool IsSaved(TensorSpec tensor) => options.ModulesToSave.Any(entry => IsNamed(tensor, entry))
+        bool IsSaved(TensorSpec tensor) => entries.Any(entry => IsNamed(tensor, entry))
             || (tensor.Kind == TensorKind.Bias && options.Bias switch
             {
                 LoraBias.All => true,

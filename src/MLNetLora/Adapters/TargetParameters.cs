@@ -72,7 +72,7 @@ internal sealed class TargetParameters
     public bool IsLayer(LinearModule module) => !_architecture.RenamedTargets.ContainsKey(module.Name[(module.Name.LastIndexOf('.') + 1)..]);
 
     /// <summary>The parameters in the order of the forward pass, each with its name and its sizes as a matrix.</summary>
-    /// <param name="warnings">Receives names that no parameter has; null: such a name is an error.</param>
+    /// <param name="warnings">Receives the first name that no parameter has; null: such a name is an error.</param>
     /// <exception cref="AdapterException">A name means nothing, or a parameter that no adapter can be put on; or options do not go with parameters.</exception>
     public IEnumerable<(string Name, AdaptedParameter Parameter, LinearModule Module)> Resolve(List<string>? warnings)
     {
@@ -97,16 +97,18 @@ internal sealed class TargetParameters
             }
         }
 
-        foreach (string target in _targets.Where(target => !all.Any(parameter => Means(target, parameter.Name))))
+        HashSet<string> ends = [.. all.SelectMany(parameter => LoraTargets.Ends(parameter.Name))];
+        if (_targets.FirstOrDefault(target => !ends.Contains(target)) is { } unknown)
         {
             string known = string.Join(", ", all.Where(parameter => parameter.Kind is TensorKind.Expert or TensorKind.Router)
                 .Select(parameter => string.Join('.', parameter.Name.Split('.')[^2..])).Distinct());
-            string message = $"No parameter of this {_config.ModelType} model is named '{PythonRegex.Short(target)}' ({nameof(LoraOptions.TargetParameters)}). "
+            string message = $"No parameter of this {_config.ModelType} model is named '{PythonRegex.Short(unknown)}' ({nameof(LoraOptions.TargetParameters)}). "
                 + (known.Length > 0 ? $"Those of its experts are: {known}." : "It has no experts; its layers are named in TargetModules.");
             (warnings ?? throw new AdapterException(message)).Add(message);
         }
 
-        return Chosen([.. all.Where(parameter => _targets.Any(target => Means(target, parameter.Name)))]);
+        HashSet<string> targets = [.. _targets];
+        return Chosen([.. all.Where(parameter => LoraTargets.Ends(parameter.Name).Any(targets.Contains))]);
     }
 
     /// <summary>Refuses a layer that is named twice, as a module and as a parameter.</summary>
@@ -119,8 +121,6 @@ internal sealed class TargetParameters
                 + "name it once.");
         }
     }
-
-    private static bool Means(string target, string name) => name == target || name.EndsWith("." + target, StringComparison.Ordinal);
 
     private IEnumerable<(string, AdaptedParameter, LinearModule)> Chosen(List<(string Name, TensorKind Kind, IReadOnlyList<long> Shape)> chosen)
     {
@@ -135,7 +135,7 @@ internal sealed class TargetParameters
             // PEFT wraps the module once for each of its parameters, the first of them innermost.
             string owner = Owner(name);
             int around = chosen.Skip(i + 1).TakeWhile(other => Owner(other.Name) == owner).Count();
-            string? renamed = _named.Keys.FirstOrDefault(target => Means(target, name));
+            string? renamed = _named.Keys.FirstOrDefault(LoraTargets.Ends(name).Contains);
             bool isStack = kind == TensorKind.Expert;
             yield return (
                 name,

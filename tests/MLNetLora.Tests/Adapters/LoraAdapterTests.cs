@@ -369,6 +369,49 @@ public sealed class LoraAdapterTests : IDisposable
     }
 
     [Fact]
+    public void A_file_that_names_a_hundred_thousand_parameters_or_modules_is_read_in_a_moment_or_refused_in_few_words()
+    {
+        const int many = 100_000;
+        LoraAdapter saved = Saved();
+        string file = _folder.File("adapter/adapter_config.json");
+        string original = File.ReadAllText(file);
+        Write("target_parameters", i => $"experts.nothing_{i}.weight", ("lora_dropout", 0));
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
+        Assert.Equal(saved.Factors.Select(f => f.Module), read.Factors.Select(f => f.Module));
+        Assert.Contains("'experts.nothing_0.weight' (TargetParameters)", Assert.Single(read.Warnings), StringComparison.Ordinal);
+
+        Write("target_modules", i => i < 2 ? $"{"qv"[i]}_proj" : $"nothing_{i}");
+        Assert.Contains("'nothing_2'", Assert.Single(LoraAdapter.LoadPeft(_folder.File("adapter"), _base).Warnings), StringComparison.Ordinal);
+        Write("modules_to_save", i => $"{i}");
+        Refused($"ModulesToSave has {many} names; at most 4096 are read");
+        Write("modules_to_save", _ => "q_norm");
+        Refused("has no tensor 'base_model.model.model.layers.0.self_attn.q_norm.weight'");
+        Write("modules_to_save", _ => new string('x', 300));
+        Refused("is named 'xxx");
+        Write("layers_pattern", i => $"layers{i}", ("layers_to_transform", 1));
+        Refused($"{many} patterns for layers");
+
+        void Write(string key, Func<int, string> name, params (string Key, int Value)[] others)
+        {
+            JsonObject config = JsonNode.Parse(original)!.AsObject();
+            config[key] = new JsonArray([.. Enumerable.Range(0, many).Select(i => (JsonNode)name(i))]);
+            foreach ((string other, int value) in others)
+            {
+                config[other] = value;
+            }
+
+            File.WriteAllText(file, config.ToJsonString());
+        }
+
+        void Refused(string why)
+        {
+            string message = Assert.Throws<AdapterException>(() => LoraAdapter.LoadPeft(_folder.File("adapter"), _base)).Message;
+            Assert.Contains(why, message, StringComparison.Ordinal);
+            Assert.True(message.Length < 600, message);
+        }
+    }
+
+    [Fact]
     public void Factors_in_64_bits_are_read()
     {
         LoraAdapter saved = Saved();
