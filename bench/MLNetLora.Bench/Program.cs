@@ -14,7 +14,7 @@ Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description =
 Option<int> length = new("--length") { DefaultValueFactory = _ => 512, Description = "Tokens per row" };
 Option<double> labelled = new("--labelled") { DefaultValueFactory = _ => 0.5, Description = "Share of the tokens that have a label" };
 Option<int> rank = new("--rank") { DefaultValueFactory = _ => 64, Description = "LoRA rank" };
-Option<string> targets = new("--targets") { DefaultValueFactory = _ => "q_proj,v_proj", Description = "Adapted layers" };
+Option<string> targets = new("--targets") { DefaultValueFactory = _ => "q_proj,v_proj", Description = "Adapted layers: names with commas between them, or all-linear" };
 Option<double> dropout = new("--dropout") { DefaultValueFactory = _ => 0.05, Description = "LoRA dropout" };
 Option<bool> checkpointing = new("--checkpointing") { Description = "Recompute activations" };
 Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description = "Steps after the first" };
@@ -47,7 +47,7 @@ Command training = new("training", "LoRA training steps beside the floor of thei
     noFloor, profile, json
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
-    p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
+    p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
     p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
 { Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack), Optimizer = p.GetValue(optimizers)![0] }, p.GetValue(optimizers)![1..],
     !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));

@@ -23,7 +23,7 @@ namespace MLNetLora.Bench;
 /// <param name="Threads">Threads; 0 takes all cores.</param>
 /// <param name="Data">Data files to pack and train on; none for random tokens.</param>
 /// <param name="Tokenizer">Folder with the tokenizer's files, for data.</param>
-internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, string[] Targets, double Dropout, bool Checkpointing,
+internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, TargetModules Targets, double Dropout, bool Checkpointing,
     int Steps, int Threads, string[] Data, string? Tokenizer)
 {
     /// <summary>Numbers of the products with frozen weights; the floor is always that of float32.</summary>
@@ -76,7 +76,7 @@ internal static class TrainingBench
 
         Console.WriteLine($"model                        {setting.Model}");
         Console.WriteLine($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on "
-            + $"{string.Join(", ", setting.Targets)}, dropout "
+            + $"{setting.Targets}, dropout "
             + $"{setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");
         Console.WriteLine($"start                        {f.Ready:F1} s until the first step begins, {f.First:F1} s until it is done");
         Console.WriteLine($"step                         {f.Best:F3} s best, {f.Median:F3} s median of {setting.Steps}");

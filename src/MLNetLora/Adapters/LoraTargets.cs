@@ -140,9 +140,15 @@ internal static class LoraTargets
         }
     }
 
-    /// <summary>What to write instead of a list that was made for another family; empty where nothing is known of it.</summary>
+    /// <summary>What to write instead of "all-linear" in a list, or of a list that was made for another family; empty where nothing is known of
+    /// it.</summary>
     private static string Recipe(string[] names, Architecture architecture)
     {
+        if (names.Contains(TargetModules.AllLinear))
+        {
+            return $" \"{TargetModules.AllLinear}\" stands alone and not in a list: TargetModules = \"{TargetModules.AllLinear}\".";
+        }
+
         string[] instead = [.. names.Select(architecture.OtherNames.GetValueOrDefault).OfType<string>().Distinct()];
         return instead.Length == 0 ? "" : $" The closest to what was asked for is {string.Join(", ", instead)}.";
     }

@@ -12,6 +12,8 @@ namespace MLNetLora.Adapters;
 [CollectionBuilder(typeof(TargetModules), nameof(Create))]
 public sealed class TargetModules : IEnumerable<string>
 {
+    internal const string AllLinear = "all-linear";
+
     private readonly string[] _names;
 
     private TargetModules(string[] names, string? pattern) => (_names, Pattern) = (names, pattern);
@@ -20,7 +22,7 @@ public sealed class TargetModules : IEnumerable<string>
     public string? Pattern { get; }
 
     /// <summary>Whether every linear layer but the output layer is meant.</summary>
-    public bool IsAllLinear => Pattern == "all-linear";
+    public bool IsAllLinear => Pattern == AllLinear;
 
     /// <summary>Makes the list form; C#'s collection expressions call it.</summary>
     public static TargetModules Create(ReadOnlySpan<string> names) => new(names.ToArray(), null);

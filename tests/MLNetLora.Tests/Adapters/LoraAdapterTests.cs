@@ -34,6 +34,14 @@ public sealed class LoraAdapterTests : IDisposable
     }
 
     [Fact]
+    public void All_linear_in_a_list_says_that_it_stands_alone()
+    {
+        const string hint = "\"all-linear\" stands alone and not in a list: TargetModules = \"all-linear\".";
+        Assert.EndsWith(hint, Refused(new() { TargetModules = ["all-linear"] }), StringComparison.Ordinal);
+        Assert.EndsWith(hint, Refused(new() { TargetModules = ["q_proj", "all-linear"] }), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_regular_expression_matches_the_whole_name()
     {
         Assert.Equal(["model.layers.1.self_attn.v_proj"], Names(new() { TargetModules = @".*\.1\.self_attn\.v_proj" }));
