@@ -80,6 +80,12 @@ internal static class SavedTensors
                     + $"can be trained whole. Name it in {nameof(LoraOptions.TargetModules)}.");
             }
 
+            if (named.FirstOrDefault(tensor => adapted.Contains(Module(tensor))) is { } twice)
+            {
+                throw new AdapterException($"ModulesToSave names '{entry}', and with it {Module(twice)}, which {nameof(LoraOptions.TargetParameters)} or "
+                    + $"{nameof(LoraOptions.TargetModules)} put an adapter on: trained whole, it needs none. Name it once.");
+            }
+
             if (config.TieWordEmbeddings && named.Any(tensor => tensor.Kind is TensorKind.Embedding or TensorKind.Head))
             {
                 throw new AdapterException($"ModulesToSave names '{entry}', and the embedding of this model is its output layer too (tie_word_embeddings): "

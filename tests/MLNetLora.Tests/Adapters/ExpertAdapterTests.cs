@@ -130,6 +130,8 @@ public sealed class ExpertAdapterTests(Xunit.Abstractions.ITestOutputHelper outp
         Assert.Contains("input_layernorm", Refused(qwen2, o => o.TargetParameters = ["input_layernorm.weight"]), StringComparison.Ordinal);
         Assert.Contains("names too", Refused(qwen2, o => o.TargetParameters = ["q_proj.weight"]), StringComparison.Ordinal);
         Assert.Contains("experts", Refused(qwen2, o => o.ModulesToSave = ["down_proj"]), StringComparison.Ordinal);
+        Assert.Contains("Name it once", Refused(qwen3, o => (o.TargetParameters, o.ModulesToSave) = (["gate.weight"], ["mlp.gate"])), StringComparison.Ordinal);
+        Assert.Contains("Name it once", Refused(qwen3, o => (o.TargetModules, o.ModulesToSave) = (["gate"], ["mlp.gate"])), StringComparison.Ordinal);
 
         static string Refused(Checkpoint checkpoint, Action<LoraOptions> change) => Assert.Throws<AdapterException>(
             () => LoraAdapter.Create(new LoraOptions { Rank = 2, Dropout = 0 }.With(change), checkpoint, 1)).Message;
