@@ -113,6 +113,7 @@ public sealed class LoraAdapter
     /// <param name="checkpoint">The base.</param>
     /// <param name="seed">Seed of the factors.</param>
     /// <exception cref="OptionException">A factor would take more than 2 GB, or a rank does not suit <see cref="LoraOptions.Initialization"/>.</exception>
+    /// <exception cref="AdapterException">A target matches no layer, or options do not go together.</exception>
     public static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -124,6 +125,11 @@ public sealed class LoraAdapter
     internal static LoraAdapter Create(LoraOptions options, Checkpoint checkpoint, int seed, CancellationToken cancellation)
     {
         AdapterParts parts = Resolve(options, checkpoint);
+        if (parts.Modules.Any(module => module.Parameter is not null))
+        {
+            TargetParameters.RequireAllLayers(options);
+        }
+
         FactorInitializer initializer = new(options.Initialization, checkpoint, seed, cancellation);
         return new LoraAdapter(
             options,

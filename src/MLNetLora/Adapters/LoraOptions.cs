@@ -38,8 +38,9 @@ public sealed class LoraOptions
 
     /// <summary>
     /// Which bare parameters get an adapter [target_parameters]: what is no linear layer in transformers, the experts of a mixture and their routers, by
-    /// the end of their names: experts.gate_up_proj, experts.down_proj, gate.weight. Each expert has factors of its own. They go without dropout. Empty
-    /// (default) for none.
+    /// the end of their names: experts.gate_up_proj, experts.down_proj, gate.weight. Each expert has factors of its own. They go without dropout, and without
+    /// <see cref="ExcludeModules"/>, <see cref="LayersToTransform"/> and <see cref="LayersPattern"/>, which in PEFT do not count for them. Empty (default)
+    /// for none.
     /// </summary>
     public IReadOnlyList<string> TargetParameters { get; set; } = [];
 

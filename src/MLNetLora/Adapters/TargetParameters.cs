@@ -122,6 +122,24 @@ internal sealed class TargetParameters
         }
     }
 
+    /// <summary>Refuses what leaves layers out beside parameters, which it does not count for in PEFT; an adapter that comes from a file is what its
+    /// tensors are.</summary>
+    /// <exception cref="AdapterException">Such an option is set.</exception>
+    public static void RequireAllLayers(LoraOptions options)
+    {
+        string? set = options.LayersToTransform is { Count: > 0 } ? nameof(LoraOptions.LayersToTransform)
+            : options.LayersPattern.Count > 0 ? nameof(LoraOptions.LayersPattern)
+            : options.ExcludeModules is not null ? nameof(LoraOptions.ExcludeModules)
+            : null;
+        if (set is not null)
+        {
+            throw new AdapterException($"{set} is set, and counts for linear layers alone, as in PEFT: bare parameters (experts and routers, which "
+                + $"{nameof(LoraOptions.TargetParameters)}, {nameof(LoraOptions.TargetModules)} or \"{TargetModules.AllLinear}\" mean) would have adapters "
+                + $"everywhere. Take it out, and name in {nameof(LoraOptions.TargetModules)} and {nameof(LoraOptions.TargetParameters)} what is meant, "
+                + "parameters of one layer by names such as layers.0.mlp.experts.down_proj.");
+        }
+    }
+
     private IEnumerable<(string, AdaptedParameter, LinearModule)> Chosen(List<(string Name, TensorKind Kind, IReadOnlyList<long> Shape)> chosen)
     {
         foreach ((int i, (string name, TensorKind kind, IReadOnlyList<long> shape)) in chosen.Index())

@@ -138,6 +138,36 @@ public sealed class ExpertAdapterTests(Xunit.Abstractions.ITestOutputHelper outp
     }
 
     [Fact]
+    public void What_leaves_layers_out_is_refused_beside_bare_parameters_and_read_from_a_file_as_PEFT_reads_it()
+    {
+        Checkpoint checkpoint = Checkpoint.Open(Path.Combine(Golden.Kind("experts"), "qwen3_moe", "model"));
+        LoraOptions options = new() { Rank = 2, Dropout = 0, TargetModules = "all-linear" };
+        Refused("LayersToTransform", o => o.LayersToTransform = [0]);
+        Refused("LayersPattern", o => o.LayersPattern = ["layers"]);
+        Refused("ExcludeModules", o => o.ExcludeModules = ["experts.down_proj"]);
+        Refused("LayersToTransform", o => (o.TargetModules, o.TargetParameters, o.LayersToTransform) = (["q_proj"], ["experts.down_proj"], [0]));
+        Assert.NotEmpty(LoraAdapter.Create(options.With(o => (o.TargetModules, o.LayersToTransform) = (["q_proj"], [0])), checkpoint, 1).Factors);
+        LoraOptions oneLayer = options.With(o => (o.TargetModules, o.TargetParameters) = (["layers.1.self_attn.q_proj"], ["layers.1.mlp.experts.down_proj"]));
+        Assert.Equal(["model.layers.1.self_attn.q_proj", "model.layers.1.mlp.experts.down_proj"],
+            LoraAdapter.Create(oneLayer, checkpoint, 1).Factors.Select(factors => factors.Module.Module.Name));
+
+        LoraAdapter whole = LoraAdapter.Create(options.With(o => o.TargetModules = ["down_proj"]), checkpoint, 1);
+        whole.SaveAsPeft(_folder.File("adapter"));
+        string file = _folder.File("adapter/adapter_config.json");
+        File.WriteAllText(file, File.ReadAllText(file).Replace("\"layers_to_transform\": null", "\"layers_to_transform\": [1]", StringComparison.Ordinal));
+        LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), checkpoint);
+        Assert.Equal([1], read.Options.LayersToTransform!);
+        Assert.Equal(whole.Factors.Select(factors => factors.Module.Module.Name), read.Factors.Select(factors => factors.Module.Module.Name));
+        TrainingRow row = new([3, 9, 27, 4], [3, 9, 27, 4]);
+        TrainingOptions training = new() { MaximumSteps = 1, Threads = 1 };
+        (LoraAdapter more, _) = LoraTraining.Train(checkpoint, read.Options, [row], training, initial: read);
+        Assert.Equal(whole.Factors.Count, more.Factors.Count);
+
+        void Refused(string option, Action<LoraOptions> change) => Assert.StartsWith($"{option} is set, and counts for linear layers alone",
+            Assert.Throws<AdapterException>(() => LoraAdapter.Create(options.With(change), checkpoint, 1)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void An_adapter_with_a_factor_for_each_expert_of_older_versions_is_refused()
     {
         (string folder, Checkpoint checkpoint, _) = Open("qwen3_moe/down");
