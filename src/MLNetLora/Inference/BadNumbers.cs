@@ -23,21 +23,19 @@ internal static class BadNumbers
                 + "numbers. Download or write the file again.");
         }
 
-        foreach (LoraFactors factors in adapter?.Factors ?? [])
+        if (adapter?.Tensors.FirstOrDefault(tensor => !IsFinite(tensor.Values)).Tensor is { } bad)
         {
-            if (factors.Tensors.Any(tensor => !IsFinite(tensor.Values)))
-            {
-                return new AdapterException(
-                    $"The adapter cannot answer: its factors for {factors.Module.Module.Name} hold NaN or infinite numbers; its training diverged.");
-            }
+            return new AdapterException($"The adapter cannot answer: its tensor {bad.Key} holds NaN or infinite numbers; its training diverged.");
         }
 
-        if (adapter is { Factors.Count: > 0 })
+        if (adapter is { IsEmpty: false })
         {
-            LoraFactors largest = adapter.Factors.MaxBy(factors => Math.Abs(factors.Module.Scaling))!;
-            return new AdapterException(FormattableString.Invariant(
-                $"The adapter on {checkpoint.Folder} gives scores that are not numbers, though all its factors and the base's weights are: products overflow. ")
-                + FormattableString.Invariant($"Its scaling is up to {largest.Module.Scaling:G4} ({largest.Module.Module.Name}); try the base without it."));
+            LoraFactors? largest = adapter.Factors.MaxBy(factors => Math.Abs(factors.Module.Scaling));
+            string scaling = largest is null ? ""
+                : FormattableString.Invariant($"Its scaling is up to {largest.Module.Scaling:G4} ({largest.Module.Module.Name}). ");
+            return new AdapterException(
+                $"The adapter on {checkpoint.Folder} gives scores that are not numbers, though all its tensors and the base's weights are: products overflow. "
+                + $"{scaling}Try the base without it.");
         }
 
         return new CheckpointException(

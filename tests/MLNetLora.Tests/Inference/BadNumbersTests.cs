@@ -35,6 +35,22 @@ public sealed class BadNumbersTests : IDisposable
             StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("model.norm.weight")]
+    [InlineData("model.layers.1.self_attn.q_proj.base_layer.bias")]
+    [InlineData("model.embed_tokens.token_adapter.trainable_tokens_delta")]
+    public void A_bad_tensor_that_was_trained_beside_the_factors_is_named(string name)
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), "qwen2");
+        LoraOptions options = new() { Rank = 2, Bias = LoraBias.All, ModulesToSave = ["norm"], TrainableTokenIndices = [3] };
+        LoraAdapter adapter = LoraAdapter.Create(options, checkpoint, 1);
+        string key = "base_model.model." + name;
+        adapter.Tensors.Single(tensor => tensor.Tensor.Key == key).Values[0] = float.NaN;
+        using CausalLanguageModel lm = new(checkpoint, adapter, threads: 1);
+        AdapterException error = Assert.Throws<AdapterException>(() => lm.Generate([[2, 3]], new()));
+        Assert.StartsWith($"The adapter cannot answer: its tensor {key} holds NaN", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void An_adapter_whose_scaling_overflows_is_blamed_and_not_the_base()
     {
