@@ -398,7 +398,7 @@ public sealed class LoraAdapter
     internal static void RequireSize(LoraModule module)
     {
         int widest = Math.Max(module.Module.In, module.Module.Out);
-        long bytes = sizeof(float) * (long)module.Ranks * widest;
+        long bytes = sizeof(float) * module.Ranks * widest;
         if (bytes > int.MaxValue)
         {
             throw new OptionException(

@@ -46,7 +46,7 @@ internal sealed class FactorInitializer(LoraInitialization how, Checkpoint check
     public LoraFactors Of(LoraModule module)
     {
         cancellation.ThrowIfCancellationRequested();
-        (int inputs, int outputs, int rank) = (module.Module.In, module.Module.Out, module.Ranks);
+        (int inputs, int outputs, int rank) = (module.Module.In, module.Module.Out, (int)module.Ranks);
         float[] b = new float[outputs * rank];
         float[] a = how switch
         {

@@ -29,7 +29,7 @@ internal sealed record LoraModule(LinearModule Module, int Rank, double Alpha, d
     public AdaptedParameter? Parameter { get; init; }
 
     /// <summary>Rows of A and columns of B: the rank, of a stack of matrices that for each of them.</summary>
-    public int Ranks => Rank * (Parameter?.Experts ?? 1);
+    public long Ranks => (long)Rank * (Parameter?.Experts ?? 1);
 
     /// <summary>Key of A in a PEFT file; [ranks, in].</summary>
     public string KeyA => $"base_model.model.{Parameter?.Owner ?? Module.Name}.lora_A.weight";

@@ -12,6 +12,7 @@ namespace MLNetLora.Models;
 internal sealed record ExpertConfig(int Count, int PerToken, int IntermediateSize, bool NormalizeTopK, IReadOnlyList<bool> IsSparse)
 {
     private const int MostLayers = 10_000;
+    private const int MostInAll = 1 << 20; // experts of all layers; Qwen's largest mixture has 94 times 128
 
     /// <summary>shared_expert_intermediate_size: outputs of the gate of the expert that every token has; 0 for none.</summary>
     public int SharedIntermediateSize { get; init; }
@@ -30,6 +31,8 @@ internal sealed record ExpertConfig(int Count, int PerToken, int IntermediateSiz
         int? named = file.OptionalInt("num_experts", Most);
         int count = file.OptionalInt("num_local_experts", Most) ?? named ?? file.Int("num_experts", Most);
         file.Require((named ?? count) == count, "num_experts", $"num_local_experts, {count}");
+        file.Require((long)count * layers <= MostInAll, named is null ? "num_local_experts" : "num_experts",
+            FormattableString.Invariant($"at most {MostInAll / layers} with {layers} layers"));
         int perToken = file.Int("num_experts_per_tok", Most);
         file.Require(perToken <= count, "num_experts_per_tok", $"at most the number of experts, {count}");
         int step = file.OptionalInt("decoder_sparse_step", MostLayers) ?? 1;

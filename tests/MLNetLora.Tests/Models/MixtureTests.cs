@@ -85,6 +85,30 @@ public sealed class MixtureTests : IDisposable
         Assert.Contains("config.json", message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void More_experts_than_any_checkpoint_has_in_all_its_layers_are_refused_before_they_are_listed()
+    {
+        MixtureModel.WriteConfig(_folder.Path, "qwen3_moe", ("num_experts", 65_536), ("num_hidden_layers", 100));
+        string message = Assert.Throws<CheckpointException>(() => QwenConfig.Read(_folder.Path)).Message;
+        Assert.Contains("num_experts is 65536; it must be at most 10485 with 100 layers", message, StringComparison.Ordinal);
+        MixtureModel.WriteConfig(_folder.Path, "qwen3_moe", ("num_experts", null), ("num_local_experts", 65_536), ("num_hidden_layers", 100));
+        message = Assert.Throws<CheckpointException>(() => QwenConfig.Read(_folder.Path)).Message;
+        Assert.Contains("num_local_experts is 65536", message, StringComparison.Ordinal);
+        MixtureModel.WriteConfig(_folder.Path, "qwen3_moe", ("num_experts", 512), ("num_hidden_layers", 94));
+        Assert.Equal(512, QwenConfig.Read(_folder.Path).Experts!.Count);
+    }
+
+    [Fact]
+    public void Factors_of_more_experts_than_fit_into_memory_are_refused_and_not_counted_around()
+    {
+        MixtureModel.WriteConfig(_folder.Path, "qwen3_moe", ("num_experts", 65_536));
+        QwenConfig config = QwenConfig.Read(_folder.Path);
+        LoraOptions options = new() { Rank = 16_384, Dropout = 0, TargetModules = ["gate_proj", "up_proj"] };
+        LoraModule module = LoraTargets.Resolve(options, new Qwen3Moe(), config)[0];
+        Assert.Equal(32_768L * 65_536, module.Ranks);
+        Assert.Contains("Rank is 32768", Assert.Throws<OptionException>(() => LoraAdapter.RequireSize(module)).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1, "[]", "111")]
     [InlineData(1, "[0, 2]", "010")]
