@@ -378,6 +378,11 @@ public sealed class LoraAdapter
             RequireSize(module);
         }
 
+        if (parts.Tokens is not null)
+        {
+            RequireSize(parts.Tokens);
+        }
+
         return parts;
     }
 
@@ -404,6 +409,18 @@ public sealed class LoraAdapter
             throw new OptionException(
                 $"Rank is {module.Rank} for '{module.Module.Name}'; a factor of {module.Ranks} x {widest} numbers would take "
                 + FormattableString.Invariant($"{bytes / 1e9:F1} GB, and 2 GB is the most. Lower it."));
+        }
+    }
+
+    /// <summary>Throws where the rows of trained tokens are larger than one tensor of the runtime can be.</summary>
+    internal static void RequireSize(TrainedTokens tokens)
+    {
+        long bytes = sizeof(float) * tokens.Tensor.Count;
+        if (bytes > int.MaxValue)
+        {
+            throw new OptionException(
+                $"{nameof(LoraOptions.TrainableTokenIndices)} names {tokens.Ids.Count} tokens; their rows of {tokens.Base.Shape[1]} numbers would take "
+                + FormattableString.Invariant($"{bytes / 1e9:F1} GB, and 2 GB is the most. Name fewer."));
         }
     }
 

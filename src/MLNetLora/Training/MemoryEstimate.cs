@@ -37,9 +37,12 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long rows = Math.Min(options.BatchSize, sequences.Count);
         long tokens = rows * sequences.Max(sequence => sequence.Sum(row => (long)row.InputIds.Length));
         long labels = sequences.Select(sequence => (long)sequence.Sum(row => row.LabelTokens)).OrderDescending().Take(options.BatchSize).Sum();
-        long logits = labels / Math.Max(1, plan.Loss) * target.Config.VocabSize;
+        long scored = labels / Math.Max(1, plan.Loss);
+        long logits = scored * target.Config.VocabSize;
+        long trained = target.Tokens?.Ids.Count ?? 0; // of each token whether it is one of these; of what is scored too where the output layer is the embedding
+        long matches = (tokens + (target.Config.TieWordEmbeddings ? scored : 0)) * trained;
         long masks = target.Dropout > 0 ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
-        long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits)) + masks;
+        long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits + matches)) + masks;
         return target.Checkpoint switch
         {
             { } checkpoint when options.PrepackWeights => new MemoryEstimate(parameters, activations, Prepacking.Bytes(checkpoint, options.Precision)),

@@ -64,6 +64,18 @@ public sealed class MemoryEstimateTests : IDisposable
     }
 
     [Fact]
+    public void Counts_for_each_token_which_of_the_trained_ones_it_is()
+    {
+        TrainingOptions options = new() { BatchSize = 2, Threads = 1 };
+        IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(_rows, options);
+        ChunkPlan plan = TrainingLoop.Plan(_base.Config, sequences, [], options);
+        long labels = sequences.Select(sequence => (long)sequence.Sum(row => row.LabelTokens)).OrderDescending().Take(2).Sum();
+        long with = MemoryEstimate.Of(TrainingTarget.Lora(_base, Lora.With(o => o.TrainableTokenIndices = [1, 5, 7])), options, plan, sequences).Activations;
+        long without = MemoryEstimate.Of(TrainingTarget.Lora(_base, Lora), options, plan, sequences).Activations;
+        Assert.Equal(4 * 3 * ((2 * 11) + (labels / plan.Loss)), with - without); // embedding and output layer are one in this model
+    }
+
+    [Fact]
     public void A_run_is_refused_with_figures_where_there_is_less_and_starts_where_there_is_as_much()
     {
         TrainingOptions options = new() { Threads = 1, MaximumSteps = 1 };
@@ -126,6 +138,9 @@ public sealed class MemoryEstimateTests : IDisposable
         LoraModule module = LoraTargets.Resolve(Lora, _base.Architecture, _base.Config)[0];
         LoraModule head = module with { Rank = 16_384, Module = module.Module with { Name = "lm_head", Out = 151_936 } };
         Refused(() => LoraAdapter.RequireSize(head), "Rank is 16384 for 'lm_head'; a factor of 16384 x 151936 numbers would take 10.0 GB");
+
+        TrainedTokens tokens = new(new TensorSpec("model.embed_tokens.weight", TensorKind.Embedding, 151_936, 8192), [.. Enumerable.Range(0, 100_000)]);
+        Refused(() => LoraAdapter.RequireSize(tokens), "TrainableTokenIndices names 100000 tokens; their rows of 8192 numbers would take 3.3 GB");
 
         static void Refused(Action action, string begins) =>
             Assert.StartsWith(begins, Assert.Throws<OptionException>(action).Message, StringComparison.Ordinal);
