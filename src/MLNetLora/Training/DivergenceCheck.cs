@@ -6,6 +6,11 @@ namespace MLNetLora.Training;
 internal static class DivergenceCheck
 {
     private const string Remedy = "training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.";
+
+    // Before the first step there is no learning rate to blame.
+    private const string NothingLearned = "the loss does not depend on what is trained, as on the router where a token has one expert whose weight is always 1, "
+        + "or numbers inside overflow. Train other layers (TargetModules, TargetParameters), or check the base checkpoint.";
+
     private const int Piece = 1 << 26; // floats looked at in one call
 
     /// <summary>Throws where they are not.</summary>
@@ -35,7 +40,7 @@ internal static class DivergenceCheck
         {
             throw new TrainingDivergedException(
                 FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
-                + "numbers inside have overflowed and training has diverged. Lower LearningRate.",
+                + (step == 1 ? NothingLearned : "numbers inside have overflowed and training has diverged. Lower LearningRate."),
                 step);
         }
     }
