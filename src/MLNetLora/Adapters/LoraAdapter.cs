@@ -48,7 +48,7 @@ public sealed class LoraAdapter
 {
     internal const string ConfigName = "adapter_config.json";
     internal const string WeightsName = "adapter_model.safetensors";
-    private const int MaximumConfigBytes = 32 << 20; // one that names each layer of a model with experts has some MB
+    internal const int MaximumConfigBytes = 32 << 20; // one that names each layer of a model with experts has some MB
 
     private readonly LoraOptions _options;
 

@@ -22,7 +22,7 @@ internal static class ModelZip
 
     /// <summary>1 remembered config.json and the weights alone, by their bytes; 2 has the <see cref="CheckpointFingerprint"/> too.</summary>
     private const int Format = 2;
-    private const long MaximumJsonBytes = 16 << 20;
+    private const long MaximumRecordBytes = 16 << 20;
 
     /// <summary>The folder to which ML.NET saves a model, be it a chain or not.</summary>
     private const string ModelFolderName = "TransformerChain";
@@ -92,8 +92,8 @@ internal static class ModelZip
     /// <param name="baseFolders">Where the base checkpoint is looked for first.</param>
     public static QwenLoraTransformer Load(IHostEnvironment environment, ZipParts parts, IReadOnlyList<string> baseFolders)
     {
-        ModelRecord record = ReadRecord(parts.Bytes(RecordName, MaximumJsonBytes));
-        string? config = record.HasAdapter ? Encoding.UTF8.GetString(parts.Bytes(AdapterConfigName, MaximumJsonBytes)) : null;
+        ModelRecord record = ReadRecord(parts.Bytes(RecordName, MaximumRecordBytes));
+        string? config = record.HasAdapter ? Encoding.UTF8.GetString(parts.Bytes(AdapterConfigName, LoraAdapter.MaximumConfigBytes)) : null;
         string baseFolder = BaseModelSearch.Find(record.Base, baseFolders);
         LoraAdapter adapter = config is null ? LoraAdapter.None(baseFolder) : ReadAdapter(parts, config, Checkpoint.Open(baseFolder));
         adapter = adapter.WithPrompt(record.Prompt.Settings);

@@ -53,6 +53,19 @@ public sealed class ModelZipTests : IDisposable
     }
 
     [Fact]
+    public void An_adapter_whose_configuration_has_17_MB_comes_back_as_it_does_from_a_folder()
+    {
+        TinyCheckpoint.Adapter(_bench.BaseFolder).SaveAsPeft(_bench.PathOf("adapter"));
+        string file = Path.Combine(_bench.PathOf("adapter"), "adapter_config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(file))!.AsObject();
+        config["exclude_modules"] = new JsonArray(new string('x', 17 << 20));
+        File.WriteAllText(file, config.ToJsonString());
+        using QwenLoraTransformer model = _bench.Context.TextGeneration.LoadAdapter(_bench.BaseFolder, _bench.PathOf("adapter"));
+        using QwenLoraTransformer loaded = Load(_bench.Save(model), out _);
+        Assert.Equal(model.Adapter.ToPeftConfigJson(), loaded.Adapter.ToPeftConfigJson());
+    }
+
+    [Fact]
     public void A_loaded_model_answers_as_the_saved_one()
     {
         using QwenLoraTransformer saved = _bench.Fit();
