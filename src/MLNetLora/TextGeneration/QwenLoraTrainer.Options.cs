@@ -16,6 +16,8 @@ public sealed partial class QwenLoraTrainer
         // Named, because the short overload of the trainer has it as a default argument.
         internal const int DefaultMaximumSequenceLength = 512;
 
+        private WeightPrecision? _weightPrecision; // null: nobody has set it
+
         /// <summary>
         /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
         /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing
@@ -245,8 +247,12 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>How the transformer holds the base's weights while it generates; saved with the model; for training see
         /// <see cref="TrainingOptions.Precision"/>. Default: as the checkpoint has them; after a training on 4 bits those, so that what was trained is what
-        /// answers.</summary>
-        public WeightPrecision WeightPrecision { get; set; } = WeightPrecision.Checkpoint;
+        /// answers. What is set counts, <see cref="WeightPrecision.Checkpoint"/> after a training on 4 bits too.</summary>
+        public WeightPrecision WeightPrecision
+        {
+            get => _weightPrecision ?? (Precision == WeightPrecision.Int8 ? WeightPrecision.Checkpoint : Precision);
+            set => _weightPrecision = value;
+        }
 
         /// <summary>Rows, with the same columns as the training data, whose loss is measured during training; null (default) for none.</summary>
         public IDataView? ValidationSet { get; set; }
@@ -280,7 +286,7 @@ public sealed partial class QwenLoraTrainer
             Require.That(InitialAdapter is null || !string.IsNullOrWhiteSpace(InitialAdapter), nameof(InitialAdapter), "empty", "a folder, or null");
             Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require.Defined(LabelScope, nameof(LabelScope));
-            Require.Defined(WeightPrecision, nameof(WeightPrecision));
+            Require.Defined(_weightPrecision ?? WeightPrecision.Checkpoint, nameof(WeightPrecision)); // Precision is looked at as itself
             Require.That(Generation is not null, nameof(Generation), null, "given");
             Text.PromptTemplate.Validate(PromptTemplate);
             Columns.Validate();
@@ -288,11 +294,6 @@ public sealed partial class QwenLoraTrainer
             base.Validate();
             Generation!.Validate();
         }
-
-        /// <summary>How the transformer holds the base's weights.</summary>
-        internal WeightPrecision GenerationPrecision => WeightPrecision == WeightPrecision.Checkpoint && Precision != WeightPrecision.Int8
-            ? Precision
-            : WeightPrecision;
 
         internal ColumnNames Columns => new ColumnNames(
             InstructionColumnName,

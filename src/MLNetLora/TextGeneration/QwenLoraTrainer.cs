@@ -99,7 +99,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             }
 
             PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
-            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.GenerationPrecision)
+            QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
             {
                 Threads = _options.Threads,
             };

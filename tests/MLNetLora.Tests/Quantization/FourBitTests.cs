@@ -160,6 +160,32 @@ public sealed class FourBitTests : IDisposable
         Assert.InRange(GoldenFile.RelativeError(merged.Tensors[name].ReadFloat32(), checkpoint.Tensors[name].ReadFloat32()), 1e-6, 0.05);
     }
 
+    [Theory]
+    [InlineData(WeightPrecision.Nf4, null, WeightPrecision.Nf4)]
+    [InlineData(WeightPrecision.Nf4, WeightPrecision.Checkpoint, WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Nf4, WeightPrecision.Int8, WeightPrecision.Int8)]
+    [InlineData(WeightPrecision.Int8, null, WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Checkpoint, null, WeightPrecision.Checkpoint)]
+    public void What_answers_is_what_was_trained_where_nothing_else_was_asked_for(WeightPrecision trained, WeightPrecision? asked, WeightPrecision expected)
+    {
+        MLContext ml = new(seed: 1);
+        QwenLoraTrainer.Options options = new()
+        {
+            ModelPath = TinyCheckpoint.Write(_folder.File("base")),
+            Precision = trained,
+            Rank = 2,
+            MaximumSteps = 1,
+        };
+        if (asked is { } precision)
+        {
+            options.WeightPrecision = precision;
+        }
+
+        Row[] rows = [new() { Instruction = "hello", Output = "Good day." }];
+        using QwenLoraTransformer model = ml.TextGeneration.Trainers.QwenLora(options).Fit(ml.Data.LoadFromEnumerable(rows));
+        Assert.Equal(expected, model.Model.Precision);
+    }
+
     [Fact]
     public void A_checkpoint_that_is_in_four_bits_is_trained_and_answers_but_takes_no_merge()
     {
