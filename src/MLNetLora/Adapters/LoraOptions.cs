@@ -118,6 +118,32 @@ public sealed class LoraOptions
         }
     }
 
+    /// <summary>The options that are not at their defaults, by name.</summary>
+    internal IEnumerable<string> Changed()
+    {
+        LoraOptions fresh = new();
+        (string Name, bool IsDefault)[] options =
+        [
+            (nameof(Rank), Rank == fresh.Rank),
+            (nameof(Alpha), Alpha == fresh.Alpha),
+            (nameof(Dropout), Dropout == fresh.Dropout),
+            (nameof(UseRsLora), UseRsLora == fresh.UseRsLora),
+            (nameof(UseDora), UseDora == fresh.UseDora),
+            (nameof(Initialization), Initialization == fresh.Initialization),
+            (nameof(TargetModules), TargetModules.Pattern is null && TargetModules.SequenceEqual(fresh.TargetModules)),
+            (nameof(TargetParameters), TargetParameters.Count == 0),
+            (nameof(ExcludeModules), ExcludeModules is null),
+            (nameof(LayersToTransform), LayersToTransform is null or { Count: 0 }),
+            (nameof(LayersPattern), LayersPattern.Count == 0),
+            (nameof(Bias), Bias == fresh.Bias),
+            (nameof(ModulesToSave), ModulesToSave.Count == 0),
+            (nameof(TrainableTokenIndices), TrainableTokenIndices.Count == 0),
+            (nameof(RankPattern), RankPattern.Count == 0),
+            (nameof(AlphaPattern), AlphaPattern.Count == 0),
+        ];
+        return options.Where(option => !option.IsDefault).Select(option => option.Name);
+    }
+
     /// <summary>A copy that later changes of this object, or of its lists, do not reach.</summary>
     internal LoraOptions Copy()
     {

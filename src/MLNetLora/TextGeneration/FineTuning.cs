@@ -33,6 +33,11 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     {
         // A wrong folder is told before the rows are read.
         LoraAdapter? read = training.InitialAdapter is null ? null : LoraAdapter.LoadPeft(training.InitialAdapter, checkpoint);
+        if (read is not null)
+        {
+            RequireShape(training, read.Options);
+        }
+
         LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
         if (training.Method == FineTuningMethod.Full)
         {
@@ -97,6 +102,24 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         return (LoraAdapter.None(folder).WithPrompt(asked), summary);
+    }
+
+    /// <summary>Refuses options that ask for another shape than that of the adapter to go on from.</summary>
+    private static void RequireShape(QwenLoraTrainer.Options asked, LoraOptions file)
+    {
+        string[] changed = [.. asked.Lora.Changed()];
+        foreach ((string option, object value, object expected) in (ReadOnlySpan<(string, object, object)>)
+        [
+            (nameof(LoraOptions.Rank), asked.Rank, file.Rank),
+            (nameof(LoraOptions.Alpha), asked.Alpha, file.Alpha),
+            (nameof(LoraOptions.UseRsLora), asked.UseRsLora, file.UseRsLora),
+            (nameof(LoraOptions.UseDora), asked.UseDora, file.UseDora),
+            (nameof(LoraOptions.Bias), asked.Bias, file.Bias),
+        ])
+        {
+            Require.That(!changed.Contains(option) || value.Equals(expected), option, value, FormattableString.Invariant(
+                $"{expected}, or left out, when {nameof(QwenLoraTrainer.Options.InitialAdapter)} is {asked.InitialAdapter}, whose shape stays"));
+        }
     }
 
     /// <summary>Refuses a folder whose weights would be read beside the new ones.</summary>

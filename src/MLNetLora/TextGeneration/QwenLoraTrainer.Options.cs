@@ -25,8 +25,8 @@ public sealed partial class QwenLoraTrainer
         /// </summary>
         public string ModelPath { get; set; } = "";
 
-        /// <summary>What is trained. Default <see cref="FineTuningMethod.Lora"/>, an adapter; the options of the adapter count for nothing with
-        /// <see cref="FineTuningMethod.Full"/>, which needs an <see cref="OutputFolder"/>. LLaMA-Factory's name: finetuning_type.</summary>
+        /// <summary>What is trained. Default <see cref="FineTuningMethod.Lora"/>, an adapter. <see cref="FineTuningMethod.Full"/> needs an
+        /// <see cref="OutputFolder"/>, and the options of the adapter at their defaults. LLaMA-Factory's name: finetuning_type.</summary>
         public FineTuningMethod Method { get; set; }
 
         /// <summary>
@@ -38,8 +38,9 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>
         /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule.
-        /// Its shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's. Null (default) starts a
-        /// fresh one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
+        /// Its shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's; a <see cref="Rank"/>,
+        /// <see cref="Alpha"/>, <see cref="UseRsLora"/>, <see cref="UseDora"/> or <see cref="Bias"/> that is neither the default nor the file's is refused.
+        /// Null (default) starts a fresh one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
         /// </summary>
         public string? InitialAdapter { get; set; }
 
@@ -291,6 +292,13 @@ public sealed partial class QwenLoraTrainer
             Text.PromptTemplate.Validate(PromptTemplate);
             Columns.Validate();
             Lora.Validate();
+            if (isFull && Lora.Changed().FirstOrDefault() is { } unused)
+            {
+                throw new OptionException($"{unused} is set, and {nameof(Method)} is {Method}, which has no adapter: it would count for nothing. Take it out.");
+            }
+
+            Require.That(InitialAdapter is null || Initialization == LoraInitialization.Default, nameof(Initialization), Initialization,
+                $"{LoraInitialization.Default} when {nameof(InitialAdapter)} is set, since the factors are the file's");
             base.Validate();
             Generation!.Validate();
         }

@@ -24,6 +24,12 @@ public class TrainingOptions
     internal const double DefaultLearningRate = 2e-4;
     internal const int DefaultNumberOfEpochs = 3;
 
+    private const double DefaultAdamBeta1 = 0.9;
+    private const double DefaultAdamBeta2 = 0.999;
+    private const double DefaultAdamEpsilon = 1e-8;
+    private const double DefaultLionBeta1 = 0.9;
+    private const double DefaultLionBeta2 = 0.99;
+
     // More than anybody has had in one micro-batch; whether so many fit is for the estimate of memory to say.
     private const int MostRows = 65_536;
 
@@ -69,21 +75,21 @@ public class TrainingOptions
     public double WeightDecay { get; set; }
 
     /// <summary>AdamW's decay of the first moment. Default 0.9. The peers' name: adam_beta1.</summary>
-    public double AdamBeta1 { get; set; } = 0.9;
+    public double AdamBeta1 { get; set; } = DefaultAdamBeta1;
 
     /// <summary>AdamW's decay of the second moment. Default 0.999. The peers' name: adam_beta2.</summary>
-    public double AdamBeta2 { get; set; } = 0.999;
+    public double AdamBeta2 { get; set; } = DefaultAdamBeta2;
 
     /// <summary>AdamW's epsilon, outside the corrected square root. Default 1e-8. The peers' name: adam_epsilon.</summary>
-    public double AdamEpsilon { get; set; } = 1e-8;
+    public double AdamEpsilon { get; set; } = DefaultAdamEpsilon;
 
     /// <summary>Lion's share of the momentum in the direction of a step. Default 0.9, as in its paper and bitsandbytes. transformers gives Lion its
     /// adam_beta1.</summary>
-    public double LionBeta1 { get; set; } = 0.9;
+    public double LionBeta1 { get; set; } = DefaultLionBeta1;
 
     /// <summary>Lion's decay of the momentum. Default 0.99, as in its paper and bitsandbytes. transformers gives Lion its adam_beta2, by default
     /// 0.999.</summary>
-    public double LionBeta2 { get; set; } = 0.99;
+    public double LionBeta2 { get; set; } = DefaultLionBeta2;
 
     /// <summary>Gradients are scaled down so that their global L2 norm is at most this. Default 1; 0 turns clipping off. The peers' name:
     /// max_grad_norm.</summary>
@@ -169,6 +175,12 @@ public class TrainingOptions
         Require.That(AdamBeta1 is >= 0 and < 1, nameof(AdamBeta1), AdamBeta1, "at least 0 and below 1");
         Require.That(AdamBeta2 is >= 0 and < 1, nameof(AdamBeta2), AdamBeta2, "at least 0 and below 1");
         Require.That(AdamEpsilon > 0 && double.IsFinite(AdamEpsilon), nameof(AdamEpsilon), AdamEpsilon, "a positive number, such as 1e-8");
+        bool isAdam = Optimizer is OptimizerKind.AdamW or OptimizerKind.AdamW8Bit;
+        RequireUse(isAdam, nameof(AdamBeta1), AdamBeta1, DefaultAdamBeta1);
+        RequireUse(isAdam, nameof(AdamBeta2), AdamBeta2, DefaultAdamBeta2);
+        RequireUse(isAdam, nameof(AdamEpsilon), AdamEpsilon, DefaultAdamEpsilon);
+        RequireUse(Optimizer == OptimizerKind.Lion, nameof(LionBeta1), LionBeta1, DefaultLionBeta1);
+        RequireUse(Optimizer == OptimizerKind.Lion, nameof(LionBeta2), LionBeta2, DefaultLionBeta2);
         Require.That(MaximumGradientNorm >= 0 && double.IsFinite(MaximumGradientNorm), nameof(MaximumGradientNorm), MaximumGradientNorm,
             "0 (no clipping) or more");
         Require.That(!GroupByLength || Shuffle, nameof(GroupByLength), GroupByLength, "false when Shuffle is false, since grouping changes the order");
@@ -183,6 +195,10 @@ public class TrainingOptions
         Require.Threads(Threads, nameof(Threads));
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
+
+    /// <summary>Refuses a number that the optimizer has not: a run that was told it would go on without it.</summary>
+    private void RequireUse(bool isUsed, string option, double value, double otherwise) => Require.That(isUsed || value == otherwise, option, value,
+        FormattableString.Invariant($"{otherwise}, its default, when {nameof(Optimizer)} is {Optimizer}, which has no such number"));
 
     /// <summary>The seed where nothing above the training loop has chosen one.</summary>
     internal int SeedOrDefault => Seed ?? 42;

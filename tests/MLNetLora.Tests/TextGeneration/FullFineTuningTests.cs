@@ -79,6 +79,9 @@ public sealed class FullFineTuningTests : IDisposable
         Refused("save the adapter with SaveAsPeft", options => options.OutputFolder = _folder.Path);
         Refused("no weight is frozen", options => (Full(options, _folder.Path).Precision, options.Threads) = (WeightPrecision.Nf4, 1));
         Refused("no weight is frozen", options => Full(options, _folder.Path).PrepackWeights = true);
+        Refused("Rank is set, and Method is Full", options => Full(options, _folder.Path).Rank = 8);
+        Refused("UseDora is set, and Method is Full", options => Full(options, _folder.Path).UseDora = true);
+        Refused("TargetModules is set, and Method is Full", options => Full(options, _folder.Path).TargetModules = "all-linear");
         Refused("InitialAdapter", options => Full(options, _folder.Path).InitialAdapter = "adapter");
         Directory.CreateDirectory(_folder.File("used"));
         File.WriteAllText(_folder.File("used/model.safetensors"), "");

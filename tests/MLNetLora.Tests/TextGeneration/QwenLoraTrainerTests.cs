@@ -56,6 +56,23 @@ public sealed class QwenLoraTrainerTests : IDisposable
         Assert.All(first.Adapter.Tensors.Zip(second.Adapter.Tensors),
             pair => Assert.InRange(GoldenFile.RelativeError(pair.Second.Values, pair.First.Values), 0, 1e-6));
         Assert.Equal(_bench.BaseFolder, second.Adapter.BaseModel);
+        using (QwenLoraTransformer same = _bench.Fit(options =>
+            (options.InitialAdapter, options.Rank, options.UseDora, options.MaximumSteps) = (folder.Path, 3, true, 1)))
+        {
+            Assert.Equal(3, same.Adapter.Options.Rank);
+        }
+
+        Refused("Rank is 8; it must be 3, or left out, when InitialAdapter is ", options => options.Rank = 8);
+        Refused("Alpha is 8; it must be 16", options => options.Alpha = 8);
+        Refused("UseRsLora is True; it must be False", options => options.UseRsLora = true);
+        Refused("Bias is All; it must be None", options => options.Bias = LoraBias.All);
+        Refused("Initialization is Gaussian; it must be Default", options => options.Initialization = LoraInitialization.Gaussian);
+
+        void Refused(string why, Action<QwenLoraTrainer.Options> change) => Assert.StartsWith(why, Assert.Throws<OptionException>(() => _bench.Fit(options =>
+        {
+            options.InitialAdapter = folder.Path;
+            change(options);
+        })).Message, StringComparison.Ordinal);
 
         File.Delete(folder.File("adapter_config.json"));
         Assert.Contains("adapter_config.json is missing",
@@ -279,7 +296,9 @@ public sealed class QwenLoraTrainerTests : IDisposable
                 null => new List<int> { 1 },
                 _ => 77,
             };
+            Assert.Empty(options.Lora.Changed());
             flat.SetValue(options, other);
+            Assert.Equal([property.Name], options.Lora.Changed());
             Assert.Equal(other, property.GetValue(options.Lora));
             Assert.Equal(other, flat.GetValue(options));
         }
