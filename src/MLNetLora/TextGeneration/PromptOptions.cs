@@ -20,4 +20,16 @@ internal sealed record PromptOptions(
     /// <summary>The part that answering needs too.</summary>
     [JsonIgnore]
     public PromptSettings Settings => new(SystemPrompt, PromptTemplate, EnableThinking);
+
+    /// <summary>The same with what is not set here taken from what an adapter was trained to be asked with.</summary>
+    public PromptOptions Or(PromptSettings trained) => With(new PromptSettings(
+        SystemPrompt ?? trained.SystemPrompt, PromptTemplate ?? trained.PromptTemplate, EnableThinking ?? trained.EnableThinking));
+
+    /// <summary>The same, asked otherwise.</summary>
+    public PromptOptions With(PromptSettings settings) => this with
+    {
+        SystemPrompt = settings.SystemPrompt,
+        PromptTemplate = settings.PromptTemplate,
+        EnableThinking = settings.EnableThinking,
+    };
 }

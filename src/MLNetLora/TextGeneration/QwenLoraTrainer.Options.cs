@@ -40,6 +40,7 @@ public sealed partial class QwenLoraTrainer
         /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule.
         /// Its shape is then that of the file: of the options of the adapter only <see cref="Dropout"/> counts, which is this run's; a <see cref="Rank"/>,
         /// <see cref="Alpha"/>, <see cref="UseRsLora"/>, <see cref="UseDora"/> or <see cref="Bias"/> that is neither the default nor the file's is refused.
+        /// <see cref="SystemPrompt"/>, <see cref="PromptTemplate"/> and <see cref="EnableThinking"/> that are null are those that it was trained with.
         /// Null (default) starts a fresh one. LLaMA-Factory's name: adapter_name_or_path; PEFT's: PeftModel.from_pretrained with is_trainable.
         /// </summary>
         public string? InitialAdapter { get; set; }

@@ -76,7 +76,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
-        (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, _options.Prompt).Train(
+        (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, Prompt()).Train(
             rows,
             validationRows,
             _options,
@@ -98,7 +98,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
                 baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint);
             }
 
-            PromptOptions prompt = _options.Prompt with { EnableThinking = adapter.Prompt.EnableThinking };
+            PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
             QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
             {
                 Threads = _options.Threads,
@@ -129,7 +129,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         {
             IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", token);
             Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
-            return new FineTuning(checkpoint, _options.Prompt).Inspect(rows, _options.Threads);
+            return new FineTuning(checkpoint, Prompt()).Inspect(rows, _options.Threads);
         });
     }
 
@@ -147,6 +147,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             .Where(column => added.All(other => other.Name != column.Name))
             .Concat(added.Select(column => MLNetInternals.Column(column.Name, column.Type))));
     }
+
+    /// <summary>How rows become prompts: what the options leave open is asked as the adapter to go on from was trained to be.</summary>
+    private PromptOptions Prompt() => _options.InitialAdapter is { } folder ? _options.Prompt.Or(PromptSettings.Load(folder)) : _options.Prompt;
 
     private void Report(IChannel channel, TrainingProgress progress)
     {

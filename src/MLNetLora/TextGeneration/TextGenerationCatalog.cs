@@ -62,12 +62,7 @@ public sealed class TextGenerationCatalog
         }
 
         QwenLoraTrainer.Options defaults = new();
-        PromptOptions prompt = defaults.Prompt with
-        {
-            SystemPrompt = adapter.Prompt.SystemPrompt,
-            PromptTemplate = adapter.Prompt.PromptTemplate,
-            EnableThinking = adapter.Prompt.EnableThinking,
-        };
+        PromptOptions prompt = defaults.Prompt.With(adapter.Prompt);
         BaseModelRecord record = BaseModelRecord.Create(baseModel, checkpoint);
         QwenLoraModel model = new(adapter, record, checkpoint.Folder, defaults.Columns, prompt, defaults.Generation, defaults.WeightPrecision);
         return Changed(new QwenLoraTransformer(model, summary: null, _context), change);

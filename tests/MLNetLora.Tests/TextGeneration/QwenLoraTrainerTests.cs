@@ -81,6 +81,26 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
+    public void An_adapter_that_is_trained_on_from_is_asked_as_it_was_where_nothing_else_is_said()
+    {
+        using TemporaryFolder folder = new();
+        using QwenLoraTransformer first = _bench.Fit(options => (options.SystemPrompt, options.PromptTemplate) = ("Be brief.", "Q: {instruction}"));
+        first.Adapter.SaveAsPeft(folder.Path);
+
+        QwenLoraTrainer trainer = _bench.Trainer(options => options.InitialAdapter = folder.Path);
+        using QwenLoraTransformer second = trainer.Fit(_bench.Rows);
+        Assert.Equal(first.Adapter.Prompt, second.Adapter.Prompt);
+        Assert.Equal(first.Model.Prompt, second.Model.Prompt);
+        Assert.Equal(first.TrainingSummary!.Steps[0].Tokens, second.TrainingSummary!.Steps[0].Tokens);
+        Assert.Equal(_bench.Trainer(options => (options.SystemPrompt, options.PromptTemplate) = ("Be brief.", "Q: {instruction}"))
+            .Preflight(_bench.Rows).Statistics, trainer.Preflight(_bench.Rows).Statistics);
+
+        using QwenLoraTransformer third = _bench.Fit(options =>
+            (options.InitialAdapter, options.SystemPrompt, options.PromptTemplate) = (folder.Path, "", "A: {instruction}"));
+        Assert.Equal(("", "A: {instruction}"), (third.Adapter.Prompt.SystemPrompt, third.Adapter.Prompt.PromptTemplate));
+    }
+
+    [Fact]
     public void The_input_column_is_optional()
     {
         IDataView rows = _bench.Context.Data.LoadFromEnumerable([new { Instruction = "what", Output = "1" }]);
