@@ -12,18 +12,20 @@ namespace MLNetLora.TextGeneration;
 /// <param name="HeaderSha256">SHA-256 of the header: eight bytes of length and the JSON.</param>
 /// <param name="Tensors">See <see cref="WeightSample"/>; null in zips of format 1.</param>
 /// <param name="SampleSha256">Of zips of format 1: see <see cref="OldChecks.SampleSha256"/>.</param>
+/// <param name="Blocks">Blocks of each large tensor in <paramref name="Tensors"/>; zips from before there was a choice do not say, and have 64.</param>
 internal sealed record BaseModelFile(
     string Name,
     long Size,
     string HeaderSha256,
     IReadOnlyDictionary<string, string>? Tensors = null,
-    string? SampleSha256 = null)
+    string? SampleSha256 = null,
+    int Blocks = WeightSample.MostBlocks)
 {
     /// <summary>Whether a name is one that a record may hold: that of a .safetensors file and no path on any system.</summary>
     public static bool IsPlainName(string name) =>
         name == Path.GetFileName(name) && !name.Contains('\\') && name.EndsWith(".safetensors", StringComparison.Ordinal);
 
-    public static BaseModelFile Create(string folder, string name)
+    public static BaseModelFile Create(string folder, string name, int blocks = WeightSample.MostBlocks, CancellationToken cancellation = default)
     {
         if (!IsPlainName(name))
         {
@@ -32,7 +34,7 @@ internal sealed record BaseModelFile(
         }
 
         SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, name));
-        return new BaseModelFile(name, Length(file.Source), Sha256(file), WeightSample.Read(file));
+        return new BaseModelFile(name, Length(file.Source), Sha256(file), WeightSample.Read(file, blocks, cancellation), Blocks: blocks);
     }
 
     public string? SizeDifference(string folder)
@@ -61,7 +63,7 @@ internal sealed record BaseModelFile(
             return $"{Name} differs: the same tensors, but other weights (SHA-256 of the sampled blocks: {SampleSha256} was expected, it is {sample})";
         }
 
-        IReadOnlyDictionary<string, string> found = Tensors is null ? new Dictionary<string, string>() : WeightSample.Read(file);
+        IReadOnlyDictionary<string, string> found = Tensors is null ? new Dictionary<string, string>() : WeightSample.Read(file, Blocks);
         string[] others = [.. found.Keys.Where(name => Tensors!.GetValueOrDefault(name) != found[name])];
         return others.Length == 0
             ? null

@@ -21,9 +21,14 @@ internal sealed record BaseModelRecord(
     private const int MaximumPath = 16_384;
 
     /// <summary>Records the checkpoint; reads its small files, and of the weights the headers and a sample.</summary>
-    public static BaseModelRecord Create(string location, Checkpoint checkpoint)
+    /// <param name="location">As the user gave it.</param>
+    /// <param name="checkpoint">The checkpoint.</param>
+    /// <param name="cancellation">Ends the reading.</param>
+    public static BaseModelRecord Create(string location, Checkpoint checkpoint, CancellationToken cancellation = default)
     {
-        BaseModelFile[] files = [.. checkpoint.Files.Select(file => BaseModelFile.Create(checkpoint.Folder, Path.GetFileName(file.Source)))];
+        int blocks = WeightSample.Blocks(checkpoint.Files);
+        BaseModelFile[] files =
+            [.. checkpoint.Files.Select(file => BaseModelFile.Create(checkpoint.Folder, Path.GetFileName(file.Source), blocks, cancellation))];
         return new BaseModelRecord(location, checkpoint.Folder, files.Sum(file => file.Size), files, CheckpointFingerprint.Read(checkpoint.Folder));
     }
 
@@ -66,7 +71,7 @@ internal sealed record BaseModelRecord(
         }
 
         bool known = Fingerprint is not null || ConfigSha256 is not null;
-        if (!known || Files.Count == 0 || Files.Any(file => file is not { Size: >= 0 })
+        if (!known || Files.Count == 0 || Files.Any(file => file is not { Size: >= 0, Blocks: >= WeightSample.FewestBlocks and <= WeightSample.MostBlocks })
             || Files.Aggregate(Int128.Zero, (sum, file) => sum + file.Size) != TotalSize)
         {
             throw new AdapterException("The model zip's record of the base checkpoint contradicts itself; the zip is damaged, save the model again.");

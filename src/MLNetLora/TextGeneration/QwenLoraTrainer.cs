@@ -72,7 +72,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
             : null;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
-        BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full ? null : BaseModelRecord.Create(_options.ModelPath, checkpoint);
+        BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full
+            ? null
+            : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
 
         using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
@@ -95,7 +97,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             if (baseModel is null)
             {
                 checkpoint = Checkpoint.Open(_options.OutputFolder!);
-                baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint);
+                baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint, CancellationToken.None); // hours of training must not end with it
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);

@@ -109,21 +109,12 @@ public sealed class BaseModelRecordTests : IDisposable
     [Fact]
     public void A_tensor_that_was_trained_on_is_noticed_in_a_large_file()
     {
-        // Sparse: 40 tensors of 4 MB in a file that is too large to be hashed whole.
+        // 40 tensors of 4 MB in a file that is too large to be hashed whole.
         using TemporaryFolder folder = new();
-        string path = folder.File("model.safetensors");
         const int size = 4 << 20;
-        string header = JsonSerializer.Serialize(Enumerable.Range(0, 40).ToDictionary(
-            i => $"layer.{i}",
-            i => new { dtype = "F32", shape = new[] { size / 4 }, data_offsets = new[] { i * size, (i + 1) * size } }));
-        using (FileStream stream = File.Create(path))
-        {
-            stream.Write(BitConverter.GetBytes((long)header.Length));
-            stream.Write(Encoding.UTF8.GetBytes(header));
-            stream.SetLength(8 + header.Length + (40L * size));
-        }
-
-        BaseModelFile record = BaseModelFile.Create(folder.Path, "model.safetensors");
+        SafetensorsFile file = Sparse(folder, 40, size);
+        BaseModelFile record = BaseModelFile.Create(folder.Path, "model.safetensors", WeightSample.Blocks([file]));
+        Assert.Equal(64, record.Blocks);
         Random random = new(1);
         float[] values = new float[size / 4];
         foreach (int layer in (int[])[0, 17, 39])
@@ -136,9 +127,55 @@ public sealed class BaseModelRecordTests : IDisposable
 
         void Write(int layer, float[] content)
         {
-            using FileStream stream = File.OpenWrite(path);
-            stream.Position = 8 + header.Length + ((long)layer * size);
+            using FileStream stream = File.OpenWrite(file.Source);
+            stream.Position = file.Tensors[$"layer.{layer}"].Offset;
             stream.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes(content.AsSpan()));
+        }
+    }
+
+    [Fact]
+    public void Of_a_checkpoint_of_tens_of_thousands_of_tensors_fewer_blocks_are_read_and_each_tensor_is_seen_yet()
+    {
+        using TemporaryFolder folder = new();
+        const int size = 20 << 10;
+        SafetensorsFile file = Sparse(folder, 10_000, size);
+        Assert.Equal(6, WeightSample.Blocks([file]));
+        Assert.Equal(2, WeightSample.Blocks(Enumerable.Repeat(file, 10)));
+        foreach (int blocks in (int[])[2, 6])
+        {
+            BaseModelFile record = BaseModelFile.Create(folder.Path, "model.safetensors", blocks);
+            Assert.Equal((blocks, 10_000), (record.Blocks, record.Tensors!.Count));
+            Write(1);
+            Assert.Equal("model.safetensors differs: the same tensors, but other weights in 'layer.7777'", record.ContentDifference(folder.Path));
+            Write(0);
+            Assert.Null(record.ContentDifference(folder.Path));
+        }
+
+        using CancellationTokenSource cancelled = new();
+        cancelled.Cancel();
+        Assert.Throws<OperationCanceledException>(() => BaseModelFile.Create(folder.Path, "model.safetensors", 6, cancelled.Token));
+
+        void Write(byte value)
+        {
+            using FileStream stream = File.OpenWrite(file.Source);
+            stream.Position = file.Tensors["layer.7777"].Offset;
+            stream.Write([.. Enumerable.Repeat(value, size)]);
+        }
+    }
+
+    [Fact]
+    public void A_zip_that_does_not_say_how_many_blocks_it_has_of_a_tensor_has_64()
+    {
+        using QwenLoraTransformer model = _bench.Model();
+        string zip = _bench.Save(model);
+        Rewrite(zip, record => Assert.True(record["base"]!["files"]![0]!.AsObject().Remove("blocks")));
+        using QwenLoraTransformer loaded = (QwenLoraTransformer)new MLContext().Model.Load(zip, out _);
+        Assert.Equal(64, loaded.Model.BaseModel.Files[0].Blocks);
+        foreach (int wrong in (int[])[0, 1, 65, int.MaxValue])
+        {
+            Rewrite(zip, record => record["base"]!["files"]![0]!["blocks"] = wrong);
+            TargetInvocationException refused = Assert.Throws<TargetInvocationException>(() => new MLContext().Model.Load(zip, out _));
+            Assert.Contains("contradicts itself", Assert.IsType<AdapterException>(refused.InnerException).Message, StringComparison.Ordinal);
         }
     }
 
@@ -188,6 +225,23 @@ public sealed class BaseModelRecordTests : IDisposable
         JsonNode node = JsonNode.Parse(File.ReadAllText(PathOf(name)))!;
         change(node);
         File.WriteAllText(PathOf(name), node.ToJsonString());
+    }
+
+    /// <summary>A file of tensors layer.0, layer.1, … that takes no room on the disk.</summary>
+    private static SafetensorsFile Sparse(TemporaryFolder folder, int count, int size)
+    {
+        string path = folder.File("model.safetensors");
+        string header = JsonSerializer.Serialize(Enumerable.Range(0, count).ToDictionary(
+            i => $"layer.{i}",
+            i => new { dtype = "F32", shape = new[] { size / 4 }, data_offsets = new[] { (long)i * size, (i + 1L) * size } }));
+        using (FileStream stream = File.Create(path))
+        {
+            stream.Write(BitConverter.GetBytes((long)header.Length));
+            stream.Write(Encoding.UTF8.GetBytes(header));
+            stream.SetLength(8 + header.Length + ((long)count * size));
+        }
+
+        return SafetensorsFile.Open(path);
     }
 
     private static void Rewrite(string zip, Action<JsonNode> change)
