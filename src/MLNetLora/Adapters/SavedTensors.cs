@@ -57,7 +57,8 @@ internal static class SavedTensors
             if (named.Length == 0)
             {
                 string known = string.Join(", ", all
-                    .Where(tensor => tensor.Kind is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm or TensorKind.Convolution)
+                    .Where(tensor => tensor.Kind
+                        is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm or TensorKind.Convolution or TensorKind.Router)
                     .Select(tensor => Module(tensor)[(Module(tensor).LastIndexOf('.') + 1)..]).Distinct());
                 throw new AdapterException($"No module of this {config.ModelType} model is named '{PythonRegex.Short(entry)}' (ModulesToSave). There are: {known}.");
             }
@@ -71,13 +72,13 @@ internal static class SavedTensors
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Rate) is { } rate)
             {
                 throw new AdapterException($"ModulesToSave names '{entry}', which is the whole layer {Module(rate)} with its linear layers; embeddings, the "
-                    + "output layer, norms and convolutions can be trained whole. Name those.");
+                    + "output layer, norms, convolutions and routers can be trained whole. Name those.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Linear) is { } linear)
             {
-                throw new AdapterException($"ModulesToSave names '{entry}', which is the linear layer {Module(linear)}; embeddings, the output layer and norms "
-                    + $"can be trained whole. Name it in {nameof(LoraOptions.TargetModules)}.");
+                throw new AdapterException($"ModulesToSave names '{entry}', which is the linear layer {Module(linear)}; embeddings, the output layer, norms, "
+                    + $"convolutions and routers can be trained whole. Name it in {nameof(LoraOptions.TargetModules)}.");
             }
 
             if (named.FirstOrDefault(tensor => adapted.Contains(Module(tensor))) is { } twice)

@@ -130,6 +130,7 @@ public sealed class ExpertAdapterTests(Xunit.Abstractions.ITestOutputHelper outp
         Assert.Contains("input_layernorm", Refused(qwen2, o => o.TargetParameters = ["input_layernorm.weight"]), StringComparison.Ordinal);
         Assert.Contains("names too", Refused(qwen2, o => o.TargetParameters = ["q_proj.weight"]), StringComparison.Ordinal);
         Assert.Contains("experts", Refused(qwen2, o => o.ModulesToSave = ["down_proj"]), StringComparison.Ordinal);
+        Assert.Contains("post_attention_layernorm, gate", Refused(qwen3, o => o.ModulesToSave = ["nothing"]), StringComparison.Ordinal);
         Assert.Contains("Name it once", Refused(qwen3, o => (o.TargetParameters, o.ModulesToSave) = (["gate.weight"], ["mlp.gate"])), StringComparison.Ordinal);
         Assert.Contains("Name it once", Refused(qwen3, o => (o.TargetModules, o.ModulesToSave) = (["gate"], ["mlp.gate"])), StringComparison.Ordinal);
 
