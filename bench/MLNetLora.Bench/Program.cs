@@ -14,7 +14,11 @@ Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description =
 Option<int> length = new("--length") { DefaultValueFactory = _ => 512, Description = "Tokens per row" };
 Option<double> labelled = new("--labelled") { DefaultValueFactory = _ => 0.5, Description = "Share of the tokens that have a label" };
 Option<int> rank = new("--rank") { DefaultValueFactory = _ => 64, Description = "LoRA rank" };
-Option<string> targets = new("--targets") { DefaultValueFactory = _ => "q_proj,v_proj", Description = "Adapted layers: names with commas between them, or all-linear" };
+Option<string> targets = new("--targets")
+{
+    DefaultValueFactory = _ => "q_proj,v_proj",
+    Description = "Adapted layers: names with commas between them, or all-linear",
+};
 Option<double> dropout = new("--dropout") { DefaultValueFactory = _ => 0.05, Description = "LoRA dropout" };
 Option<bool> checkpointing = new("--checkpointing") { Description = "Recompute activations" };
 Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description = "Steps after the first" };

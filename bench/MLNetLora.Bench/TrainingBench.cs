@@ -23,8 +23,8 @@ namespace MLNetLora.Bench;
 /// <param name="Threads">Threads; 0 takes all cores.</param>
 /// <param name="Data">Data files to pack and train on; none for random tokens.</param>
 /// <param name="Tokenizer">Folder with the tokenizer's files, for data.</param>
-internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, TargetModules Targets, double Dropout, bool Checkpointing,
-    int Steps, int Threads, string[] Data, string? Tokenizer)
+internal sealed record TrainingSetting(string Model, int Batch, int Length, double Labelled, int Rank, TargetModules Targets, double Dropout,
+    bool Checkpointing, int Steps, int Threads, string[] Data, string? Tokenizer)
 {
     /// <summary>Numbers of the products with frozen weights; the floor is always that of float32.</summary>
     public WeightPrecision Precision { get; init; }

@@ -63,8 +63,8 @@ public sealed class LoraOptions
 
     /// <summary>
     /// Modules that are trained whole and saved with the adapter [modules_to_save]: embedding, output layer, norms, convolutions or routers, by the end of
-    /// their names, such as embed_tokens, lm_head, input_layernorm, conv1d or mlp.gate. Empty (default) for none. Embedding and output layer of a model that has one for both (tie_word_embeddings)
-    /// are refused.
+    /// their names, such as embed_tokens, lm_head, input_layernorm, conv1d or mlp.gate. Empty (default) for none. Embedding and output layer of a model that
+    /// has one for both (tie_word_embeddings) are refused.
     /// </summary>
     public IReadOnlyList<string> ModulesToSave { get; set; } = [];
 

@@ -60,7 +60,8 @@ internal static class SavedTensors
                     .Where(tensor => tensor.Kind
                         is TensorKind.Embedding or TensorKind.Head or TensorKind.Norm or TensorKind.Convolution or TensorKind.Router)
                     .Select(tensor => Module(tensor)[(Module(tensor).LastIndexOf('.') + 1)..]).Distinct());
-                throw new AdapterException($"No module of this {config.ModelType} model is named '{PythonRegex.Short(entry)}' (ModulesToSave). There are: {known}.");
+                throw new AdapterException(
+                    $"No module of this {config.ModelType} model is named '{PythonRegex.Short(entry)}' (ModulesToSave). There are: {known}.");
             }
 
             if (named.FirstOrDefault(tensor => tensor.Kind == TensorKind.Expert) is { } expert)

@@ -102,7 +102,8 @@ internal sealed class TargetParameters
         {
             string known = string.Join(", ", all.Where(parameter => parameter.Kind is TensorKind.Expert or TensorKind.Router)
                 .Select(parameter => string.Join('.', parameter.Name.Split('.')[^2..])).Distinct());
-            string message = $"No parameter of this {_config.ModelType} model is named '{PythonRegex.Short(unknown)}' ({nameof(LoraOptions.TargetParameters)}). "
+            string message = $"No parameter of this {_config.ModelType} model is named '{PythonRegex.Short(unknown)}' "
+                + $"({nameof(LoraOptions.TargetParameters)}). "
                 + (known.Length > 0 ? $"Those of its experts are: {known}." : "It has no experts; its layers are named in TargetModules.");
             (warnings ?? throw new AdapterException(message)).Add(message);
         }

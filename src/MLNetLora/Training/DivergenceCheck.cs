@@ -8,8 +8,9 @@ internal static class DivergenceCheck
     private const string Remedy = "training has diverged. Lower LearningRate, or check the base checkpoint for values that are not finite.";
 
     // Before the first step there is no learning rate to blame.
-    private const string NothingLearned = "the loss does not depend on what is trained, as on the router where a token has one expert whose weight is always 1, "
-        + "or numbers inside overflow. Train other layers (TargetModules, TargetParameters), or check the base checkpoint.";
+    private const string NothingLearned =
+        "the loss does not depend on what is trained, as on the router where a token has one expert whose weight is always 1, or numbers inside overflow. "
+        + "Train other layers (TargetModules, TargetParameters), or check the base checkpoint.";
 
     private const int Piece = 1 << 26; // floats looked at in one call
 

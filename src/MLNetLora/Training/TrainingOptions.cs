@@ -66,7 +66,8 @@ public class TrainingOptions
 
     /// <summary>
     /// LoRA+ (Hayou et al. 2024, arXiv:2402.12354): what multiplies the learning rate of the factors B, and of what is trained beside them and has one axis
-    /// (biases, norms, DoRA's magnitudes), as PEFT's create_loraplus_optimizer has it; the paper recommends 16. Null (default): no LoRA+, as 1. PEFT's name: loraplus_lr_ratio.
+    /// (biases, norms, DoRA's magnitudes), as PEFT's create_loraplus_optimizer has it; the paper recommends 16. Null (default): no LoRA+, as 1. PEFT's
+    /// name: loraplus_lr_ratio.
     /// </summary>
     public double? LoraPlusRatio { get; set; }
 

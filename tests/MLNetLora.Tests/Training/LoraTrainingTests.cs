@@ -277,7 +277,8 @@ public sealed class LoraTrainingTests : IDisposable
             ("PackingLength", o => o.PackingLength = -1), ("Threads", o => o.Threads = -1), ("Precision", o => o.Precision = (WeightPrecision)9),
             ("Precision", o => o.Precision = WeightPrecision.Int4),
             ("EvaluationSteps", o => o.EvaluationSteps = -1),
-            ("AdamBeta1", o => (o.Optimizer, o.AdamBeta1) = (OptimizerKind.Lion, 0.8)), ("AdamBeta2", o => (o.Optimizer, o.AdamBeta2) = (OptimizerKind.Sgd, 0.9)),
+            ("AdamBeta1", o => (o.Optimizer, o.AdamBeta1) = (OptimizerKind.Lion, 0.8)),
+            ("AdamBeta2", o => (o.Optimizer, o.AdamBeta2) = (OptimizerKind.Sgd, 0.9)),
             ("AdamEpsilon", o => (o.Optimizer, o.AdamEpsilon) = (OptimizerKind.Sgd, 1e-6)), ("LionBeta1", o => o.LionBeta1 = 0.8),
             ("LionBeta2", o => (o.Optimizer, o.LionBeta2) = (OptimizerKind.AdamW8Bit, 0.9)),
         })
