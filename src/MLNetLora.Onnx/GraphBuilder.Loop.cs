@@ -127,7 +127,7 @@ internal sealed partial class GraphBuilder
         return loop;
     }
 
-    private static ValueInfoProto DescribeSequence(string name, Value element)
+    private ValueInfoProto DescribeSequence(string name, Value element)
     {
         // The elements differ in their rows.
         TypeProto tensor = Describe(name, element.Type, element.Shape).Type;

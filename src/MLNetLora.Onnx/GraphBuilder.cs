@@ -38,6 +38,8 @@ internal sealed partial class GraphBuilder
     private List<NodeProto>? _group;
     private GraphProto? _inner; // the body of a loop while it is being made
     private string _scope = "";
+    private string _memory = ""; // behind the symbols of values that take over memory among themselves alone
+    private int _memories;
 
     /// <summary>Starts an empty graph.</summary>
     /// <param name="name">Name written into the file.</param>
@@ -163,6 +165,18 @@ internal sealed partial class GraphBuilder
     /// <summary>A symbol that nothing else in the graph has: values with it in their shapes never take over each other's memory as those of equal
     /// shapes do.</summary>
     public Dimension Symbol(string name) => Unique(name);
+
+    /// <summary>
+    /// Values made until the result is disposed take over each other's memory and that of no others: their symbols are their own. Of memory that is handed
+    /// on from one part of a graph to the next, every size that occurs is held from the first part to the last, and all of them together are far more than
+    /// what any part needs at a time. At load the runtime looks longer for what can be taken over, at a cost that grows with the square of the number of parts.
+    /// </summary>
+    public IDisposable OwnMemory()
+    {
+        string before = _memory;
+        _memory = $"@{++_memories}";
+        return new Undo(() => _memory = before);
+    }
 
     /// <summary>Adds a node with one output.</summary>
     /// <param name="op">Operator name.</param>
@@ -349,14 +363,14 @@ internal sealed partial class GraphBuilder
         return Unique($"{op}_{count}");
     }
 
-    private static ValueInfoProto Describe(string name, ElementType type, IReadOnlyList<Dimension> shape)
+    private ValueInfoProto Describe(string name, ElementType type, IReadOnlyList<Dimension> shape)
     {
         TensorShapeProto dims = new();
         foreach (Dimension dimension in shape)
         {
             dims.Dim.Add(dimension.Symbol is null
                 ? new TensorShapeProto.Types.Dimension { DimValue = dimension.Size }
-                : new TensorShapeProto.Types.Dimension { DimParam = dimension.Symbol });
+                : new TensorShapeProto.Types.Dimension { DimParam = dimension.Symbol + _memory });
         }
 
         return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = dims } } };

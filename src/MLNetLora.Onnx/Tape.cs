@@ -126,6 +126,7 @@ internal sealed class Tape
             Value gradient = gradients[0]!;
             Tape again = new(Graph, _root);
             using IDisposable scope = Graph.Scope("again");
+            using IDisposable memory = Graph.OwnMemory();
             Value restored = Graph.Reshape(input, Graph.Shape(gradient), input.Shape);
             if (Needs(input))
             {

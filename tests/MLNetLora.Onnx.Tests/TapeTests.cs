@@ -142,6 +142,28 @@ public sealed class TapeTests
     }
 
     [Fact]
+    public void Recomputed_segments_hand_on_no_memory_to_each_other()
+    {
+        GraphBuilder graph = new("g");
+        Tape tape = new(graph);
+        Weight w = tape.Parameter(graph.Input("w", ElementType.Float32, 4, 4));
+        Value x = Linear.Apply(tape, graph.Input("x", ElementType.Float32, "rows", 4), w);
+        for (int i = 0; i < 3; i++)
+        {
+            x = tape.Checkpoint(x, (t, input) => SwiGlu.Apply(t, Linear.Apply(t, input, w), input));
+        }
+
+        graph.Output("gradient", tape.Backward(Loss(graph, tape, x)).Single().Gradient);
+        Proto.GraphProto made = Proto.ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph;
+        Dictionary<string, string> symbols = made.ValueInfo.Where(info => info.Type.TensorType.Shape.Dim.Count == 2)
+            .ToDictionary(info => info.Name, info => info.Type.TensorType.Shape.Dim[0].DimParam);
+        string[] again = [.. made.Node.Where(node => node.OpType == "Sigmoid" && node.Output[0].StartsWith("again/", StringComparison.Ordinal))
+            .Select(node => symbols[node.Output[0]])];
+        Assert.Equal(3, again.Distinct().Count());
+        Assert.DoesNotContain("rows", again);
+    }
+
+    [Fact]
     public void What_no_output_depends_on_is_left_out()
     {
         GraphBuilder graph = new("g");
