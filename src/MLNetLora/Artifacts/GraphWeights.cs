@@ -211,8 +211,9 @@ internal sealed class GraphWeights
     {
         string[] folders = [.. files.Select(file => Path.GetDirectoryName(file)!).Distinct()];
         string common = folders[0];
+        StringComparison comparison = OperatingSystem.IsWindows() ? StringComparison.OrdinalIgnoreCase : StringComparison.Ordinal;
         while (!folders.All(folder => (folder + Path.DirectorySeparatorChar).StartsWith(
-            common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
+            common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, comparison)))
         {
             common = Path.GetDirectoryName(common)
                 ?? throw new CheckpointException(
