@@ -78,9 +78,12 @@ internal sealed record CheckpointTensor(SafetensorsFile File, TensorEntry Entry)
     /// <summary>What else belongs to a weight in 4 bits; null for others.</summary>
     public FourBitStorage? FourBit { get; init; }
 
+    /// <summary>The tensors of files that it is read from.</summary>
+    public IEnumerable<CheckpointTensor> Parts => FourBit is null ? [this]
+        : [this, FourBit.AbsMax, .. FourBit.Nested is { } n ? [n.AbsMax] : (CheckpointTensor[])[]];
+
     /// <summary>The files that it is read from.</summary>
-    public IEnumerable<SafetensorsFile> Files => FourBit is null ? [File]
-        : [File, FourBit.AbsMax.File, .. FourBit.Nested is { } n ? [n.AbsMax.File] : (SafetensorsFile[])[]];
+    public IEnumerable<SafetensorsFile> Files => Parts.Select(part => part.File);
 
     /// <summary>Reads the tensor into memory as float32.</summary>
     public float[] ReadFloat32()

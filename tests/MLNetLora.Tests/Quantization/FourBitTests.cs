@@ -7,6 +7,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Tests.TextGeneration;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
@@ -374,6 +375,17 @@ public sealed class FourBitTests : IDisposable
         }
 
         Assert.Throws<CheckpointException>(() => four.RequireUnchanged());
+    }
+
+    [Fact]
+    public async Task Reading_ahead_reads_what_is_in_use_of_the_file_and_of_the_original()
+    {
+        Checkpoint checkpoint = Write();
+        Checkpoint four = FourBitCache.Open(checkpoint, WeightPrecision.Nf4Double);
+        long expected = four.Tensors.Values.Sum(tensor => tensor.Entry.Length
+            + (tensor.FourBit is { } storage ? storage.AbsMax.Entry.Length + storage.Nested!.AbsMax.Entry.Length : 0));
+        Assert.Equal(expected, await ReadAhead.Start(four, default));
+        Assert.True(expected < checkpoint.Files.Sum(file => new FileInfo(file.Source).Length) / 2);
     }
 
     private void Delete(bool now)
