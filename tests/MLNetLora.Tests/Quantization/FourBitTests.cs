@@ -388,6 +388,35 @@ public sealed class FourBitTests : IDisposable
         Assert.True(expected < checkpoint.Files.Sum(file => new FileInfo(file.Source).Length) / 2);
     }
 
+    /// <summary>The output layer in 4 bits, too, as with bitsandbytes where it is told to skip nothing.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void With_an_output_layer_in_four_bits_gradients_are_those_of_the_same_weights_in_32_bits(int chunks)
+    {
+        Checkpoint four = FourBitFolder.Write(Write(tied: false), WeightPrecision.Nf4, _folder.File("prequantized"), alsoHead: true);
+        Assert.NotNull(four.Tensors["lm_head.weight"].FourBit);
+        Directory.CreateDirectory(_folder.File("unpacked"));
+        File.Copy(_folder.File("model/config.json"), _folder.File("unpacked/config.json"));
+        SafetensorsWriter.Write(_folder.File("unpacked/model.safetensors"), [.. four.Tensors.Select(tensor =>
+            SafetensorsWriter.Item.From(tensor.Key, TensorType.Float32, tensor.Value.Entry.Shape, tensor.Value.ReadFloat32()))]);
+        ChunkPlan plan = new(chunks, 1, false, Vocabulary: 3);
+        (float loss, float[] expected) = Gradients(Checkpoint.Open(_folder.File("unpacked")));
+        (float found, float[] gradients) = Gradients(four);
+        Assert.Equal(loss, found, 1e-5);
+        Assert.InRange(GoldenFile.RelativeError(gradients, expected), 0, 1e-4);
+
+        (float, float[]) Gradients(Checkpoint checkpoint)
+        {
+            LoraOptions lora = new() { Rank = 4, Dropout = 0, TargetModules = "all-linear" };
+            using TrainingSession session = new(TrainingTarget.Lora(checkpoint, lora), new TrainingOptions { Threads = 1 }, plan);
+            LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, Checkpoint.Open(_folder.File("unpacked")), 1));
+            Batch batch = Batch.Of([TinyModel.Row(new Random(2), 21), TinyModel.Row(new Random(3), 9)]);
+            float sum = session.Accumulate(batch, batch.LabelIds.Length);
+            return (sum, session.Parameters.Gradients.Span(0, (int)session.Parameters.Gradients.Length).ToArray());
+        }
+    }
+
     private void Delete(bool now)
     {
         if (now)
