@@ -1,4 +1,5 @@
 using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Text;
@@ -31,12 +32,17 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         Action<string> warn,
         CancellationToken cancellationToken)
     {
-        // A wrong folder is told before the rows are read.
+        // What is wrong with base, adapter and folder is told before the rows are read.
         LoraAdapter? read = training.InitialAdapter is null ? null : LoraAdapter.LoadPeft(training.InitialAdapter, checkpoint);
         LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
         if (training.Method == FineTuningMethod.Full)
         {
+            FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
             RequireEmpty(training.OutputFolder!);
+        }
+        else
+        {
+            _ = TrainingTarget.Lora(checkpoint, lora);
         }
 
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);

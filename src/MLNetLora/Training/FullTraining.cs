@@ -54,12 +54,7 @@ internal static class FullTraining
         }
 
         QwenConfig config = QwenConfig.Read(configFolder);
-        if (config.Experts is not null)
-        {
-            throw new OptionException($"{configFolder} is a mixture of experts ({config.ModelType}), whose experts stay frozen: not every weight of it can be "
-                + $"trained. Train an adapter, on the experts too ({nameof(LoraOptions)}.{nameof(LoraOptions.TargetParameters)}).");
-        }
-
+        RequireTrainable(config, configFolder, initial);
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);
@@ -163,6 +158,26 @@ internal static class FullTraining
         SafetensorsWriter.Write(path, [.. parameters.Tensors.Select(tensor => new SafetensorsWriter.Item(tensor.Name, type, tensor.Shape,
             stream => SafetensorsWriter.Write(stream, parameters.Slice(parameters.Values, tensor.Name), type)))]);
 
+    /// <summary>Refuses models of which not every weight can be trained.</summary>
+    /// <param name="config">The model.</param>
+    /// <param name="folder">Its folder, for the message.</param>
+    /// <param name="initial">The checkpoint to start from; null for none.</param>
+    /// <exception cref="OptionException">It is one of them.</exception>
+    public static void RequireTrainable(QwenConfig config, string folder, Checkpoint? initial)
+    {
+        if (config.Experts is not null)
+        {
+            throw new OptionException($"{folder} is a mixture of experts ({config.ModelType}), whose experts stay frozen: not every weight of it can be "
+                + $"trained. Train an adapter, on the experts too ({nameof(LoraOptions)}.{nameof(LoraOptions.TargetParameters)}).");
+        }
+
+        if (initial is { IsFourBit: true })
+        {
+            throw new OptionException($"{initial.Folder} is in 4 bits, whose steps are larger than what training changes: not every weight of it can be "
+                + "trained. Take the 16- or 32-bit checkpoint that it was quantized from, or train an adapter.");
+        }
+    }
+
     private static void Initialize(ParameterSet parameters, TrainingTarget target, int seed, Checkpoint? initial)
     {
         Random random = new(seed);
@@ -173,14 +188,7 @@ internal static class FullTraining
             if (initial is not null)
             {
                 CheckpointTensor stored = initial.Tensors[tensor.Name];
-                if (stored.FourBit is null)
-                {
-                    stored.File.ReadFloat32(stored.Entry, values);
-                }
-                else
-                {
-                    stored.ReadFloat32().CopyTo(values);
-                }
+                stored.File.ReadFloat32(stored.Entry, values);
             }
             else if (drawn[tensor.Name] is { } draw)
             {

@@ -3,6 +3,8 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Tests.Models;
+using MLNetLora.Tests.Quantization;
 using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Tests.TextGeneration;
@@ -79,6 +81,7 @@ public sealed class FullFineTuningTests : IDisposable
         Refused("save the adapter with SaveAsPeft", options => options.OutputFolder = _folder.Path);
         Refused("no weight is frozen", options => (Full(options, _folder.Path).Precision, options.Threads) = (WeightPrecision.Nf4, 1));
         Refused("no weight is frozen", options => Full(options, _folder.Path).PrepackWeights = true);
+        Refused("LoraPlusRatio", options => Full(options, _folder.Path).LoraPlusRatio = 16);
         Refused("InitialAdapter", options => Full(options, _folder.Path).InitialAdapter = "adapter");
         Directory.CreateDirectory(_folder.File("used"));
         File.WriteAllText(_folder.File("used/model.safetensors"), "");
@@ -87,6 +90,36 @@ public sealed class FullFineTuningTests : IDisposable
 
         void Refused(string why, Action<QwenLoraTrainer.Options> change) =>
             Assert.Contains(why, Assert.Throws<OptionException>(() => _bench.Fit(change)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>What is wrong with the base is known before minutes are spent on the rows.</summary>
+    [Fact]
+    public void Bases_that_cannot_be_trained_whole_are_refused_before_a_row_is_read()
+    {
+        Checkpoint plain = Checkpoint.Open(_bench.BaseFolder);
+        FourBitFolder.Write(plain, WeightPrecision.Nf4, _folder.File("four"));
+        MixtureModel.Write(_folder.File("mixture"), "qwen3_moe", ("vocab_size", 5632), ("output_router_logits", true), ("router_aux_loss_coef", 0.01));
+        foreach (string name in (string[])["tokenizer.json", "tokenizer_config.json"])
+        {
+            File.Copy(Path.Combine(Repository.Nano, name), _folder.File($"four/{name}"));
+            File.Copy(Path.Combine(Repository.Nano, name), _folder.File($"mixture/{name}"));
+        }
+
+        string four = Refused<OptionException>(options => Full(options, _folder.File("trained")).ModelPath = _folder.File("four"));
+        Assert.Contains($"{_folder.File("four")} is in 4 bits", four, StringComparison.Ordinal);
+        Assert.Contains("16- or 32-bit checkpoint that it was quantized from", four, StringComparison.Ordinal);
+        string mixture = Refused<OptionException>(options => Full(options, _folder.File("trained")).ModelPath = _folder.File("mixture"));
+        Assert.Contains("mixture of experts", mixture, StringComparison.Ordinal);
+        string logits = Refused<CheckpointException>(options => options.ModelPath = _folder.File("mixture"));
+        Assert.Contains("output_router_logits", logits, StringComparison.Ordinal);
+        string target = Refused<AdapterException>(options => options.TargetModules = ["no_such_layer"]);
+        Assert.Contains("no_such_layer", target, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder.File("trained")));
+
+        string Refused<T>(Action<QwenLoraTrainer.Options> change)
+            where T : Exception => Assert.Throws<T>(() => _bench.Trainer(change).Fit(_bench.Context.Data.LoadFromEnumerable(Unread()))).Message;
+
+        static IEnumerable<Row> Unread() => Enumerable.Range(0, 1).Select<int, Row>(_ => throw new InvalidOperationException("a row was read"));
     }
 
     private static QwenLoraTrainer.Options Full(QwenLoraTrainer.Options options, string output)
