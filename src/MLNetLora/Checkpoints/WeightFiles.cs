@@ -5,7 +5,9 @@ namespace MLNetLora.Checkpoints;
 /// <summary>Which safetensors file of a checkpoint folder holds which tensor: model.safetensors alone, or the shards of model.safetensors.index.json.</summary>
 internal static class WeightFiles
 {
-    private const string SingleName = "model.safetensors";
+    /// <summary>Name of the file of a checkpoint in one.</summary>
+    public const string SingleName = "model.safetensors";
+
     private const string IndexName = "model.safetensors.index.json";
 
     /// <summary>Opens the folder's weight files, headers only.</summary>

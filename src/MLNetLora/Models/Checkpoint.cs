@@ -10,7 +10,6 @@ public sealed class Checkpoint
 {
     private readonly Dictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<string, Stamp> _stamps;
-    private readonly long _beside; // parameters
     private readonly SafetensorsFile? _fourBit; // of WithFourBit
 
     private Checkpoint(
@@ -19,10 +18,10 @@ public sealed class Checkpoint
         Architecture architecture,
         List<SafetensorsFile> files,
         Dictionary<string, CheckpointTensor> tensors,
-        long beside,
+        IReadOnlyList<CheckpointTensor> beside,
         SafetensorsFile? fourBit = null)
     {
-        _beside = beside;
+        Beside = beside;
         _fourBit = fourBit;
         Folder = folder;
         Config = config;
@@ -46,7 +45,14 @@ public sealed class Checkpoint
 
     /// <summary>Number of parameters of the base model, tied ones counted once; those of a part that text never touches, such as a vision tower, with
     /// them.</summary>
-    public long ParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count) + _beside;
+    public long ParameterCount => TextParameterCount
+        + Beside.Where(tensor => Architecture.IsBeside(tensor.Entry.Name)).Sum(tensor => tensor.Entry.Count);
+
+    /// <summary>Number of parameters of the architecture, tied ones counted once.</summary>
+    internal long TextParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count);
+
+    /// <summary>Tensors that are none of the architecture but stay in the checkpoint when all others are trained; of any type.</summary>
+    internal IReadOnlyList<CheckpointTensor> Beside { get; }
 
     internal Architecture Architecture { get; }
 
@@ -108,8 +114,9 @@ public sealed class Checkpoint
         }
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
-        long beside = placed.Where(tensor => !tensors.ContainsKey(tensor.Key) && architecture.IsBeside(tensor.Key))
-            .Sum(tensor => tensor.Value.Tensors.GetValueOrDefault(tensor.Key)?.Count ?? 0);
+        CheckpointTensor[] beside = [.. placed.Where(tensor => !tensors.ContainsKey(tensor.Key) && architecture.IsKept(tensor.Key))
+            .Where(tensor => tensor.Value.Tensors.ContainsKey(tensor.Key))
+            .Select(tensor => new CheckpointTensor(tensor.Value, tensor.Value.Tensors[tensor.Key]))];
         return new Checkpoint(full, config, architecture, files, tensors, beside);
     }
 
@@ -147,7 +154,7 @@ public sealed class Checkpoint
             tensor => file.Tensors.TryGetValue(tensor.Key, out TensorEntry? entry)
                 ? InFourBits(placed, new CheckpointTensor(file, entry), tensor.Value.Entry.Shape) ?? tensor.Value
                 : tensor.Value);
-        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, _beside, file);
+        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, Beside, file);
     }
 
     private static CheckpointTensor? InFourBits(Dictionary<string, SafetensorsFile> placed, CheckpointTensor codes, IReadOnlyList<long> shape) =>

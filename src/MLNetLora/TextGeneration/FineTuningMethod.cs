@@ -8,7 +8,8 @@ public enum FineTuningMethod
 
     /// <summary>
     /// Every weight of the base [full]. Takes sixteen bytes for each in memory (the weights, their gradients and AdamW's two moments in float32) and writes a
-    /// checkpoint of its own to <see cref="QwenLoraTrainer.Options.OutputFolder"/>, in the base's type; the base's files stay as they are.
+    /// checkpoint of its own to <see cref="QwenLoraTrainer.Options.OutputFolder"/>, each tensor in its type in the base, with a vision tower as it is there;
+    /// the base's files stay as they are.
     /// </summary>
     Full,
 }
