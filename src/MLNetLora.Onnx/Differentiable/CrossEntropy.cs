@@ -46,7 +46,7 @@ internal static class CrossEntropy
             {
                 // 0·loss: orders the chunk's loss before its gradient, so that what only the loss reads is not kept until the end.
                 Value w = g.Add(ws[i], g.Mul(losses[i], g.Float(0f))); // [chunk, 1]
-                Value labelled = g.Cast(g.Gather(head.Source, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])), ElementType.Float32); // [chunk, hidden]
+                Value labelled = head.Rows(g, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])); // [chunk, hidden]
                 if (trained is not null)
                 {
                     Value matches = trained.Matches(g, g.Reshape(columns[i], [-1], [columns[i].Shape[0]])); // [chunk, n]

@@ -3,7 +3,7 @@ namespace MLNetLora.Onnx.Differentiable;
 /// <summary>y = E[ids]: one row of the table per token. dE[v] = Σ of dy over the positions where ids = v.</summary>
 internal static class Embedding
 {
-    /// <summary>Emits the lookup; a 16-bit table is looked up first and cast after, so that it is never cast whole.</summary>
+    /// <summary>Emits the lookup.</summary>
     /// <param name="tape">Tape.</param>
     /// <param name="table">[vocabulary, hidden].</param>
     /// <param name="ids">[rows], 64-bit.</param>
@@ -12,7 +12,7 @@ internal static class Embedding
     public static Value Apply(Tape tape, Weight table, Value ids, TrainedRows? trained = null)
     {
         GraphBuilder g = tape.Graph;
-        Value y = g.Cast(g.Gather(table.Source, ids), ElementType.Float32); // [rows, hidden]
+        Value y = table.Rows(g, ids); // [rows, hidden]
         if (trained is not null)
         {
             Value matches = trained.Matches(g, ids); // [rows, n]

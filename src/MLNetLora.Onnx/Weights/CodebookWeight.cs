@@ -28,6 +28,9 @@ internal sealed class CodebookWeight(
         return graph.Reshape(weights, [outputs, inputs], [outputs, inputs]);
     }
 
+    /// <summary>Some rows: the whole is read for them, since blocks go across the ends of rows.</summary>
+    public override Value Rows(GraphBuilder graph, Value ids) => graph.Gather(Read(graph), ids); // [n, in]
+
     /// <inheritdoc/>
     public override Value Product(GraphBuilder graph, Value x, Weight? bias = null)
     {

@@ -15,6 +15,9 @@ internal abstract class Weight(Value source)
     /// <exception cref="NotSupportedException">This storage can only be multiplied with.</exception>
     public virtual Value Read(GraphBuilder graph) => throw new NotSupportedException($"{Source.Name} is quantized and can only be multiplied with.");
 
+    /// <summary>Some rows in float32: [n] 64-bit → [n, in]. They are looked up first and cast after, so that a 16-bit weight is never cast whole.</summary>
+    public virtual Value Rows(GraphBuilder graph, Value ids) => graph.Cast(graph.Gather(Source, ids), ElementType.Float32);
+
     /// <summary>x Wᵀ + bias: [rows, in] → [rows, out].</summary>
     public abstract Value Product(GraphBuilder graph, Value x, Weight? bias = null);
 

@@ -59,13 +59,11 @@ internal sealed class GraphWeights
             return null;
         }
 
-        if (tensor.FourBit is { } storage)
-        {
-            return _weights[name] = FourBit(tensor, storage);
-        }
-
-        return _weights[name] = External(tensor);
+        return _weights[name] = InFile(tensor);
     }
+
+    /// <summary>A weight as it lies in its file.</summary>
+    private Weight InFile(CheckpointTensor tensor) => tensor.FourBit is { } storage ? FourBit(tensor, storage) : External(tensor);
 
     private FloatWeight External(CheckpointTensor tensor) => Stored(
         _graph.External(tensor.Entry.Name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
@@ -142,7 +140,7 @@ internal sealed class GraphWeights
                 (Value backward, Value backwardScales) = (Given(layer.Backward), Given(layer.BackwardScales));
                 _weights[layer.Source.Entry.Name] = new Int8Weight(forward, forwardScales, inverseSmoothing, backward, backwardScales)
                 {
-                    Original = () => External(layer.Source),
+                    Original = () => InFile(layer.Source),
                 };
             }
         }
@@ -211,8 +209,9 @@ internal sealed class GraphWeights
     {
         string[] folders = [.. files.Select(file => Path.GetDirectoryName(file)!).Distinct()];
         string common = folders[0];
+        StringComparison comparison = OperatingSystem.IsWindows() ? StringComparison.OrdinalIgnoreCase : StringComparison.Ordinal;
         while (!folders.All(folder => (folder + Path.DirectorySeparatorChar).StartsWith(
-            common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
+            common.TrimEnd(Path.DirectorySeparatorChar) + Path.DirectorySeparatorChar, comparison)))
         {
             common = Path.GetDirectoryName(common)
                 ?? throw new CheckpointException(

@@ -307,11 +307,42 @@ internal static class SafetensorsWriter
     /// <param name="Write">Writes exactly the tensor's bytes, little-endian, to the stream.</param>
     public sealed record Item(string Name, TensorType Type, IReadOnlyList<long> Shape, Action<Stream> Write)
     {
-        internal long Length => Shape.Aggregate(Type switch { TensorType.Float32 => 4L, TensorType.UInt8 => 1L, _ => 2L }, (product, size) => product * size);
+        /// <summary>The tensor that it is a copy of; null for others.</summary>
+        private TensorEntry? Original { get; init; }
+
+        /// <summary>Type in the header.</summary>
+        internal string TypeName => Original?.TypeName ?? Type switch
+        {
+            TensorType.Float32 => "F32",
+            TensorType.Float16 => "F16",
+            TensorType.BFloat16 => "BF16",
+            TensorType.UInt8 => "U8",
+            _ => throw new ArgumentException($"{Name} has a type that cannot be written."),
+        };
+
+        internal long Length => Original?.Length
+            ?? Shape.Aggregate(Type switch { TensorType.Float32 => 4L, TensorType.UInt8 => 1L, _ => 2L }, (product, size) => product * size);
 
         /// <summary>An item from float32 values in memory, rounded to the type.</summary>
         public static Item From(string name, TensorType type, IReadOnlyList<long> shape, ReadOnlyMemory<float> values) =>
             new(name, type, shape, stream => SafetensorsWriter.Write(stream, values.Span, type));
+
+        /// <summary>A tensor of another file as it is, whatever its type; reading it fails with a <see cref="CheckpointException"/>.</summary>
+        public static Item Copy(CheckpointTensor tensor) => new(tensor.Entry.Name, tensor.Entry.Type, tensor.Entry.Shape, stream =>
+        {
+            using TensorRows source = new([tensor.File]);
+            byte[] block = new byte[1 << 20];
+            for (long done = 0; done < tensor.Entry.Length;)
+            {
+                Span<byte> part = block.AsSpan(0, (int)Math.Min(block.Length, tensor.Entry.Length - done));
+                source.ReadBytes(tensor, done, part);
+                stream.Write(part);
+                done += part.Length;
+            }
+        })
+        {
+            Original = tensor.Entry,
+        };
     }
 
     /// <summary>Writes numbers, rounded to a type, piece by piece.</summary>
@@ -358,14 +389,7 @@ internal static class SafetensorsWriter
             foreach (Item item in items)
             {
                 writer.WriteStartObject(item.Name);
-                writer.WriteString("dtype", item.Type switch
-                {
-                    TensorType.Float32 => "F32",
-                    TensorType.Float16 => "F16",
-                    TensorType.BFloat16 => "BF16",
-                    TensorType.UInt8 => "U8",
-                    _ => throw new ArgumentException($"{item.Name} has a type that cannot be written.", nameof(items)),
-                });
+                writer.WriteString("dtype", item.TypeName);
                 writer.WriteStartArray("shape");
                 foreach (long size in item.Shape)
                 {

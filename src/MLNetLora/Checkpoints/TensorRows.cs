@@ -97,7 +97,9 @@ internal sealed class TensorRows : IDisposable
         return absmax;
     }
 
-    private void ReadBytes(CheckpointTensor tensor, long offset, Span<byte> bytes)
+    /// <summary>Reads a stretch of a tensor as it lies in its file.</summary>
+    /// <exception cref="CheckpointException">The file has become shorter or cannot be read.</exception>
+    public void ReadBytes(CheckpointTensor tensor, long offset, Span<byte> bytes)
     {
         try
         {

@@ -5,7 +5,9 @@ namespace MLNetLora.Checkpoints;
 /// <summary>Which safetensors file of a checkpoint folder holds which tensor: model.safetensors alone, or the shards of model.safetensors.index.json.</summary>
 internal static class WeightFiles
 {
-    private const string SingleName = "model.safetensors";
+    /// <summary>Name of the file of a checkpoint in one.</summary>
+    public const string SingleName = "model.safetensors";
+
     private const string IndexName = "model.safetensors.index.json";
 
     /// <summary>Opens the folder's weight files, headers only.</summary>
@@ -78,9 +80,12 @@ internal sealed record CheckpointTensor(SafetensorsFile File, TensorEntry Entry)
     /// <summary>What else belongs to a weight in 4 bits; null for others.</summary>
     public FourBitStorage? FourBit { get; init; }
 
+    /// <summary>The tensors of files that it is read from.</summary>
+    public IEnumerable<CheckpointTensor> Parts => FourBit is null ? [this]
+        : [this, FourBit.AbsMax, .. FourBit.Nested is { } n ? [n.AbsMax] : (CheckpointTensor[])[]];
+
     /// <summary>The files that it is read from.</summary>
-    public IEnumerable<SafetensorsFile> Files => FourBit is null ? [File]
-        : [File, FourBit.AbsMax.File, .. FourBit.Nested is { } n ? [n.AbsMax.File] : (SafetensorsFile[])[]];
+    public IEnumerable<SafetensorsFile> Files => Parts.Select(part => part.File);
 
     /// <summary>Reads the tensor into memory as float32.</summary>
     public float[] ReadFloat32()

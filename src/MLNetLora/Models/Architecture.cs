@@ -116,6 +116,11 @@ internal abstract class Architecture
     /// <param name="name">Name in the checkpoint.</param>
     public virtual bool IsBeside(string name) => false;
 
+    /// <summary>Whether such a tensor goes into a checkpoint that is written after every weight was trained: where it <see cref="IsBeside"/>, and where
+    /// transformers leaves it out when it loads, but others read it. What is only there twice, such as a copy of a tied output layer, does not.</summary>
+    /// <param name="name">Name in the checkpoint.</param>
+    public virtual bool IsKept(string name) => IsBeside(name);
+
     /// <summary>What generation keeps of the tokens so far, for each layer in order.</summary>
     public virtual IEnumerable<CacheState> States(QwenConfig c) =>
         Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer => CacheState.KeysAndValues(c, layer));

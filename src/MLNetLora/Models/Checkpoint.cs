@@ -10,7 +10,7 @@ public sealed class Checkpoint
 {
     private readonly Dictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<string, Stamp> _stamps;
-    private readonly long _beside; // parameters
+    private readonly SafetensorsFile? _fourBit; // of WithFourBit
 
     private Checkpoint(
         string folder,
@@ -18,9 +18,11 @@ public sealed class Checkpoint
         Architecture architecture,
         List<SafetensorsFile> files,
         Dictionary<string, CheckpointTensor> tensors,
-        long beside)
+        IReadOnlyList<CheckpointTensor> beside,
+        SafetensorsFile? fourBit = null)
     {
-        _beside = beside;
+        Beside = beside;
+        _fourBit = fourBit;
         Folder = folder;
         Config = config;
         Architecture = architecture;
@@ -43,7 +45,14 @@ public sealed class Checkpoint
 
     /// <summary>Number of parameters of the base model, tied ones counted once; those of a part that text never touches, such as a vision tower, with
     /// them.</summary>
-    public long ParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count) + _beside;
+    public long ParameterCount => TextParameterCount
+        + Beside.Where(tensor => Architecture.IsBeside(tensor.Entry.Name)).Sum(tensor => tensor.Entry.Count);
+
+    /// <summary>Number of parameters of the architecture, tied ones counted once.</summary>
+    internal long TextParameterCount => _tensors.Values.Sum(tensor => tensor.Entry.Count);
+
+    /// <summary>Tensors that are none of the architecture but stay in the checkpoint when all others are trained; of any type.</summary>
+    internal IReadOnlyList<CheckpointTensor> Beside { get; }
 
     internal Architecture Architecture { get; }
 
@@ -105,8 +114,9 @@ public sealed class Checkpoint
         }
 
         List<SafetensorsFile> files = [.. placed.Values.Distinct().OrderBy(file => file.Source, StringComparer.Ordinal)];
-        long beside = placed.Where(tensor => !tensors.ContainsKey(tensor.Key) && architecture.IsBeside(tensor.Key))
-            .Sum(tensor => tensor.Value.Tensors.GetValueOrDefault(tensor.Key)?.Count ?? 0);
+        CheckpointTensor[] beside = [.. placed.Where(tensor => !tensors.ContainsKey(tensor.Key) && architecture.IsKept(tensor.Key))
+            .Where(tensor => tensor.Value.Tensors.ContainsKey(tensor.Key))
+            .Select(tensor => new CheckpointTensor(tensor.Value, tensor.Value.Tensors[tensor.Key]))];
         return new Checkpoint(full, config, architecture, files, tensors, beside);
     }
 
@@ -144,7 +154,7 @@ public sealed class Checkpoint
             tensor => file.Tensors.TryGetValue(tensor.Key, out TensorEntry? entry)
                 ? InFourBits(placed, new CheckpointTensor(file, entry), tensor.Value.Entry.Shape) ?? tensor.Value
                 : tensor.Value);
-        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, _beside);
+        return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, Beside, file);
     }
 
     private static CheckpointTensor? InFourBits(Dictionary<string, SafetensorsFile> placed, CheckpointTensor codes, IReadOnlyList<long> shape) =>
@@ -155,13 +165,24 @@ public sealed class Checkpoint
     /// <summary>
     /// Throws where a weight file was replaced, changed or deleted since the folder was opened. The files stay mapped, so such a call would end the process
     /// or answer nonsense. To take new weights into use, write them to another folder and open that.
+    /// The file of 4-bit weights is never changed but for being written anew, with the same numbers: what has it mapped keeps it, also when it is deleted.
     /// </summary>
+    /// <param name="areMapped">Whether whoever asks has the files mapped already.</param>
     /// <exception cref="CheckpointException">A file is not the one that was opened.</exception>
-    internal void RequireUnchanged()
+    internal void RequireUnchanged(bool areMapped = true)
     {
         foreach ((string path, Stamp opened) in _stamps)
         {
-            if (Stamp.Of(path) != opened)
+            Stamp now = Stamp.Of(path);
+            if (path == _fourBit?.Source)
+            {
+                if (now.Length != opened.Length && !(areMapped && now == default))
+                {
+                    throw new CheckpointException($"{path}, which keeps the 4-bit weights of {Folder}, was deleted or cut short before it was read. "
+                        + "Start again, which writes it anew.");
+                }
+            }
+            else if (now != opened)
             {
                 throw new CheckpointException($"{path} was changed since the checkpoint was opened. Weight files in use must stay as they are: "
                     + "write new ones to another folder, open that, and dispose what uses the old one.");

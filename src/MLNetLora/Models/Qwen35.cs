@@ -63,6 +63,8 @@ internal sealed class Qwen35(string modelType, string root) : Architecture
 
     public override bool IsBeside(string name) => modelType == Wrapper && name.StartsWith("model.visual.", StringComparison.Ordinal);
 
+    public override bool IsKept(string name) => IsBeside(name) || name.StartsWith("mtp.", StringComparison.Ordinal);
+
     public override IEnumerable<CacheState> States(QwenConfig c) => Enumerable.Range(0, c.NumHiddenLayers).SelectMany(layer =>
         c.DeltaNet is { } d && d.Layers[layer]
             ?

@@ -24,7 +24,12 @@ internal static class FourBitCache
     private const int StateBytes = 256; // longer than any; filled up with spaces, since its length must be known before its numbers are
     private const int PieceNumbers = 1 << 20;
 
-    /// <summary>Where the files are: MLNETLORA_CACHE, or MLNetLora in the user's folder for local application data. They can be deleted at any time.</summary>
+    /// <summary>What a test says is the root of a path (C:\); null: what the path says.</summary>
+    [ThreadStatic]
+    internal static Func<string, string?>? RootOf;
+
+    /// <summary>Where the files are: MLNETLORA_CACHE, or MLNetLora in the user's folder for local application data. They can be deleted at any time; what has
+    /// one mapped keeps it.</summary>
     public static string Folder => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } named
         ? named
         : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "MLNetLora");
@@ -34,7 +39,7 @@ internal static class FourBitCache
     /// <param name="precision">Which 4 bits; with any other precision the checkpoint comes back as it is.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="cancellation">Ends it on the way.</param>
-    /// <exception cref="CheckpointException">A file cannot be read, or the cache not be written.</exception>
+    /// <exception cref="CheckpointException">A file cannot be read, or the cache not be written; or the cache lies on another drive.</exception>
     /// <exception cref="OptionException">The checkpoint is in other 4 bits.</exception>
     public static Checkpoint Open(Checkpoint checkpoint, WeightPrecision precision, int threads = 0, CancellationToken cancellation = default)
     {
@@ -49,12 +54,20 @@ internal static class FourBitCache
             return checkpoint;
         }
 
-        string path = Path.Combine(Folder, Hash(checkpoint, precision) + ".safetensors");
+        RequireOneDrive(checkpoint);
+        CheckpointTensor[] weights = [.. checkpoint.Architecture.Linears(checkpoint.Config)
+            .Select(module => checkpoint.Tensors[module.Name + ".weight"])
+            .Where(tensor => tensor.Entry.Count % BlockSize == 0)];
+        string path = Path.Combine(Folder, Hash(checkpoint, precision, weights) + ".safetensors");
         if (File.Exists(path))
         {
             try
             {
-                return checkpoint.WithFourBit(SafetensorsFile.Open(path));
+                Checkpoint known = checkpoint.WithFourBit(SafetensorsFile.Open(path));
+                if (weights.All(weight => known.Tensors[weight.Entry.Name].FourBit is not null))
+                {
+                    return known;
+                }
             }
             catch (CheckpointException)
             {
@@ -66,10 +79,11 @@ internal static class FourBitCache
         {
             using TensorRows source = new(checkpoint.Files);
             ParallelOptions parallel = new() { MaxDegreeOfParallelism = threads == 0 ? Environment.ProcessorCount : threads, CancellationToken = cancellation };
-            IEnumerable<CheckpointTensor> weights = checkpoint.Architecture.Linears(checkpoint.Config)
-                .Select(module => checkpoint.Tensors[module.Name + ".weight"])
-                .Where(tensor => tensor.Entry.Count % BlockSize == 0);
             SafetensorsWriter.Write(path, [.. weights.SelectMany(weight => new Quantized(weight, format, source, parallel).Items())]);
+        }
+        catch (AggregateException e) when (e.Flatten().InnerExceptions[0] is CheckpointException cause)
+        {
+            throw new CheckpointException(cause.Message, cause);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -79,6 +93,20 @@ internal static class FourBitCache
         }
 
         return checkpoint.WithFourBit(SafetensorsFile.Open(path));
+    }
+
+    /// <summary>Refuses a cache on another drive than the checkpoint, before anything is quantized: ONNX Runtime reads the files of a model from below one
+    /// folder.</summary>
+    private static void RequireOneDrive(Checkpoint checkpoint)
+    {
+        Func<string, string?> root = RootOf ?? Path.GetPathRoot;
+        string? cache = root(Directory.Exists(Folder) ? RealPath.Of(Folder) : Path.GetFullPath(Folder));
+        string? weights = root(RealPath.Of(checkpoint.Files[0].Source));
+        if (!string.Equals(cache, weights, StringComparison.OrdinalIgnoreCase))
+        {
+            throw new CheckpointException($"The 4-bit weights of {checkpoint.Folder} would be kept in {Folder}, and the two lie on different drives, {weights} "
+                + $"and {cache}, whose files cannot be used together. Name a folder on {weights} with the environment variable {Variable}.");
+        }
     }
 
     private static void RequireSame(Checkpoint checkpoint, Format format, WeightPrecision precision)
@@ -92,8 +120,9 @@ internal static class FourBitCache
         }
     }
 
-    /// <summary>What tells whether a file was made from these weights: the weight files' place, length, time and headers.</summary>
-    private static string Hash(Checkpoint checkpoint, WeightPrecision precision)
+    /// <summary>What tells whether a file was made from these weights: the weight files' place, length, time and headers, and which of their tensors are
+    /// quantized, which config.json says.</summary>
+    private static string Hash(Checkpoint checkpoint, WeightPrecision precision, IEnumerable<CheckpointTensor> weights)
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Add($"{Version} {precision} {BlockSize}");
@@ -102,6 +131,11 @@ internal static class FourBitCache
             FileInfo real = new(RealPath.Of(file.Source));
             Add(string.Create(CultureInfo.InvariantCulture, $"{real.FullName} {real.Length} {real.LastWriteTimeUtc.Ticks}"));
             hash.AppendData(file.Header.Span);
+        }
+
+        foreach (CheckpointTensor weight in weights)
+        {
+            Add(string.Create(CultureInfo.InvariantCulture, $"{weight.Entry.Name} {string.Join(" ", weight.Entry.Shape)}"));
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset().AsSpan(0, 16));

@@ -1,4 +1,5 @@
 using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Text;
@@ -31,7 +32,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         Action<string> warn,
         CancellationToken cancellationToken)
     {
-        // A wrong folder is told before the rows are read.
+        // What is wrong with base, adapter and folder is told before the rows are read.
         LoraAdapter? read = training.InitialAdapter is null ? null : LoraAdapter.LoadPeft(training.InitialAdapter, checkpoint);
         if (read is not null)
         {
@@ -41,7 +42,12 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
         if (training.Method == FineTuningMethod.Full)
         {
+            FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
             RequireEmpty(training.OutputFolder!);
+        }
+        else
+        {
+            _ = TrainingTarget.Lora(checkpoint, lora);
         }
 
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);
@@ -62,7 +68,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         RowChecks.Refuse(warnings, training);
         if (training.Method == FineTuningMethod.Full)
         {
-            notice(FormattableString.Invariant($"All {checkpoint.ParameterCount:N0} parameters are trained."));
+            notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
             return TrainAll(learned, validation, training, asked, progress, warnings, cancellationToken);
         }
 
@@ -85,20 +91,22 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     {
         string folder = Path.GetFullPath(training.OutputFolder!);
         Directory.CreateDirectory(folder);
-        TensorType type = checkpoint.Tensors[checkpoint.Architecture.HeadName(checkpoint.Config)].Entry.Type;
+        string weights = Path.Combine(folder, WeightFiles.SingleName);
         TrainingSummary summary = FullTraining.Train(
-            checkpoint.Folder, learned, training, Path.Combine(folder, "model.safetensors"), type, checkpoint, validation, progress, cancellationToken);
+            checkpoint.Folder, learned, training, weights, type: null, checkpoint, validation, progress, cancellationToken);
         summary = summary with { Warnings = [.. warnings.Union(summary.Warnings)] };
         if (summary.Steps.Count > 0)
         {
-            using FileSet files = new(folder);
-            foreach (string path in Merge.Companions(checkpoint).Where(path => !path.EndsWith(".index.json", StringComparison.Ordinal)))
+            try
             {
-                files.Copy(path, CancellationToken.None); // hours of training must not end with it
+                WriteBeside(folder, asked);
             }
-
-            asked.Save(files);
-            files.Commit(QwenConfig.FileName);
+            catch (Exception e)
+            {
+                TrainingException error = TrainingException.In(summary.Steps[^1].Step, summary.Steps[^1].TotalSteps, summary.Steps[^1].Step, e);
+                error.Keep($"The weights are in {weights}; the files beside those of {checkpoint.Folder}, config.json and the tokenizer's, belong to them.");
+                throw error;
+            }
         }
 
         return (LoraAdapter.None(folder).WithPrompt(asked), summary);
@@ -120,6 +128,19 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             Require.That(!changed.Contains(option) || value.Equals(expected), option, value, FormattableString.Invariant(
                 $"{expected}, or left out, when {nameof(QwenLoraTrainer.Options.InitialAdapter)} is {asked.InitialAdapter}, whose shape stays"));
         }
+    }
+
+    /// <summary>Writes what else belongs to a checkpoint.</summary>
+    private void WriteBeside(string folder, PromptSettings asked)
+    {
+        using FileSet files = new(folder);
+        foreach (string path in Merge.Companions(checkpoint).Where(path => !path.EndsWith(".index.json", StringComparison.Ordinal)))
+        {
+            files.Copy(path, CancellationToken.None); // hours of training must not end with it
+        }
+
+        asked.Save(files);
+        files.Commit(QwenConfig.FileName);
     }
 
     /// <summary>Refuses a folder whose weights would be read beside the new ones.</summary>

@@ -8,8 +8,8 @@ public enum FineTuningMethod
 
     /// <summary>
     /// Every weight of the base [full]. Takes sixteen bytes for each in memory with AdamW (the weights, their gradients and two moments in float32; twelve
-    /// with Lion, ten with AdamW8Bit, eight with Sgd) and writes a checkpoint of its own to <see cref="QwenLoraTrainer.Options.OutputFolder"/>, in the
-    /// base's type; the base's files stay as they are.
+    /// with Lion, ten with AdamW8Bit, eight with Sgd) and writes a checkpoint of its own to <see cref="QwenLoraTrainer.Options.OutputFolder"/>, each tensor in
+    /// its type in the base, with a vision tower as it is there; the base's files stay as they are.
     /// </summary>
     Full,
 }

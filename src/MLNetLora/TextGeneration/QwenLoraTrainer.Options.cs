@@ -285,6 +285,8 @@ public sealed partial class QwenLoraTrainer
                 $"{WeightPrecision.Checkpoint} when {nameof(Method)} is {Method}, since no weight is frozen");
             Require.That(!isFull || !PrepackWeights, nameof(PrepackWeights), PrepackWeights,
                 $"false when {nameof(Method)} is {Method}, since no weight is frozen");
+            Require.That(!isFull || LoraPlusRatio is null, nameof(LoraPlusRatio), LoraPlusRatio,
+                $"null when {nameof(Method)} is {Method}, since there are no factors");
             Require.That(InitialAdapter is null || !string.IsNullOrWhiteSpace(InitialAdapter), nameof(InitialAdapter), "empty", "a folder, or null");
             Require.That(MaximumSequenceLength >= 2, nameof(MaximumSequenceLength), MaximumSequenceLength, "at least 2");
             Require.Defined(LabelScope, nameof(LabelScope));

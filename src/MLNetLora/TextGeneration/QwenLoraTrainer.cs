@@ -48,8 +48,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// step.</exception>
     /// <exception cref="TrainingException">
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the
-    /// log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>. What fails
-    /// before the first step comes as it is.
+    /// log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
+    /// <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
     /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.
@@ -111,7 +111,15 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         {
             // A log handler, for one: hours of training must not end with it.
             TrainingException error = TrainingException.In(summary.Steps[^1].Step, summary.Steps[^1].TotalSteps, summary.Steps[^1].Step, e);
-            error.Keep(adapter);
+            if (_options.Method == FineTuningMethod.Full)
+            {
+                error.Keep($"The weights are in {Path.Combine(Path.GetFullPath(_options.OutputFolder!), WeightFiles.SingleName)}.");
+            }
+            else
+            {
+                error.Keep(adapter);
+            }
+
             throw error;
         }
     }

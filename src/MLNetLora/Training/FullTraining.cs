@@ -19,9 +19,9 @@ internal static class FullTraining
     /// other: what a cancelled or failed run has learned after at least one whole step then goes beside it, to ….interrupted.safetensors. Nothing is
     /// written before the first whole step.
     /// </param>
-    /// <param name="type">Type of the written weights.</param>
-    /// <param name="initial">A checkpoint to start from; null draws normal weights of standard deviation 0.02, norms 1, biases 0, and what the family
-    /// says otherwise.</param>
+    /// <param name="type">Type of the trained weights in the file; null: of each that of its tensor in <paramref name="initial"/>.</param>
+    /// <param name="initial">A checkpoint to start from, whose tensors that belong to no text (a vision tower) are in the file, too; null draws normal weights
+    /// of standard deviation 0.02, norms 1, biases 0, and what the family says otherwise.</param>
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
@@ -30,7 +30,7 @@ internal static class FullTraining
     /// where.</exception>
     /// <exception cref="TrainingException">Something failed after the first whole step; the weights of the last one are written, the message says
     /// where.</exception>
-    public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType type,
+    public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType? type,
         Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null,
         CancellationToken cancellation = default)
     {
@@ -54,12 +54,7 @@ internal static class FullTraining
         }
 
         QwenConfig config = QwenConfig.Read(configFolder);
-        if (config.Experts is not null)
-        {
-            throw new OptionException($"{configFolder} is a mixture of experts ({config.ModelType}), whose experts stay frozen: not every weight of it can be "
-                + $"trained. Train an adapter, on the experts too ({nameof(LoraOptions)}.{nameof(LoraOptions.TargetParameters)}).");
-        }
-
+        RequireTrainable(config, configFolder, initial);
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);
@@ -74,7 +69,8 @@ internal static class FullTraining
             return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
         }
 
-        RequireWritable(output);
+        TrainedFile file = new(output, target.Trainables, type, initial);
+        file.RequireWritable();
         TrainingSession opened;
         try
         {
@@ -92,11 +88,11 @@ internal static class FullTraining
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
             if (!summary.WasCancelled)
             {
-                WriteFinished(output, session.Parameters, type, summary.Steps.Count);
+                file.WriteFinished(session.Parameters, summary.Steps.Count);
             }
             else if (summary.Steps.Count > 0)
             {
-                string kept = WriteUnfinished(output, session.Parameters, type);
+                string kept = file.WriteUnfinished(session.Parameters);
                 return summary with { Warnings = [.. warnings, $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}"] };
             }
 
@@ -104,64 +100,30 @@ internal static class FullTraining
         }
         catch (TrainingException e) when (e.LastGoodStep > 0)
         {
-            e.Keep(WriteUnfinished(output, session.Parameters, type));
+            e.Keep(file.WriteUnfinished(session.Parameters));
             throw;
         }
     }
 
-    /// <summary>Writes the weights of a run that made all its steps.</summary>
-    /// <exception cref="TrainingException">It failed: the weights are then kept as those of an unfinished run.</exception>
-    private static void WriteFinished(string output, ParameterSet parameters, TensorType type, int steps)
+    /// <summary>Refuses models of which not every weight can be trained.</summary>
+    /// <param name="config">The model.</param>
+    /// <param name="folder">Its folder, for the message.</param>
+    /// <param name="initial">The checkpoint to start from; null for none.</param>
+    /// <exception cref="OptionException">It is one of them.</exception>
+    public static void RequireTrainable(QwenConfig config, string folder, Checkpoint? initial)
     {
-        try
+        if (config.Experts is not null)
         {
-            Write(output, parameters, type);
+            throw new OptionException($"{folder} is a mixture of experts ({config.ModelType}), whose experts stay frozen: not every weight of it can be "
+                + $"trained. Train an adapter, on the experts too ({nameof(LoraOptions)}.{nameof(LoraOptions.TargetParameters)}).");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+
+        if (initial is { IsFourBit: true })
         {
-            throw TrainingException.In(steps, steps, steps, e);
+            throw new OptionException($"{initial.Folder} is in 4 bits, whose steps are larger than what training changes: not every weight of it can be "
+                + "trained. Take the 16- or 32-bit checkpoint that it was quantized from, or train an adapter.");
         }
     }
-
-    /// <summary>Finds out before the first step what would lose a run after its last one.</summary>
-    private static void RequireWritable(string output)
-    {
-        if (Directory.Exists(output))
-        {
-            throw new OptionException($"{output} is a folder; name the file that receives the weights, such as {Path.Combine(output, "model.safetensors")}.");
-        }
-
-        try
-        {
-            File.Delete(AtomicFile.WriteTemporary(output, static _ => { }));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new OptionException($"{output} cannot be written: {e.Message}", e);
-        }
-    }
-
-    /// <summary>Writes the weights of an unfinished run where they replace nothing but those of another one.</summary>
-    /// <returns>A sentence that says where they are.</returns>
-    private static string WriteUnfinished(string output, ParameterSet parameters, TensorType type)
-    {
-        bool isTaken = Path.Exists(output);
-        string path = isTaken ? Path.ChangeExtension(output, ".interrupted" + Path.GetExtension(output)) : output;
-        try
-        {
-            Write(path, parameters, type);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return $"The weights of the last whole step could not be written to {path}: {e.Message}";
-        }
-
-        return $"The weights of the last whole step are in {path}{(isTaken ? $"; {output}, which was there before, is unchanged" : "")}.";
-    }
-
-    private static void Write(string path, ParameterSet parameters, TensorType type) =>
-        SafetensorsWriter.Write(path, [.. parameters.Tensors.Select(tensor => new SafetensorsWriter.Item(tensor.Name, type, tensor.Shape,
-            stream => SafetensorsWriter.Write(stream, parameters.Slice(parameters.Values, tensor.Name), type)))]);
 
     private static void Initialize(ParameterSet parameters, TrainingTarget target, int seed, Checkpoint? initial)
     {
@@ -173,14 +135,7 @@ internal static class FullTraining
             if (initial is not null)
             {
                 CheckpointTensor stored = initial.Tensors[tensor.Name];
-                if (stored.FourBit is null)
-                {
-                    stored.File.ReadFloat32(stored.Entry, values);
-                }
-                else
-                {
-                    stored.ReadFloat32().CopyTo(values);
-                }
+                stored.File.ReadFloat32(stored.Entry, values);
             }
             else if (drawn[tensor.Name] is { } draw)
             {

@@ -143,7 +143,12 @@ internal sealed class TrainingSession : IDisposable
     public double Evaluate(Batch batch, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
-        _evaluation ??= Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads, cancellation: cancellation));
+        if (_evaluation is null)
+        {
+            _target.Checkpoint?.RequireUnchanged(areMapped: false);
+            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads, cancellation: cancellation));
+        }
+
         Dictionary<string, NativeTensor> inputs = new(_held);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {

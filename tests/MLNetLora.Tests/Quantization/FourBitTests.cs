@@ -7,6 +7,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Tests.TextGeneration;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
@@ -203,10 +204,14 @@ public sealed class FourBitTests : IDisposable
             Assert.All(lm.Logits([1, 2, 3]), value => Assert.True(float.IsFinite(value)));
         }
 
-        (_, summary) = LoraTraining.Train(
-            checkpoint, options, [TinyModel.Row(new Random(1), 12)],
-            new TrainingOptions { MaximumSteps = 1, Precision = WeightPrecision.Int8 });
-        Assert.Single(summary.Steps);
+        foreach (bool dora in (bool[])[false, true])
+        {
+            (_, summary) = LoraTraining.Train(
+                checkpoint, options.With(o => o.UseDora = dora), [TinyModel.Row(new Random(1), 12)],
+                new TrainingOptions { MaximumSteps = 1, Precision = WeightPrecision.Int8 });
+            Assert.Single(summary.Steps);
+        }
+
         OptionException error = Assert.Throws<OptionException>(() => Merge.Save(checkpoint, adapter, _folder.File("merged")));
         Assert.Contains("have 4 bits", error.Message, StringComparison.Ordinal);
         error = Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: WeightPrecision.Fp4));
@@ -230,6 +235,25 @@ public sealed class FourBitTests : IDisposable
         Environment.SetEnvironmentVariable(FourBitCache.Variable, Path.Combine(_folder.File("file"), "below"));
         CheckpointException error = Assert.Throws<CheckpointException>(() => FourBitCache.Open(Write(), WeightPrecision.Nf4));
         Assert.Contains("MLNETLORA_CACHE", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_cache_on_another_drive_is_refused_before_anything_is_quantized()
+    {
+        Checkpoint checkpoint = Write();
+        try
+        {
+            FourBitCache.RootOf = path => path.StartsWith(_folder.File("cache"), StringComparison.Ordinal) ? "C:\\" : "D:\\";
+            CheckpointException error = Assert.Throws<CheckpointException>(() => FourBitCache.Open(checkpoint, WeightPrecision.Nf4));
+            Assert.Contains("Name a folder on D:\\ with the environment variable MLNETLORA_CACHE", error.Message, StringComparison.Ordinal);
+            Assert.False(Directory.Exists(_folder.File("cache")));
+            FourBitCache.RootOf = path => path.StartsWith(_folder.File("cache"), StringComparison.Ordinal) ? "d:\\" : "D:\\";
+            Assert.True(FourBitCache.Open(checkpoint, WeightPrecision.Nf4).IsFourBit);
+        }
+        finally
+        {
+            FourBitCache.RootOf = null;
+        }
     }
 
     [Fact]
@@ -295,14 +319,150 @@ public sealed class FourBitTests : IDisposable
         Assert.Contains($"(quantization_config, {name})", error.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>Files that hold more layers than config.json says are read without the others; a file that was made so must not count for all.</summary>
+    [Fact]
+    public void What_is_quantized_is_part_of_what_the_cache_is_found_by()
+    {
+        Write();
+        Checkpoint one = FourBitCache.Open(Write(layers: 1), WeightPrecision.Nf4);
+        RequireWhole(one);
+        RequireWhole(FourBitCache.Open(Write(layers: 2), WeightPrecision.Nf4));
+
+        // A file without some of the weights is written again.
+        foreach (string file in Directory.GetFiles(_folder.File("cache")))
+        {
+            SafetensorsWriter.Write(file, [SafetensorsWriter.Item.From("other", TensorType.Float32, [1], new float[1])]);
+        }
+
+        RequireWhole(FourBitCache.Open(Write(layers: 2), WeightPrecision.Nf4));
+
+        static void RequireWhole(Checkpoint checkpoint) =>
+            Assert.All(checkpoint.Architecture.Linears(checkpoint.Config), module => Assert.NotNull(checkpoint.Tensors[module.Name + ".weight"].FourBit));
+    }
+
+    [Fact]
+    public void A_weight_file_that_has_become_shorter_is_an_error_that_names_it()
+    {
+        Checkpoint checkpoint = Write();
+        string file = Path.Combine(checkpoint.Folder, "model.safetensors");
+        using (FileStream stream = File.OpenWrite(file))
+        {
+            stream.SetLength(stream.Length / 2);
+        }
+
+        CheckpointException error = Assert.Throws<CheckpointException>(() => FourBitCache.Open(checkpoint, WeightPrecision.Nf4));
+        Assert.Contains($"{file} has become shorter", error.Message, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFiles(_folder.File("cache")));
+    }
+
+    /// <summary>Where a file that is mapped can be deleted at all, what has it mapped keeps it.</summary>
+    [LinuxFact]
+    public void A_cache_that_is_deleted_ends_neither_a_run_nor_an_engine()
+    {
+        Checkpoint checkpoint = Write();
+        TrainingOptions options = new() { NumberOfEpochs = 4, GradientAccumulationSteps = 1, LearningRate = 1e-2, Precision = WeightPrecision.Nf4 };
+        double[] expected = Losses(_ => { });
+        Assert.Equal(expected, Losses(step => Delete(step.Step == 2)));
+        Assert.Equal(expected, Losses(step =>
+        {
+            Delete(step.Step == 2);
+            FourBitCache.Open(checkpoint, WeightPrecision.Nf4); // another process that starts writes it again
+        }));
+
+        using CausalLanguageModel engine = new(checkpoint, threads: 1, precision: WeightPrecision.Nf4);
+        GenerationOptions three = new() { MaximumNewTokens = 3 };
+        IReadOnlyList<int> answer = engine.Generate([[1, 2, 3]], three)[0].Ids;
+        Delete(true);
+        Assert.Equal(answer, engine.Generate([[1, 2, 3]], three)[0].Ids);
+
+        double[] Losses(Action<TrainingProgress> progress) =>
+        [
+            .. LoraTraining.Train(checkpoint, new LoraOptions { Rank = 2 }, [TinyModel.Row(new Random(1), 12)], options, progress: progress)
+                .Summary.Steps.Select(step => step.Loss),
+        ];
+    }
+
+    [LinuxFact]
+    public void A_cache_that_is_deleted_before_the_first_validation_is_named()
+    {
+        Checkpoint checkpoint = Write();
+        TrainingOptions options = new() { NumberOfEpochs = 4, GradientAccumulationSteps = 1, EvaluationSteps = 2, Precision = WeightPrecision.Nf4 };
+        TrainingRow row = TinyModel.Row(new Random(1), 12);
+        TrainingException error = Assert.Throws<TrainingException>(() =>
+            LoraTraining.Train(checkpoint, new LoraOptions { Rank = 2 }, [row], options, [row], progress: step => Delete(step.Step == 1)));
+        Assert.Contains($"{_folder.File("cache")}", error.Message, StringComparison.Ordinal);
+        Assert.Contains("Start again", error.Message, StringComparison.Ordinal);
+        Assert.NotNull(error.LastGoodAdapter);
+    }
+
+    [Fact]
+    public void A_cache_that_was_cut_short_is_not_read_on()
+    {
+        Checkpoint four = FourBitCache.Open(Write(), WeightPrecision.Nf4);
+        using (FileStream stream = File.OpenWrite(Assert.Single(Directory.GetFiles(_folder.File("cache")))))
+        {
+            stream.SetLength(stream.Length - 100);
+        }
+
+        Assert.Throws<CheckpointException>(() => four.RequireUnchanged());
+    }
+
+    [Fact]
+    public async Task Reading_ahead_reads_what_is_in_use_of_the_file_and_of_the_original()
+    {
+        Checkpoint checkpoint = Write();
+        Checkpoint four = FourBitCache.Open(checkpoint, WeightPrecision.Nf4Double);
+        long expected = four.Tensors.Values.Sum(tensor => tensor.Entry.Length
+            + (tensor.FourBit is { } storage ? storage.AbsMax.Entry.Length + storage.Nested!.AbsMax.Entry.Length : 0));
+        Assert.Equal(expected, await ReadAhead.Start(four, default));
+        Assert.True(expected < checkpoint.Files.Sum(file => new FileInfo(file.Source).Length) / 2);
+    }
+
+    /// <summary>The output layer in 4 bits, too, as with bitsandbytes where it is told to skip nothing.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void With_an_output_layer_in_four_bits_gradients_are_those_of_the_same_weights_in_32_bits(int chunks)
+    {
+        Checkpoint four = FourBitFolder.Write(Write(tied: false), WeightPrecision.Nf4, _folder.File("prequantized"), alsoHead: true);
+        Assert.NotNull(four.Tensors["lm_head.weight"].FourBit);
+        Directory.CreateDirectory(_folder.File("unpacked"));
+        File.Copy(_folder.File("model/config.json"), _folder.File("unpacked/config.json"));
+        SafetensorsWriter.Write(_folder.File("unpacked/model.safetensors"), [.. four.Tensors.Select(tensor =>
+            SafetensorsWriter.Item.From(tensor.Key, TensorType.Float32, tensor.Value.Entry.Shape, tensor.Value.ReadFloat32()))]);
+        ChunkPlan plan = new(chunks, 1, false, Vocabulary: 3);
+        (float loss, float[] expected) = Gradients(Checkpoint.Open(_folder.File("unpacked")));
+        (float found, float[] gradients) = Gradients(four);
+        Assert.Equal(loss, found, 1e-5);
+        Assert.InRange(GoldenFile.RelativeError(gradients, expected), 0, 1e-4);
+
+        (float, float[]) Gradients(Checkpoint checkpoint)
+        {
+            LoraOptions lora = new() { Rank = 4, Dropout = 0, TargetModules = "all-linear" };
+            using TrainingSession session = new(TrainingTarget.Lora(checkpoint, lora), new TrainingOptions { Threads = 1 }, plan);
+            LoraParameters.Load(session.Parameters, LoraAdapter.Create(lora, Checkpoint.Open(_folder.File("unpacked")), 1));
+            Batch batch = Batch.Of([TinyModel.Row(new Random(2), 21), TinyModel.Row(new Random(3), 9)]);
+            float sum = session.Accumulate(batch, batch.LabelIds.Length);
+            return (sum, session.Parameters.Gradients.Span(0, (int)session.Parameters.Gradients.Length).ToArray());
+        }
+    }
+
+    private void Delete(bool now)
+    {
+        if (now)
+        {
+            File.Delete(Assert.Single(Directory.GetFiles(_folder.File("cache"))));
+        }
+    }
+
     private static string Answer(MLContext ml, QwenLoraTransformer model, IDataView data) =>
         ml.Data.CreateEnumerable<Reply>(model.Transform(data), reuseRowObject: false).Single().Answer;
 
     /// <summary>A model with layers whose rows are whole blocks, and others whose are not.</summary>
-    private Checkpoint Write(bool large = false)
+    private Checkpoint Write(bool large = false, bool tied = true, int layers = 2)
     {
         string folder = _folder.File(large ? "large" : "model");
-        TinyModel.WriteConfig(folder, "qwen3", tied: true);
+        TinyModel.WriteConfig(folder, "qwen3", tied, layers: layers);
         JsonNode config = JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "config.json")))!;
         config["hidden_size"] = 64;
         config["head_dim"] = 16;
@@ -311,32 +471,8 @@ public sealed class FourBitTests : IDisposable
         return File.Exists(Path.Combine(folder, "model.safetensors")) ? Checkpoint.Open(folder) : TinyModel.WriteWeights(folder);
     }
 
-    /// <summary>What bitsandbytes would have saved of it, in a folder of its own.</summary>
-    private Checkpoint Prequantized(WeightPrecision precision, bool large = false)
-    {
-        Checkpoint plain = Write(large);
-        Checkpoint quantized = FourBitCache.Open(plain, precision);
-        string folder = _folder.File("prequantized");
-        Directory.CreateDirectory(folder);
-        JsonNode config = JsonNode.Parse(File.ReadAllText(Path.Combine(plain.Folder, "config.json")))!;
-        config["quantization_config"] = JsonNode.Parse("""{"quant_method":"bitsandbytes","load_in_4bit":true}""");
-        File.WriteAllText(Path.Combine(folder, "config.json"), config.ToJsonString());
-        List<SafetensorsWriter.Item> items = [];
-        foreach (CheckpointTensor tensor in quantized.Tensors.Values.Where(tensor => tensor.FourBit is null))
-        {
-            items.Add(SafetensorsWriter.Item.From(tensor.Entry.Name, TensorType.Float32, tensor.Entry.Shape, tensor.ReadFloat32()));
-        }
-
-        SafetensorsFile cached = quantized.Tensors.Values.First(tensor => tensor.FourBit is not null).File;
-        byte[] bytes = File.ReadAllBytes(cached.Source);
-        foreach (TensorEntry entry in cached.Tensors.Values.OrderBy(entry => entry.Offset))
-        {
-            items.Add(new(entry.Name, entry.Type, entry.Shape, stream => stream.Write(bytes, (int)entry.Offset, (int)entry.Length)));
-        }
-
-        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), items);
-        return Checkpoint.Open(folder);
-    }
+    private Checkpoint Prequantized(WeightPrecision precision, bool large = false) =>
+        FourBitFolder.Write(Write(large), precision, _folder.File("prequantized"));
 
     private sealed class Row
     {

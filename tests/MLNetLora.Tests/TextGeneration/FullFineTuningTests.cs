@@ -3,7 +3,10 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Tests.Models;
+using MLNetLora.Tests.Quantization;
 using MLNetLora.TextGeneration;
+using MLNetLora.Training;
 
 namespace MLNetLora.Tests.TextGeneration;
 
@@ -82,6 +85,7 @@ public sealed class FullFineTuningTests : IDisposable
         Refused("Rank is set, and Method is Full", options => Full(options, _folder.Path).Rank = 8);
         Refused("UseDora is set, and Method is Full", options => Full(options, _folder.Path).UseDora = true);
         Refused("TargetModules is set, and Method is Full", options => Full(options, _folder.Path).TargetModules = "all-linear");
+        Refused("LoraPlusRatio", options => Full(options, _folder.Path).LoraPlusRatio = 16);
         Refused("InitialAdapter", options => Full(options, _folder.Path).InitialAdapter = "adapter");
         Directory.CreateDirectory(_folder.File("used"));
         File.WriteAllText(_folder.File("used/model.safetensors"), "");
@@ -90,6 +94,141 @@ public sealed class FullFineTuningTests : IDisposable
 
         void Refused(string why, Action<QwenLoraTrainer.Options> change) =>
             Assert.Contains(why, Assert.Throws<OptionException>(() => _bench.Fit(change)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>What is wrong with the base is known before minutes are spent on the rows.</summary>
+    [Fact]
+    public void Bases_that_cannot_be_trained_whole_are_refused_before_a_row_is_read()
+    {
+        Checkpoint plain = Checkpoint.Open(_bench.BaseFolder);
+        FourBitFolder.Write(plain, WeightPrecision.Nf4, _folder.File("four"));
+        MixtureModel.Write(_folder.File("mixture"), "qwen3_moe", ("vocab_size", 5632), ("output_router_logits", true), ("router_aux_loss_coef", 0.01));
+        foreach (string name in (string[])["tokenizer.json", "tokenizer_config.json"])
+        {
+            File.Copy(Path.Combine(Repository.Nano, name), _folder.File($"four/{name}"));
+            File.Copy(Path.Combine(Repository.Nano, name), _folder.File($"mixture/{name}"));
+        }
+
+        string four = Refused<OptionException>(options => Full(options, _folder.File("trained")).ModelPath = _folder.File("four"));
+        Assert.Contains($"{_folder.File("four")} is in 4 bits", four, StringComparison.Ordinal);
+        Assert.Contains("16- or 32-bit checkpoint that it was quantized from", four, StringComparison.Ordinal);
+        string mixture = Refused<OptionException>(options => Full(options, _folder.File("trained")).ModelPath = _folder.File("mixture"));
+        Assert.Contains("mixture of experts", mixture, StringComparison.Ordinal);
+        string logits = Refused<CheckpointException>(options => options.ModelPath = _folder.File("mixture"));
+        Assert.Contains("output_router_logits", logits, StringComparison.Ordinal);
+        string target = Refused<AdapterException>(options => options.TargetModules = ["no_such_layer"]);
+        Assert.Contains("no_such_layer", target, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder.File("trained")));
+
+        string Refused<T>(Action<QwenLoraTrainer.Options> change)
+            where T : Exception => Assert.Throws<T>(() => _bench.Trainer(change).Fit(_bench.Context.Data.LoadFromEnumerable(Unread()))).Message;
+
+        static IEnumerable<Row> Unread() => Enumerable.Range(0, 1).Select<int, Row>(_ => throw new InvalidOperationException("a row was read"));
+    }
+
+    /// <summary>Qwen3.5 as published: the vision tower and the layers for several tokens at once stay as they are, and every tensor has the type that it
+    /// had.</summary>
+    [Fact]
+    public void What_text_never_touches_is_in_the_trained_checkpoint_as_it_was()
+    {
+        Checkpoint initial = WritePublished(_folder.File("base"));
+        List<string> log = [];
+        MLContext ml = new(seed: 1);
+        ml.Log += (_, e) => log.Add(e.RawMessage);
+        string output = _folder.File("trained");
+        using QwenLoraTransformer model = ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
+        {
+            ModelPath = initial.Folder,
+            Method = FineTuningMethod.Full,
+            OutputFolder = output,
+            MaximumSteps = 1,
+            Threads = 1,
+        }).Fit(_bench.Rows);
+        Assert.Contains(FormattableString.Invariant($"All {initial.ParameterCount - 12:N0} parameters are trained."), log);
+
+        SafetensorsFile before = SafetensorsFile.Open(Path.Combine(initial.Folder, "model.safetensors"));
+        SafetensorsFile after = SafetensorsFile.Open(Path.Combine(output, "model.safetensors"));
+        Assert.Equal(before.Tensors.Keys.Where(name => name != "lm_head.weight").Order(), after.Tensors.Keys.Order());
+        Assert.All(after.Tensors.Values, tensor =>
+        {
+            Assert.Equal(before.Tensors[tensor.Name].TypeName, tensor.TypeName);
+            Assert.Equal(before.Tensors[tensor.Name].Shape, tensor.Shape);
+            bool isTrained = initial.Tensors.ContainsKey(tensor.Name);
+            Assert.Equal(!isTrained, Bytes(before, tensor.Name).SequenceEqual(Bytes(after, tensor.Name)));
+        });
+        Assert.Equal(initial.ParameterCount, Checkpoint.Open(output).ParameterCount);
+
+        static byte[] Bytes(SafetensorsFile file, string name) =>
+            File.ReadAllBytes(file.Source).AsSpan((int)file.Tensors[name].Offset, (int)file.Tensors[name].Length).ToArray();
+    }
+
+    [Fact]
+    public void A_tower_that_is_gone_at_the_end_loses_no_trained_weights()
+    {
+        Checkpoint initial = WritePublished(_folder.File("base"));
+        TrainingException error = Assert.Throws<TrainingException>(() => _bench.Fit(options =>
+        {
+            Full(options, _folder.File("trained")).ModelPath = initial.Folder;
+            options.MaximumSteps = 1;
+            options.ProgressCallback = _ => File.Delete(Path.Combine(initial.Folder, "model.safetensors"));
+        }));
+        string kept = _folder.File("trained/model.safetensors");
+        Assert.Contains($"are in {kept}", error.Message, StringComparison.Ordinal);
+        Assert.Contains("without 'model.visual.", error.Message, StringComparison.Ordinal);
+        Assert.Equal(initial.Tensors.Keys.Order(), SafetensorsFile.Open(kept).Tensors.Keys.Order());
+    }
+
+    /// <summary>What fails after the last step says where the weights are, and offers no adapter.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Whatever_fails_after_the_last_step_says_where_the_weights_are(bool isLog)
+    {
+        string output = _folder.File("trained");
+        _bench.Context.Log += (_, e) =>
+            _ = isLog && e.RawMessage.StartsWith("Done in", StringComparison.Ordinal) ? throw new IOException("the log is closed") : 0;
+        TrainingException error = Assert.Throws<TrainingException>(() => _bench.Fit(options => Full(options, output).ProgressCallback = _ =>
+        {
+            if (!isLog)
+            {
+                Directory.CreateDirectory(Path.Combine(output, "config.json"));
+            }
+        }));
+        Assert.Contains(isLog ? "the log is closed" : "config.json is a folder", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"The weights are in {Path.Combine(output, "model.safetensors")}", error.Message, StringComparison.Ordinal);
+        Assert.Equal(error.Step, error.LastGoodStep);
+        Assert.Null(error.LastGoodAdapter);
+        Assert.True(File.Exists(Path.Combine(output, "model.safetensors")));
+    }
+
+    /// <summary>Qwen3.5 with a vision tower, layers for several tokens at once, a copy of the tied output layer, and tensors of several types.</summary>
+    private static Checkpoint WritePublished(string folder)
+    {
+        TinyModel.WriteConfig(folder, "qwen3_5", tied: true, positions: 256);
+        string config = Path.Combine(folder, "config.json");
+        File.WriteAllText(config, File.ReadAllText(config).Replace("\"vocab_size\":24", "\"vocab_size\":5632", StringComparison.Ordinal));
+        foreach (string name in (string[])["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+        {
+            File.Copy(Path.Combine(Repository.Nano, name), Path.Combine(folder, name));
+        }
+
+        Checkpoint plain = TinyModel.WriteWeights(folder);
+        float[] twelve = [.. Enumerable.Range(0, 12).Select(i => (float)i)];
+        string weights = Path.Combine(folder, "model.safetensors");
+        SafetensorsWriter.Write(weights,
+        [
+            .. plain.Tensors.Values.Select(tensor => SafetensorsWriter.Item.From(
+                tensor.Entry.Name, tensor.Entry.Shape.Count == 1 ? TensorType.Float32 : TensorType.BFloat16, tensor.Entry.Shape, tensor.ReadFloat32())),
+            SafetensorsWriter.Item.From("model.visual.blocks.0.attn.qkv.weight", TensorType.Float16, [3, 4], twelve),
+            SafetensorsWriter.Item.From("mtp.layers.0.self_attn.q_proj.weight", TensorType.Float32, [4, 3], twelve),
+            SafetensorsWriter.Item.From("lm_head.weight", TensorType.BFloat16, [1, 12], twelve),
+        ]);
+
+        // A type that is copied and not read.
+        byte[] bytes = File.ReadAllBytes(weights);
+        "I32"u8.CopyTo(bytes.AsSpan(bytes.AsSpan().IndexOf("F32\",\"shape\":[4,3]"u8)));
+        File.WriteAllBytes(weights, bytes);
+        return Checkpoint.Open(folder);
     }
 
     private static QwenLoraTrainer.Options Full(QwenLoraTrainer.Options options, string output)

@@ -273,6 +273,27 @@ public sealed class TrainingFailureTests : IDisposable
     }
 
     [Fact]
+    public void A_drive_that_is_too_full_for_the_weights_is_known_before_the_first_step()
+    {
+        long bytes = new FileInfo(FullAfterSteps(1)).Length;
+        string output = _folder.File("new/model.safetensors");
+        try
+        {
+            FileSet.FreeSpace = bytes - 1;
+            OptionException error = Assert.Throws<OptionException>(() => FullTraining.Train(_folder.File("base"), _rows, Options, output,
+                TensorType.Float32, progress: _ => throw new InvalidOperationException("a step was made")));
+            Assert.Contains("Make room or give another folder", error.Message, StringComparison.Ordinal);
+            FileSet.FreeSpace = bytes;
+            FullTraining.Train(_folder.File("base"), _rows, Options, output, TensorType.Float32);
+            Assert.Equal(bytes, new FileInfo(output).Length);
+        }
+        finally
+        {
+            FileSet.FreeSpace = null;
+        }
+    }
+
+    [Fact]
     public void Weights_that_cannot_take_their_place_at_the_end_are_kept_beside_it()
     {
         string output = _folder.File("late/model.safetensors");
