@@ -102,11 +102,12 @@ internal sealed class Tape
     /// </summary>
     /// <param name="input">The only value that flows into the segment and needs a gradient, parameters aside.</param>
     /// <param name="segment">Emits the segment; called twice.</param>
+    /// <param name="ownMemory">Whether the second copy shares memory with no other (<see cref="GraphBuilder.OwnMemory"/>): less of it, and a longer start.</param>
     /// <remarks>
     /// The second copy starts from Reshape(input, Shape(gradient of the output)), which moves no data but cannot run before the
     /// gradient is there: without it ONNX Runtime would run the copy together with the forward pass and save nothing.
     /// </remarks>
-    public Value Checkpoint(Value input, Func<Tape, Value, Value> segment)
+    public Value Checkpoint(Value input, Func<Tape, Value, Value> segment, bool ownMemory = false)
     {
         Tape probe = new(Graph, _root);
         if (Needs(input))
@@ -126,7 +127,7 @@ internal sealed class Tape
             Value gradient = gradients[0]!;
             Tape again = new(Graph, _root);
             using IDisposable scope = Graph.Scope("again");
-            using IDisposable memory = Graph.OwnMemory();
+            using IDisposable? memory = ownMemory ? Graph.OwnMemory() : null;
             Value restored = Graph.Reshape(input, Graph.Shape(gradient), input.Shape);
             if (Needs(input))
             {

@@ -33,7 +33,7 @@ internal static class TrainingModel
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint, upcastOnce);
         ModelGraph model = Assemble(target, tape, weights, plan, training: true);
-        Value loss = Loss(model, weights, model.Body(checkpointing), plan, out _);
+        Value loss = Loss(model, weights, model.Body(checkpointing, plan.OwnMemory), plan, out _);
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))
         {
             using (graph.AtEndOf(gradient))

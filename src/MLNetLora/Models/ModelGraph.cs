@@ -130,7 +130,8 @@ internal sealed record ModelGraph(
     /// <param name="checkpointing">
     /// Recomputes each block in the backward pass, but for the last, whose backward pass begins where its forward pass ends.
     /// </param>
-    public Value Body(bool checkpointing)
+    /// <param name="ownMemory">Whether each of them has memory of its own for that (<see cref="GraphBuilder.OwnMemory"/>).</param>
+    public Value Body(bool checkpointing, bool ownMemory = false)
     {
         Value ids = Graph.Reshape(InputIds, [-1], ["tokens"]); // [tokens]
         Value x = Architecture.Embed(this, ids); // [tokens, hidden]
@@ -139,7 +140,7 @@ internal sealed record ModelGraph(
             int layer = i;
             using IDisposable scope = Graph.Scope($"layer.{layer}");
             x = checkpointing && layer < Config.NumHiddenLayers - 1
-                ? Tape.Checkpoint(x, (tape, input) => Architecture.Block(this with { Tape = tape }, layer, input))
+                ? Tape.Checkpoint(x, (tape, input) => Architecture.Block(this with { Tape = tape }, layer, input), ownMemory)
                 : Architecture.Block(this, layer, x);
         }
 
