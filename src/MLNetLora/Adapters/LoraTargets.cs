@@ -97,7 +97,8 @@ internal static class LoraTargets
 
         Func<string, bool> isTarget = targets.IsAllLinear ? _ => true : Matches(targets, names, watch);
         Func<string, bool> isExcluded = options.ExcludeModules is { } excluded ? Matches(excluded, [.. excluded.Distinct()], watch) : _ => false;
-        List<LinearModule> chosen = [.. all.Where(module => !isExcluded(module.Name) && isTarget(module.Name))];
+        List<LinearModule> meant = [.. all.Where(module => isTarget(module.Name))];
+        List<LinearModule> chosen = [.. meant.Where(module => !isExcluded(module.Name))];
         if (options.LayersToTransform is { Count: > 0 } layers)
         {
             HashSet<int> numbers = [.. layers];
@@ -111,6 +112,12 @@ internal static class LoraTargets
                 : [.. Bounded(options.LayersPattern, "layers")
                     .Select(name => PythonRegex.Whole($@".*\.(?:{name})\.(?P<layer>[0-9]+)\..*", "", s_patience))];
             chosen = [.. chosen.Where(module => numbers.Contains(LayerOf(module.Name, before, watch)))];
+        }
+
+        if (chosen.Count == 0 && parameters.Count == 0 && meant.Count > 0)
+        {
+            throw new AdapterException($"LayersToTransform, LayersPattern and ExcludeModules leave none of the {meant.Count} layers that TargetModules "
+                + $"'{targets}' matches, such as {meant[0].Name}.");
         }
 
         if (chosen.Count == 0 && parameters.Count == 0)

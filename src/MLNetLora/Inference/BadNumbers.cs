@@ -1,31 +1,28 @@
-using System.Numerics.Tensors;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Inference;
 
-/// <summary>Says where scores that are not numbers come from. Only asked when there are some: it reads all weights.</summary>
+/// <summary>Finds what is not a number among weights and adapters.</summary>
 internal static class BadNumbers
 {
-    private const int RowsAtOnce = 256;
-
-    /// <summary>The error, which names the first tensor that holds NaN or infinity, in the order in which the model reads them.</summary>
+    /// <summary>The error for scores that are not numbers, for which all weights are read: it names the first tensor that holds NaN or infinity, in the order in which the model reads them.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter; null for none.</param>
     /// <param name="cancellation">Ends the search.</param>
     public static MLNetLoraException Explain(Checkpoint checkpoint, LoraAdapter? adapter, CancellationToken cancellation)
     {
-        if (FirstBad(checkpoint, cancellation) is { } tensor)
+        if (FirstBad(checkpoint, _ => true, cancellation) is { } tensor)
         {
-            return new CheckpointException($"{checkpoint.Folder} cannot answer: its tensor {tensor.Entry.Name} in {tensor.File.Source} holds NaN or infinite "
-                + "numbers. Download or write the file again.");
+            return FiniteNumbers.Error(tensor);
         }
 
-        if (adapter?.Tensors.FirstOrDefault(tensor => !IsFinite(tensor.Values)).Tensor is { } bad)
+        if (FirstBad(adapter) is { } bad)
         {
-            return new AdapterException($"The adapter cannot answer: its tensor {bad.Key} holds NaN or infinite numbers; its training diverged.");
+            return bad;
         }
 
         if (adapter is { IsEmpty: false })
@@ -43,15 +40,41 @@ internal static class BadNumbers
             + "Compare the files with their source, or try another checkpoint.");
     }
 
-    private static CheckpointTensor? FirstBad(Checkpoint checkpoint, CancellationToken cancellation)
+    /// <summary>Refuses a base that is quantized, and its adapter, for what is not quantized. Experts are left out, which may be larger than the memory.</summary>
+    /// <param name="checkpoint">The base.</param>
+    /// <param name="quantized">What is quantized, and looked at then.</param>
+    /// <param name="adapter">The adapter; null for none.</param>
+    /// <param name="cancellation">Ends the search.</param>
+    /// <exception cref="CheckpointException">A tensor holds NaN or infinite numbers.</exception>
+    /// <exception cref="AdapterException">One of the adapter's does.</exception>
+    public static void RequireNone(Checkpoint checkpoint, BlockWeights quantized, LoraAdapter? adapter, CancellationToken cancellation)
+    {
+        if (FirstBad(checkpoint, spec => spec.Kind != TensorKind.Expert && quantized.Get(spec.Name) is null, cancellation) is { } tensor)
+        {
+            throw FiniteNumbers.Error(tensor);
+        }
+
+        if (FirstBad(adapter) is { } bad)
+        {
+            throw bad;
+        }
+    }
+
+    private static AdapterException? FirstBad(LoraAdapter? adapter) =>
+        adapter?.Tensors.FirstOrDefault(tensor => !FiniteNumbers.Are(tensor.Values)).Tensor is { } bad
+            ? new AdapterException($"The adapter cannot answer: its tensor {bad.Key} holds NaN or infinite numbers; its training diverged.")
+            : null;
+
+    private static CheckpointTensor? FirstBad(Checkpoint checkpoint, Func<TensorSpec, bool> isLookedAt, CancellationToken cancellation)
     {
         using TensorRows rows = new(checkpoint.Files);
         foreach (CheckpointTensor tensor in checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Where(isLookedAt)
             .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
             .OfType<CheckpointTensor>())
         {
             cancellation.ThrowIfCancellationRequested();
-            if (!IsFinite(tensor, rows))
+            if (!FiniteNumbers.Are(tensor, rows))
             {
                 return tensor;
             }
@@ -59,28 +82,4 @@ internal static class BadNumbers
 
         return null;
     }
-
-    private static bool IsFinite(CheckpointTensor tensor, TensorRows rows)
-    {
-        if (tensor.Entry.Shape.Count != 2)
-        {
-            return IsFinite(tensor.ReadFloat32());
-        }
-
-        (long count, int columns) = (tensor.Entry.Shape[0], (int)tensor.Entry.Shape[1]);
-        float[] values = new float[RowsAtOnce * columns];
-        for (long first = 0; first < count; first += RowsAtOnce)
-        {
-            Span<float> part = values.AsSpan(0, (int)Math.Min(RowsAtOnce, count - first) * columns);
-            rows.Read(tensor, first, part);
-            if (!IsFinite(part))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    private static bool IsFinite(ReadOnlySpan<float> values) => values.IsEmpty || float.IsFinite(TensorPrimitives.MaxMagnitude(values)); // NaN wins
 }

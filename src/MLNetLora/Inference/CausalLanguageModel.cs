@@ -44,7 +44,8 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="OptionException">An option makes no sense, or the weights so held would take more memory than there is.</exception>
-    /// <exception cref="AdapterException">The adapter was not made for this base.</exception>
+    /// <exception cref="AdapterException">The adapter was not made for this base, or holds NaN while the base is quantized.</exception>
+    /// <exception cref="CheckpointException">A base that is quantized holds NaN or infinite numbers.</exception>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint,
         CancellationToken cancellation = default)
@@ -58,6 +59,11 @@ internal sealed class CausalLanguageModel : IDisposable
             ? new BlockWeights(checkpoint, precision)
             : checkpoint.IsFourBit ? new BlockWeights(checkpoint) : null;
         EngineMemory.Require(checkpoint, precision, quantized);
+        if (quantized is not null)
+        {
+            BadNumbers.RequireNone(checkpoint, quantized, adapter, cancellation);
+        }
+
         _ = ReadAhead.Start(checkpoint, cancellation);
         Checkpoint = checkpoint;
         Adapter = adapter;

@@ -78,7 +78,7 @@ internal sealed class BlockWeights
     /// <param name="memory">Where each tensor is written, by its name.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="cancellation">Ends it on the way.</param>
-    /// <exception cref="CheckpointException">A file cannot be read.</exception>
+    /// <exception cref="CheckpointException">A file cannot be read, or a weight holds NaN or infinite numbers.</exception>
     public void Quantize(Func<string, TensorMemory> memory, int threads, CancellationToken cancellation = default)
     {
         // Work is cut into pieces of about a megabyte of the file, whatever the layers' sizes.
@@ -117,6 +117,7 @@ internal sealed class BlockWeights
             {
                 Span<float> values = rows.AsSpan(0, count * inputs);
                 source.Read(Weight.Source, first, values);
+                FiniteNumbers.Require(Weight.Source, values);
                 for (int r = 0; r < count; r++)
                 {
                     long at = first + r;

@@ -221,6 +221,7 @@ internal static class FourBitCache
                 int numbers = (int)(Math.Min(step, rows - first) * columns);
                 float[] values = new float[numbers];
                 source.Read(weight, first, values);
+                FiniteNumbers.Require(weight, values);
                 int start = (int)(first * columns / BlockSize);
                 FourBitCode.Quantize(
                     format.Type, values, _codes.AsSpan(start * (BlockSize / 2), numbers / 2), _absmax.AsSpan(start, numbers / BlockSize));

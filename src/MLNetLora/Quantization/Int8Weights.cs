@@ -209,6 +209,7 @@ internal sealed class Int8Weights
         {
             Span<float> part = _rows.AsSpan(0, Math.Min(Rows, layer.Outputs - first) * _inputs);
             source.Read(layer.Source, first, part);
+            FiniteNumbers.Require(layer.Source, part);
             return part;
         }
     }

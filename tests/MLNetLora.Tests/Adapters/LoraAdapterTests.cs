@@ -354,7 +354,7 @@ public sealed class LoraAdapterTests : IDisposable
             LayersPattern = ["h", "layers"],
         };
         Assert.Equal(["model.layers.1.self_attn.v_proj"], Names(options));
-        Assert.Contains("matches no layer", Refused(options.With(o => o.LayersPattern = ["h"])), StringComparison.Ordinal);
+        Assert.Contains("LayersPattern and ExcludeModules leave none of the", Refused(options.With(o => o.LayersPattern = ["h"])), StringComparison.Ordinal);
         LoraAdapter.Create(options, _base, 1).SaveAsPeft(_folder.File("adapter"));
         LoraAdapter read = LoraAdapter.LoadPeft(_folder.File("adapter"), _base);
         Assert.Equal(["model.layers.1.self_attn.v_proj"], read.Factors.Select(f => f.Module.Module.Name));

@@ -2,6 +2,8 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Inference;
 
@@ -22,6 +24,47 @@ public sealed class BadNumbersTests : IDisposable
         CheckpointException error = Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3], [4]], new()));
         Assert.Contains(name, error.Message, StringComparison.Ordinal);
         Assert.Contains("model.safetensors", error.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Products of 8-bit integers made fluent answers of them.</summary>
+    [Theory]
+    [InlineData("model.layers.1.mlp.up_proj.weight", WeightPrecision.Int8)]
+    [InlineData("model.layers.1.mlp.up_proj.weight", WeightPrecision.Int4)]
+    [InlineData("model.layers.1.mlp.up_proj.weight", WeightPrecision.Nf4)]
+    [InlineData("model.layers.1.mlp.up_proj.weight", WeightPrecision.Nf4Double)]
+    [InlineData("model.layers.0.input_layernorm.weight", WeightPrecision.Int8)]
+    [InlineData("model.norm.weight", WeightPrecision.Fp4Double)]
+    public void In_a_base_that_is_quantized_it_is_named_before_anything_is_asked(string name, WeightPrecision precision)
+    {
+        Write(name, float.NaN);
+        Checkpoint checkpoint = Checkpoint.Open(_folder.File("model"));
+        string message = Assert.Throws<CheckpointException>(() => new CausalLanguageModel(checkpoint, threads: 1, precision: precision)).Message;
+        Assert.Contains(name, message, StringComparison.Ordinal);
+        Assert.Contains(_folder.File("model"), message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_bad_weight_ends_a_training_in_8_or_4_bits_before_its_first_step()
+    {
+        Write("model.layers.1.mlp.up_proj.weight", float.NaN);
+        Checkpoint checkpoint = Checkpoint.Open(_folder.File("model"));
+        foreach (WeightPrecision precision in (WeightPrecision[])[WeightPrecision.Int8, WeightPrecision.Nf4])
+        {
+            TrainingOptions options = new() { MaximumSteps = 1, Precision = precision };
+            string message = Assert.Throws<CheckpointException>(() =>
+                LoraTraining.Train(checkpoint, new LoraOptions { Rank = 2 }, [TinyModel.Row(new Random(1), 12)], options)).Message;
+            Assert.Contains("up_proj", message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_bad_adapter_on_a_base_that_is_quantized_is_named()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2 }, checkpoint, 1);
+        adapter.Factors[^1].B[3] = float.NaN;
+        AdapterException error = Assert.Throws<AdapterException>(() => new CausalLanguageModel(checkpoint, adapter, precision: WeightPrecision.Int8));
+        Assert.Contains(adapter.Factors[^1].Module.Module.Name, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
