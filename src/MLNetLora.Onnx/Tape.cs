@@ -102,7 +102,8 @@ internal sealed class Tape
     /// </summary>
     /// <param name="input">The only value that flows into the segment and needs a gradient, parameters aside.</param>
     /// <param name="segment">Emits the segment; called twice.</param>
-    /// <param name="ownMemory">Whether the second copy shares memory with no other (<see cref="GraphBuilder.OwnMemory"/>): less of it, and a longer start.</param>
+    /// <param name="ownMemory">Whether the second copy shares memory with no other (<see cref="GraphBuilder.OwnMemory"/>): less of it, and a longer
+    /// start.</param>
     /// <remarks>
     /// The second copy starts from Reshape(input, Shape(gradient of the output)), which moves no data but cannot run before the
     /// gradient is there: without it ONNX Runtime would run the copy together with the forward pass and save nothing.

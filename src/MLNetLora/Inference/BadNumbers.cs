@@ -9,7 +9,8 @@ namespace MLNetLora.Inference;
 /// <summary>Finds what is not a number among weights and adapters.</summary>
 internal static class BadNumbers
 {
-    /// <summary>The error for scores that are not numbers, for which all weights are read: it names the first tensor that holds NaN or infinity, in the order in which the model reads them.</summary>
+    /// <summary>The error for scores that are not numbers, for which all weights are read: it names the first tensor that holds NaN or infinity, in the
+    /// order in which the model reads them.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">The adapter; null for none.</param>
     /// <param name="cancellation">Ends the search.</param>
@@ -40,7 +41,8 @@ internal static class BadNumbers
             + "Compare the files with their source, or try another checkpoint.");
     }
 
-    /// <summary>Refuses a base that is quantized, and its adapter, for what is not quantized. Experts are left out, which may be larger than the memory.</summary>
+    /// <summary>Refuses a base that is quantized, and its adapter, for what is not quantized. Experts are left out, which may be larger than the
+    /// memory.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="quantized">What is quantized, and looked at then.</param>
     /// <param name="adapter">The adapter; null for none.</param>
