@@ -88,10 +88,11 @@ public sealed class LoraOptions
         Require.That(Rank <= MaximumRank, nameof(Rank), Rank, Within);
         Require.That(double.IsFinite(Alpha) && Alpha > 0, nameof(Alpha), Alpha, "a positive number");
         Require.That(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "at least 0 and below 1");
-        Require.That(TargetModules is not null, nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
+        Require.That(TargetModules is not null && !HoldsNull(TargetModules), nameof(TargetModules), null, "one or more names, such as q_proj and v_proj");
+        Require.That(ExcludeModules is null || !HoldsNull(ExcludeModules), nameof(ExcludeModules), null, "names without a null among them");
         Require.That(TargetParameters is not null && TargetParameters.All(name => !string.IsNullOrEmpty(name)), nameof(TargetParameters), null,
             "names of parameters, such as experts.down_proj; empty stands for none");
-        Require.That(LayersPattern is not null, nameof(LayersPattern), null, "given; empty stands for any name");
+        Require.That(LayersPattern is not null && !HoldsNull(LayersPattern), nameof(LayersPattern), null, "given; empty stands for any name");
         Require.Defined(Bias, nameof(Bias));
         Require.Defined(Initialization, nameof(Initialization));
         Require.That(ModulesToSave is not null && ModulesToSave.All(name => !string.IsNullOrEmpty(name)), nameof(ModulesToSave), null, "names of modules");
@@ -117,6 +118,8 @@ public sealed class LoraOptions
             throw new OptionException($"{nameof(TargetModules)} is empty; name at least one layer, such as q_proj, or \"all-linear\".");
         }
     }
+
+    private static bool HoldsNull(IEnumerable<string?> names) => names.Contains(null);
 
     /// <summary>The options that are not at their defaults, by name.</summary>
     internal IEnumerable<string> Changed()

@@ -59,6 +59,12 @@ internal static class Merge
             .Where(tensor => tensor.Stack is not null && factors.ContainsKey(tensor.Name))
             .ToLookup(tensor => tensor.Stack!.Name, tensor => checkpoint.Tensors[tensor.Name].Entry);
         Dictionary<string, TrainedTokenValues> tokens = adapter.Tokens is null ? [] : new() { [adapter.Tokens.Tokens.Base.Name] = adapter.Tokens };
+        if (adapter.Tokens is not null && checkpoint.Config.TieWordEmbeddings)
+        {
+            // A copy of the embedding as output layer, which published checkpoints have: other numbers there, and transformers would not tie the two.
+            tokens[checkpoint.Architecture.HeadName(checkpoint.Config with { TieWordEmbeddings = false })] = adapter.Tokens;
+        }
+
         Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
         string[] companions = [.. Companions(checkpoint)];

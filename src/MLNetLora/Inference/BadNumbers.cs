@@ -56,6 +56,13 @@ internal static class BadNumbers
             throw FiniteNumbers.Error(tensor);
         }
 
+        RequireNone(adapter);
+    }
+
+    /// <summary>Refuses an adapter.</summary>
+    /// <exception cref="AdapterException">One of its tensors holds NaN or infinite numbers.</exception>
+    public static void RequireNone(LoraAdapter? adapter)
+    {
         if (FirstBad(adapter) is { } bad)
         {
             throw bad;

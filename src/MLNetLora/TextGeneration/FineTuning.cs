@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.Training;
@@ -37,13 +38,14 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (read is not null)
         {
             RequireShape(training, read.Options);
+            BadNumbers.RequireNone(read);
         }
 
         LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
-            RequireEmpty(training.OutputFolder!);
+            RequireUsable(training.OutputFolder!);
         }
         else
         {
@@ -143,15 +145,32 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         files.Commit(QwenConfig.FileName);
     }
 
-    /// <summary>Refuses a folder whose weights would be read beside the new ones.</summary>
-    private static void RequireEmpty(string folder)
+    /// <summary>Refuses a folder whose weights would be read beside the new ones, and one that cannot be written to.</summary>
+    private static void RequireUsable(string outputFolder)
     {
-        if (Directory.Exists(folder)
-            && Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
-                name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) is { } present)
+        const string option = nameof(QwenLoraTrainer.Options.OutputFolder);
+        try
         {
-            throw new OptionException(
-                $"{nameof(QwenLoraTrainer.Options.OutputFolder)} is {Path.GetFullPath(folder)}, which holds {present}; give an empty folder.");
+            string folder = Path.GetFullPath(outputFolder);
+            bool isNew = !Directory.Exists(folder);
+            Directory.CreateDirectory(folder);
+            if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
+                name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) is { } present)
+            {
+                throw new OptionException($"{option} is {folder}, which holds {present}; give an empty folder.");
+            }
+
+            string probe = Path.Combine(folder, $".{Guid.NewGuid():N}");
+            File.WriteAllBytes(probe, []);
+            File.Delete(probe);
+            if (isNew)
+            {
+                Directory.Delete(folder); // what is wrong with the rows leaves nothing behind
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new OptionException($"{option} is {outputFolder}, which cannot be written to: {e.Message} Give a folder for the trained checkpoint.", e);
         }
     }
 

@@ -29,9 +29,16 @@ internal sealed record QwenLoraModel(
     public bool SharesGenerator(QwenLoraModel other) =>
         Prompt.Settings == other.Prompt.Settings && Precision == other.Precision && Threads == other.Threads;
 
+    /// <summary>Opens the base, which must still be the one that the adapter was trained on.</summary>
+    /// <exception cref="CheckpointException">It was replaced, or cannot be read.</exception>
+    public Checkpoint OpenBase() => BaseModel.Difference(BaseFolder) is { } difference
+        ? throw new CheckpointException($"{BaseFolder} is no longer the checkpoint that the adapter belongs to: {difference}. Put the old files back, or write "
+            + "new ones to another folder and train on that.")
+        : Checkpoint.Open(BaseFolder);
+
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
     public TextGenerator Open(CancellationToken cancellation) => new(
-        Checkpoint.Open(BaseFolder),
+        OpenBase(),
         Adapter,
         Prompt.Settings,
         Threads,

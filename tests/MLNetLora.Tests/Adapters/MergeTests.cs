@@ -37,6 +37,44 @@ public sealed class MergeTests : IDisposable
         Assert.NotEqual(asked, bare.Generate([new InstructionRow("what")], options)[0].PromptTokens);
     }
 
+    /// <summary>Published checkpoints with tied embeddings have a copy as output layer; transformers does not tie two that differ.</summary>
+    [Fact]
+    public void Trained_tokens_go_into_a_copy_of_the_embedding_too()
+    {
+        Checkpoint tied = TinyModel.WriteCheckpoint(_bench.PathOf("tied"));
+        SafetensorsWriter.Write(_bench.PathOf("copy.safetensors"), [.. tied.Tensors.Values.Select(Item),
+            Item(tied.Tensors["model.embed_tokens.weight"]) with { Name = "lm_head.weight" }]);
+        File.Move(_bench.PathOf("copy.safetensors"), _bench.PathOf("tied/model.safetensors"), overwrite: true);
+        Checkpoint checkpoint = Checkpoint.Open(_bench.PathOf("tied"));
+        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2, TrainableTokenIndices = [3, 1] }, checkpoint, 1);
+        adapter.Tokens!.Values.AsSpan().Fill(0.25f);
+        Merge.Save(checkpoint, adapter, _bench.PathOf("merged"));
+        SafetensorsFile merged = SafetensorsFile.Open(_bench.PathOf("merged/model.safetensors"));
+        float[] embedding = Read("model.embed_tokens.weight");
+        Assert.Equal(0.25f, embedding[checkpoint.Config.HiddenSize * 3]);
+        Assert.Equal(embedding, Read("lm_head.weight"));
+
+        float[] Read(string name) => new CheckpointTensor(merged, merged.Tensors[name]).ReadFloat32();
+
+        static SafetensorsWriter.Item Item(CheckpointTensor tensor) =>
+            SafetensorsWriter.Item.From(tensor.Entry.Name, TensorType.Float32, tensor.Entry.Shape, tensor.ReadFloat32());
+    }
+
+    [Fact]
+    public void A_base_that_was_replaced_is_neither_merged_nor_asked()
+    {
+        using QwenLoraTransformer model = _bench.Model();
+        byte[] weights = File.ReadAllBytes(Path.Combine(_bench.BaseFolder, "model.safetensors"));
+        weights.AsSpan()[^(weights.Length / 2)..].Reverse();
+        File.WriteAllBytes(_bench.PathOf("other"), weights);
+        File.Move(_bench.PathOf("other"), Path.Combine(_bench.BaseFolder, "model.safetensors"), overwrite: true);
+        string message = Assert.Throws<CheckpointException>(() => model.MergeAndSave(_bench.PathOf("merged"))).Message;
+        Assert.Contains("no longer the checkpoint that the adapter belongs to", message, StringComparison.Ordinal);
+        Assert.Contains("model.safetensors", message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_bench.PathOf("merged")));
+        Assert.Throws<CheckpointException>(() => model.Generate("what"));
+    }
+
     [Fact]
     public void An_adapter_that_lies_in_the_base_is_not_copied()
     {

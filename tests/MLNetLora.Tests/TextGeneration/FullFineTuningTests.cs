@@ -91,6 +91,10 @@ public sealed class FullFineTuningTests : IDisposable
         File.WriteAllText(_folder.File("used/model.safetensors"), "");
         Refused("give an empty folder", options => Full(options, _folder.File("used")));
         Refused("give an empty folder", options => Full(options, _bench.BaseFolder));
+        File.WriteAllText(_folder.File("file"), "");
+        Refused("which cannot be written to", options => Full(options, _folder.File("file")));
+        Refused("which cannot be written to", options => Full(options, _folder.File("file/below")));
+        Refused("which cannot be written to", options => Full(options, "a\0b"));
 
         void Refused(string why, Action<QwenLoraTrainer.Options> change) =>
             Assert.Contains(why, Assert.Throws<OptionException>(() => _bench.Fit(change)).Message, StringComparison.Ordinal);

@@ -38,6 +38,31 @@ public sealed class QwenLoraTrainerTests : IDisposable
     }
 
     [Fact]
+    public void Null_among_names_is_refused_by_the_option_s_name()
+    {
+        foreach ((string option, Action<QwenLoraTrainer.Options> change) in (ReadOnlySpan<(string, Action<QwenLoraTrainer.Options>)>)
+        [
+            ("TargetModules", options => options.TargetModules = [null!]),
+            ("ExcludeModules", options => options.ExcludeModules = ["q_proj", null!]),
+            ("LayersPattern", options => options.LayersPattern = [null!]),
+        ])
+        {
+            Assert.StartsWith(option, Assert.Throws<OptionException>(() => _bench.Trainer(change)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void An_adapter_that_holds_NaN_is_not_trained_on_from()
+    {
+        using TemporaryFolder folder = new();
+        LoraAdapter adapter = TinyCheckpoint.Adapter(_bench.BaseFolder);
+        adapter.Factors[0].A[0] = float.NaN;
+        adapter.SaveAsPeft(folder.Path);
+        string message = Assert.Throws<AdapterException>(() => _bench.Fit(options => options.InitialAdapter = folder.Path)).Message;
+        Assert.Contains($"{adapter.Factors[0].Module.Module.Name}.lora_A.weight holds NaN", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void An_adapter_is_trained_on_from()
     {
         using TemporaryFolder folder = new();
