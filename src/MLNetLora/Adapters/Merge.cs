@@ -9,6 +9,12 @@ namespace MLNetLora.Adapters;
 /// Face checkpoint comes out. What was trained whole replaces the base's.</summary>
 internal static class Merge
 {
+    private static readonly string[] s_deciding =
+    [
+        "chat_template.jinja", "chat_template.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "qwen.tiktoken",
+        "added_tokens.json", "special_tokens_map.json", "generation_config.json",
+    ];
+
     /// <summary>
     /// Writes the merged checkpoint: the same shards with the same names, configuration, tokenizer and template files copied, and what the adapter
     /// was trained to be asked with (mlnetlora_prompt.json), which comes back when the folder is opened for answering.
@@ -54,6 +60,12 @@ internal static class Merge
                 $"{target} already holds {LoraAdapter.ConfigName}: an adapter that would be applied to the merged weights once more; give an empty folder.");
         }
 
+        if (Stray(checkpoint, target) is { } stray)
+        {
+            throw new OptionException($"{target} holds {stray}, which the base {checkpoint.Folder} does not have and which would count for the merged model; "
+                + "remove it or give an empty folder.");
+        }
+
         Dictionary<string, Func<LoraFactors>> factors = FactorsOf(checkpoint, adapter);
         ILookup<string, TensorEntry> stacks = checkpoint.Architecture.Tensors(checkpoint.Config)
             .Where(tensor => tensor.Stack is not null && factors.ContainsKey(tensor.Name))
@@ -87,6 +99,10 @@ internal static class Merge
 
     /// <summary>The files of a checkpoint that are no weights, with the index of its shards.</summary>
     public static IEnumerable<string> Companions(Checkpoint checkpoint) => Directory.EnumerateFiles(checkpoint.Folder).Where(IsCompanion);
+
+    /// <summary>A file in a folder for a new checkpoint that would decide how the model is asked, and that the base does not have; null for none.</summary>
+    public static string? Stray(Checkpoint checkpoint, string folder) =>
+        s_deciding.FirstOrDefault(name => File.Exists(Path.Combine(folder, name)) && !File.Exists(Path.Combine(checkpoint.Folder, name)));
 
     /// <summary>The factors of each tensor that changes, made when it is written: those of a stack of experts for each matrix of it.</summary>
     private static Dictionary<string, Func<LoraFactors>> FactorsOf(Checkpoint checkpoint, LoraAdapter adapter)

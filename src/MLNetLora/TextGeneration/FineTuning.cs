@@ -145,8 +145,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         files.Commit(QwenConfig.FileName);
     }
 
-    /// <summary>Refuses a folder whose weights would be read beside the new ones, and one that cannot be written to.</summary>
-    private static void RequireUsable(string outputFolder)
+    /// <summary>Refuses a folder whose files would be read beside the new ones, and one that cannot be written to.</summary>
+    private void RequireUsable(string outputFolder)
     {
         const string option = nameof(QwenLoraTrainer.Options.OutputFolder);
         try
@@ -154,8 +154,9 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             string folder = Path.GetFullPath(outputFolder);
             bool isNew = !Directory.Exists(folder);
             Directory.CreateDirectory(folder);
-            if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
-                name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) is { } present)
+            string? present = Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
+                name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) ?? Merge.Stray(checkpoint, folder);
+            if (present is not null)
             {
                 throw new OptionException($"{option} is {folder}, which holds {present}; give an empty folder.");
             }

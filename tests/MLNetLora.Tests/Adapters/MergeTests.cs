@@ -76,6 +76,19 @@ public sealed class MergeTests : IDisposable
     }
 
     [Fact]
+    public void A_template_that_would_count_instead_of_the_base_s_is_refused()
+    {
+        Directory.CreateDirectory(_bench.PathOf("merged"));
+        File.WriteAllText(_bench.PathOf("merged/chat_template.jinja"), "{{ messages }}");
+        using QwenLoraTransformer model = _bench.Model();
+        string message = Assert.Throws<OptionException>(() => model.MergeAndSave(_bench.PathOf("merged"))).Message;
+        Assert.Contains("holds chat_template.jinja, which the base", message, StringComparison.Ordinal);
+        message = Assert.Throws<OptionException>(() => _bench.Fit(options =>
+            (options.Method, options.OutputFolder) = (FineTuningMethod.Full, _bench.PathOf("merged")))).Message;
+        Assert.Contains("holds chat_template.jinja; give an empty folder", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void An_adapter_that_lies_in_the_base_is_not_copied()
     {
         File.WriteAllText(Path.Combine(_bench.BaseFolder, "adapter_config.json"), "{}");
