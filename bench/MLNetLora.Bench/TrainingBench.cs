@@ -93,7 +93,8 @@ internal static class TrainingBench
         foreach (OptimizerKind kind in (OptimizerKind[])[setting.Optimizer, .. others])
         {
             TrainingFigures o = kind == setting.Optimizer ? f : Measure(setting with { Optimizer = kind }, floor: false);
-            Console.WriteLine($"{kind,-28} {o.StateBytes / 1e6:F1} MB of states ({(double)f.StateBytes / Math.Max(1, o.StateBytes):F2} to 1), "
+            string share = o.StateBytes == 0 ? "" : FormattableString.Invariant($" ({(double)f.StateBytes / o.StateBytes:F2} to 1)");
+            Console.WriteLine($"{kind,-28} {o.StateBytes / 1e6:F1} MB of states{share}, "
                 + $"{o.OptimizerSeconds:F3} s of a step of {o.Median:F3} s, loss {o.Loss:F4}");
         }
 
