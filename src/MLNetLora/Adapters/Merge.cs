@@ -230,7 +230,7 @@ internal static class Merge
 
             source.Position = entry.Offset;
             long done = 0;
-            if (tokens.TryGetValue(entry.Name, out TrainedTokenValues? trained))
+            if (tokens.TryGetValue(entry.Name, out TrainedTokenValues? trained) && entry.Shape.SequenceEqual(trained.Tokens.Base.Shape))
             {
                 int width = (int)entry.Shape[1];
                 long bytesPerRow = entry.Length / entry.Shape[0];

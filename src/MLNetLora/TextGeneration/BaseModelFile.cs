@@ -55,7 +55,7 @@ internal sealed record BaseModelFile(
         return header == HeaderSha256 ? null : $"{Name} differs: a header with SHA-256 {HeaderSha256} was expected, it is {header}";
     }
 
-    public string? ContentDifference(string folder)
+    public string? ContentDifference(string folder, CancellationToken cancellation = default)
     {
         SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, Name));
         if (SampleSha256 is not null && OldChecks.SampleSha256(file) is { } sample && sample != SampleSha256)
@@ -63,7 +63,7 @@ internal sealed record BaseModelFile(
             return $"{Name} differs: the same tensors, but other weights (SHA-256 of the sampled blocks: {SampleSha256} was expected, it is {sample})";
         }
 
-        IReadOnlyDictionary<string, string> found = Tensors is null ? new Dictionary<string, string>() : WeightSample.Read(file, Blocks);
+        IReadOnlyDictionary<string, string> found = Tensors is null ? new Dictionary<string, string>() : WeightSample.Read(file, Blocks, cancellation);
         string[] others = [.. found.Keys.Where(name => Tensors!.GetValueOrDefault(name) != found[name])];
         return others.Length == 0
             ? null

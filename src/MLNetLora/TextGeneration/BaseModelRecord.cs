@@ -33,7 +33,9 @@ internal sealed record BaseModelRecord(
     }
 
     /// <summary>In what the folder differs from the recorded checkpoint: file, expected, found. Null when it is the same.</summary>
-    public string? Difference(string folder)
+    /// <param name="folder">The folder.</param>
+    /// <param name="cancellation">Ends the reading.</param>
+    public string? Difference(string folder, CancellationToken cancellation = default)
     {
         try
         {
@@ -47,7 +49,7 @@ internal sealed record BaseModelRecord(
                 ?? First(file => file.SizeDifference(folder))
                 ?? First(file => file.HeaderDifference(folder))
                 ?? Fingerprint?.Difference(folder)
-                ?? First(file => file.ContentDifference(folder));
+                ?? First(file => file.ContentDifference(folder, cancellation));
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or MLNetLoraException)
         {

@@ -30,15 +30,16 @@ internal sealed record QwenLoraModel(
         Prompt.Settings == other.Prompt.Settings && Precision == other.Precision && Threads == other.Threads;
 
     /// <summary>Opens the base, which must still be the one that the adapter was trained on.</summary>
+    /// <param name="cancellation">Ends the comparison.</param>
     /// <exception cref="CheckpointException">It was replaced, or cannot be read.</exception>
-    public Checkpoint OpenBase() => BaseModel.Difference(BaseFolder) is { } difference
+    public Checkpoint OpenBase(CancellationToken cancellation) => BaseModel.Difference(BaseFolder, cancellation) is { } difference
         ? throw new CheckpointException($"{BaseFolder} is no longer the checkpoint that the adapter belongs to: {difference}. Put the old files back, or write "
             + "new ones to another folder and train on that.")
         : Checkpoint.Open(BaseFolder);
 
     /// <summary>Opens base and adapter for generation; takes long, holds native memory.</summary>
     public TextGenerator Open(CancellationToken cancellation) => new(
-        OpenBase(),
+        OpenBase(cancellation),
         Adapter,
         Prompt.Settings,
         Threads,

@@ -30,6 +30,13 @@ public sealed class BaseModelRecordTests : IDisposable
         Assert.Null(record.Difference(_bench.BaseFolder));
     }
 
+    [Fact]
+    public void A_token_ends_the_comparison()
+    {
+        BaseModelRecord record = Record();
+        Assert.Throws<OperationCanceledException>(() => record.Difference(_bench.BaseFolder, new CancellationToken(canceled: true)));
+    }
+
     [Theory]
     [InlineData("rope_theta", 20000.0, "config.json differs: Rope ")]
     [InlineData("rms_norm_eps", 1e-5, "config.json differs: RmsNormEps 1E-06 was expected, it is 1E-05")]
