@@ -7,31 +7,20 @@ namespace MLNetLora.Bench;
 /// private set elsewhere.</summary>
 internal sealed partial class PeakMemory : IDisposable
 {
-    private const int SamplesOfMapped = 50; // the system walks through every page for each
-
     private readonly Timer _timer;
-    private int _samples;
 
-    public PeakMemory() => _timer = new Timer(
-        _ =>
-        {
-            long now = Now();
-            Peak = Math.Max(Peak, now);
-            if (_samples++ % SamplesOfMapped == 0)
-            {
-                PeakWithMapped = Math.Max(PeakWithMapped, now + Mapped());
-            }
-        },
-        null,
-        0,
-        5);
+    public PeakMemory() => _timer = new Timer(_ => Peak = Math.Max(Peak, Now()), null, 0, 5);
 
     /// <summary>Highest sample so far, in bytes.</summary>
     public long Peak { get; private set; }
 
-    /// <summary>Highest sum of private memory and of the pages of files that are in memory and mapped, each counted once however often it is (Linux;
-    /// elsewhere without them), in bytes.</summary>
+    /// <summary>Highest sum of private memory so far and of the pages of files that are in memory and mapped, each counted once however often it is (Linux;
+    /// elsewhere without them), in bytes; 0 before the first <see cref="SampleMapped"/>.</summary>
     public long PeakWithMapped { get; private set; }
+
+    /// <summary>Looks at the mapped pages, which stay until the system needs them: once after each piece of work is enough. Never while something is timed:
+    /// the system walks through every page.</summary>
+    public void SampleMapped() => PeakWithMapped = Math.Max(PeakWithMapped, Math.Max(Peak, Now()) + Mapped());
 
     public void Dispose() => _timer.Dispose();
 

@@ -144,6 +144,7 @@ internal static class TrainingBench
                 session.Step(1e-4, i + 1);
                 optimizer.Add(Stopwatch.GetElapsedTime(accumulated).TotalSeconds);
                 steps.Add((Stopwatch.GetElapsedTime(begun).TotalSeconds, data.Tokens));
+                memory.SampleMapped();
             }
 
             states = session.Parameters.States.Sum(state => state.Bytes);

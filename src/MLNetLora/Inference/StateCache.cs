@@ -110,7 +110,7 @@ internal sealed class StateCache : IDisposable
         public Memory(CacheState state, int batch, int capacity)
         {
             (_state, _batch, _capacity) = (state, batch, capacity);
-            _memory = new NativeBuffer(batch * RowBytes, "the cache of the tokens so far");
+            _memory = new NativeBuffer(batch * RowBytes, "the cache of the tokens so far", isOfOneCall: true);
             try
             {
                 Whole = Rows(0, batch);

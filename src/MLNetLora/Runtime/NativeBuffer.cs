@@ -15,12 +15,14 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     private static long s_liveBytes;
 
     private readonly byte* _data;
+    private readonly long _pressure; // bytes that the collector was told of
 
     /// <summary>Allocates zeros.</summary>
     /// <param name="bytes">Size; nothing may be asked for, too.</param>
     /// <param name="what">What the memory is for, for the message of an error.</param>
+    /// <param name="isOfOneCall">Whether the call that allocates it frees it, too. The collector is not told of it then: it would run for every call.</param>
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
-    public NativeBuffer(long bytes, string what = "numbers")
+    public NativeBuffer(long bytes, string what = "numbers", bool isOfOneCall = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         Bytes = bytes;
@@ -44,9 +46,10 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         _data = (byte*)(((nuint)block + Alignment - 1) & ~(nuint)(Alignment - 1));
         Interlocked.Increment(ref s_live);
         Interlocked.Add(ref s_liveBytes, bytes);
-        if (bytes > 0)
+        if (bytes > 0 && !isOfOneCall)
         {
             GC.AddMemoryPressure(bytes); // else the collector would see a few hundred bytes and let dropped models wait
+            _pressure = bytes;
         }
     }
 
@@ -124,9 +127,9 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         NativeMemory.Free((void*)handle);
         Interlocked.Decrement(ref s_live);
         Interlocked.Add(ref s_liveBytes, -Bytes);
-        if (Bytes > 0)
+        if (_pressure > 0)
         {
-            GC.RemoveMemoryPressure(Bytes);
+            GC.RemoveMemoryPressure(_pressure);
         }
 
         return true;
