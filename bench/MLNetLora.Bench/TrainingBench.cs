@@ -194,11 +194,12 @@ internal static class TrainingBench
         };
         foreach (int? window in checkpoint.Config.SlidingWindows.Distinct())
         {
+            string name = window is null ? "first_keys" : "sliding_first_keys";
             long[] firsts = GraphInputs.FirstKeys(data, data.Segments is null ? 1 : data.Rows, window ?? int.MaxValue);
             for (int i = 0; i < plan.Attention; i++)
             {
                 long start = firsts.Where((_, at) => at % data.Length / queries == i).Min();
-                sizes[$"{(window is null ? "first_keys" : "sliding_first_keys")}_visible_{i}"] = ((i + 1) * queries) - start;
+                sizes[$"{name}_visible_{i}"] = ((i + 1) * queries) - start;
             }
         }
 

@@ -60,8 +60,8 @@ internal sealed class ExpertRows
     /// <summary>What the experts that have rows made, for all experts, zero for the others: [active, …] → [experts, count].</summary>
     public Value Scatter(Value x, long count)
     {
-        Value zeros = _graph.Zeros(_graph.Int64s(_starts.Shape[0].Size, count), [_starts.Shape[0], count]); // [experts, count]
-        return _graph.ScatterRows(zeros, _graph.UnsqueezeLast(_active), _graph.Reshape(x, [-1, count], [Active, count]));
+        (Value sizes, Dimension[] shape) = (_graph.Int64s(_starts.Shape[0].Size, count), [_starts.Shape[0], count]);
+        return _graph.RowsOfZeros(sizes, shape, _active, _graph.Reshape(x, [-1, count], [Active, count])); // [experts, count]
     }
 
     /// <summary>The part of one expert, for the body of a loop over <see cref="Trips"/>.</summary>

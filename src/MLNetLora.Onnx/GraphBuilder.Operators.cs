@@ -175,7 +175,16 @@ internal sealed partial class GraphBuilder
     public Value ReduceMean(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMean", x, axes, keepAxes);
 
     /// <summary>Maximum over the given axes.</summary>
-    public Value ReduceMax(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMax", x, axes, keepAxes);
+    public Value ReduceMax(Value x, long[] axes, bool keepAxes)
+    {
+        if (!ForCuda || !keepAxes || axes is not [-1])
+        {
+            return Reduce("ReduceMax", x, axes, keepAxes);
+        }
+
+        Value at = Node("ArgMax", [x], ElementType.Int64, [.. x.Shape.SkipLast(1), 1], "", ("axis", -1L), ("keepdims", 1L));
+        return Node("GatherElements", [x, at], x.Type, at.Shape, "", ("axis", -1L));
+    }
 
     /// <summary>Smallest over the given axes.</summary>
     public Value ReduceMin(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMin", x, axes, keepAxes);
@@ -195,6 +204,14 @@ internal sealed partial class GraphBuilder
     /// <param name="name">A name of its own; null for any.</param>
     public Value Gather(Value x, Value indices, string? name = null) =>
         Emit("Gather", [x, indices], name is null ? Unique("Gather") : Claim(name), x.Type, [.. indices.Shape, .. x.Shape.Skip(1)], "", ("axis", 0L));
+
+    /// <summary>
+    /// A size as a number beside those of a device: one more than the last of 0, 1, … size − 1. The size itself is in the processor's memory, where sizes are
+    /// wanted, and would have to be copied.
+    /// </summary>
+    /// <param name="counted">[size], the numbers from 0 on.</param>
+    /// <returns>[1], 64-bit.</returns>
+    public Value CountOf(Value counted) => Add(Gather(counted, Int64s(-1)), Int64s(1));
 
     /// <summary>Slices of x chosen by indices along its last axis: […, N] → […, chosen].</summary>
     /// <param name="x">[…, N].</param>
@@ -271,7 +288,21 @@ internal sealed partial class GraphBuilder
     /// <param name="data">[N, n].</param>
     /// <param name="indices">[M, 1].</param>
     /// <param name="updates">[M, n].</param>
-    public Value ScatterRows(Value data, Value indices, Value updates) => Node("ScatterND", [data, indices, updates], data.Type, data.Shape);
+    public Value ScatterRows(Value data, Value indices, Value updates) => ForCuda
+        ? Node("ScatterElements", [data, Expand(indices, Shape(updates), updates.Shape), updates], data.Type, data.Shape, "", ("axis", 0L))
+        : Node("ScatterND", [data, indices, updates], data.Type, data.Shape);
+
+    /// <summary>Zeros with updates in the rows that indices name; a row may be named twice only where its updates are zero.</summary>
+    /// <param name="sizes">(N, n).</param>
+    /// <param name="shape">The same as dimensions.</param>
+    /// <param name="indices">[M].</param>
+    /// <param name="updates">[M, n].</param>
+    public Value RowsOfZeros(Value sizes, IReadOnlyList<Dimension> shape, Value indices, Value updates)
+    {
+        Value zeros = Zeros(sizes, shape);
+        Value rows = UnsqueezeLast(indices);
+        return ForCuda ? ScatterAdd(zeros, rows, updates) : ScatterRows(zeros, rows, updates);
+    }
 
     /// <summary>The same data in another shape; 0 keeps an axis and −1 is worked out.</summary>
     /// <param name="x">Any shape.</param>

@@ -45,6 +45,12 @@ internal sealed partial class GraphBuilder
     /// <param name="name">Name written into the file.</param>
     public GraphBuilder(string name) => _graph.Name = name;
 
+    /// <summary>
+    /// Whether the graph is written for ONNX Runtime's CUDA provider. The same numbers, by operators that are slower on a processor: what that provider does
+    /// with cuDNN alone, which is not everywhere, or with one thread for a row, is written otherwise.
+    /// </summary>
+    public bool ForCuda { get; init; }
+
     /// <summary>Nodes so far.</summary>
     public int NodeCount => InFileOrder().Count();
 

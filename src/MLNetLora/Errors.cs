@@ -46,6 +46,11 @@ public sealed class PromptException(string message, Exception? inner = null) : M
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 
+/// <summary>A device cannot be used: a package, a driver or a library is missing, or a chip that the runtime has no code for.</summary>
+/// <param name="message">What is missing, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class DeviceException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+
 /// <summary>Something would be lost or go wrong in a training, and <see cref="Training.TrainingOptions.WarningsAsErrors"/> asks to be stopped by it.
 /// Nothing was trained.</summary>
 /// <param name="warnings">A sentence each.</param>

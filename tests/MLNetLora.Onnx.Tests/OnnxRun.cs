@@ -32,6 +32,7 @@ internal sealed class OnnxRun : IDisposable
     {
         using RunOptions run = new();
         string[] names = [.. _session.InputNames];
+        inputs = AttentionBounds.Add(inputs, names);
         OrtValue[] values = [.. names.Select(name => inputs[name].ToOrt())];
         using IDisposableReadOnlyCollection<OrtValue> results = _session.Run(run, names, values, _session.OutputNames);
         Array.ForEach(values, value => value.Dispose());

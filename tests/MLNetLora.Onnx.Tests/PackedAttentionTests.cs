@@ -158,7 +158,8 @@ public sealed class PackedAttentionTests
         using InferenceSession session = new(Google.Protobuf.MessageExtensions.ToByteArray(open), options);
         using RunOptions run = new();
         string[] names = [.. session.InputNames];
-        OrtValue[] values = [.. names.Select(name => inputs[name].ToOrt())];
+        IReadOnlyDictionary<string, Data> all = AttentionBounds.Add(inputs, names);
+        OrtValue[] values = [.. names.Select(name => all[name].ToOrt())];
         using IDisposableReadOnlyCollection<OrtValue> results = session.Run(run, names, values, session.OutputNames);
         Array.ForEach(values, value => value.Dispose());
         return session.OutputNames.Zip(results).ToDictionary(pair => pair.First, pair => pair.Second.GetTensorTypeAndShape().Shape);

@@ -50,7 +50,7 @@ internal static class LogitsRun
             owned.Add(inputs[tensor.Key] = Tensors.Of(values, [.. tensor.Shape]));
         }
 
-        shared.Add(batch, 1f, 1, inputs, owned);
+        shared.Add(batch, 1f, ChunkPlan.Whole, inputs, owned);
         using NativeTensors results = session.Run(inputs.Keys, inputs.Values, ["loss", "logits"]);
         owned.ForEach(value => value.Dispose());
         return (results[0].Span<float>()[0], results[1].Span<float>().ToArray());

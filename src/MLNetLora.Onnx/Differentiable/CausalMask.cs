@@ -3,7 +3,8 @@ namespace MLNetLora.Onnx.Differentiable;
 /// <summary>
 /// Which keys a query sees, made in the graph from one number per query: those from its first visible key up to itself. A padded or packed row and a sliding
 /// window are all of this kind. The queries are cut into chunks of equal size, and a chunk sees only the keys from the first visible one of its
-/// queries up to its last query, so what no query of it can see is never computed. Nothing here has a gradient.
+/// queries up to its last query, so what no query of it can see is never computed. Where chunks begin and how they overlap is counted outside and given to
+/// the graph: sizes are wanted in the processor's memory, and numbers of a device would have to come back for them. Nothing here has a gradient.
 /// </summary>
 internal sealed class CausalMask
 {
@@ -17,7 +18,7 @@ internal sealed class CausalMask
     /// <summary>Between each chunk and the next.</summary>
     internal IReadOnlyList<ChunkBorder> Borders { get; }
 
-    /// <summary>Emits the biases.</summary>
+    /// <summary>Emits the biases. Further inputs of the graph are those of <see cref="Bounds"/>.</summary>
     /// <param name="g">Graph.</param>
     /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of
     /// <paramref name="chunks"/>. Its name is part of the symbols.</param>
@@ -27,7 +28,7 @@ internal sealed class CausalMask
         Value length = g.Gather(g.Shape(firstKeys), g.Int64s(1)); // [1]
         Value chunk = g.Div(length, g.Int64s(chunks)); // [1]
         Value[] ends = [g.Int64s(0), .. Enumerable.Range(1, chunks).Select(i => i == chunks ? length : g.Mul(chunk, g.Int64s(i)))];
-        Value[] starts = Starts(g, firstKeys, ends);
+        Value[] starts = [ends[0], .. Enumerable.Range(1, chunks - 1).Select(i => g.Input(StartName(firstKeys.Name, i), ElementType.Int64, 1))];
         Value positions = g.Range(g.Reshape(length, [], []), "sequence"); // [sequence]
         Value queries = g.UnsqueezeLast(positions); // [sequence, 1]
         Value firsts = g.Reshape(firstKeys, [0, 1, -1, 1], [firstKeys.Shape[0], 1, "sequence", 1]); // [batch, 1, sequence, 1]
@@ -43,28 +44,45 @@ internal sealed class CausalMask
 
         return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)]);
 
-        ChunkBorder Border(int i)
-        {
-            Value before = g.Sub(starts[i + 1], starts[i]); // [1]
-            Value shared = g.Sub(ends[i + 1], starts[i + 1]); // [1]
-            return new ChunkBorder(g.Concat([before, shared], 0, 2), g.Concat([shared, chunk], 0, 2), $"{firstKeys.Name}_before_{i + 1}",
-                $"{firstKeys.Name}_shared_{i + 1}");
-        }
+        ChunkBorder Border(int i) => new(
+            g.Input(EarlierName(firstKeys.Name, i), ElementType.Int64, 2), g.Input(LaterName(firstKeys.Name, i), ElementType.Int64, 2),
+            $"{firstKeys.Name}_before_{i + 1}", $"{firstKeys.Name}_shared_{i + 1}");
     }
 
-    /// <summary>The first key that any query of a chunk sees, and none after that of the next chunk: per chunk [1].</summary>
-    private static Value[] Starts(GraphBuilder g, Value firstKeys, Value[] ends)
+    /// <summary>
+    /// The inputs that tell where chunks begin: NAME.start.i, [1], the first key that any query of chunk i sees, and none after that of the next chunk;
+    /// NAME.earlier.i and NAME.later.i, [2], the sizes of <see cref="ChunkBorder"/> between chunk i and the next. The first chunk starts at 0.
+    /// </summary>
+    /// <param name="name">Name of the first keys' input.</param>
+    /// <param name="firstKeys">The first keys, rows one after another.</param>
+    /// <param name="rows">Number of rows.</param>
+    /// <param name="chunks">Number of chunks, of which a row's length is a multiple.</param>
+    public static IEnumerable<(string Name, long[] Values)> Bounds(string name, long[] firstKeys, int rows, int chunks)
     {
-        Value[] starts = [.. ends.SkipLast(1)];
-        for (int i = starts.Length - 1; i > 0; i--) // the first query sees only the first key
+        int length = firstKeys.Length / rows;
+        int chunk = length / chunks;
+        long[] starts = new long[chunks];
+        for (int i = chunks - 1; i > 0; i--) // the first query sees only the first key
         {
-            Value firsts = g.Reshape(g.Slice(firstKeys, ends[i], ends[i + 1], 1, "query_chunk"), [-1], ["chunk_first_keys"]); // [batch·chunk]
-            starts[i] = g.ReduceMin(firsts, [0], keepAxes: true); // [1]
-            starts[i] = i == starts.Length - 1 ? starts[i] : g.Min(starts[i], starts[i + 1]); // [1]
+            starts[i] = Enumerable.Range(0, rows).Min(row => firstKeys.AsSpan((row * length) + (i * chunk), chunk).ToArray().Min());
+            starts[i] = i == chunks - 1 ? starts[i] : Math.Min(starts[i], starts[i + 1]);
+            yield return (StartName(name, i), [starts[i]]);
         }
 
-        return starts;
+        for (int i = 0; i < chunks - 1; i++)
+        {
+            long before = starts[i + 1] - starts[i];
+            long shared = ((i + 1) * chunk) - starts[i + 1];
+            yield return (EarlierName(name, i), [before, shared]);
+            yield return (LaterName(name, i), [shared, chunk]);
+        }
     }
+
+    private static string StartName(string name, int chunk) => $"{name}.start.{chunk}";
+
+    private static string EarlierName(string name, int chunk) => $"{name}.earlier.{chunk}";
+
+    private static string LaterName(string name, int chunk) => $"{name}.later.{chunk}";
 }
 
 /// <summary>A chunk of queries and the keys that any of them sees.</summary>

@@ -24,9 +24,12 @@ internal sealed class ConvolutionTaps
         (Dimension batch, Dimension sequence) = (ids.Shape[0], ids.Shape[1]);
         Value length = g.Gather(g.Shape(ids), g.Int64s(1)); // [1]
         Value rows = g.Gather(g.Shape(ids), g.Int64s(0)); // [1]
-        Value zeros = g.Mul(rows, length); // [1], the number of the row of zeros
-        Value positions = g.Reshape(g.Range(g.Reshape(length, [], []), sequence), [1, -1], [1, sequence]); // [1, sequence]
-        Value starts = g.Mul(g.UnsqueezeLast(g.Range(g.Reshape(rows, [], []), batch)), length); // [batch, 1]
+        Value everywhere = g.Range(g.Reshape(length, [], []), sequence); // [sequence]
+        Value everyRow = g.Range(g.Reshape(rows, [], []), batch); // [batch]
+        Value tokensOfRow = g.CountOf(everywhere); // [1], as length
+        Value zeros = g.Mul(g.CountOf(everyRow), tokensOfRow); // [1], the number of the row of zeros
+        Value positions = g.Reshape(everywhere, [1, -1], [1, sequence]); // [1, sequence]
+        Value starts = g.Mul(g.UnsqueezeLast(everyRow), tokensOfRow); // [batch, 1]
         Value[] back = new Value[taps - 1];
         Value[] ahead = new Value[taps - 1];
         for (int j = 1; j < taps; j++)
@@ -34,7 +37,7 @@ internal sealed class ConvolutionTaps
             Value source = g.Sub(positions, g.Int64s(j)); // [1, sequence]
             back[j - 1] = Numbers(source, g.GreaterOrEqual(source, firstKeys));
             Value target = g.Add(positions, g.Int64s(j)); // [1, sequence]
-            Value inside = g.Min(target, g.Sub(length, g.Int64s(1))); // [1, sequence]
+            Value inside = g.Min(target, g.Sub(tokensOfRow, g.Int64s(1))); // [1, sequence]
             Value first = g.Transpose(g.Gather(g.Transpose(firstKeys, 1, 0), g.Reshape(inside, [-1], [sequence])), 1, 0); // [batch or 1, sequence]
             ahead[j - 1] = Numbers(target, g.And(g.GreaterOrEqual(positions, first), g.Equal(target, inside)));
         }

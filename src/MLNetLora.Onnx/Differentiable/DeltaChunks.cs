@@ -15,8 +15,11 @@ internal sealed class DeltaChunks
         (Dimension batch, Dimension sequence) = (ids.Shape[0], ids.Shape[1]);
         Value length = g.Gather(g.Shape(ids), g.Int64s(1)); // [1]
         Value rows = g.Gather(g.Shape(ids), g.Int64s(0)); // [1]
-        Value last = g.Sub(length, g.Int64s(1)); // [1]
         Value count = g.Div(g.Add(length, g.Int64s(size - 1)), g.Int64s(size)); // [1]
+        Value everywhere = g.Range(g.Reshape(length, [], []), sequence); // [sequence]
+        Value everyRow = g.Range(g.Reshape(rows, [], []), batch); // [batch]
+        (Value tokensOfRow, Value rowCount) = (g.CountOf(everywhere), g.CountOf(everyRow)); // [1], as length and rows
+        Value last = g.Sub(tokensOfRow, g.Int64s(1)); // [1]
         Value starts = g.Mul(g.Range(g.Reshape(count, [], []), Chunks), g.Int64s(size)); // [chunks], the first position of each
         Value within = g.Range(g.Int64(size), size); // [C]
         Value positions = g.Add(g.UnsqueezeLast(starts), within); // [chunks, C]
@@ -24,16 +27,16 @@ internal sealed class DeltaChunks
         BatchSize = rows;
 
         // Rows of a matrix [tokens·heads, d]: (row of the batch · sequence + position) · heads + head.
-        Value batchRows = g.Reshape(g.Range(g.Reshape(rows, [], []), batch), [1, -1, 1, 1], [1, batch, 1, 1]); // [1, batch, 1, 1]
-        Value tokens = g.Add(g.Mul(batchRows, length), g.Reshape(inside, [-1, 1, 1, size], [Chunks, 1, 1, size])); // [chunks, batch, 1, C]
+        Value batchRows = g.Reshape(everyRow, [1, -1, 1, 1], [1, batch, 1, 1]); // [1, batch, 1, 1]
+        Value tokens = g.Add(g.Mul(batchRows, tokensOfRow), g.Reshape(inside, [-1, 1, 1, size], [Chunks, 1, 1, size])); // [chunks, batch, 1, C]
         Value heads = g.Reshape(g.Range(g.Int64(valueHeads), valueHeads), [valueHeads, 1], [valueHeads, 1]); // [value heads, 1]
         ValueRows = g.Add(g.Mul(tokens, g.Int64s(valueHeads)), heads); // [chunks, batch, value heads, C]
         KeyRows = keyHeads == valueHeads ? ValueRows : g.Add(g.Mul(tokens, g.Int64s(keyHeads)), g.Div(heads, g.Int64s(valueHeads / keyHeads)));
 
         // And back: ((chunk · batch + row of the batch) · heads + head) · C + place within the chunk.
-        Value at = g.Reshape(g.Range(g.Reshape(length, [], []), sequence), [1, -1, 1], [1, sequence, 1]); // [1, sequence, 1]
+        Value at = g.Reshape(everywhere, [1, -1, 1], [1, sequence, 1]); // [1, sequence, 1]
         Value chunk = g.Div(at, g.Int64s(size)); // [1, sequence, 1]
-        Value row = g.Add(g.Mul(chunk, rows), g.Reshape(batchRows, [-1, 1, 1], [batch, 1, 1])); // [batch, sequence, 1]
+        Value row = g.Add(g.Mul(chunk, rowCount), g.Reshape(batchRows, [-1, 1, 1], [batch, 1, 1])); // [batch, sequence, 1]
         Value head = g.Add(g.Mul(row, g.Int64s(valueHeads)), g.Reshape(heads, [1, 1, valueHeads], [1, 1, valueHeads])); // [batch, sequence, value heads]
         Value places = g.Add(g.Mul(head, g.Int64s(size)), g.Sub(at, g.Mul(chunk, g.Int64s(size)))); // [batch, sequence, value heads]
         Places = g.Reshape(places, [-1], ["delta_rows"]); // [tokens·value heads]

@@ -12,6 +12,6 @@ internal static class Rows
     {
         GraphBuilder g = tape.Graph;
         Value y = g.Gather(x, indices); // [chosen, n]
-        return tape.Record(y, [x], dy => tape.AddGradient(x, () => g.ScatterRows(g.Zeros(g.Shape(x), x.Shape), g.UnsqueezeLast(indices), dy))); // [rows, n]
+        return tape.Record(y, [x], dy => tape.AddGradient(x, () => g.RowsOfZeros(g.Shape(x), x.Shape, indices, dy))); // [rows, n]
     }
 }

@@ -75,7 +75,7 @@ internal sealed class CausalLanguageModel : IDisposable
             BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
             _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, parts, quantized),
-                use, threads, memory?.Initializers, cancellation));
+                use, threads, memory?.Initializers, cancellation: cancellation));
             foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
                 Keep(tensor.Key, values, [.. tensor.Shape]);

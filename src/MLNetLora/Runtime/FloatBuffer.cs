@@ -11,17 +11,27 @@ internal sealed class FloatBuffer : IDisposable
     /// <summary>Allocates zeros; memory is taken where they are first written.</summary>
     /// <param name="length">Number of floats.</param>
     /// <param name="what">What they are for, for the message of an error.</param>
+    /// <param name="device">The memory of a device; null for the process's.</param>
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
-    public FloatBuffer(long length, string what = "numbers")
+    public FloatBuffer(long length, string what = "numbers", DeviceMemory? device = null)
     {
         Length = length;
-        _memory = new NativeBuffer(checked(length * sizeof(float)), what);
+        _memory = new NativeBuffer(checked(length * sizeof(float)), what, device);
     }
 
     /// <summary>Number of floats.</summary>
     public long Length { get; }
 
-    /// <summary>The floats from an offset on.</summary>
+    /// <inheritdoc cref="NativeBuffer.IsOnDevice"/>
+    public bool IsOnDevice => _memory.IsOnDevice;
+
+    /// <summary>Copies floats out.</summary>
+    public void Read(long offset, Span<float> numbers) => _memory.Read(offset * sizeof(float), numbers);
+
+    /// <summary>Copies floats in.</summary>
+    public void Write(long offset, ReadOnlySpan<float> numbers) => _memory.Write(offset * sizeof(float), numbers);
+
+    /// <summary>The floats from an offset on; not on a device.</summary>
     public Span<float> Span(long offset, int count) => _memory.Span<float>(offset * sizeof(float), count);
 
     /// <summary>A tensor over part of the buffer; the buffer disposes it, and its memory lives at least as long as the tensor.</summary>

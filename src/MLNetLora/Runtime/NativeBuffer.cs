@@ -1,10 +1,11 @@
 using System.Runtime.InteropServices;
+using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Onnx;
 
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// Zeros outside the managed heap. The system gives the pages when they are first written, so what is never used costs nothing. The memory lives as long as
+/// Zeros outside the managed heap, in the process or on a device. In the process the system gives the pages when they are first written, so what is never used costs nothing. The memory lives as long as
 /// the buffer or any of its tensors: a run that reads it cannot lose it, and a buffer that is dropped without Dispose is freed by the finalizer.
 /// </summary>
 internal sealed unsafe class NativeBuffer : NativeHandle
@@ -16,6 +17,8 @@ internal sealed unsafe class NativeBuffer : NativeHandle
 
     private readonly byte* _data;
     private readonly long _pressure; // bytes that the collector was told of
+    private readonly DeviceMemory? _device; // null: in the process
+    private readonly OrtMemoryAllocation? _allocation; // of the device
 
     /// <summary>Allocates zeros.</summary>
     /// <param name="bytes">Size; nothing may be asked for, too.</param>
@@ -53,6 +56,36 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         }
     }
 
+    /// <summary>Allocates zeros on a device, or in the process.</summary>
+    /// <param name="bytes">Size; nothing may be asked for, too.</param>
+    /// <param name="what">What the memory is for, for the message of an error.</param>
+    /// <param name="device">The device's memory; null for the process's.</param>
+    /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
+    public NativeBuffer(long bytes, string what, DeviceMemory? device)
+        : this(device is null ? bytes : 0, what)
+    {
+        if (device is null)
+        {
+            return;
+        }
+
+        device.Hold(); // until ReleaseHandle
+        _device = device;
+        Interlocked.Add(ref s_liveBytes, bytes);
+        Bytes = bytes;
+        try
+        {
+            _allocation = device.Allocate(bytes, what);
+            _data = (byte*)_allocation.DangerousGetHandle();
+            device.Clear(this);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Number of buffers in this process whose memory is not freed yet.</summary>
     public static long Live => Interlocked.Read(ref s_live);
 
@@ -61,6 +94,12 @@ internal sealed unsafe class NativeBuffer : NativeHandle
 
     /// <summary>Size in bytes.</summary>
     public long Bytes { get; }
+
+    /// <summary>Whether it is on a device, where only the runtime reads and writes; <see cref="Read"/> and <see cref="Write"/> copy.</summary>
+    public bool IsOnDevice => _device is not null;
+
+    /// <summary>How the runtime calls the memory that it is in.</summary>
+    internal OrtMemoryInfo Memory => _device?.Info ?? OrtMemoryInfo.DefaultInstance;
 
     /// <summary>Where the numbers begin; whoever keeps the address must keep the buffer.</summary>
     public byte* Data
@@ -72,14 +111,57 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         }
     }
 
-    /// <summary>Numbers from an offset on.</summary>
+    /// <summary>Numbers from an offset on; not on a device.</summary>
     /// <param name="byteOffset">Where they begin, in bytes.</param>
     /// <param name="count">How many.</param>
     public Span<T> Span<T>(long byteOffset, int count)
         where T : unmanaged
     {
+        if (IsOnDevice)
+        {
+            throw new InvalidOperationException("Memory of a device is copied, not looked at.");
+        }
+
         RequireInside(byteOffset, (long)count * sizeof(T));
         return new Span<T>(Data + byteOffset, count);
+    }
+
+    /// <summary>Copies numbers out.</summary>
+    /// <param name="byteOffset">Where they begin, in bytes.</param>
+    /// <param name="numbers">Receives them.</param>
+    public void Read<T>(long byteOffset, Span<T> numbers)
+        where T : unmanaged
+    {
+        if (_device is null)
+        {
+            Span<T>(byteOffset, numbers.Length).CopyTo(numbers);
+            return;
+        }
+
+        RequireInside(byteOffset, (long)numbers.Length * sizeof(T));
+        fixed (T* host = numbers)
+        {
+            _device.Copy((nint)(Data + byteOffset), host, (long)numbers.Length * sizeof(T), toDevice: false);
+        }
+    }
+
+    /// <summary>Copies numbers in.</summary>
+    /// <param name="byteOffset">Where they begin, in bytes.</param>
+    /// <param name="numbers">The numbers.</param>
+    public void Write<T>(long byteOffset, ReadOnlySpan<T> numbers)
+        where T : unmanaged
+    {
+        if (_device is null)
+        {
+            numbers.CopyTo(Span<T>(byteOffset, numbers.Length));
+            return;
+        }
+
+        RequireInside(byteOffset, (long)numbers.Length * sizeof(T));
+        fixed (T* host = numbers)
+        {
+            _device.Copy((nint)(Data + byteOffset), host, (long)numbers.Length * sizeof(T), toDevice: true);
+        }
     }
 
     /// <summary>A tensor over part of the buffer, whose memory lives at least as long as the tensor.</summary>
@@ -94,7 +176,17 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     }
 
     /// <summary>Sets everything to zero.</summary>
-    public void Clear() => NativeMemory.Clear(Data, (nuint)Bytes);
+    public void Clear()
+    {
+        if (_device is null)
+        {
+            NativeMemory.Clear(Data, (nuint)Bytes);
+        }
+        else
+        {
+            _device.Clear(this);
+        }
+    }
 
     /// <summary>
     /// Gives the memory back to the system while the addresses stay valid, for what a session points to and never reads again. What is read there
@@ -102,6 +194,11 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     /// </summary>
     public void Discard()
     {
+        if (IsOnDevice)
+        {
+            return;
+        }
+
         nuint page = (nuint)Environment.SystemPageSize;
         nuint first = ((nuint)Data + page - 1) / page * page;
         nuint end = ((nuint)Data + (nuint)Bytes) / page * page;
@@ -125,6 +222,8 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     protected override bool ReleaseHandle()
     {
         NativeMemory.Free((void*)handle);
+        _allocation?.Dispose();
+        _device?.DangerousRelease();
         Interlocked.Decrement(ref s_live);
         Interlocked.Add(ref s_liveBytes, -Bytes);
         if (_pressure > 0)

@@ -55,7 +55,7 @@ internal sealed class NativeTensor : NativeHandle
         try
         {
             OrtValue value = NativeCalls.Do("tensor", Advice.None,
-                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, bytes));
+                () => OrtValue.CreateTensorValueWithData(buffer.Memory, TypeOf(type), shape, address, bytes));
             return new NativeTensor(value, buffer, default);
         }
         catch

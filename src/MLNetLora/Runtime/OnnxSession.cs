@@ -41,12 +41,13 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="use">What it is for.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="initializers">Tensors that take the place of initializers; the session keeps them. Null for none.</param>
+    /// <param name="device">Where it runs; null for the processor.</param>
     /// <param name="cancellation">Ends the loading.</param>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     /// <exception cref="MLNetLoraException">The runtime refuses the model, or is not there.</exception>
     public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null,
-        CancellationToken cancellation = default)
+        Device? device = null, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         _running = Advice.For("while it ran", artifact.Name, use);
@@ -54,7 +55,7 @@ internal sealed class OnnxSession : IDisposable
         {
             InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use), () =>
             {
-                using SessionOptions options = Options(artifact, use, threads);
+                using SessionOptions options = Options(artifact, use, threads, device);
                 foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
                 {
                     options.AddInitializer(name, tensor.Value);
@@ -75,6 +76,9 @@ internal sealed class OnnxSession : IDisposable
 
     /// <summary>Names of the inputs.</summary>
     public IReadOnlyList<string> InputNames { get; }
+
+    /// <summary>What allocates in a kind of memory that the session knows.</summary>
+    internal OrtAllocator Allocator(OrtMemoryInfo memory) => new(_handle.Session, memory);
 
     /// <summary>Runs with outputs that are there already.</summary>
     /// <param name="inputs">Names of the inputs.</param>
@@ -103,7 +107,7 @@ internal sealed class OnnxSession : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
 
-    private static SessionOptions Options(ModelArtifact artifact, SessionUse use, int threads)
+    private static SessionOptions Options(ModelArtifact artifact, SessionUse use, int threads, Device? device)
     {
         SessionOptions options = new();
 
@@ -133,6 +137,11 @@ internal sealed class OnnxSession : IDisposable
         if (artifact.WeightsFolder is string folder)
         {
             options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
+        }
+
+        if (device is CudaDevice cuda)
+        {
+            CudaProvider.Append(options, cuda);
         }
 
         return options;

@@ -5,6 +5,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -24,11 +25,15 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 {
     private readonly IHost _host;
     private readonly Options _options;
+    private readonly DeviceChoice _device;
 
     internal QwenLoraTrainer(MLContext context, Options options)
     {
         options.Validate();
         _options = options.Copy();
+        _device = DeviceChoice.Of(context, options.Device);
+        _options.Device = _device.Device;
+        _options.Validate(); // with the context's GPU
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
         _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
     }
@@ -41,6 +46,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// nothing is left to learn.</exception>
     /// <exception cref="TrainingWarningException">Something of the data would be lost, and <see cref="TrainingOptions.WarningsAsErrors"/> is true.</exception>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
+    /// <exception cref="DeviceException"><see cref="TrainingOptions.Device"/> cannot be used; the message names what is missing.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
     /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
     /// base.</exception>
@@ -64,6 +70,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     private QwenLoraTransformer Train(IDataView input, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        using IChannel channel = _host.Start("Fit");
+        Options options = _options.Copy();
+        options.Device = _device.Usable(warning => channel.Warning(MessageSensitivity.None, warning));
         ColumnNames columns = _options.Columns;
 
         // Everything that can be wrong with the input is found before the first step.
@@ -76,12 +85,16 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             ? null
             : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
 
-        using IChannel channel = _host.Start("Fit");
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
+        if (options.Device is CudaDevice)
+        {
+            Info(channel, $"Training on {options.Device}.");
+        }
+
         (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, Prompt()).Train(
             rows,
             validationRows,
-            _options,
+            options,
             progress => Report(channel, progress),
             message => channel.Info(MessageSensitivity.UserData, message),
             warning => channel.Warning(MessageSensitivity.UserData, warning),

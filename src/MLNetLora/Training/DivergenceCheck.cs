@@ -1,5 +1,3 @@
-using System.Numerics.Tensors;
-
 namespace MLNetLora.Training;
 
 /// <summary>Looks, before the optimizer uses them, whether loss and gradients are numbers to learn from.</summary>
@@ -12,32 +10,24 @@ internal static class DivergenceCheck
         "the loss does not depend on what is trained, as on the router where a token has one expert whose weight is always 1, or numbers inside overflow. "
         + "Train other layers (TargetModules, TargetParameters), or check the base checkpoint.";
 
-    private const int Piece = 1 << 26; // floats looked at in one call
-
     /// <summary>Throws where they are not.</summary>
     /// <param name="step">The step that they are for, from 1.</param>
     /// <param name="loss">The window's loss.</param>
-    /// <param name="parameters">The gradients.</param>
+    /// <param name="norm">Global norm of its gradients, before clipping.</param>
     /// <exception cref="TrainingDivergedException">The loss or a gradient is not finite, or all gradients are zero at a loss that is not.</exception>
-    public static void Require(int step, double loss, ParameterSet parameters)
+    public static void Require(int step, double loss, float norm)
     {
         if (!double.IsFinite(loss))
         {
             throw new TrainingDivergedException($"The loss of step {step} is {loss}: {Remedy}", step);
         }
 
-        double squares = 0;
-        for (long at = 0; at < parameters.Gradients.Length; at += Piece)
-        {
-            squares += TensorPrimitives.SumOfSquares<float>(parameters.Gradients.Span(at, (int)Math.Min(Piece, parameters.Gradients.Length - at)));
-        }
-
-        if (!double.IsFinite(squares))
+        if (!float.IsFinite(norm))
         {
             throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: {Remedy}", step);
         }
 
-        if (squares == 0 && loss > 1e-3)
+        if (norm == 0 && loss > 1e-3)
         {
             throw new TrainingDivergedException(
                 FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")

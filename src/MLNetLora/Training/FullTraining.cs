@@ -63,7 +63,7 @@ internal static class FullTraining
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         TrainingTarget target = TrainingTarget.Full(config);
         ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, target.MaximumLossChunks);
-        MemoryEstimate.Of(target, options, plan, sequences).Require();
+        MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
         if (cancellation.IsCancellationRequested)
         {
             return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
@@ -131,7 +131,11 @@ internal static class FullTraining
         Dictionary<string, Func<Random, float>?> drawn = target.Architecture.Tensors(target.Config).ToDictionary(spec => spec.Name, spec => spec.Initial);
         foreach (TrainableTensor tensor in parameters.Tensors)
         {
-            Span<float> values = parameters.Slice(parameters.Values, tensor.Name);
+            parameters.Fill(tensor.Name, (values, name) => Fill(tensor, values));
+        }
+
+        void Fill(TrainableTensor tensor, Span<float> values)
+        {
             if (initial is not null)
             {
                 CheckpointTensor stored = initial.Tensors[tensor.Name];

@@ -1,4 +1,6 @@
+using MLNetLora.Artifacts;
 using MLNetLora.Models;
+using MLNetLora.Onnx.Differentiable;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
@@ -18,11 +20,12 @@ internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposabl
     /// <summary>Adds the inputs of a batch; the caller disposes what is in <paramref name="owned"/>.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="weight">What each label counts.</param>
-    /// <param name="chunks">The number of labels is padded to a multiple of it.</param>
+    /// <param name="plan">How the graph is cut: the number of labels is padded to a multiple of its parts.</param>
     /// <param name="inputs">Receives names and values.</param>
     /// <param name="owned">Receives the values that live for one run.</param>
-    public void Add(Batch batch, float weight, int chunks, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
+    public void Add(Batch batch, float weight, ChunkPlan plan, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
     {
+        int chunks = plan.Loss;
         int labels = Math.Max(chunks, (batch.LabelIds.Length + chunks - 1) / chunks * chunks);
         float[] weights = new float[labels];
         weights.AsSpan(0, batch.LabelIds.Length).Fill(weight);
@@ -42,7 +45,13 @@ internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposabl
         foreach (int window in Windows)
         {
             int rows = batch.Segments is null ? 1 : batch.Rows; // without packing every row sees the same
-            Own(window == int.MaxValue ? "first_keys" : "sliding_first_keys", Tensors.Of(FirstKeys(batch, rows, window), rows, batch.Length));
+            string name = window == int.MaxValue ? "first_keys" : "sliding_first_keys";
+            long[] firsts = FirstKeys(batch, rows, window);
+            Own(name, Tensors.Of(firsts, rows, batch.Length));
+            foreach ((string bound, long[] values) in CausalMask.Bounds(name, firsts, rows, plan.Attention))
+            {
+                Own(bound, Tensors.Of(values, values.Length));
+            }
         }
 
         void Own(string name, NativeTensor value)

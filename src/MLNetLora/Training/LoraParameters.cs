@@ -11,7 +11,7 @@ internal static class LoraParameters
     {
         foreach ((AdapterTensor tensor, float[] values) in adapter.Tensors)
         {
-            values.CopyTo(parameters.Slice(parameters.Values, tensor.Key));
+            parameters.Fill(tensor.Key, (span, _) => values.CopyTo(span));
         }
     }
 
@@ -31,6 +31,6 @@ internal static class LoraParameters
             Prompt = start.Prompt,
         };
 
-        float[] Values(string name) => parameters.Slice(parameters.Values, name).ToArray();
+        float[] Values(string name) => parameters.Read(parameters.Values, name).ToArray();
     }
 }

@@ -36,6 +36,7 @@ internal static class LoraTraining
         options = options.Copy();
         options.Validate();
         lora.Validate();
+        RequireFor(options.Device, checkpoint);
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
@@ -48,7 +49,7 @@ internal static class LoraTraining
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
         Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
-        MemoryEstimate.Of(target, options, plan, sequences).Require();
+        MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
         LoraAdapter? start = initial;
         try
         {
@@ -89,6 +90,17 @@ internal static class LoraTraining
     internal static LoraAdapter Fresh(LoraOptions lora, Checkpoint checkpoint, TrainingOptions options, CancellationToken cancellation) =>
         LoraAdapter.Create(lora, FourBitCache.Open(checkpoint, options.Precision, options.Threads, cancellation), options.SeedOrDefault, cancellation);
 
+    /// <summary>Refuses a base that has no kernels on a device.</summary>
+    /// <exception cref="OptionException">It has none.</exception>
+    internal static void RequireFor(Device? device, Checkpoint checkpoint)
+    {
+        if (device is CudaDevice && checkpoint.Config.Experts is not null)
+        {
+            throw new OptionException($"{checkpoint.Folder} is a mixture of experts ({checkpoint.Config.ModelType}) and {nameof(TrainingOptions.Device)} is "
+                + $"{device}: how many rows an expert has is known on the GPU alone, and its graphs are not written for that yet. Train it on the processor.");
+        }
+    }
+
     /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
     /// <exception cref="OptionException">It would; the message has the figures.</exception>
     internal static void RequireMemory(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options)
@@ -98,7 +110,7 @@ internal static class LoraTraining
             IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
             TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
             ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options, target.MaximumLossChunks);
-            MemoryEstimate.Of(target, options, plan, sequences).Require();
+            MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
         }
     }
 }

@@ -52,10 +52,16 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         };
     }
 
-    /// <summary>Refuses the run where the machine has less memory than this.</summary>
+    /// <summary>Refuses the run where the machine has less memory than this. That of a GPU is not known before it is used.</summary>
+    /// <param name="device">Where the run is.</param>
     /// <exception cref="OptionException">It has; the message has the figures, and names the option that takes most.</exception>
-    public void Require()
+    public void Require(Device? device)
     {
+        if (device is CudaDevice)
+        {
+            return;
+        }
+
         long available = MachineMemory.Available;
         if (Bytes <= available)
         {

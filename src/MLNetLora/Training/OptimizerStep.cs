@@ -5,7 +5,7 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches, and 8-bit states are floats
+/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches (on a device whole), and 8-bit states are floats
 /// for a piece at a time. The arithmetic is the runtime's; codes are looked up here, since ONNX has no operator that finds the nearest level.
 /// </summary>
 internal sealed class OptimizerStep : IDisposable
@@ -21,13 +21,17 @@ internal sealed class OptimizerStep : IDisposable
     private readonly FloatBuffer[] _scratch;
     private readonly OnnxSession _norm;
     private readonly OnnxSession _step;
-    private readonly FloatBuffer _normValues; // the norm, the factor
+    private readonly FloatBuffer _norms; // the norm, the factor
     private readonly NativeTensor[] _normOutputs;
     private readonly Piece[] _pieces;
     private readonly NativeTensor[][] _groups; // of each vector the groups
 
     /// <summary>Builds the graphs and creates the sessions.</summary>
-    public OptimizerStep(Optimizer optimizer, ParameterSet parameters, TrainingOptions options)
+    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="parameters">What it changes.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="device">The memory of the device that the parameters are on; null for the process's.</param>
+    public OptimizerStep(Optimizer optimizer, ParameterSet parameters, TrainingOptions options, DeviceMemory? device = null)
     {
         _optimizer = optimizer;
         _parameters = parameters;
@@ -36,14 +40,14 @@ internal sealed class OptimizerStep : IDisposable
         try
         {
             // The runtime sums a vector on one thread; more would only wait.
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1));
-            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads));
-            _normValues = Own(new FloatBuffer(2));
-            _normOutputs = [_normValues.View(0, []), _normValues.View(1, [])];
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1, device: options.Device));
+            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: options.Device));
+            _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
+            _normOutputs = [_norms.View(0, []), _norms.View(1, [])];
             _groups = [.. _vectors.Select(vector => parameters.Groups.Select(group => vector.View(group.Start, [group.Length])).ToArray())];
             long longest = parameters.Groups.Where(group => group.IsEightBit).Select(group => group.Length).DefaultIfEmpty(0).Max();
             _scratch = [.. optimizer.States.Select(_ => Own(new FloatBuffer(Math.Min(longest, PieceLength), "a piece of the optimizer's states")))];
-            _pieces = [.. parameters.Groups.Index().SelectMany(group => Pieces(group.Index, group.Item))];
+            _pieces = [.. parameters.Groups.Index().SelectMany(group => Pieces(group.Index, group.Item, device is null ? PieceLength : int.MaxValue))];
         }
         catch
         {
@@ -52,19 +56,28 @@ internal sealed class OptimizerStep : IDisposable
         }
     }
 
+    /// <summary>The global norm of the gradients, before they are clipped to it; to be asked before each step.</summary>
+    public float Norm()
+    {
+        using Scalars maximum = new([("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue)]);
+        NativeTensor[] gradients = _groups[1 - ValuesAt];
+        _norm.Run([.. maximum.Names, .. gradients.Select((_, i) => $"gradients.{i}")], [.. maximum.Values, .. gradients],
+            ["gradient_norm", "clip"], _normOutputs);
+        Span<float> norm = stackalloc float[1];
+        _norms.Read(0, norm);
+        return norm[0];
+    }
+
     /// <summary>
-    /// Writes the new parameters where the gradients are. Whatever it throws, the old parameters are as they were (the states are not).
+    /// Writes the new parameters where the gradients are, clipped as the last <see cref="Norm"/> says. Whatever it throws, the old parameters are as they were
+    /// (the states are not).
     /// </summary>
     /// <param name="learningRate">The rate, before <see cref="TrainingOptions.LoraPlusRatio"/>.</param>
     /// <param name="step">Number of the step, from 1.</param>
-    /// <returns>Global norm of the gradients before clipping.</returns>
-    public float Run(double learningRate, int step)
+    public void Run(double learningRate, int step)
     {
-        int values = ReferenceEquals(_parameters.Values, _vectors[0]) ? 0 : 1;
+        int values = ValuesAt;
         int gradients = 1 - values;
-        using Scalars maximum = new([("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue)]);
-        _norm.Run([.. maximum.Names, .. _groups[gradients].Select((_, i) => $"gradients.{i}")], [.. maximum.Values, .. _groups[gradients]],
-            ["gradient_norm", "clip"], _normOutputs);
         string[] states = [.. _optimizer.States.Select(state => state.Name)];
         string[] outputs = ["new_parameters", .. states.Select(name => "new_" + name)];
         foreach (IGrouping<int, Piece> group in _pieces.GroupBy(piece => piece.Group))
@@ -79,8 +92,6 @@ internal sealed class OptimizerStep : IDisposable
                 Blocks(piece, (vector, start, block) => vector.Quantize(start, block));
             }
         }
-
-        return _normValues.Span(0, 1)[0];
     }
 
     /// <inheritdoc/>
@@ -92,14 +103,17 @@ internal sealed class OptimizerStep : IDisposable
         }
     }
 
+    /// <summary>Which of the two vectors holds the parameters now.</summary>
+    private int ValuesAt => ReferenceEquals(_parameters.Values, _vectors[0]) ? 0 : 1;
+
     private StepNumbers Numbers(ParameterGroup group, double learningRate, int step) =>
         new(learningRate * (group.IsFast ? _options.LoraPlusRatio ?? 1 : 1), step, group.Decays ? _options.WeightDecay : 0);
 
-    private IEnumerable<Piece> Pieces(int index, ParameterGroup group)
+    private IEnumerable<Piece> Pieces(int index, ParameterGroup group, int longest)
     {
-        for (long at = 0; at < group.Length; at += PieceLength)
+        for (long at = 0; at < group.Length; at += longest)
         {
-            (long start, int length) = (group.Start + at, (int)Math.Min(PieceLength, group.Length - at));
+            (long start, int length) = (group.Start + at, (int)Math.Min(longest, group.Length - at));
             NativeTensor[] states = group.IsEightBit
                 ? [.. _scratch.Select(scratch => scratch.View(0, [length]))]
                 : [.. _parameters.States.Select(state => state.View(start, length))];

@@ -1,3 +1,4 @@
+using System.Buffers;
 using MLNetLora.Artifacts;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
@@ -17,7 +18,9 @@ internal sealed class ParameterSet : IDisposable
     /// <param name="tensors">The tensors.</param>
     /// <param name="optimizer">The optimizer whose states are held; null for parameters that are not trained.</param>
     /// <param name="isFast">Tensors whose rate is multiplied (LoRA+); null: none.</param>
-    public ParameterSet(IReadOnlyList<TrainableTensor> tensors, Optimizer? optimizer = null, Func<TrainableTensor, bool>? isFast = null)
+    /// <param name="device">The memory of the device that they are trained on; null for the process's.</param>
+    public ParameterSet(IReadOnlyList<TrainableTensor> tensors, Optimizer? optimizer = null, Func<TrainableTensor, bool>? isFast = null,
+        DeviceMemory? device = null)
     {
         long offset = 0;
         long eightBit = 0;
@@ -46,11 +49,11 @@ internal sealed class ParameterSet : IDisposable
         List<StateVector> states = [];
         try
         {
-            vectors.Add(new FloatBuffer(offset, "the trained parameters"));
-            vectors.Add(new FloatBuffer(offset, "their gradients"));
+            vectors.Add(new FloatBuffer(offset, "the trained parameters", device));
+            vectors.Add(new FloatBuffer(offset, "their gradients", device));
             foreach (OptimizerState state in optimizer?.States ?? [])
             {
-                states.Add(new StateVector(state, offset, eightBit));
+                states.Add(new StateVector(state, offset, eightBit, device));
             }
         }
         catch
@@ -88,7 +91,36 @@ internal sealed class ParameterSet : IDisposable
         Gradients.Clear();
     }
 
-    /// <summary>A tensor's slice of one of the two vectors.</summary>
+    /// <summary>A tensor of one of the two vectors to read: on a device a copy.</summary>
+    public ReadOnlySpan<float> Read(FloatBuffer buffer, string name)
+    {
+        if (!buffer.IsOnDevice)
+        {
+            return Slice(buffer, name);
+        }
+
+        float[] values = new float[_slots[name].Tensor.Count];
+        buffer.Read(_slots[name].Offset, values);
+        return values;
+    }
+
+    /// <summary>Fills a parameter.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="fill">Fills it, whole.</param>
+    public void Fill(string name, SpanAction<float, string> fill)
+    {
+        if (!Values.IsOnDevice)
+        {
+            fill(Slice(Values, name), name);
+            return;
+        }
+
+        float[] values = new float[_slots[name].Tensor.Count];
+        fill(values, name);
+        Values.Write(_slots[name].Offset, values);
+    }
+
+    /// <summary>A tensor's slice of one of the two vectors; not on a device.</summary>
     public Span<float> Slice(FloatBuffer buffer, string name) => buffer.Span(_slots[name].Offset, checked((int)_slots[name].Tensor.Count));
 
     /// <summary>A tensor's slice as the runtime sees it.</summary>

@@ -22,8 +22,9 @@ internal sealed class StateVector : IDisposable
     /// <param name="state">Which state.</param>
     /// <param name="length">Number of parameters.</param>
     /// <param name="eightBit">How many of them, from the first on, have it in 8 bits: a multiple of <see cref="DynamicMap.BlockSize"/>.</param>
+    /// <param name="device">The memory of a device; null for the process's.</param>
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
-    public StateVector(OptimizerState state, long length, long eightBit)
+    public StateVector(OptimizerState state, long length, long eightBit, DeviceMemory? device = null)
     {
         _map = state.IsSigned ? DynamicMap.Signed : DynamicMap.Unsigned;
         _eightBit = eightBit;
@@ -32,7 +33,7 @@ internal sealed class StateVector : IDisposable
         {
             foreach (long bytes in (long[])[eightBit, eightBit / DynamicMap.BlockSize * sizeof(float), (length - eightBit) * sizeof(float)])
             {
-                parts.Add(new NativeBuffer(bytes, $"the optimizer's {state.Name.Replace('_', ' ')}"));
+                parts.Add(new NativeBuffer(bytes, $"the optimizer's {state.Name.Replace('_', ' ')}", device));
             }
         }
         catch

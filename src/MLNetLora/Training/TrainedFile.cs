@@ -93,7 +93,7 @@ internal sealed class TrainedFile(string path, IReadOnlyList<TrainableTensor> te
         {
             TensorType own = type ?? initial!.Tensors[tensor.Name].Entry.Type;
             return new SafetensorsWriter.Item(tensor.Name, own, tensor.Shape,
-                stream => SafetensorsWriter.Write(stream, parameters!.Slice(parameters.Values, tensor.Name), own));
+                stream => SafetensorsWriter.Write(stream, parameters!.Read(parameters.Values, tensor.Name), own));
         }),
     ];
 }

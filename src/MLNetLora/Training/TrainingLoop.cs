@@ -33,15 +33,16 @@ internal static class TrainingLoop
                 step = state.Step + 1;
                 Batch[] batches = window.Batches(options.BatchSize, session.Plan.Attention);
                 long labels = batches.Sum(batch => (long)batch.LabelIds.Length);
-                double loss = 0;
                 foreach ((int i, Batch batch) in batches.Index())
                 {
-                    loss += session.Accumulate(batch, labels, state.MicroBatch + i, cancellation);
+                    session.Add(batch, labels, state.MicroBatch + i, cancellation);
                 }
 
-                DivergenceCheck.Require(step, loss, session.Parameters);
+                double loss = session.TakeLoss();
+                float norm = session.GradientNorm();
+                DivergenceCheck.Require(step, loss, norm);
                 double rate = Schedule.LearningRate(state.Step, total, options);
-                float norm = session.Step(rate, step);
+                session.Update(rate, step);
                 state = state.After(window, batches.Length); // from here on the parameters are those of this step
 
                 long tokens = batches.Sum(batch => (long)batch.Tokens);

@@ -1,5 +1,6 @@
 using MLNetLora.Artifacts;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.Training;
 
@@ -146,6 +147,13 @@ public class TrainingOptions
     /// </summary>
     public int Threads { get; set; }
 
+    /// <summary>
+    /// Where the model is trained. Null (default): a trainer of ML.NET takes the GPU that <see cref="Microsoft.ML.MLContext.GpuDeviceId"/> names, if it names
+    /// one, and else the processor; without ML.NET the processor. A device that is named here and cannot be used is an error; the peers' name: use_cpu, and
+    /// CUDA_VISIBLE_DEVICES.
+    /// </summary>
+    public Device? Device { get; set; }
+
     /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch. The peers' name: eval_steps.</summary>
     public int EvaluationSteps { get; set; }
 
@@ -194,12 +202,36 @@ public class TrainingOptions
         }
 
         Require.Threads(Threads, nameof(Threads));
+        Device?.Validate();
+        if (Device is CudaDevice)
+        {
+            RequireForCuda();
+        }
+
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
 
     /// <summary>Refuses a number that the optimizer has not: a run that was told it would go on without it.</summary>
     private void RequireUse(bool isUsed, string option, double value, double otherwise) => Require.That(isUsed || value == otherwise, option, value,
         FormattableString.Invariant($"{otherwise}, its default, when {nameof(Optimizer)} is {Optimizer}, which has no such number"));
+
+    /// <summary>Refuses what has no kernel on a GPU.</summary>
+    private void RequireForCuda()
+    {
+        if (Precision == WeightPrecision.Int8)
+        {
+            throw new OptionException($"{nameof(Precision)} is {Precision} and {nameof(Device)} is {Device}: ONNX Runtime has no product of 8-bit integers "
+                + $"with scales on a GPU. Take {WeightPrecision.Checkpoint}, or {WeightPrecision.Nf4} or {WeightPrecision.Fp4} for less memory.");
+        }
+
+        if (Optimizer == OptimizerKind.AdamW8Bit)
+        {
+            throw new OptionException($"{nameof(Optimizer)} is {Optimizer} and {nameof(Device)} is {Device}: its states are packed by the processor. "
+                + $"Take {OptimizerKind.AdamW}, or {OptimizerKind.Lion} for half of its memory.");
+        }
+
+        Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
+    }
 
     /// <summary>The seed where nothing above the training loop has chosen one.</summary>
     internal int SeedOrDefault => Seed ?? 42;

@@ -9,6 +9,8 @@ namespace MLNetLora.Training;
 /// <summary>The sessions of a run over one set of parameters: forward and backward of a micro-batch, the optimizer's step, evaluation.</summary>
 internal sealed class TrainingSession : IDisposable
 {
+    private const int Losses = 64; // that stay where they are computed
+
     private readonly Stack<IDisposable> _owned = [];
     private readonly TrainingTarget _target;
     private readonly TrainingOptions _options;
@@ -17,7 +19,11 @@ internal sealed class TrainingSession : IDisposable
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
     private readonly OptimizerStep _optimizer;
-    private readonly FloatBuffer _loss;
+    private readonly DeviceMemory? _device;
+    private readonly FloatBuffer _losses; // of the last micro-batches
+    private readonly NativeTensor[] _lossViews;
+    private double _lossBefore; // of the window's micro-batches before those
+    private int _pending; // losses that nobody has asked for yet
     private readonly Dictionary<string, NativeTensor> _held = [];
     private OnnxSession? _evaluation;
     private Views _views;
@@ -42,16 +48,18 @@ internal sealed class TrainingSession : IDisposable
         {
             _inputs = Own(new GraphInputs(target.Config, training: true));
             _evaluationInputs = Own(new GraphInputs(target.Config, training: false));
-            _loss = Own(new FloatBuffer(1));
+            _device = options.Device is CudaDevice cuda ? Own(new DeviceMemory(cuda)) : null;
+            _losses = Own(new FloatBuffer(Losses + 1, "losses", _device)); // the last one is that of evaluations
+            _lossViews = [.. Enumerable.Range(0, Losses + 1).Select(i => _losses.View(i, []))];
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
             Optimizer optimizer = Optimizers.Of(options);
-            Parameters = Own(new ParameterSet(target.Trainables, optimizer, options.IsFast));
-            GraphBuilder graph = new("training");
+            Parameters = Own(new ParameterSet(target.Trainables, optimizer, options.IsFast, _device));
+            GraphBuilder graph = new("training") { ForCuda = _device is not null };
             ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, upcastOnce: options.PrepackWeights);
             InitializerMemory? int8 = target.Int8 is null ? null : Quantized(target.Int8, graph.UsedInitializers(), cancellation);
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
-            _training = Own(new OnnxSession(training, use, options.Threads, int8?.Tensors, cancellation));
-            _optimizer = Own(new OptimizerStep(optimizer, Parameters, options));
+            _training = Own(new OnnxSession(training, use, options.Threads, int8?.Tensors, options.Device, cancellation));
+            _optimizer = Own(new OptimizerStep(optimizer, Parameters, options, _device));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }
@@ -83,8 +91,8 @@ internal sealed class TrainingSession : IDisposable
 
         void Keep(string name, float[] values, long[] shape)
         {
-            FloatBuffer buffer = Own(new FloatBuffer(values.Length, name));
-            values.CopyTo(buffer.Span(0, values.Length));
+            FloatBuffer buffer = Own(new FloatBuffer(values.Length, name, _device));
+            buffer.Write(0, values);
             _held[name] = buffer.View(0, shape);
         }
     }
@@ -97,13 +105,24 @@ internal sealed class TrainingSession : IDisposable
     /// <returns>Sum of the batch's token losses over <paramref name="windowLabels"/>.</returns>
     public float Accumulate(Batch batch, long windowLabels, long microBatch = 0, CancellationToken cancellation = default)
     {
+        Add(batch, windowLabels, microBatch, cancellation);
+        return (float)TakeLoss();
+    }
+
+    /// <summary>The same, with the loss left where it is computed until <see cref="TakeLoss"/> asks for it.</summary>
+    /// <param name="batch">Rows.</param>
+    /// <param name="windowLabels">Label tokens of the whole accumulation window, by which losses are divided.</param>
+    /// <param name="microBatch">Number of the micro-batch since the run began, which decides its dropout masks.</param>
+    /// <param name="cancellation">Ends it on the way; the gradients are then undefined.</param>
+    public void Add(Batch batch, long windowLabels, long microBatch, CancellationToken cancellation)
+    {
         cancellation.ThrowIfCancellationRequested();
         _target.Checkpoint?.RequireUnchanged();
         Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs.Concat(_held));
         List<NativeTensor> owned = [];
         try
         {
-            _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan.Loss, inputs, owned);
+            _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan, inputs, owned);
             for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
             {
                 int tokens = batch.Rows * batch.Length;
@@ -113,8 +132,9 @@ internal sealed class TrainingSession : IDisposable
                 inputs[_target.Loras[i].Module.Name + ".dropout_mask"] = mask;
             }
 
-            _training.Run(inputs.Keys, inputs.Values, _views.TrainingOutputs.Keys, _views.TrainingOutputs.Values, cancellation);
-            return _loss.Span(0, 1)[0];
+            _training.Run(inputs.Keys, inputs.Values, [.. _views.TrainingOutputs.Keys, "loss"], [.. _views.TrainingOutputs.Values, NextLoss()],
+                cancellation);
+            _pending++;
         }
         finally
         {
@@ -122,19 +142,40 @@ internal sealed class TrainingSession : IDisposable
         }
     }
 
+    /// <summary>Sum of the losses since it was last asked for.</summary>
+    public double TakeLoss()
+    {
+        float[] losses = new float[_pending];
+        _losses.Read(0, losses);
+        double sum = _lossBefore + losses.Sum(loss => (double)loss);
+        (_lossBefore, _pending) = (0, 0);
+        return sum;
+    }
+
+    /// <summary>Global norm of the accumulated gradients, to which <see cref="Update"/> clips them.</summary>
+    public float GradientNorm() => _optimizer.Norm();
+
+    /// <summary><see cref="GradientNorm"/> and <see cref="Update"/>.</summary>
+    /// <returns>The norm.</returns>
+    public float Step(double learningRate, int step)
+    {
+        float norm = GradientNorm();
+        Update(learningRate, step);
+        return norm;
+    }
+
     /// <summary>
-    /// Makes one step of the optimizer with the accumulated gradients and clears them. It is made whole or not at all: whatever it throws,
-    /// <see cref="ParameterSet.Values"/> are then those of before (its states are not, so a run cannot go on from there). That is also why it takes no token.
+    /// Makes one step of the optimizer with the accumulated gradients, after <see cref="GradientNorm"/>, and clears them. It is made whole or not at all:
+    /// whatever it throws, <see cref="ParameterSet.Values"/> are then those of before (its states are not, so a run cannot go on from there). That is also why
+    /// it takes no token.
     /// </summary>
     /// <param name="learningRate">The rate.</param>
     /// <param name="step">Number of the step, from 1.</param>
-    /// <returns>Global norm of the gradients before clipping.</returns>
-    public float Step(double learningRate, int step)
+    public void Update(double learningRate, int step)
     {
-        float norm = _optimizer.Run(learningRate, step);
+        _optimizer.Run(learningRate, step);
         Parameters.Swap();
         (_views, _viewsAfterSwap) = (_viewsAfterSwap, _views);
-        return norm;
     }
 
     /// <summary>Sum of the token losses of a batch, without dropout; the evaluation session is made at the first call.</summary>
@@ -146,7 +187,8 @@ internal sealed class TrainingSession : IDisposable
         if (_evaluation is null)
         {
             _target.Checkpoint?.RequireUnchanged(areMapped: false);
-            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan), SessionUse.Training, _options.Threads, cancellation: cancellation));
+            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan, forCuda: _device is not null), SessionUse.Training,
+                _options.Threads, device: _options.Device, cancellation: cancellation));
         }
 
         Dictionary<string, NativeTensor> inputs = new(_held);
@@ -158,9 +200,11 @@ internal sealed class TrainingSession : IDisposable
         List<NativeTensor> owned = [];
         try
         {
-            _evaluationInputs.Add(batch, 1f, Plan.Loss, inputs, owned);
-            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_views.TrainingOutputs["loss"]], cancellation);
-            return _loss.Span(0, 1)[0];
+            _evaluationInputs.Add(batch, 1f, Plan, inputs, owned);
+            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_lossViews[Losses]], cancellation);
+            Span<float> loss = stackalloc float[1];
+            _losses.Read(Losses, loss);
+            return loss[0];
         }
         finally
         {
@@ -186,6 +230,17 @@ internal sealed class TrainingSession : IDisposable
         return memory;
     }
 
+    /// <summary>Where the next loss is written.</summary>
+    private NativeTensor NextLoss()
+    {
+        if (_pending == Losses)
+        {
+            _lossBefore = TakeLoss();
+        }
+
+        return _lossViews[_pending];
+    }
+
     private T Own<T>(T value)
         where T : IDisposable
     {
@@ -203,7 +258,6 @@ internal sealed class TrainingSession : IDisposable
             views.TrainingInputs[tensor.Name + ".gradient_buffer"] = views.TrainingOutputs[tensor.Name + ".gradient"] = Parameters.View(gradients, tensor.Name);
         }
 
-        views.TrainingOutputs["loss"] = _loss.View(0, []);
         return views;
     }
 

@@ -321,6 +321,7 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
                 gradients(tensor.Name).CopyTo(Parameters.Slice(Parameters.Gradients, tensor.Name));
             }
 
+            _steps.Norm();
             _steps.Run(rate, step);
             Parameters.Swap();
         }

@@ -1,0 +1,106 @@
+using System.Globalization;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>Where a model computes: <see cref="Cpu"/>, or a <see cref="CudaDevice"/>. PyTorch's name: torch.device.</summary>
+public abstract record Device
+{
+    private protected Device()
+    {
+    }
+
+    /// <summary>The processor, through the CPU provider of ONNX Runtime.</summary>
+    public static Device Cpu { get; } = new CpuDevice();
+
+    /// <summary>Reads a device as people write it: "cpu", "cuda" (which is "cuda:0") or "cuda:N".</summary>
+    /// <param name="text">The device, in lower or upper case.</param>
+    /// <exception cref="OptionException">It is none of these.</exception>
+    public static Device Parse(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        string[] parts = text.Trim().ToLowerInvariant().Split(':');
+        return parts switch
+        {
+            ["cpu"] => Cpu,
+            ["cuda"] => new CudaDevice(),
+            ["cuda", string number] when int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int id) => new CudaDevice { DeviceId = id },
+            _ => throw new OptionException($"The device is '{text}'; it must be cpu, cuda or cuda:N with the number of a GPU, such as cuda:0."),
+        };
+    }
+
+    /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
+    internal virtual void Validate()
+    {
+    }
+
+    /// <summary>The processor.</summary>
+    private sealed record CpuDevice : Device
+    {
+        public override string ToString() => "cpu";
+    }
+}
+
+/// <summary>A GPU of NVIDIA, through the CUDA provider of ONNX Runtime: the application references Microsoft.ML.OnnxRuntime.Gpu in the place of
+/// Microsoft.ML.OnnxRuntime, and the machine has a driver and the CUDA libraries that it asks for.</summary>
+public sealed record CudaDevice : Device
+{
+    /// <summary>Number of the GPU, as nvidia-smi and CUDA_VISIBLE_DEVICES have it. Default 0. ONNX Runtime's name: device_id.</summary>
+    public int DeviceId { get; init; }
+
+    /// <summary>Most bytes that each session takes of the GPU's memory; null (default): all there is. ONNX Runtime's name: gpu_mem_limit.</summary>
+    public long? MemoryLimit { get; init; }
+
+    /// <summary>
+    /// Whether products of 32-bit floats may be computed in TF32, with 10 bits behind the point instead of 23: several times faster on an Ampere GPU or a newer
+    /// one. Default false. ONNX Runtime's name: use_tf32; PyTorch's: torch.backends.cuda.matmul.allow_tf32.
+    /// </summary>
+    public bool Tf32 { get; init; }
+
+    /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names, such as cudnn_conv_algo_search. None by default.</summary>
+    public IReadOnlyDictionary<string, string> ProviderOptions { get; init; } = new Dictionary<string, string>();
+
+    /// <inheritdoc/>
+    public override string ToString() => $"cuda:{DeviceId}";
+
+    /// <summary>Equal where all options are.</summary>
+    public bool Equals(CudaDevice? other) => other is not null && DeviceId == other.DeviceId && MemoryLimit == other.MemoryLimit && Tf32 == other.Tf32
+        && ProviderOptions.Count == other.ProviderOptions.Count && ProviderOptions.All(other.ProviderOptions.Contains);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(DeviceId, MemoryLimit, Tf32, ProviderOptions.Count);
+
+    /// <summary>The provider's options, as it takes them.</summary>
+    internal Dictionary<string, string> ToProviderOptions()
+    {
+        Dictionary<string, string> options = new()
+        {
+            ["device_id"] = DeviceId.ToString(CultureInfo.InvariantCulture),
+            ["use_tf32"] = Tf32 ? "1" : "0",
+            ["arena_extend_strategy"] = "kSameAsRequested", // its default asks for the next power of two
+        };
+        if (MemoryLimit is long limit)
+        {
+            options["gpu_mem_limit"] = limit.ToString(CultureInfo.InvariantCulture);
+        }
+
+        foreach ((string name, string value) in ProviderOptions)
+        {
+            options[name] = value;
+        }
+
+        return options;
+    }
+
+    /// <inheritdoc/>
+    internal override void Validate()
+    {
+        Require.That(DeviceId >= 0, nameof(DeviceId), DeviceId, "0 or more");
+        Require.That(MemoryLimit is null or > 0, nameof(MemoryLimit), MemoryLimit ?? 0, "a positive number of bytes, or null");
+        string[] own = ["device_id", "use_tf32", "gpu_mem_limit"];
+        if (ProviderOptions.Keys.FirstOrDefault(own.Contains) is { } name)
+        {
+            throw new OptionException($"{nameof(ProviderOptions)} has {name}, which is a property of {nameof(CudaDevice)}: "
+                + $"{nameof(DeviceId)}, {nameof(Tf32)} or {nameof(MemoryLimit)}.");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Artifacts;
+using MLNetLora.Onnx;
+
+namespace MLNetLora.Runtime;
+
+/// <summary>
+/// Memory of a device, in an arena of its own: buffers of it are values that sessions of the same device read and write in place. It goes when it was
+/// disposed and the last buffer has gone.
+/// </summary>
+internal sealed class DeviceMemory : NativeHandle
+{
+    private readonly OnnxSession _zeros;
+    private readonly OrtAllocator _allocator;
+
+    /// <summary>Makes an empty arena.</summary>
+    /// <param name="device">The device.</param>
+    /// <exception cref="DeviceException">It cannot be used.</exception>
+    public DeviceMemory(CudaDevice device)
+    {
+        CudaProvider.Require(device);
+        Device = device;
+        Info = new OrtMemoryInfo("Cuda", OrtAllocatorType.DeviceAllocator, device.DeviceId, OrtMemType.Default);
+        _zeros = new OnnxSession(Zeros(), SessionUse.Training, threads: 1, device: device);
+        try
+        {
+            _allocator = _zeros.Allocator(Info);
+        }
+        catch
+        {
+            _zeros.Dispose();
+            throw;
+        }
+
+        SetHandle(1); // allocator and session hold the real ones
+    }
+
+    /// <summary>The device.</summary>
+    public CudaDevice Device { get; }
+
+    /// <summary>How the runtime calls this memory.</summary>
+    public OrtMemoryInfo Info { get; }
+
+    /// <summary>Allocates bytes, whose contents are undefined.</summary>
+    /// <param name="bytes">How many, less than 4 GB.</param>
+    /// <param name="what">What they are for, for the message of an error.</param>
+    /// <exception cref="NativeMemoryException">The device has not that much memory.</exception>
+    public OrtMemoryAllocation Allocate(long bytes, string what)
+    {
+        if (bytes > uint.MaxValue)
+        {
+            throw new DeviceException(FormattableString.Invariant($"{Device} gives at most 4.29 GB at once, and {bytes / 1e9:F2} GB were asked for {what}. ")
+                + "Train fewer tensors, or with a lower rank.");
+        }
+
+        return NativeCalls.Do("device memory", new Advice($"of {Device} for {what}", ""), () => _allocator.Allocate((uint)Math.Max(bytes, 1)));
+    }
+
+    /// <summary>Sets a buffer to zero, on the device.</summary>
+    /// <param name="buffer">A buffer of this memory, whole floats.</param>
+    public void Clear(NativeBuffer buffer)
+    {
+        long count = buffer.Bytes / sizeof(float);
+        if (count == 0)
+        {
+            return;
+        }
+
+        using NativeTensor shape = Tensors.Of([count], 1);
+        using NativeTensor zeros = buffer.View(ElementType.Float32, 0, [count], buffer.Bytes);
+        _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+    }
+
+    /// <summary>Copies bytes to or from the device.</summary>
+    /// <param name="address">Where they are on the device.</param>
+    /// <param name="host">Where they are in the process.</param>
+    /// <param name="bytes">How many.</param>
+    /// <param name="toDevice">Which way.</param>
+    public unsafe void Copy(nint address, void* host, long bytes, bool toDevice)
+    {
+        if (bytes == 0)
+        {
+            return;
+        }
+
+        NativeCalls.Do("copy", new Advice($"while it copied {(toDevice ? "to" : "from")} {Device}", ""), () =>
+        {
+            using OrtValue there = OrtValue.CreateTensorValueWithData(
+                Info, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.UInt8, [bytes], address, bytes);
+            using OrtValue here = OrtValue.CreateTensorValueWithData(
+                OrtMemoryInfo.DefaultInstance, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.UInt8, [bytes], (nint)host, bytes);
+            OrtEnv.Instance().CopyTensors([toDevice ? here : there], [toDevice ? there : here], null);
+            return true;
+        });
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        _allocator.Dispose();
+        _zeros.Dispose();
+        Info.Dispose();
+        return true;
+    }
+
+    private static ModelArtifact Zeros()
+    {
+        GraphBuilder graph = new("zeros");
+        Value shape = graph.Input("shape", ElementType.Int64, 1);
+        graph.Output("zeros", graph.Zeros(shape, ["n"]));
+        return new ModelArtifact("zeros.onnx", graph.ToBytes(), null);
+    }
+}

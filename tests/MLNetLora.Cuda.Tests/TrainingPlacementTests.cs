@@ -1,0 +1,100 @@
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
+using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
+using MLNetLora.Tests;
+using MLNetLora.Text;
+using MLNetLora.Training;
+
+namespace MLNetLora.Cuda.Tests;
+
+/// <summary>Training wholly on the device.</summary>
+public sealed class TrainingPlacementTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    /// <summary>Family, weights' type, how they are held, and what else is trained.</summary>
+    public static TheoryData<string, string, string, string> Cases
+    {
+        get
+        {
+            TheoryData<string, string, string, string> cases = [];
+            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text"])
+            {
+                foreach (TensorType type in (TensorType[])[TensorType.Float32, TensorType.BFloat16])
+                {
+                    cases.Add(family, $"{type}", "Checkpoint", "lora");
+                }
+
+                cases.Add(family, "Float32", "Checkpoint", "full");
+                cases.Add(family, "Float32", "Checkpoint", "dora");
+                cases.Add(family, "Float32", "Checkpoint", "all");
+                cases.Add(family, "Float32", "Nf4", "lora");
+                cases.Add(family, "Float32", "Fp4Double", "lora");
+            }
+
+            return cases;
+        }
+    }
+
+    [CudaTheory]
+    [MemberData(nameof(Cases))]
+    public void Every_number_stays_on_the_device(string family, string type, string precision, string trained)
+    {
+        string[] words = family.Split(' ');
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), words[0], tied: trained != "all", type: Enum.Parse<TensorType>(type),
+            slidingWindow: words.Length > 1 ? 4 : null);
+        Random random = new(1);
+        TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(_ => TinyModel.Row(random, 9))];
+        foreach ((bool recomputed, ChunkPlan plan) in (ReadOnlySpan<(bool, ChunkPlan)>)[(false, ChunkPlan.Whole), (true, new ChunkPlan(2, 3, true, 2, true))])
+        {
+            TrainingOptions options = new()
+            {
+                Device = new CudaDevice(),
+                BatchSize = 2,
+                GradientAccumulationSteps = 2,
+                ActivationCheckpointing = recomputed,
+                Precision = Enum.Parse<WeightPrecision>(precision),
+            };
+            IReadOnlyList<PlacedNode> nodes = Placement.Of(() => Train(checkpoint, trained, options, rows, plan));
+            Assert.NotEmpty(nodes);
+            string[] wrong = [.. nodes.Where(node => node.Operator.StartsWith("Memcpy", StringComparison.Ordinal)
+                    || (node.Provider != "CUDA" && node.OutputTypes.Any(output => output != "int64")))
+                .Select(node => $"{node.Graph}: {node.Operator} {node.Node} on {node.Provider}, {string.Join(", ", node.OutputTypes)}")];
+            Assert.True(wrong.Length == 0, string.Join("\n", wrong));
+        }
+    }
+
+    private static void Train(Checkpoint checkpoint, string trained, TrainingOptions options, TrainingRow[] rows, ChunkPlan plan)
+    {
+        LoraOptions lora = new()
+        {
+            Rank = 2,
+            Dropout = trained == "dora" ? 0 : 0.1,
+            TargetModules = TargetModules.AllLinear,
+            UseDora = trained == "dora",
+            Bias = trained == "all" ? LoraBias.All : LoraBias.None,
+            ModulesToSave = trained == "all" ? ["lm_head", checkpoint.Config.ModelType == "qwen" ? "ln_1" : "input_layernorm"] : [],
+            TrainableTokenIndices = trained == "dora" ? [2, 5] : [],
+        };
+        bool isFull = trained == "full";
+        TrainingTarget target = isFull ? TrainingTarget.Full(checkpoint.Config) : TrainingTarget.Lora(checkpoint, lora);
+        target = Calibration.Prepare(target, options, plan, [.. rows.Select(row => new[] { row })]);
+        using TrainingSession session = new(target, options, plan);
+        if (!isFull)
+        {
+            LoraParameters.Load(session.Parameters, LoraTraining.Fresh(lora, checkpoint, options, default));
+        }
+
+        Batch batch = Batch.Of(rows[..2], plan.Attention);
+        session.Add(batch, 10, 0, default);
+        session.Add(batch, 10, 1, default);
+        session.TakeLoss();
+        session.Step(1e-3, 1);
+        session.Evaluate(batch);
+    }
+}

@@ -1,0 +1,73 @@
+using Microsoft.ML;
+using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Runtime;
+using MLNetLora.TextGeneration;
+using MLNetLora.Training;
+
+namespace MLNetLora.Tests.TextGeneration;
+
+/// <summary>Which device Fit takes, and what it says where that cannot be used: there is none in these tests, with either package.</summary>
+public sealed class FitDeviceTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly List<string> _log = [];
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void The_GPU_of_the_context_is_taken_and_the_processor_in_its_place_where_that_is_allowed()
+    {
+        MLContext ml = new(seed: 1) { GpuDeviceId = 1, FallbackToCpu = true };
+        using QwenLoraTransformer model = Fit(ml, null);
+        Assert.Single(model.TrainingSummary!.Steps);
+        Assert.Contains(_log, line => line.Contains("The processor computes (MLContext.FallbackToCpu): cuda:1 was asked for", StringComparison.Ordinal));
+        Assert.DoesNotContain(_log, line => line.Contains("Training on", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Where_it_is_not_allowed_the_error_says_what_is_missing()
+    {
+        MLContext ml = new(seed: 1) { GpuDeviceId = 0, FallbackToCpu = false };
+        string message = Assert.Throws<DeviceException>(() => Fit(ml, null)).Message;
+        Assert.StartsWith("cuda:0 was asked for, and ", message, StringComparison.Ordinal);
+        if (!OrtEnv.Instance().GetAvailableProviders().Contains("CUDAExecutionProvider"))
+        {
+            Assert.Contains("has no CUDA provider (it has CPUExecutionProvider). Reference Microsoft.ML.OnnxRuntime.Gpu in the place of "
+                + "Microsoft.ML.OnnxRuntime", message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_device_that_the_options_name_is_never_replaced()
+    {
+        MLContext ml = new(seed: 1) { GpuDeviceId = 1, FallbackToCpu = true };
+        Assert.StartsWith("cuda:2 was asked for", Assert.Throws<DeviceException>(() => Fit(ml, new CudaDevice { DeviceId = 2 })).Message,
+            StringComparison.Ordinal);
+        using QwenLoraTransformer model = Fit(ml, Device.Cpu);
+        Assert.Single(model.TrainingSummary!.Steps);
+        Assert.DoesNotContain(_log, line => line.Contains("FallbackToCpu", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void What_has_no_kernel_there_is_refused_before_Fit()
+    {
+        MLContext ml = new(seed: 1) { GpuDeviceId = 0 };
+        Assert.Contains("Optimizer is AdamW8Bit and Device is cuda:0", Assert.Throws<OptionException>(() => ml.TextGeneration.Trainers.QwenLora(
+            new QwenLoraTrainer.Options { ModelPath = Repository.Nano, Optimizer = OptimizerKind.AdamW8Bit })).Message, StringComparison.Ordinal);
+    }
+
+    private QwenLoraTransformer Fit(MLContext ml, Device? device)
+    {
+        ml.Log += (_, message) => _log.Add(message.RawMessage);
+        string tiny = Path.Combine(_folder.Path, "tiny");
+        IDataView rows = ml.Data.LoadFromEnumerable<Row>([new("Say yes.", "Yes.")]);
+        return ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
+        {
+            ModelPath = Directory.Exists(tiny) ? tiny : TinyCheckpoint.Write(tiny),
+            Device = device,
+            NumberOfEpochs = 1,
+        }).Fit(rows);
+    }
+
+    private sealed record Row(string Instruction, string Output);
+}
