@@ -35,6 +35,8 @@ internal sealed partial class GraphBuilder
     private readonly HashSet<string> _initializers = [];
     private readonly Dictionary<string, Value> _constants = [];
     private readonly Dictionary<Value, (Value, Value)> _once = [];
+    private readonly Dictionary<NodeProto, Float32Scope> _scopes = new(ReferenceEqualityComparer.Instance);
+    private Float32Scope _float32;
     private List<NodeProto>? _group;
     private GraphProto? _inner; // the body of a loop while it is being made
     private string _scope = "";
@@ -50,6 +52,12 @@ internal sealed partial class GraphBuilder
     /// with cuDNN alone, which is not everywhere, or with one thread for a row, is written otherwise.
     /// </summary>
     public bool ForCuda { get; init; }
+
+    /// <summary>What the graph computes in where it can: float32, or a 16-bit type (<see cref="ReducedPrecision"/>).</summary>
+    public ElementType ComputeType { get; init; } = ElementType.Float32;
+
+    /// <summary>Whether <see cref="ComputeType"/> is simulated in float32, by rounding: for processors, which have no kernels for it.</summary>
+    public bool SimulatesComputeType { get; init; }
 
     /// <summary>Nodes so far.</summary>
     public int NodeCount => InFileOrder().Count();
@@ -150,6 +158,15 @@ internal sealed partial class GraphBuilder
         return new Undo(() => _scope = before);
     }
 
+    /// <summary>Nodes made until the result is disposed stay in float32 where the graph computes in 16 bits.</summary>
+    /// <param name="products">Products of matrices, too.</param>
+    public IDisposable InFloat32(bool products = false)
+    {
+        Float32Scope before = _float32;
+        _float32 = products || before == Float32Scope.Everything ? Float32Scope.Everything : Float32Scope.ButProducts;
+        return new Undo(() => _float32 = before);
+    }
+
     /// <summary>Nodes made until the result is disposed are written at the head of the file: what is computed from initializers alone.</summary>
     public IDisposable AtHead() => Into(_head);
 
@@ -210,7 +227,13 @@ internal sealed partial class GraphBuilder
     /// <summary>The whole model as the bytes of an .onnx file.</summary>
     public byte[] ToBytes()
     {
-        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = ToGraph() };
+        GraphProto graph = ToGraph();
+        if (ComputeType != ElementType.Float32)
+        {
+            ReducedPrecision.Apply(graph, ComputeType, SimulatesComputeType, _scopes);
+        }
+
+        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
         return model.ToByteArray();
@@ -304,6 +327,11 @@ internal sealed partial class GraphBuilder
 
     private void Add(NodeProto node, params ReadOnlySpan<Value> outputs)
     {
+        if (_float32 != Float32Scope.None)
+        {
+            _scopes[node] = _float32;
+        }
+
         if (_group is null && _inner is not null)
         {
             _inner.Node.Add(node);

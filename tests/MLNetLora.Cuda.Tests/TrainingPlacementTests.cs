@@ -50,7 +50,10 @@ public sealed class TrainingPlacementTests : IDisposable
             slidingWindow: words.Length > 1 ? 4 : null);
         Random random = new(1);
         TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(_ => TinyModel.Row(random, 9))];
-        foreach ((bool recomputed, ChunkPlan plan) in (ReadOnlySpan<(bool, ChunkPlan)>)[(false, ChunkPlan.Whole), (true, new ChunkPlan(2, 3, true, 2, true))])
+        ChunkPlan chunks = new(2, 3, true, 2, true);
+        foreach ((ComputeType computeType, bool recomputed, ChunkPlan plan) in (ReadOnlySpan<(ComputeType, bool, ChunkPlan)>)[
+            (ComputeType.Float32, false, ChunkPlan.Whole), (ComputeType.Float32, true, chunks),
+            (ComputeType.BFloat16, false, ChunkPlan.Whole), (ComputeType.BFloat16, true, chunks)])
         {
             TrainingOptions options = new()
             {
@@ -58,6 +61,7 @@ public sealed class TrainingPlacementTests : IDisposable
                 BatchSize = 2,
                 GradientAccumulationSteps = 2,
                 ActivationCheckpointing = recomputed,
+                ComputeType = computeType,
                 Precision = Enum.Parse<WeightPrecision>(precision),
             };
             IReadOnlyList<PlacedNode> nodes = Placement.Of(() => Train(checkpoint, trained, options, rows, plan));

@@ -13,8 +13,9 @@ internal static class AttentionBounds
     public static IReadOnlyDictionary<string, Data> Add(IReadOnlyDictionary<string, Data> inputs, string[] names)
     {
         Dictionary<string, Data> all = new(inputs);
-        foreach (IGrouping<string, string> mask in names.Where(name => name.Contains(Start, StringComparison.Ordinal)).GroupBy(name => name[..name.IndexOf(Start,
-            StringComparison.Ordinal)]))
+        foreach (IGrouping<string, string> mask in names
+            .Where(name => name.Contains(Start, StringComparison.Ordinal))
+            .GroupBy(name => name[..name.IndexOf(Start, StringComparison.Ordinal)]))
         {
             Data firsts = inputs[mask.Key];
             foreach ((string name, long[] values) in CausalMask.Bounds(

@@ -24,6 +24,7 @@ internal static class CrossEntropy
         TrainedRows? trained = null)
     {
         GraphBuilder g = tape.Graph;
+        using IDisposable precise = g.InFloat32();
         IReadOnlyList<Weight> vocabulary = head.IsTrainable ? [head] : parts ?? [head];
         long[] firsts = [.. vocabulary.Select((_, j) => vocabulary.Take(j).Sum(part => part.Source.Shape[0].Size))];
         vocabulary = trained is null ? vocabulary : [.. vocabulary.Zip(firsts, trained.Patch)];
@@ -41,6 +42,7 @@ internal static class CrossEntropy
         Value loss = losses.Aggregate((sum, part) => g.Add(sum, part)); // []
         return tape.Record(loss, trained is null ? [x, head.Source] : [x, trained.Rows.Source], _ =>
         {
+            using IDisposable preciseBack = g.InFloat32();
             Value[] dxs = new Value[chunks];
             for (int i = 0; i < chunks; i++)
             {

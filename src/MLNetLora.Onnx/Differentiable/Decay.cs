@@ -15,10 +15,12 @@ internal static class Decay
     public static Value Apply(Tape tape, Value a, Weight logRate, Weight bias)
     {
         GraphBuilder g = tape.Graph;
+        using IDisposable precise = g.InFloat32();
         Value rate = g.Neg(g.Exp(logRate.Read(g))); // [heads]
         Value y = g.Mul(g.Softplus(g.Add(a, bias.Read(g))), rate); // [rows, heads]
         return tape.Record(y, [a, logRate.Source, bias.Source], dy =>
         {
+            using IDisposable preciseBack = g.InFloat32();
             Value da = g.Mul(g.Mul(dy, g.Sigmoid(g.Add(a, bias.Read(g)))), rate); // [rows, heads]
             tape.AddGradient(a, () => da);
             tape.AddParameterGradient(bias.Source, () => g.ReduceSum(da, [0], keepAxes: false)); // [heads]

@@ -24,6 +24,7 @@ internal static class DeltaRule
     public static Value Apply(Tape tape, Value q, Value k, Value v, Value decay, Value beta, DeltaChunks chunks)
     {
         GraphBuilder g = tape.Graph;
+        using IDisposable precise = g.InFloat32(products: true);
         (Dimension n, Dimension batch, Dimension heads, int c) = (chunks.Chunks, chunks.ValueRows.Shape[1], chunks.ValueHeads, chunks.Size);
         (Dimension dk, Dimension dv) = (k.Shape[1], v.Shape[1]);
         Value qs = g.Gather(q, chunks.KeyRows); // [n, batch, heads, C, dk]
@@ -59,6 +60,7 @@ internal static class DeltaRule
         Value y = Rows(g.Add(g.MatMul(qIn, states), g.MatMul(a, w)), dv); // [tokens·heads, dv]
         return tape.Record(y, [q, k, v, decay, beta], dy =>
         {
+            using IDisposable preciseBack = g.InFloat32(products: true);
             Value dys = g.Gather(dy, chunks.ValueRows); // [n, batch, heads, C, dv]
             Value dwHere = g.MatMul(a, dys, transA: true); // Aᵀ dy, [n, batch, heads, C, dv]
             Value dsHere = g.MatMul(qIn, dys, transA: true); // [n, batch, heads, dk, dv]

@@ -34,6 +34,11 @@ internal sealed class CodebookWeight(
     /// <inheritdoc/>
     public override Value Product(GraphBuilder graph, Value x, Weight? bias = null)
     {
+        if (graph.ComputeType != ElementType.Float32)
+        {
+            return graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true); // MatMulBnb4 would take absmax in 16 bits, too
+        }
+
         Value scales;
         using (graph.AtHead())
         {

@@ -12,6 +12,7 @@ internal sealed class OnePlusWeight(Weight stored) : Weight(stored.Source)
     public override Value Read(GraphBuilder graph)
     {
         using IDisposable head = graph.AtHead();
+        using IDisposable precise = graph.InFloat32();
         return graph.Add(stored.Read(graph), graph.Float(1f)); // [n]
     }
 

@@ -12,7 +12,8 @@ namespace MLNetLora.Artifacts;
 /// <remarks>
 /// Inputs: input_ids, position_ids [batch, sequence]; the tables of <see cref="RotaryTables"/>; first_keys (and sliding_first_keys)
 /// [batch or 1, sequence], the first key that each query sees, and where its chunks begin (<see cref="CausalMask.Bounds"/>); label_positions, label_ids,
-/// label_weights [labels]; every trainable tensor under its name; in training also NAME.gradient_buffer for each and MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>.
+/// label_weights [labels]; every trainable tensor under its name; in training also NAME.gradient_buffer for each and
+/// MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
 /// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
 /// </remarks>
@@ -51,10 +52,10 @@ internal static class TrainingModel
     /// <param name="target">The model.</param>
     /// <param name="plan">How it is cut.</param>
     /// <param name="logits">Outputs logits [labels, vocabulary] at label_positions beside the loss.</param>
-    /// <param name="forCuda">As <see cref="GraphBuilder.ForCuda"/>.</param>
-    public static ModelArtifact Evaluation(TrainingTarget target, ChunkPlan plan, bool logits = false, bool forCuda = false)
+    /// <param name="graph">An empty graph; null makes one.</param>
+    public static ModelArtifact Evaluation(TrainingTarget target, ChunkPlan plan, bool logits = false, GraphBuilder? graph = null)
     {
-        GraphBuilder graph = new("evaluation") { ForCuda = forCuda };
+        graph ??= new GraphBuilder("evaluation");
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint);
         ModelGraph model = Assemble(target, tape, weights, plan, training: false);

@@ -38,6 +38,9 @@ internal static class CudaProvider
         Register(device);
     }
 
+    /// <summary>Whether a GPU computes in bfloat16.</summary>
+    public static bool HasBFloat16(CudaDevice device) => CudaDriver.Ask(device.DeviceId) is { Capability: >= 80 };
+
     /// <summary>Adds the provider to the options of a session.</summary>
     /// <param name="options">The options.</param>
     /// <param name="device">The GPU.</param>

@@ -73,6 +73,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         using IChannel channel = _host.Start("Fit");
         Options options = _options.Copy();
         options.Device = _device.Usable(warning => channel.Warning(MessageSensitivity.None, warning));
+        options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
         ColumnNames columns = _options.Columns;
 
         // Everything that can be wrong with the input is found before the first step.

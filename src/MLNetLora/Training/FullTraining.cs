@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -35,6 +36,7 @@ internal static class FullTraining
         CancellationToken cancellation = default)
     {
         options = options.Copy();
+        options.Device ??= Device.Cpu;
         options.Validate();
         if (options.Precision != WeightPrecision.Checkpoint)
         {

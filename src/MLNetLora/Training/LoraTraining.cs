@@ -34,6 +34,7 @@ internal static class LoraTraining
         IReadOnlyList<string>? warnings = null, CancellationToken cancellation = default)
     {
         options = options.Copy();
+        options.Device ??= Device.Cpu;
         options.Validate();
         lora.Validate();
         RequireFor(options.Device, checkpoint);

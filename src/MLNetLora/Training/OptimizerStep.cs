@@ -5,7 +5,8 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches (on a device whole), and 8-bit states are floats
+/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches (on a device whole), and 8-bit
+/// states are floats
 /// for a piece at a time. The arithmetic is the runtime's; codes are looked up here, since ONNX has no operator that finds the nearest level.
 /// </summary>
 internal sealed class OptimizerStep : IDisposable

@@ -1,4 +1,5 @@
 using MLNetLora.Artifacts;
+using MLNetLora.Onnx;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
@@ -154,6 +155,12 @@ public class TrainingOptions
     /// </summary>
     public Device? Device { get; set; }
 
+    /// <summary>
+    /// The type that the model computes in. Null (default): <see cref="Runtime.ComputeType.BFloat16"/> on a GPU that has it, else
+    /// <see cref="Runtime.ComputeType.Float32"/>, which is the only one on a processor. The peers' names: bf16, torch_dtype.
+    /// </summary>
+    public ComputeType? ComputeType { get; set; }
+
     /// <summary>Evaluates the validation rows every so many optimizer steps; 0 (default) at the end of each epoch. The peers' name: eval_steps.</summary>
     public int EvaluationSteps { get; set; }
 
@@ -203,6 +210,13 @@ public class TrainingOptions
 
         Require.Threads(Threads, nameof(Threads));
         Device?.Validate();
+        if (ComputeType is { } type)
+        {
+            Require.Defined(type, nameof(ComputeType));
+            Require.That(type == Runtime.ComputeType.Float32 || SimulatesComputeType || Device is null or CudaDevice, nameof(ComputeType), type,
+                $"{Runtime.ComputeType.Float32} or null when {nameof(Device)} is {Device}, which has no kernels for it");
+        }
+
         if (Device is CudaDevice)
         {
             RequireForCuda();
@@ -214,6 +228,22 @@ public class TrainingOptions
     /// <summary>Refuses a number that the optimizer has not: a run that was told it would go on without it.</summary>
     private void RequireUse(bool isUsed, string option, double value, double otherwise) => Require.That(isUsed || value == otherwise, option, value,
         FormattableString.Invariant($"{otherwise}, its default, when {nameof(Optimizer)} is {Optimizer}, which has no such number"));
+
+    /// <summary>Whether <see cref="ComputeType"/> is simulated by rounding, for tests on processors.</summary>
+    internal bool SimulatesComputeType { get; set; }
+
+    /// <summary>A graph for the device and the compute type.</summary>
+    /// <param name="name">Its name.</param>
+    internal GraphBuilder NewGraph(string name) => new(name)
+    {
+        ForCuda = Device is CudaDevice,
+        ComputeType = UsedComputeType == Runtime.ComputeType.BFloat16 ? ElementType.BFloat16 : ElementType.Float32,
+        SimulatesComputeType = SimulatesComputeType,
+    };
+
+    /// <summary>The type that is computed in.</summary>
+    internal ComputeType UsedComputeType => ComputeType
+        ?? (Device is CudaDevice cuda && CudaProvider.HasBFloat16(cuda) ? Runtime.ComputeType.BFloat16 : Runtime.ComputeType.Float32);
 
     /// <summary>Refuses what has no kernel on a GPU.</summary>
     private void RequireForCuda()

@@ -54,7 +54,7 @@ internal sealed class TrainingSession : IDisposable
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
             Optimizer optimizer = Optimizers.Of(options);
             Parameters = Own(new ParameterSet(target.Trainables, optimizer, options.IsFast, _device));
-            GraphBuilder graph = new("training") { ForCuda = _device is not null };
+            GraphBuilder graph = options.NewGraph("training");
             ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, upcastOnce: options.PrepackWeights);
             InitializerMemory? int8 = target.Int8 is null ? null : Quantized(target.Int8, graph.UsedInitializers(), cancellation);
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
@@ -187,7 +187,7 @@ internal sealed class TrainingSession : IDisposable
         if (_evaluation is null)
         {
             _target.Checkpoint?.RequireUnchanged(areMapped: false);
-            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan, forCuda: _device is not null), SessionUse.Training,
+            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan, graph: _options.NewGraph("evaluation")), SessionUse.Training,
                 _options.Threads, device: _options.Device, cancellation: cancellation));
         }
 

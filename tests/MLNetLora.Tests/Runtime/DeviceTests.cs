@@ -54,7 +54,10 @@ public sealed class DeviceTests : IDisposable
     {
         CudaDevice device = new()
         {
-            DeviceId = 3, MemoryLimit = 5_000_000_000, Tf32 = true, ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "1" },
+            DeviceId = 3,
+            MemoryLimit = 5_000_000_000,
+            Tf32 = true,
+            ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "1" },
         };
         Dictionary<string, string> options = device.ToProviderOptions();
         Assert.Equal("3", options["device_id"]);

@@ -108,7 +108,8 @@ public sealed class MemoryEstimateTests : IDisposable
         Assert.Contains("Set Precision to Checkpoint.", Refusal(new MemoryEstimate(1, 1, 30_000_000_000, "Set Precision to Checkpoint.")),
             StringComparison.Ordinal);
 
-        static string Refusal(MemoryEstimate estimate) => Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, () => estimate.Require(null))).Message;
+        static string Refusal(MemoryEstimate estimate) =>
+            Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, () => estimate.Require(null))).Message;
     }
 
     [Fact]

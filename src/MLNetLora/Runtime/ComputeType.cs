@@ -1,0 +1,13 @@
+namespace MLNetLora.Runtime;
+
+/// <summary>The type of the numbers that a model computes with. Trained parameters, their gradients and the optimizer's states are float32 in any case, and so
+/// is what would lose too much: the loss, the statistics of norms, sigmoids, the delta rule. The peers' names: torch_dtype, and bf16 of transformers.</summary>
+public enum ComputeType
+{
+    /// <summary>32-bit floats.</summary>
+    Float32,
+
+    /// <summary>Brain floats of 16 bits: the range of 32-bit floats with 8 bits of precision, half of the memory, and many times the speed on a GPU of compute
+    /// capability 8.0 (Ampere) or later, which alone has it.</summary>
+    BFloat16,
+}
