@@ -119,10 +119,11 @@ internal static class Attention
             if (_sum is not null)
             {
                 ChunkBorder border = mask.Borders[chunk];
-                Value[] earlier = g.Split(part, border.Earlier, [border.Before, border.Shared], 2); // [batch, kv, before, d], [batch, kv, shared, d]
-                Value[] later = g.Split(_sum, border.Later, [border.Shared, "query_chunk"], 2); // [batch, kv, shared, d], [batch, kv, chunk, d]
-                _parts.Add(later[1]);
-                part = g.Concat([earlier[0], g.Add(later[0], earlier[1])], 2, part.Shape[2]); // [batch, kv, visible, d]
+                Value before = g.Slice(part, g.Int64s(0), border.BeforeSize, 2, border.Before); // [batch, kv, before, d]
+                Value shared = g.Slice(part, border.BeforeSize, g.Int64s(long.MaxValue), 2, border.Shared); // [batch, kv, shared, d]
+                Value sharedLater = g.Slice(_sum, g.Int64s(0), border.SharedSize, 2, border.Shared); // [batch, kv, shared, d]
+                _parts.Add(g.Slice(_sum, border.SharedSize, g.Int64s(long.MaxValue), 2, "query_chunk")); // [batch, kv, chunk, d]
+                part = g.Concat([before, g.Add(sharedLater, shared)], 2, part.Shape[2]); // [batch, kv, visible, d]
             }
 
             return _sum = part;

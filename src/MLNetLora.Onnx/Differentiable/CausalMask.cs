@@ -45,13 +45,13 @@ internal sealed class CausalMask
         return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)]);
 
         ChunkBorder Border(int i) => new(
-            g.Input(EarlierName(firstKeys.Name, i), ElementType.Int64, 2), g.Input(LaterName(firstKeys.Name, i), ElementType.Int64, 2),
+            g.Input(BeforeName(firstKeys.Name, i), ElementType.Int64, 1), g.Input(SharedName(firstKeys.Name, i), ElementType.Int64, 1),
             $"{firstKeys.Name}_before_{i + 1}", $"{firstKeys.Name}_shared_{i + 1}");
     }
 
     /// <summary>
     /// The inputs that tell where chunks begin: NAME.start.i, [1], the first key that any query of chunk i sees, and none after that of the next chunk;
-    /// NAME.earlier.i and NAME.later.i, [2], the sizes of <see cref="ChunkBorder"/> between chunk i and the next. The first chunk starts at 0.
+    /// NAME.before.i and NAME.shared.i, [1], the sizes of <see cref="ChunkBorder"/> between chunk i and the next. The first chunk starts at 0.
     /// </summary>
     /// <param name="name">Name of the first keys' input.</param>
     /// <param name="firstKeys">The first keys, rows one after another.</param>
@@ -71,18 +71,16 @@ internal sealed class CausalMask
 
         for (int i = 0; i < chunks - 1; i++)
         {
-            long before = starts[i + 1] - starts[i];
-            long shared = ((i + 1) * chunk) - starts[i + 1];
-            yield return (EarlierName(name, i), [before, shared]);
-            yield return (LaterName(name, i), [shared, chunk]);
+            yield return (BeforeName(name, i), [starts[i + 1] - starts[i]]);
+            yield return (SharedName(name, i), [((i + 1) * chunk) - starts[i + 1]]);
         }
     }
 
     private static string StartName(string name, int chunk) => $"{name}.start.{chunk}";
 
-    private static string EarlierName(string name, int chunk) => $"{name}.earlier.{chunk}";
+    private static string BeforeName(string name, int chunk) => $"{name}.before.{chunk}";
 
-    private static string LaterName(string name, int chunk) => $"{name}.later.{chunk}";
+    private static string SharedName(string name, int chunk) => $"{name}.shared.{chunk}";
 }
 
 /// <summary>A chunk of queries and the keys that any of them sees.</summary>
@@ -97,8 +95,8 @@ internal sealed record QueryChunk(Value Bias, Value Start, Value End)
 
 /// <summary>How the keys of a chunk and of the next one overlap: the chunk's are those before the next one's first and those that both see, the next
 /// one's are these and its own queries' keys.</summary>
-/// <param name="Earlier">Sizes of the chunk's two parts, [2].</param>
-/// <param name="Later">Sizes of the next chunk's two parts, [2].</param>
-/// <param name="Before">Number of keys that the next chunk no longer sees.</param>
-/// <param name="Shared">Number of keys that both see.</param>
-internal sealed record ChunkBorder(Value Earlier, Value Later, Dimension Before, Dimension Shared);
+/// <param name="BeforeSize">Number of keys that the next chunk no longer sees, [1].</param>
+/// <param name="SharedSize">Number of keys that both see, [1].</param>
+/// <param name="Before">The first as a dimension.</param>
+/// <param name="Shared">The second as a dimension.</param>
+internal sealed record ChunkBorder(Value BeforeSize, Value SharedSize, Dimension Before, Dimension Shared);

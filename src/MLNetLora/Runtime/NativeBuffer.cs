@@ -6,8 +6,8 @@ namespace MLNetLora.Runtime;
 
 /// <summary>
 /// Zeros outside the managed heap, in the process or on a device. In the process the system gives the pages when they are first written, so what is never
-/// used costs nothing. The memory lives as long as
-/// the buffer or any of its tensors: a run that reads it cannot lose it, and a buffer that is dropped without Dispose is freed by the finalizer.
+/// used costs nothing. The memory lives as long as the buffer or any of its tensors: a run that reads it cannot lose it, and a buffer that is dropped without
+/// Dispose is freed by the finalizer.
 /// </summary>
 internal sealed unsafe class NativeBuffer : NativeHandle
 {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using MLNetLora.Artifacts;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Training;
@@ -77,7 +78,9 @@ internal static class TrainingLoop
         int most = labels.Take(options.BatchSize).Sum();
         int ordinary = Math.Min(most, (int)(1.5 * labels.Average() * options.BatchSize));
         int longest = all.Max(rows => rows.Sum(row => row.InputIds.Length));
-        return ChunkPlan.For(config, longest, ordinary, most, maximumLossChunks);
+        return options.Device is CudaDevice
+            ? ChunkPlan.ForCuda(config, longest, ordinary, most, maximumLossChunks)
+            : ChunkPlan.For(config, longest, ordinary, most, maximumLossChunks);
     }
 
     /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>

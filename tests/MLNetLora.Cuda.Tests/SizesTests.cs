@@ -1,0 +1,67 @@
+using System.Diagnostics;
+using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
+using MLNetLora.Models;
+using MLNetLora.Runtime;
+using MLNetLora.Tests;
+using MLNetLora.Text;
+using MLNetLora.Training;
+using MLNetLora.Tools.SyntheticCheckpoint;
+
+namespace MLNetLora.Cuda.Tests;
+
+/// <summary>What a step takes at real sizes: memory and launches are real, numbers are not.</summary>
+public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [CudaTheory]
+    [InlineData("Qwen2.5-0.5B", 1, 512, 2.0, 5_200)]
+    [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 9_500)]
+    public void A_step_fits(string size, int batchSize, int length, double gigabytes, long launches)
+    {
+        string folder = _folder.File("base");
+        new CheckpointWriter(ModelSize.Find(size), ElementType.BFloat16) { IsSparse = true }.Write(folder);
+        Checkpoint checkpoint = Checkpoint.Open(folder);
+        LoraOptions lora = new() { Rank = 16, Dropout = 0, TargetModules = TargetModules.AllLinear };
+        TrainingOptions options = new()
+        {
+            Device = new CudaDevice(), ComputeType = ComputeType.BFloat16, BatchSize = batchSize, ActivationCheckpointing = true, GradientAccumulationSteps = 1,
+        };
+        Random random = new(1);
+        TrainingRow[] rows = [.. Enumerable.Range(0, batchSize).Select(_ => Row(random, length))];
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, [.. rows.Select(row => new[] { row })], [], options, target.MaximumLossChunks);
+        double opening = 0;
+        TrainingSession? session = null;
+        DeviceCounts start = StandIn.Count(() =>
+        {
+            long begun = Stopwatch.GetTimestamp();
+            session = new TrainingSession(target, options, plan);
+            opening = Stopwatch.GetElapsedTime(begun).TotalSeconds;
+        });
+        using (session)
+        {
+            Batch batch = Batch.Of(rows, plan.Attention);
+            session!.Add(batch, 10, 0, default); // the first takes its memory from the system
+            DeviceCounts step = StandIn.Count(() => session.Add(batch, 10, 1, default));
+            DeviceCounts update = StandIn.Count(() => session.Update(1e-4, 1));
+            output.WriteLine(FormattableString.Invariant(
+                $"{size}, {batchSize} x {length}, plan {plan}: opened in {opening:F1} s, {start.PeakBytes / 1e9:F2} GB; a micro-batch {step.Launches} launches, ")
+                + FormattableString.Invariant($"{step.ToDevice} copies to the device, {step.ToHost} back, {step.PeakBytes / 1e9:F2} GB at most; ")
+                + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back"));
+            Assert.Equal(0, step.ToHost);
+            Assert.Equal(0, update.ToHost);
+            Assert.InRange(step.PeakBytes / 1e9, 0.1, gigabytes);
+            Assert.InRange(step.Launches, 1_000, launches);
+        }
+    }
+
+    private static TrainingRow Row(Random random, int length)
+    {
+        int[] ids = [.. Enumerable.Range(0, length).Select(_ => random.Next(1000))];
+        return new TrainingRow(ids, [.. ids.Select((id, i) => i < length / 2 ? TrainingRow.Ignore : id)]);
+    }
+}
