@@ -176,7 +176,7 @@ internal sealed class ReducedPrecision
 
         bool isFull = scope == Float32Scope.Everything
             || (scope == Float32Scope.ButProducts && !s_products.Contains(node.OpType))
-            || node.Output.Any(_outputs.Contains);
+            || node.Output.Any(output => _outputs.Contains(output) && IsFloat(output));
         Kind[] given = [.. node.Input.Where(IsFloat).Select(KindOf)];
         Kind kind = isFull ? Kind.Full
             : s_reduced.Contains(node.OpType) ? Kind.Reduced

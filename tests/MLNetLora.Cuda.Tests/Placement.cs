@@ -14,6 +14,16 @@ internal sealed record PlacedNode(string Graph, string Operator, string Node, st
 /// <summary>Where the nodes of sessions ran, as ONNX Runtime's profile says.</summary>
 internal static class Placement
 {
+    /// <summary>Fails where a number was copied within a graph, or computed elsewhere than on the device; sizes may be.</summary>
+    public static void RequireDevice(IReadOnlyList<PlacedNode> nodes)
+    {
+        Assert.NotEmpty(nodes);
+        string[] wrong = [.. nodes.Where(node => node.Operator.StartsWith("Memcpy", StringComparison.Ordinal)
+                || (node.Provider != "CUDA" && node.OutputTypes.Any(output => output != "int64")))
+            .Select(node => $"{node.Graph}: {node.Operator} {node.Node} on {node.Provider}, {string.Join(", ", node.OutputTypes)}")];
+        Assert.True(wrong.Length == 0, string.Join("\n", wrong));
+    }
+
     /// <summary>Runs an action that makes sessions, runs them and disposes them, on this thread.</summary>
     public static IReadOnlyList<PlacedNode> Of(Action action)
     {

@@ -5,8 +5,8 @@ using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
 using MLNetLora.Text;
-using MLNetLora.Training;
 using MLNetLora.Tools.SyntheticCheckpoint;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cuda.Tests;
 
@@ -28,7 +28,11 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
         LoraOptions lora = new() { Rank = 16, Dropout = 0, TargetModules = TargetModules.AllLinear };
         TrainingOptions options = new()
         {
-            Device = new CudaDevice(), ComputeType = ComputeType.BFloat16, BatchSize = batchSize, ActivationCheckpointing = true, GradientAccumulationSteps = 1,
+            Device = new CudaDevice(),
+            ComputeType = ComputeType.BFloat16,
+            BatchSize = batchSize,
+            ActivationCheckpointing = true,
+            GradientAccumulationSteps = 1,
         };
         Random random = new(1);
         TrainingRow[] rows = [.. Enumerable.Range(0, batchSize).Select(_ => Row(random, length))];
@@ -49,7 +53,8 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
             DeviceCounts step = StandIn.Count(() => session.Add(batch, 10, 1, default));
             DeviceCounts update = StandIn.Count(() => session.Update(1e-4, 1));
             output.WriteLine(FormattableString.Invariant(
-                $"{size}, {batchSize} x {length}, plan {plan}: opened in {opening:F1} s, {start.PeakBytes / 1e9:F2} GB; a micro-batch {step.Launches} launches, ")
+                $"{size}, {batchSize} x {length}, plan {plan}: opened in {opening:F1} s, {start.PeakBytes / 1e9:F2} GB; ")
+                + FormattableString.Invariant($"a micro-batch {step.Launches} launches, ")
                 + FormattableString.Invariant($"{step.ToDevice} copies to the device, {step.ToHost} back, {step.PeakBytes / 1e9:F2} GB at most; ")
                 + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back"));
             Assert.Equal(0, step.ToHost);

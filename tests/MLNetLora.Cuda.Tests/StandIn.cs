@@ -21,6 +21,11 @@ internal static partial class StandIn
 
     private static string s_log = "";
 
+    /// <summary>What is missing for tests with the provider alone; null: nothing.</summary>
+    public static string? PackageMissing => !OperatingSystem.IsLinux() ? "needs Linux"
+        : !OrtEnv.Instance().GetAvailableProviders().Contains("CUDAExecutionProvider") ? "needs the Gpu package: dotnet test -p:OnnxRuntimePackage=Gpu"
+        : null;
+
     /// <summary>What is missing for tests with it; null: nothing, and the libraries are loaded.</summary>
     public static string? Missing => s_missing.Value;
 
@@ -38,14 +43,9 @@ internal static partial class StandIn
 
     private static string? Load()
     {
-        if (!OperatingSystem.IsLinux())
+        if (PackageMissing is { } package)
         {
-            return "needs Linux";
-        }
-
-        if (!OrtEnv.Instance().GetAvailableProviders().Contains("CUDAExecutionProvider"))
-        {
-            return "needs the Gpu package: dotnet test -p:OnnxRuntimePackage=Gpu";
+            return package;
         }
 
         string folder = Environment.GetEnvironmentVariable("CUDA_STAND_IN")

@@ -2,10 +2,14 @@ using System.Globalization;
 using Microsoft.ML;
 
 // Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before,
-// "type" for each transformer, "error" with the innermost message. Then asks it the second argument. With full-disk as the first argument see there.
-return args is ["full-disk", string zip, string what, string target, string limit]
-    ? FullDisk.Run(zip, what, target, ulong.Parse(limit, CultureInfo.InvariantCulture))
-    : Probe.Run(args[0], args[1]);
+// "type" for each transformer, "error" with the innermost message. Then asks it the second argument. With full-disk as the first argument see there;
+// with device, whether the device given as the second one can be used.
+return args switch
+{
+    ["full-disk", string zip, string what, string target, string limit] => FullDisk.Run(zip, what, target, ulong.Parse(limit, CultureInfo.InvariantCulture)),
+    ["device", string device] => DeviceProbe.Use(device),
+    _ => Probe.Run(args[0], args[1]),
+};
 
 internal static class Probe
 {

@@ -22,14 +22,15 @@ internal static class InferenceModel
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">What the adapter consists of; its tensors are inputs under their PEFT keys.</param>
     /// <param name="quantized">Weights that are used in blocks, given to the session beside the graph; null for none.</param>
+    /// <param name="graph">An empty graph; null makes one. Keys and values have its compute type.</param>
     public static ModelArtifact Build(
-        Checkpoint checkpoint, AdapterParts adapter, BlockWeights? quantized = null)
+        Checkpoint checkpoint, AdapterParts adapter, BlockWeights? quantized = null, GraphBuilder? graph = null)
     {
         QwenConfig config = checkpoint.Config;
         string headName = checkpoint.Architecture.HeadName(config);
-        GraphBuilder graph = new("inference");
+        graph ??= new GraphBuilder("inference");
         Tape tape = new(graph);
-        GraphWeights weights = new(graph, checkpoint) { Streams = new RowStreams(graph) };
+        GraphWeights weights = new(graph, checkpoint) { Streams = graph.ForCuda ? null : new RowStreams(graph) };
         Value ids = graph.Input("input_ids", ElementType.Int64, "batch", "sequence");
         Value positions = graph.Input("position_ids", ElementType.Int64, "batch", "sequence");
         Value last = graph.Input("last_positions", ElementType.Int64, "batch");
@@ -86,12 +87,12 @@ internal static class InferenceModel
         {
             (Dimension kv, Dimension d) = (config.NumKeyValueHeads, config.HeadDim);
             Dimension[] cache = ["batch", kv, "capacity", d];
-            Value pastKey = graph.Input($"past.{layer}.key", ElementType.Float32, cache);
-            Value pastValue = graph.Input($"past.{layer}.value", ElementType.Float32, cache);
+            Value pastKey = graph.Input($"past.{layer}.key", graph.ComputeType, cache);
+            Value pastValue = graph.Input($"past.{layer}.value", graph.ComputeType, cache);
             (q, k) = (Rotated(q, rotary.QueryCos, rotary.QuerySin), Rotated(k, rotary.Cos, rotary.Sin));
             Value[] outputs = graph.Nodes("GroupQueryAttention", [q, k, Flat(v), pastKey, pastValue, lengths, total],
                 [(ElementType.Float32, ["batch", "sequence", config.NumAttentionHeads * config.HeadDim], null),
-                    (ElementType.Float32, cache, $"present.{layer}.key"), (ElementType.Float32, cache, $"present.{layer}.value")],
+                    (graph.ComputeType, cache, $"present.{layer}.key"), (graph.ComputeType, cache, $"present.{layer}.value")],
                 "com.microsoft", ("num_heads", (long)config.NumAttentionHeads), ("kv_num_heads", (long)config.NumKeyValueHeads),
                 ("local_window_size", (long)(config.SlidingWindows[layer] ?? -1)), ("do_rotary", 0L));
             graph.Output(outputs[1]);

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
@@ -11,18 +12,22 @@ namespace MLNetLora.Inference;
 /// <param name="states">What is kept of the tokens so far.</param>
 /// <param name="rows">How many rows.</param>
 /// <param name="limit">Most tokens that a row will ever have.</param>
+/// <param name="device">The memory of the device that the session runs on; null for the process's.</param>
+/// <param name="cacheType">Type of keys and values.</param>
 internal sealed class BatchDecoder(
     OnnxSession session,
     IReadOnlyDictionary<string, NativeTensor> factors,
     QwenConfig config,
     IEnumerable<CacheState> states,
     int rows,
-    int limit) : IDisposable
+    int limit,
+    DeviceMemory? device,
+    ElementType cacheType) : IDisposable
 {
     private const int FirstTokens = 64; // of the answers; the memory grows when they are there
 
-    private readonly StateCache _cache = new(states, rows, limit);
-    private readonly RotaryInputs _rotary = new(config);
+    private readonly StateCache _cache = new(states, rows, limit, device, cacheType);
+    private readonly RotaryInputs _rotary = new(config, device);
     private readonly int[] _sections = new int[rows]; // of the rotary tables
     private readonly float[] _logits = new float[checked(rows * config.VocabSize)];
     private readonly int[] _lengths = new int[rows];

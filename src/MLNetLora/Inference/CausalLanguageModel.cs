@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
@@ -36,29 +37,44 @@ internal sealed class CausalLanguageModel : IDisposable
     private readonly SharedResources _resources = new();
     private readonly OnnxSession _session;
     private readonly Dictionary<string, NativeTensor> _factors = [];
+    private readonly DeviceMemory? _device;
+    private readonly ElementType _computeType;
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
     /// <param name="adapter">An adapter for it; null for the base alone.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
+    /// <param name="device">Where it computes; null for the processor. On a GPU it computes in bfloat16.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">An option makes no sense, or the weights so held would take more memory than there is.</exception>
     /// <exception cref="AdapterException">The adapter was not made for this base, or holds NaN while the base is quantized.</exception>
     /// <exception cref="CheckpointException">A base that is quantized holds NaN or infinite numbers.</exception>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint,
-        CancellationToken cancellation = default)
+        Device? device = null, CancellationToken cancellation = default)
     {
         Require.Defined(precision, "The weight precision");
         Require.Threads(threads, nameof(threads));
         adapter?.RequireFit(checkpoint);
+        device ??= Device.Cpu;
+        device.Validate();
+        if (Refusal(device, checkpoint) is { } refusal)
+        {
+            throw new OptionException(refusal);
+        }
+
         cancellation.ThrowIfCancellationRequested();
         checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
         BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
             ? new BlockWeights(checkpoint, precision)
             : checkpoint.IsFourBit ? new BlockWeights(checkpoint) : null;
-        EngineMemory.Require(checkpoint, precision, quantized);
+        if (device is not CudaDevice)
+        {
+            EngineMemory.Require(checkpoint, precision, quantized);
+        }
+
         if (quantized is not null)
         {
             BadNumbers.RequireNone(checkpoint, quantized, adapter, cancellation);
@@ -69,19 +85,23 @@ internal sealed class CausalLanguageModel : IDisposable
         Adapter = adapter;
         Precision = precision;
         Threads = threads;
+        Device = device;
         AdapterParts parts = adapter?.Parts ?? new AdapterParts([], [], null);
         try
         {
+            _device = device is CudaDevice cuda ? _resources.Own(new DeviceMemory(cuda)) : null;
+            _computeType = _device is null ? ElementType.Float32 : ElementType.BFloat16;
+            GraphBuilder graph = new("inference") { ForCuda = _device is not null, ComputeType = _computeType };
             BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
-            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, parts, quantized),
-                use, threads, memory?.Initializers, cancellation: cancellation));
+            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, parts, quantized, graph),
+                use, threads, memory?.Initializers, device, cancellation));
             foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
                 Keep(tensor.Key, values, [.. tensor.Shape]);
             }
 
-            KeepNorms(parts.Modules, cancellation);
+            KeepNorms(parts.Modules, adapter?.Tensors ?? [], cancellation);
 
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
@@ -101,6 +121,9 @@ internal sealed class CausalLanguageModel : IDisposable
 
     /// <summary>How the base's weights are held.</summary>
     public WeightPrecision Precision { get; }
+
+    /// <summary>Where it computes.</summary>
+    internal Device Device { get; }
 
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads { get; }
@@ -199,7 +222,8 @@ internal sealed class CausalLanguageModel : IDisposable
     public void Dispose() => _resources.Dispose();
 
     /// <summary>Keeps what DoRA's magnitudes are divided by.</summary>
-    private void KeepNorms(IReadOnlyList<LoraModule> modules, CancellationToken cancellation)
+    private void KeepNorms(
+        IReadOnlyList<LoraModule> modules, IEnumerable<(AdapterTensor Tensor, float[] Values)> tensors, CancellationToken cancellation)
     {
         LoraModule[] doras = [.. modules.Where(module => module.UseDora)];
         if (doras.Length == 0)
@@ -207,21 +231,44 @@ internal sealed class CausalLanguageModel : IDisposable
             return;
         }
 
+        // On the processor, whatever the device: in float32, and once.
         using OnnxSession session = new(DoraNorms.Build(Checkpoint, doras), SessionUse.Training, Threads, cancellation: cancellation);
         string[] names = [.. doras.Select(DoraNorms.Name)];
-        using NativeTensors norms = session.Run(session.InputNames, [.. session.InputNames.Select(name => _factors[name])], names, cancellation);
-        for (int i = 0; i < names.Length; i++)
+        Dictionary<string, NativeTensor> factors = tensors.ToDictionary(item => item.Tensor.Key, item => Tensors.Of(item.Values, [.. item.Tensor.Shape]));
+        try
         {
-            Keep(names[i], norms[i].Span<float>().ToArray(), [doras[i].Module.Out]);
+            using NativeTensors norms = session.Run(session.InputNames, [.. session.InputNames.Select(name => factors[name])], names, cancellation);
+            for (int i = 0; i < names.Length; i++)
+            {
+                Keep(names[i], norms[i].Span<float>().ToArray(), [doras[i].Module.Out]);
+            }
+        }
+        finally
+        {
+            Array.ForEach([.. factors.Values], tensor => tensor.Dispose());
         }
     }
+
+    /// <summary>Whether a model can answer on a device.</summary>
+    internal static bool Answers(Device device, Checkpoint checkpoint) => Refusal(device, checkpoint) is null;
+
+    /// <summary>Why it cannot; null where it can.</summary>
+    private static string? Refusal(Device device, Checkpoint checkpoint) => device switch
+    {
+        CudaDevice when checkpoint.Config.Experts is not null || checkpoint.Config.DeltaNet is not null =>
+            $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now; {device} was asked for.",
+        CudaDevice cuda when !CudaProvider.HasBFloat16(cuda) =>
+            $"{device} is older than compute capability 8.0 and has no bfloat16, which answers are computed in on a GPU.",
+        _ => null,
+    };
+
     private BatchDecoder Decoder(int rows, int limit) =>
-        new(_session, _factors, Checkpoint.Config, Checkpoint.Architecture.States(Checkpoint.Config), rows, limit);
+        new(_session, _factors, Checkpoint.Config, Checkpoint.Architecture.States(Checkpoint.Config), rows, limit, _device, _computeType);
 
     private void Keep(string name, float[] values, long[] shape)
     {
-        FloatBuffer buffer = _resources.Own(new FloatBuffer(values.Length, $"the adapter's {name}"));
-        values.CopyTo(buffer.Span(0, values.Length));
+        FloatBuffer buffer = _resources.Own(new FloatBuffer(values.Length, $"the adapter's {name}", _device));
+        buffer.Write(0, values);
         _factors[name] = buffer.View(0, shape);
     }
 

@@ -17,13 +17,19 @@ internal sealed class StateCache : IDisposable
     private readonly int _batch;
     private readonly int _limit;
     private readonly Memory?[] _memory;
+    private readonly DeviceMemory? _device;
+    private readonly ElementType _tokenType;
 
     /// <summary>A cache that holds nothing yet.</summary>
     /// <param name="states">What it holds.</param>
     /// <param name="batch">Rows.</param>
     /// <param name="limit">Most tokens that a row will ever have.</param>
-    public StateCache(IEnumerable<CacheState> states, int batch, int limit)
+    /// <param name="device">The memory of a device; null for the process's.</param>
+    /// <param name="tokenType">Type of the numbers for each token; others are float32.</param>
+    public StateCache(
+        IEnumerable<CacheState> states, int batch, int limit, DeviceMemory? device = null, ElementType tokenType = ElementType.Float32)
     {
+        (_device, _tokenType) = (device, tokenType);
         _states = [.. states];
         _batch = batch;
         _limit = limit;
@@ -53,11 +59,11 @@ internal sealed class StateCache : IDisposable
         {
             if (_memory[i] is not { } old)
             {
-                _memory[i] = new Memory(_states[i], _batch, capacity);
+                _memory[i] = New(i, capacity);
             }
             else if (_states[i].IsPerToken)
             {
-                Memory grown = new(_states[i], _batch, capacity);
+                Memory grown = New(i, capacity);
                 grown.Take(old);
                 old.Dispose();
                 _memory[i] = grown;
@@ -90,6 +96,9 @@ internal sealed class StateCache : IDisposable
         }
     }
 
+    private Memory New(int state, int capacity) =>
+        new(_states[state], _states[state].IsPerToken ? _tokenType : ElementType.Float32, _batch, capacity, _device);
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -104,13 +113,14 @@ internal sealed class StateCache : IDisposable
     {
         private readonly NativeBuffer _memory;
         private readonly CacheState _state;
+        private readonly ElementType _type;
         private readonly int _batch;
         private readonly int _capacity;
 
-        public Memory(CacheState state, int batch, int capacity)
+        public Memory(CacheState state, ElementType type, int batch, int capacity, DeviceMemory? device)
         {
-            (_state, _batch, _capacity) = (state, batch, capacity);
-            _memory = new NativeBuffer(batch * RowBytes, "the cache of the tokens so far", isOfOneCall: true);
+            (_state, _type, _batch, _capacity) = (state, type, batch, capacity);
+            _memory = new NativeBuffer(batch * RowBytes, "the cache of the tokens so far", device, isOfOneCall: true);
             try
             {
                 Whole = Rows(0, batch);
@@ -127,24 +137,25 @@ internal sealed class StateCache : IDisposable
 
         private long Numbers => _state.Shape.Aggregate(1L, (product, size) => checked(product * size)); // of a row, or of a token
 
-        private long RowBytes => checked(Numbers * (_state.IsPerToken ? _capacity : 1) * sizeof(float));
+        private int NumberBytes => _type == ElementType.Float32 ? sizeof(float) : sizeof(short);
+
+        private long RowBytes => checked(Numbers * (_state.IsPerToken ? _capacity : 1) * NumberBytes);
 
         /// <summary>Some rows.</summary>
         public NativeTensor Rows(int first, int rows)
         {
             long[] shape = _state.IsPerToken ? [rows, .. _state.Shape.SkipLast(1), _capacity, _state.Shape[^1]] : [rows, .. _state.Shape];
-            return _memory.View(ElementType.Float32, first * RowBytes, shape, rows * RowBytes);
+            return _memory.View(_type, first * RowBytes, shape, rows * RowBytes);
         }
 
         /// <summary>Copies what a smaller one holds, head by head.</summary>
         public void Take(Memory old)
         {
-            int d = (int)_state.Shape[^1];
-            int count = checked(old._capacity * d);
-            long heads = _batch * (Numbers / d);
+            long d = _state.Shape[^1] * NumberBytes;
+            long heads = _batch * (Numbers / _state.Shape[^1]);
             for (long i = 0; i < heads; i++)
             {
-                old._memory.Span<float>(i * count * sizeof(float), count).CopyTo(_memory.Span<float>(i * _capacity * d * sizeof(float), count));
+                old._memory.CopyTo(i * old._capacity * d, _memory, i * _capacity * d, old._capacity * d);
             }
         }
 

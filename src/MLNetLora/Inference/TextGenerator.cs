@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -21,7 +22,9 @@ public sealed class TextGenerator : IDisposable
     /// else the checkpoint's default.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
+    /// <param name="device">Where it computes; null for the processor.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow
     /// it.</exception>
     /// <exception cref="TemplateException">The checkpoint's chat template cannot be used.</exception>
@@ -31,6 +34,7 @@ public sealed class TextGenerator : IDisposable
         PromptSettings? prompt = null,
         int threads = 0,
         WeightPrecision precision = WeightPrecision.Checkpoint,
+        Device? device = null,
         CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
@@ -45,7 +49,7 @@ public sealed class TextGenerator : IDisposable
                 prompt?.PromptTemplate ?? trained.PromptTemplate,
                 prompt?.EnableThinking ?? trained.EnableThinking));
         _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
-        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, cancellation);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, cancellation);
     }
 
     /// <summary>Threads that were asked for; 0 is all cores.</summary>

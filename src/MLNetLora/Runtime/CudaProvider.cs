@@ -39,7 +39,7 @@ internal static class CudaProvider
     }
 
     /// <summary>Whether a GPU computes in bfloat16.</summary>
-    public static bool HasBFloat16(CudaDevice device) => CudaDriver.Ask(device.DeviceId) is { Capability: >= 80 };
+    public static bool HasBFloat16(CudaDevice device) => CudaDriver.Ask(device.DeviceId) is not { Capability: > 0 and < 80 };
 
     /// <summary>Adds the provider to the options of a session.</summary>
     /// <param name="options">The options.</param>

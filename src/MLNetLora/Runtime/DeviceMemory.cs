@@ -1,4 +1,5 @@
 using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Artifacts;
 using MLNetLora.Onnx;
 
@@ -83,15 +84,26 @@ internal sealed class DeviceMemory : NativeHandle
             return;
         }
 
-        NativeCalls.Do("copy", new Advice($"while it copied {(toDevice ? "to" : "from")} {Device}", ""), () =>
+        if (toDevice)
         {
-            using OrtValue there = OrtValue.CreateTensorValueWithData(
-                Info, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.UInt8, [bytes], address, bytes);
-            using OrtValue here = OrtValue.CreateTensorValueWithData(
-                OrtMemoryInfo.DefaultInstance, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.UInt8, [bytes], (nint)host, bytes);
-            OrtEnv.Instance().CopyTensors([toDevice ? here : there], [toDevice ? there : here], null);
-            return true;
-        });
+            Copy(OrtMemoryInfo.DefaultInstance, (nint)host, Info, address, bytes);
+        }
+        else
+        {
+            Copy(Info, address, OrtMemoryInfo.DefaultInstance, (nint)host, bytes);
+        }
+    }
+
+    /// <summary>Copies bytes on the device.</summary>
+    /// <param name="from">Where they are.</param>
+    /// <param name="to">Where they go.</param>
+    /// <param name="bytes">How many.</param>
+    public void Copy(nint from, nint to, long bytes)
+    {
+        if (bytes > 0)
+        {
+            Copy(Info, from, Info, to, bytes);
+        }
     }
 
     /// <inheritdoc/>
@@ -102,6 +114,15 @@ internal sealed class DeviceMemory : NativeHandle
         Info.Dispose();
         return true;
     }
+
+    private void Copy(OrtMemoryInfo fromInfo, nint from, OrtMemoryInfo toInfo, nint to, long bytes) =>
+        NativeCalls.Do("copy", new Advice($"while it copied {bytes} bytes from or to {Device}", ""), () =>
+        {
+            using OrtValue source = OrtValue.CreateTensorValueWithData(fromInfo, TensorElementType.UInt8, [bytes], from, bytes);
+            using OrtValue target = OrtValue.CreateTensorValueWithData(toInfo, TensorElementType.UInt8, [bytes], to, bytes);
+            OrtEnv.Instance().CopyTensors([source], [target], null);
+            return true;
+        });
 
     private static ModelArtifact Zeros()
     {

@@ -61,9 +61,10 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     /// <param name="bytes">Size; nothing may be asked for, too.</param>
     /// <param name="what">What the memory is for, for the message of an error.</param>
     /// <param name="device">The device's memory; null for the process's.</param>
+    /// <param name="isOfOneCall">As for memory of the process.</param>
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
-    public NativeBuffer(long bytes, string what, DeviceMemory? device)
-        : this(device is null ? bytes : 0, what)
+    public NativeBuffer(long bytes, string what, DeviceMemory? device, bool isOfOneCall = false)
+        : this(device is null ? bytes : 0, what, isOfOneCall)
     {
         if (device is null)
         {
@@ -162,6 +163,25 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         fixed (T* host = numbers)
         {
             _device.Copy((nint)(Data + byteOffset), host, (long)numbers.Length * sizeof(T), toDevice: true);
+        }
+    }
+
+    /// <summary>Copies bytes to another buffer in the same kind of memory.</summary>
+    /// <param name="byteOffset">Where they are.</param>
+    /// <param name="target">The other buffer.</param>
+    /// <param name="targetOffset">Where they go.</param>
+    /// <param name="bytes">How many.</param>
+    public void CopyTo(long byteOffset, NativeBuffer target, long targetOffset, long bytes)
+    {
+        RequireInside(byteOffset, bytes);
+        target.RequireInside(targetOffset, bytes);
+        if (_device is null)
+        {
+            Buffer.MemoryCopy(Data + byteOffset, target.Data + targetOffset, bytes, bytes);
+        }
+        else
+        {
+            _device.Copy((nint)(Data + byteOffset), (nint)(target.Data + targetOffset), bytes);
         }
     }
 

@@ -6,10 +6,13 @@ namespace MLNetLora.Runtime;
 /// The rotary tables that the graphs are given: rope_cos and rope_sin, [positions, d/2], and in inference rope_query_cos and rope_query_sin of the same shape
 /// where queries have their own. Rows may be rotated by different angles, each kind has a section of the tables, and a row's position_ids begin at its section.
 /// </summary>
-internal sealed class RotaryInputs(QwenConfig config) : IDisposable
+/// <param name="config">The model.</param>
+/// <param name="device">The memory of a device, where the tables then are; null for the process's.</param>
+internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = null) : IDisposable
 {
     private readonly List<RopeParameters> _sections = [config.Rope];
     private readonly Dictionary<string, NativeTensor> _tables = [];
+    private readonly List<FloatBuffer> _onDevice = [];
     private int _tableSections;
 
     /// <summary>Positions in each section.</summary>
@@ -72,6 +75,8 @@ internal sealed class RotaryInputs(QwenConfig config) : IDisposable
         }
 
         _tables.Clear();
+        _onDevice.ForEach(buffer => buffer.Dispose());
+        _onDevice.Clear();
     }
 
     private void Make(string prefix, bool queries)
@@ -87,7 +92,21 @@ internal sealed class RotaryInputs(QwenConfig config) : IDisposable
             sectionSin.CopyTo(sin, i * numbers);
         }
 
-        _tables[prefix + "cos"] = Tensors.Of(cos, (long)_sections.Count * Length, half);
-        _tables[prefix + "sin"] = Tensors.Of(sin, (long)_sections.Count * Length, half);
+        _tables[prefix + "cos"] = Table(cos);
+        _tables[prefix + "sin"] = Table(sin);
+
+        NativeTensor Table(float[] values)
+        {
+            long[] shape = [(long)_sections.Count * Length, half];
+            if (device is null)
+            {
+                return Tensors.Of(values, shape);
+            }
+
+            FloatBuffer buffer = new(values.Length, "rotary tables", device);
+            _onDevice.Add(buffer);
+            buffer.Write(0, values);
+            return buffer.View(0, shape);
+        }
     }
 }

@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.TextGeneration;
 
@@ -25,9 +26,13 @@ internal sealed record QwenLoraModel(
     /// <summary>Threads of the generator; 0 takes all cores. A matter of the machine, so no part of what is saved.</summary>
     public int Threads { get; init; }
 
+    /// <summary>Where answers are computed. A matter of the machine, so no part of what is saved.</summary>
+    public Device Device { get; init; } = Device.Cpu;
+
     /// <summary>Whether one opened generator serves both models: what differs is said with each call.</summary>
     public bool SharesGenerator(QwenLoraModel other) =>
-        Prompt.Settings == other.Prompt.Settings && Precision == other.Precision && Threads == other.Threads;
+        Prompt.Settings == other.Prompt.Settings && Precision == other.Precision && Threads == other.Threads
+        && Device == other.Device;
 
     /// <summary>Opens the base, which must still be the one that the adapter was trained on.</summary>
     /// <param name="cancellation">Ends the comparison.</param>
@@ -44,5 +49,6 @@ internal sealed record QwenLoraModel(
         Prompt.Settings,
         Threads,
         Precision,
-        cancellation: cancellation);
+        Device,
+        cancellation);
 }

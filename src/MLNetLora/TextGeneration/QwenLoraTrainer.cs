@@ -3,6 +3,7 @@ using Microsoft.ML;
 using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
@@ -118,6 +119,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
             {
                 Threads = _options.Threads,
+                Device = CausalLanguageModel.Answers(options.Device!, checkpoint) ? options.Device! : Device.Cpu,
             };
             return new QwenLoraTransformer(model, summary, _host);
         }

@@ -1,5 +1,6 @@
 using MLNetLora.Inference;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.TextGeneration;
 
@@ -32,6 +33,7 @@ public sealed partial class QwenLoraTransformer
             Generation = model.Generation.Copy();
             WeightPrecision = model.Precision;
             Threads = model.Threads;
+            Device = model.Device;
         }
 
         /// <inheritdoc cref="QwenLoraTrainer.Options.InstructionColumnName"/>
@@ -91,6 +93,12 @@ public sealed partial class QwenLoraTransformer
         public int Threads { get; set; }
 
         /// <summary>
+        /// Where answers are computed, on a GPU in bfloat16. Default: where the model was trained, the processor where it was loaded. Not saved. Another device
+        /// opens another engine.
+        /// </summary>
+        public Device Device { get; set; }
+
+        /// <summary>
         /// Ends with an <see cref="OperationCanceledException"/> what the transformer is doing: passes over its views, prediction engines, its own
         /// methods. Not saved. Default: none.
         /// </summary>
@@ -102,6 +110,8 @@ public sealed partial class QwenLoraTransformer
         {
             Require.Defined(WeightPrecision, nameof(WeightPrecision));
             Require.Threads(Threads, nameof(Threads));
+            Require.That(Device is not null, nameof(Device), null, "given: Device.Cpu or a CudaDevice");
+            Device!.Validate();
             Require.That(Generation is not null, nameof(Generation), null, "given");
             Generation!.Validate();
             Text.PromptTemplate.Validate(PromptTemplate);
@@ -129,6 +139,7 @@ public sealed partial class QwenLoraTransformer
                 Generation = Generation.Copy(),
                 Precision = WeightPrecision,
                 Threads = Threads,
+                Device = Device,
             };
         }
     }

@@ -1,0 +1,68 @@
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
+using MLNetLora.Tests;
+
+namespace MLNetLora.Cuda.Tests;
+
+/// <summary>Answers wholly from the device; the scores of the next token come back.</summary>
+public sealed class GenerationPlacementTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    public static TheoryData<string, string, WeightPrecision, string> Cases
+    {
+        get
+        {
+            TheoryData<string, string, WeightPrecision, string> cases = [];
+            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3"])
+            {
+                cases.Add(family, "Float32", WeightPrecision.Checkpoint, "none");
+                cases.Add(family, "BFloat16", WeightPrecision.Checkpoint, "lora");
+                cases.Add(family, "Float16", WeightPrecision.Checkpoint, "dora");
+                cases.Add(family, "Float32", WeightPrecision.Int8, "lora");
+                cases.Add(family, "BFloat16", WeightPrecision.Int4, "lora");
+                cases.Add(family, "Float32", WeightPrecision.Nf4, "dora");
+            }
+
+            return cases;
+        }
+    }
+
+    [CudaTheory]
+    [MemberData(nameof(Cases))]
+    public void Every_number_stays_on_the_device(string family, string type, WeightPrecision precision, string adapter)
+    {
+        string[] words = family.Split(' ');
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), words[0], type: Enum.Parse<TensorType>(type),
+            slidingWindow: words.Length > 1 ? 4 : null, positions: 256);
+        LoraAdapter? lora = adapter == "none" ? null
+            : LoraAdapter.Create(new LoraOptions { Rank = 2, UseDora = adapter == "dora", TargetModules = TargetModules.AllLinear }, checkpoint, 1);
+        IReadOnlyList<PlacedNode> nodes = Placement.Of(() =>
+        {
+            using CausalLanguageModel lm = new(checkpoint, lora, precision: precision, device: new CudaDevice());
+            GenerationOptions options = new() { MaximumNewTokens = 100 }; // so that the cache grows
+            IReadOnlyList<GeneratedIds> answers = lm.Generate([[1, 2, 3], [4, 5, 6, 7, 8]], options);
+            Assert.Equal(2, answers.Count);
+        });
+        Placement.RequireDevice([.. nodes.Where(node => !node.Graph.StartsWith("dora_norms", StringComparison.Ordinal))]);
+    }
+
+    [CudaFact]
+    public void Only_scores_come_back()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"));
+        using CausalLanguageModel lm = new(checkpoint, device: new CudaDevice());
+        GenerationOptions options = new() { MaximumNewTokens = 3 };
+        DeviceCounts three = StandIn.Count(() => lm.Generate([[1, 2, 3]], options));
+        options.MaximumNewTokens = 5;
+        DeviceCounts five = StandIn.Count(() => lm.Generate([[1, 2, 3]], options));
+        Assert.Equal(3, three.ToHost);
+        Assert.Equal(5, five.ToHost);
+    }
+}

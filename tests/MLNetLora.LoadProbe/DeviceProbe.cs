@@ -1,0 +1,21 @@
+using MLNetLora;
+using MLNetLora.Runtime;
+
+/// <summary>Whether a GPU can be used here, and if not, what is missing: apart from the rest, which must not touch the library.</summary>
+internal static class DeviceProbe
+{
+    public static int Use(string device)
+    {
+        try
+        {
+            CudaProvider.Require((CudaDevice)Device.Parse(device));
+            Console.WriteLine("usable");
+            return 0;
+        }
+        catch (DeviceException exception)
+        {
+            Console.WriteLine(exception.Message);
+            return 1;
+        }
+    }
+}
