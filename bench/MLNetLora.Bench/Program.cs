@@ -4,6 +4,7 @@ using MLNetLora.Bench;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Training;
 
 // Figures read the same on every machine.
@@ -23,6 +24,10 @@ Option<double> dropout = new("--dropout") { DefaultValueFactory = _ => 0.05, Des
 Option<bool> checkpointing = new("--checkpointing") { Description = "Recompute activations" };
 Option<int> steps = new("--steps") { DefaultValueFactory = _ => 3, Description = "Steps after the first" };
 Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Description = "Threads; 0 takes all cores" };
+Option<string> device = new("--device") { DefaultValueFactory = _ => "cpu", Description = "cpu or cuda:N (built with -p:OnnxRuntimePackage=Gpu)" };
+Option<ComputeType?> computeType = new("--compute-type") { Description = "Float32 or BFloat16; by default BFloat16 on a GPU that has it" };
+Option<bool> tf32 = new("--tf32") { Description = "Products of float32 in TF32 on a GPU" };
+Option<double> peak = new("--peak-tflops") { Description = "A GPU's TFLOP/s, for the share reached (MFU): H100 SXM 989 in bfloat16" };
 Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix products alone out" };
 Option<bool> json = new("--json") { Description = "One line of JSON" };
 Option<string[]> packed = new("--data")
@@ -48,13 +53,21 @@ Option<bool> profile = new("--profile") { Description = "The ten most expensive 
 Command training = new("training", "LoRA training steps beside the floor of their matrix products")
 {
     model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers,
-    noFloor, profile, json
+    noFloor, profile, json, device, computeType, tf32, peak
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
     p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
     p.GetValue(steps), p.GetValue(threads), p.GetValue(packed)!, p.GetValue(tokenizerFolder))
-{ Precision = p.GetValue(arithmetic), Prepack = p.GetValue(prepack), Optimizer = p.GetValue(optimizers)![0] }, p.GetValue(optimizers)![1..],
+{
+    Precision = p.GetValue(arithmetic),
+    Prepack = p.GetValue(prepack),
+    Optimizer = p.GetValue(optimizers)![0],
+    Device = TrainingDevice(p),
+    ComputeType = p.GetValue(computeType),
+    PeakTflops = p.GetValue(peak)
+}, p.GetValue(optimizers)![1..],
     !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
+Device TrainingDevice(ParseResult p) => Device.Parse(p.GetValue(device)!) is CudaDevice cuda ? cuda with { Tf32 = p.GetValue(tf32) } : Device.Cpu;
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };

@@ -5,6 +5,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -34,6 +35,15 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 
     /// <summary>What makes the steps.</summary>
     public OptimizerKind Optimizer { get; init; }
+
+    /// <summary>Where.</summary>
+    public Device Device { get; init; } = Device.Cpu;
+
+    /// <summary>In what; null for the device's default.</summary>
+    public ComputeType? ComputeType { get; init; }
+
+    /// <summary>What the device can do, for the share of it; 0 for none.</summary>
+    public double PeakTflops { get; init; }
 }
 
 /// <summary>What was measured.</summary>
@@ -50,8 +60,10 @@ internal sealed record TrainingSetting(string Model, int Batch, int Length, doub
 /// <param name="Loss">Loss of the last step.</param>
 /// <param name="OptimizerSeconds">Of a median step, those of the optimizer.</param>
 /// <param name="StateBytes">What the optimizer remembers.</param>
+/// <param name="FlopsPerToken">Operations of the model's matrices per token, forward and for the gradient of their input; without attention's products, those
+/// of adapters and what is recomputed: what a model's share of a device (MFU) is counted with.</param>
 internal sealed record TrainingFigures(double Ready, double First, double Best, double Median, double TokensPerSecond, double Floor, double Flops,
-    long PeakBytes, long PeakWithMapped, int Labels, double Loss, double OptimizerSeconds, long StateBytes);
+    long PeakBytes, long PeakWithMapped, int Labels, double Loss, double OptimizerSeconds, long StateBytes, double FlopsPerToken);
 
 /// <summary>LoRA training steps on a checkpoint folder: time from process start to the first step, tokens/s beside the floor of the same matrix
 /// products, peak private memory.</summary>
@@ -66,7 +78,7 @@ internal static class TrainingBench
     public static void Run(TrainingSetting setting, OptimizerKind[] others, bool floor, bool profile, bool json)
     {
         // The products of experts run as often as the router decides, so that a mixture has no floor.
-        floor &= QwenConfig.Read(ModelFolder.Find(setting.Model)).Experts is null;
+        floor &= setting.Device == Device.Cpu && QwenConfig.Read(ModelFolder.Find(setting.Model)).Experts is null;
         TrainingFigures f = Measure(setting, floor);
         if (json)
         {
@@ -74,7 +86,7 @@ internal static class TrainingBench
             return;
         }
 
-        Console.WriteLine($"model                        {setting.Model}");
+        Console.WriteLine($"model                        {setting.Model}{(setting.Device == Device.Cpu ? "" : $" on {setting.Device}")}");
         Console.WriteLine($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on "
             + $"{setting.Targets}, dropout "
             + $"{setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");
@@ -86,6 +98,12 @@ internal static class TrainingBench
             Console.WriteLine(
                 $"floor (same GEMMs alone)     {f.Floor:F3} s, {f.TokensPerSecond * f.Best / f.Floor:F1} tokens/s, {f.Flops / f.Floor / 1e9:F0} GFLOP/s");
             Console.WriteLine($"share of the floor           {f.Floor / f.Best:F2}");
+        }
+
+        if (setting.PeakTflops > 0)
+        {
+            double reached = f.FlopsPerToken * f.TokensPerSecond * f.Best / f.Median / 1e12;
+            Console.WriteLine($"of the device (MFU)          {reached:F1} of {setting.PeakTflops:G4} TFLOP/s, {reached / setting.PeakTflops:P0}");
         }
 
         Console.WriteLine($"peak private memory          {f.PeakBytes / 1e9:F2} GB, {f.PeakWithMapped / 1e9:F2} GB with mapped files");
@@ -118,6 +136,8 @@ internal static class TrainingBench
             PrepackWeights = setting.Prepack,
             Optimizer = setting.Optimizer,
             Threads = setting.Threads,
+            Device = setting.Device,
+            ComputeType = setting.ComputeType,
             BatchSize = setting.Batch,
             PackingLength = setting.Data.Length > 0 ? setting.Length : 0,
         };
@@ -157,7 +177,16 @@ internal static class TrainingBench
             : (0, 0);
         (double Seconds, int Tokens)[] warm = [.. steps.Skip(setting.Steps > 0 ? 1 : 0).OrderBy(step => step.Seconds / step.Tokens)];
         return new TrainingFigures(ready, ready + steps[0].Seconds, warm[0].Seconds, warm[warm.Length / 2].Seconds, warm[0].Tokens / warm[0].Seconds, seconds,
-            flops, peak, mapped, data.LabelIds.Length, loss, optimizer.Skip(setting.Steps > 0 ? 1 : 0).Order().ElementAt(setting.Steps / 2), states);
+            flops, peak, mapped, data.LabelIds.Length, loss, optimizer.Skip(setting.Steps > 0 ? 1 : 0).Order().ElementAt(setting.Steps / 2), states,
+            FlopsPerToken(checkpoint, data));
+    }
+
+    private static double FlopsPerToken(Checkpoint checkpoint, Batch data)
+    {
+        const double ForwardAndBack = 4; // a product and a sum each, for the output and for the gradient of the input
+        double linears = checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (double)module.In * module.Out);
+        double head = (double)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * data.LabelIds.Length / data.Tokens;
+        return ForwardAndBack * (linears + head);
     }
 
     private static TrainingRow[] RandomRows(TrainingSetting setting, int vocabulary)

@@ -300,8 +300,7 @@ internal sealed partial class GraphBuilder
     public Value RowsOfZeros(Value sizes, IReadOnlyList<Dimension> shape, Value indices, Value updates)
     {
         Value zeros = Zeros(sizes, shape);
-        Value rows = UnsqueezeLast(indices);
-        return ForCuda ? ScatterAdd(zeros, rows, updates) : ScatterRows(zeros, rows, updates);
+        return ScatterRows(zeros, UnsqueezeLast(indices), updates);
     }
 
     /// <summary>The same data in another shape; 0 keeps an axis and −1 is worked out.</summary>

@@ -176,6 +176,7 @@ internal sealed class ReducedPrecision
 
         bool isFull = scope == Float32Scope.Everything
             || (scope == Float32Scope.ButProducts && !s_products.Contains(node.OpType))
+            || IsSum(node)
             || node.Output.Any(output => _outputs.Contains(output) && IsFloat(output));
         Kind[] given = [.. node.Input.Where(IsFloat).Select(KindOf)];
         Kind kind = isFull ? Kind.Full
@@ -387,6 +388,10 @@ internal sealed class ReducedPrecision
             return new ValueInfoProto { Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { Shape = shape } } };
         }
     }
+
+    /// <summary>Whether it scatters by adding: numbers that meet are added one after another, and a long sum in 16 bits stands still.</summary>
+    private static bool IsSum(NodeProto node) =>
+        node.Attribute.Any(attribute => attribute.Name == "reduction" && attribute.S.ToStringUtf8() != "none");
 
     private string Resolve(string name) => _aliases.GetValueOrDefault(name, name);
 

@@ -161,6 +161,7 @@ internal sealed class Tape
 
             // A tied weight: its parts come from both ends of the backward pass, so the sum must stand after all of them.
             using (Graph.AtVeryEnd())
+            using (Graph.InFloat32())
             {
                 result.Add((parameter, parts.Aggregate((sum, part) => Graph.Add(sum, part))));
             }

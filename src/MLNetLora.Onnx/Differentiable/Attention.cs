@@ -55,7 +55,7 @@ internal static class Attention
                 List<Value> done = [dy];
                 if (tape.Needs(v))
                 {
-                    done.Add(dv.Add(i, g.MatMul(p, dy, transA: true))); // [batch, kv, visible, d]
+                    done.AddRange(dv.Add(i, g.MatMul(p, dy, transA: true))); // [batch, kv, visible, d]
                 }
 
                 if (scores)
@@ -72,7 +72,7 @@ internal static class Attention
 
                     if (tape.Needs(k))
                     {
-                        done.Add(dk.Add(i, g.MatMul(ds, query!, transA: true, alpha: alpha))); // [batch, kv, visible, d]
+                        done.AddRange(dk.Add(i, g.MatMul(ds, query!, transA: true, alpha: alpha))); // [batch, kv, visible, d]
                     }
                 }
 
@@ -114,19 +114,24 @@ internal static class Attention
         private readonly List<Value> _parts = []; // of the keys that no further chunk sees, the last ones first
         private Value? _sum;
 
-        public Value Add(int chunk, Value part)
+        /// <summary>Adds a chunk's part.</summary>
+        /// <returns>What the next chunk has to wait for, so that the sum before it is freed.</returns>
+        public Value[] Add(int chunk, Value part)
         {
+            Value[] done = [];
             if (_sum is not null)
             {
                 ChunkBorder border = mask.Borders[chunk];
                 Value before = g.Slice(part, g.Int64s(0), border.BeforeSize, 2, border.Before); // [batch, kv, before, d]
                 Value shared = g.Slice(part, border.BeforeSize, g.Int64s(long.MaxValue), 2, border.Shared); // [batch, kv, shared, d]
                 Value sharedLater = g.Slice(_sum, g.Int64s(0), border.SharedSize, 2, border.Shared); // [batch, kv, shared, d]
-                _parts.Add(g.Slice(_sum, border.SharedSize, g.Int64s(long.MaxValue), 2, "query_chunk")); // [batch, kv, chunk, d]
+                done = [g.Slice(_sum, border.SharedSize, g.Int64s(long.MaxValue), 2, "query_chunk")]; // [batch, kv, chunk, d]
+                _parts.AddRange(done);
                 part = g.Concat([before, g.Add(sharedLater, shared)], 2, part.Shape[2]); // [batch, kv, visible, d]
             }
 
-            return _sum = part;
+            _sum = part;
+            return [_sum, .. done];
         }
 
         public Value Whole() => _parts.Count == 0 ? _sum! : g.Concat([_sum!, .. Enumerable.Reverse(_parts)], 2, sequence); // [batch, kv, sequence, d]

@@ -54,7 +54,17 @@ internal static class Dora
         });
 
         // c·n∘x, made again in the backward pass rather than kept: [rows, in].
-        Value Drop(Value value) => mask is null ? value : g.Mul(g.Mul(value, DropoutMask.Numbers(g, mask, value.Shape[1])), g.Float(keptScale));
+        Value Drop(Value value)
+        {
+            if (mask is null)
+            {
+                return value;
+            }
+
+            Value kept = g.Mul(value, DropoutMask.Numbers(g, mask, value.Shape[1])); // [rows, in]
+            using IDisposable precise = g.InFloat32(); // c in 16 bits would be off by the same for all
+            return g.Mul(kept, g.Float(keptScale)); // [rows, in]
+        }
     }
 
     /// <summary>

@@ -21,6 +21,7 @@ internal sealed class CodebookWeight(
     public override Value Read(GraphBuilder graph)
     {
         using IDisposable head = graph.AtHead();
+        using IDisposable precise = graph.InFloat32(); // what is in 16 bits then is the product of level and absmax, rounded once
         long blocks = outputs * inputs / blockSize;
         Value rows = graph.Gather(levels.Quadruples(graph), graph.Cast(pairs, ElementType.Int32)); // [out · in / 4, 4]
         Value scales = graph.Reshape(absmax(graph), [blocks, 1], [blocks, 1]);

@@ -1,7 +1,8 @@
 namespace MLNetLora.Runtime;
 
-/// <summary>The type of the numbers that a model computes with. Trained parameters, their gradients and the optimizer's states are float32 in any case, and so
-/// is what would lose too much: the loss, the statistics of norms, sigmoids, the delta rule. The peers' names: torch_dtype, and bf16 of transformers.</summary>
+/// <summary>The type of the numbers that a model computes with. Trained parameters, the buffers that their gradients are added to and the optimizer's states
+/// are float32 in any case, and so is what would lose too much: the loss, the statistics of norms, sigmoids, the delta rule. The peers' names: torch_dtype, and
+/// bf16 of transformers.</summary>
 public enum ComputeType
 {
     /// <summary>32-bit floats.</summary>

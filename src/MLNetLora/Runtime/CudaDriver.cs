@@ -7,7 +7,8 @@ namespace MLNetLora.Runtime;
 /// <param name="Devices">Number of GPUs; −1 where it does not say.</param>
 /// <param name="Capability">The GPU's compute capability, 90 being 9.0; 0 where it does not say.</param>
 /// <param name="Name">What the GPU is called; empty where it does not say.</param>
-internal sealed unsafe record CudaDriver(int Version, int Devices, int Capability, string Name)
+/// <param name="Failure">What starting the driver returned: 0 where it started.</param>
+internal sealed unsafe record CudaDriver(int Version, int Devices, int Capability, string Name, int Failure = 0)
 {
     private const int Success = 0;
     private const int NoDevice = 100; // CUDA_ERROR_NO_DEVICE
@@ -34,9 +35,9 @@ internal sealed unsafe record CudaDriver(int Version, int Devices, int Capabilit
             getVersion(&version);
         }
 
-        if (started == NoDevice)
+        if (started != Success)
         {
-            return new CudaDriver(version, 0, 0, "");
+            return started == NoDevice ? new CudaDriver(version, 0, 0, "") : new CudaDriver(version, -1, 0, "", started);
         }
 
         if ((delegate* unmanaged<int*, int>)Export("cuDeviceGetCount") is var getCount && getCount is not null && getCount(&devices) != Success)

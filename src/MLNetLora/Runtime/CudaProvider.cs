@@ -47,7 +47,16 @@ internal static class CudaProvider
     public static void Append(SessionOptions options, CudaDevice device)
     {
         using OrtCUDAProviderOptions cuda = new();
-        cuda.UpdateOptions(device.ToProviderOptions());
+        try
+        {
+            cuda.UpdateOptions(device.ToProviderOptions());
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new OptionException($"ONNX Runtime's CUDA provider does not take the options of {device}: {e.Message} What it does not know can only be in "
+                + $"{nameof(CudaDevice.ProviderOptions)}.", e);
+        }
+
         options.AppendExecutionProvider_CUDA(cuda);
     }
 
@@ -59,6 +68,12 @@ internal static class CudaProvider
             throw new DeviceException(FormattableString.Invariant($"{device} was asked for, and NVIDIA's driver serves CUDA ")
                 + FormattableString.Invariant($"{driver.Version / 1000}.{driver.Version % 1000 / 10} only. The provider of ONNX Runtime 1.31 needs CUDA ")
                 + "13.0, which is driver R580 or later: update the driver.");
+        }
+
+        if (driver.Failure != 0)
+        {
+            throw new DeviceException(FormattableString.Invariant($"{device} was asked for, and NVIDIA's driver did not start: cuInit returned ")
+                + FormattableString.Invariant($"{driver.Failure} (803 is a driver and a library of two versions, 34 a stub). See what nvidia-smi says."));
         }
 
         if (driver.Devices >= 0 && device.DeviceId >= driver.Devices)
@@ -96,7 +111,11 @@ internal static class CudaProvider
             {
                 OrtEnv.Instance().RegisterExecutionProviderLibrary(Name, path);
             }
-            catch (OnnxRuntimeException e) when (!e.Message.Contains("already", StringComparison.OrdinalIgnoreCase))
+            catch (OnnxRuntimeException e) when (e.Message.Contains("already registered", StringComparison.OrdinalIgnoreCase))
+            {
+                // By the application: it is the same library.
+            }
+            catch (OnnxRuntimeException e)
             {
                 throw new DeviceException($"{device} was asked for, and ONNX Runtime's CUDA provider could not be loaded: {e.Message} {Packages}", e);
             }

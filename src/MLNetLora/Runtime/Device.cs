@@ -29,14 +29,16 @@ public abstract record Device
     }
 
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
-    internal virtual void Validate()
-    {
-    }
+    internal abstract void Validate();
 
     /// <summary>The processor.</summary>
     private sealed record CpuDevice : Device
     {
         public override string ToString() => "cpu";
+
+        internal override void Validate()
+        {
+        }
     }
 }
 
@@ -44,7 +46,8 @@ public abstract record Device
 /// Microsoft.ML.OnnxRuntime, and the machine has a driver and the CUDA libraries that it asks for.</summary>
 public sealed record CudaDevice : Device
 {
-    /// <summary>Number of the GPU, as nvidia-smi and CUDA_VISIBLE_DEVICES have it. Default 0. ONNX Runtime's name: device_id.</summary>
+    /// <summary>Number of the GPU among those that CUDA shows: CUDA_VISIBLE_DEVICES chooses and renumbers them, and their order is nvidia-smi's only with
+    /// CUDA_DEVICE_ORDER=PCI_BUS_ID. Default 0. ONNX Runtime's name: device_id.</summary>
     public int DeviceId { get; init; }
 
     /// <summary>Most bytes that each session takes of the GPU's memory; null (default): all there is. ONNX Runtime's name: gpu_mem_limit.</summary>
@@ -52,12 +55,18 @@ public sealed record CudaDevice : Device
 
     /// <summary>
     /// Whether products of 32-bit floats may be computed in TF32, with 10 bits behind the point instead of 23: several times faster on an Ampere GPU or a newer
-    /// one. Default false. ONNX Runtime's name: use_tf32; PyTorch's: torch.backends.cuda.matmul.allow_tf32.
+    /// one. In bfloat16 little is left to it: the delta rule of Qwen3.5. Default false. ONNX Runtime's name: use_tf32; PyTorch's:
+    /// torch.backends.cuda.matmul.allow_tf32.
     /// </summary>
     public bool Tf32 { get; init; }
 
     /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names, such as cudnn_conv_algo_search. None by default.</summary>
-    public IReadOnlyDictionary<string, string> ProviderOptions { get; init; } = new Dictionary<string, string>();
+    public IReadOnlyDictionary<string, string> ProviderOptions
+    {
+        get;
+        init => field = new Dictionary<string, string>(value ?? throw new OptionException($"{nameof(ProviderOptions)} is null; it may be empty."));
+    }
+    = new Dictionary<string, string>();
 
     /// <inheritdoc/>
     public override string ToString() => $"cuda:{DeviceId}";

@@ -21,18 +21,22 @@ internal sealed class DeviceMemory : NativeHandle
     {
         CudaProvider.Require(device);
         Device = device;
-        Info = new OrtMemoryInfo("Cuda", OrtAllocatorType.DeviceAllocator, device.DeviceId, OrtMemType.Default);
+        Advice advice = new($"while {device} was opened", "");
         _zeros = new OnnxSession(Zeros(), SessionUse.Training, threads: 1, device: device);
         try
         {
-            _allocator = _zeros.Allocator(Info);
+            Info = Adopt(NativeCalls.Do("device", advice,
+                () => new OrtMemoryInfo("Cuda", OrtAllocatorType.DeviceAllocator, device.DeviceId, OrtMemType.Default)));
+            _allocator = Adopt(NativeCalls.Do("device", advice, () => _zeros.Allocator(Info)));
         }
         catch
         {
+            Info?.Dispose();
             _zeros.Dispose();
             throw;
         }
 
+        _zeros.Hold(); // until ReleaseHandle: the allocator is the session's
         SetHandle(1); // allocator and session hold the real ones
     }
 
@@ -54,7 +58,8 @@ internal sealed class DeviceMemory : NativeHandle
                 + "Train fewer tensors, or with a lower rank.");
         }
 
-        return NativeCalls.Do("device memory", new Advice($"of {Device} for {what}", ""), () => _allocator.Allocate((uint)Math.Max(bytes, 1)));
+        Advice advice = new($"while memory of {Device} was taken for {what}", "");
+        return NativeCalls.Do("device memory", advice, () => _allocator.Allocate((uint)Math.Max(bytes, 1)));
     }
 
     /// <summary>Sets a buffer to zero, on the device.</summary>
@@ -110,6 +115,7 @@ internal sealed class DeviceMemory : NativeHandle
     protected override bool ReleaseHandle()
     {
         _allocator.Dispose();
+        _zeros.Release();
         _zeros.Dispose();
         Info.Dispose();
         return true;

@@ -77,7 +77,7 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         Bytes = bytes;
         try
         {
-            _allocation = device.Allocate(bytes, what);
+            _allocation = Adopt(device.Allocate(bytes, what));
             _data = (byte*)_allocation.DangerousGetHandle();
             device.Clear(this);
         }

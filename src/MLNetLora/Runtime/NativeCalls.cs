@@ -11,7 +11,9 @@ internal static class NativeCalls
     internal static Action<string>? Before;
 
     // What the runtime's allocators and the C++ library say; there is no error code of its own for it.
-    private static readonly string[] s_noMemory = ["allocate memory", "bad_alloc", "out of memory", "bad allocation", "not enough memory"];
+    private static readonly string[] s_noMemory = [
+        "allocate memory", "bad_alloc", "out of memory", "bad allocation", "not enough memory", "smaller than requested bytes", "CUBLAS_STATUS_ALLOC_FAILED",
+    ];
 
     /// <summary>Makes a native call.</summary>
     /// <param name="what">Its kind: tensor, session, run, allocation.</param>

@@ -24,6 +24,16 @@ internal abstract class NativeHandle() : SafeHandle(0, ownsHandle: true)
         DangerousAddRef(ref held);
     }
 
+    /// <summary>Takes over a handle of the runtime: it goes with this one, and not by a finalizer of its own, which would have no order.</summary>
+    protected static T Adopt<T>(T handle)
+        where T : class
+    {
+#pragma warning disable CA1816 // that is what it is for
+        GC.SuppressFinalize(handle);
+#pragma warning restore CA1816
+        return handle;
+    }
+
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {

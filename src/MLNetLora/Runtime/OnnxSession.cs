@@ -77,6 +77,12 @@ internal sealed class OnnxSession : IDisposable
     /// <summary>Names of the inputs.</summary>
     public IReadOnlyList<string> InputNames { get; }
 
+    /// <summary>Keeps the session, to be followed by <see cref="Release"/>.</summary>
+    internal void Hold() => _handle.Hold();
+
+    /// <summary>Ends <see cref="Hold"/>.</summary>
+    internal void Release() => _handle.DangerousRelease();
+
     /// <summary>What allocates in a kind of memory that the session knows.</summary>
     internal OrtAllocator Allocator(OrtMemoryInfo memory) => new(_handle.Session, memory);
 

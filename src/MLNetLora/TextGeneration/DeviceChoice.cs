@@ -19,9 +19,11 @@ internal sealed record DeviceChoice(Device Device, bool MayFallBack)
     };
 
     /// <summary>The device, or the processor in its place.</summary>
+    /// <param name="check">Throws where what is asked for has no kernels on it.</param>
     /// <param name="warn">Told why the processor takes over.</param>
     /// <exception cref="DeviceException">It cannot be used, and nothing may take over.</exception>
-    public Device Usable(Action<string> warn)
+    /// <exception cref="OptionException">It has no kernels, and nothing may take over.</exception>
+    public Device Usable(Action<Device> check, Action<string> warn)
     {
         if (Device is not CudaDevice cuda)
         {
@@ -31,9 +33,10 @@ internal sealed record DeviceChoice(Device Device, bool MayFallBack)
         try
         {
             CudaProvider.Require(cuda);
+            check(cuda);
             return Device;
         }
-        catch (DeviceException e) when (MayFallBack)
+        catch (MLNetLoraException e) when (MayFallBack && e is (DeviceException or OptionException))
         {
             warn($"The processor computes (MLContext.FallbackToCpu): {e.Message}");
             return Device.Cpu;

@@ -33,8 +33,12 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         options.Validate();
         _options = options.Copy();
         _device = DeviceChoice.Of(context, options.Device);
-        _options.Device = _device.Device;
-        _options.Validate(); // with the context's GPU
+        if (!_device.MayFallBack)
+        {
+            _options.Device = _device.Device;
+            _options.Validate(); // with the context's GPU
+        }
+
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
         _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
     }
@@ -72,9 +76,6 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     {
         cancellationToken.ThrowIfCancellationRequested();
         using IChannel channel = _host.Start("Fit");
-        Options options = _options.Copy();
-        options.Device = _device.Usable(warning => channel.Warning(MessageSensitivity.None, warning));
-        options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
         ColumnNames columns = _options.Columns;
 
         // Everything that can be wrong with the input is found before the first step.
@@ -83,6 +84,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
             : null;
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+        Options options = _options.Copy();
+        options.Device = _device.Usable(CheckDevice, warning => channel.Warning(MessageSensitivity.None, warning));
+        options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
         BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full
             ? null
             : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
@@ -137,6 +141,15 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             }
 
             throw error;
+        }
+
+        void CheckDevice(Device device)
+        {
+            Options there = _options.Copy();
+            there.Device = device;
+            there.Validate();
+            _ = there.UsedComputeType;
+            LoraTraining.RequireFor(device, checkpoint);
         }
     }
 

@@ -84,7 +84,7 @@ internal static class Calibration
             List<NativeTensor> owned = [];
             try
             {
-                shared.Add(batch, 1f, ChunkPlan.Whole, inputs, owned);
+                shared.Add(batch, 1f, plan, inputs, owned);
                 NativeTensor[] values = [.. session.InputNames.Select(name => inputs[name])];
                 using NativeTensors results = session.Run(session.InputNames, values, outputs, cancellation);
                 lock (absmax)

@@ -20,6 +20,9 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
 {
     private const string NotPrepacked = $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
 
+    /// <summary>Bytes of the trained parameters alone.</summary>
+    public long VectorBytes { get; init; }
+
     /// <summary>All of it.</summary>
     public long Bytes => Parameters + Activations + Copies;
 
@@ -43,13 +46,14 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long matches = (tokens + (target.Config.TieWordEmbeddings ? scored : 0)) * trained;
         long masks = target.Dropout > 0 ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
         long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits + matches)) + masks;
-        return target.Checkpoint switch
+        MemoryEstimate estimate = target.Checkpoint switch
         {
             { } checkpoint when options.PrepackWeights => new MemoryEstimate(parameters, activations, Prepacking.Bytes(checkpoint, options.Precision)),
             { } checkpoint when options.Precision == WeightPrecision.Int8 => new MemoryEstimate(
                 parameters, activations, Prepacking.Int8Bytes(checkpoint), $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Checkpoint}."),
             _ => new MemoryEstimate(parameters, activations, 0),
         };
+        return estimate with { VectorBytes = sizeof(float) * tensors.Sum(tensor => tensor.Count) };
     }
 
     /// <summary>Refuses the run where the machine has less memory than this. That of a GPU is not known before it is used.</summary>
@@ -59,6 +63,9 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     {
         if (device is CudaDevice)
         {
+            MLNetLora.Require.That(VectorBytes <= uint.MaxValue, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
+                $"at most 4.29 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
+                + "processor");
             return;
         }
 

@@ -3,8 +3,8 @@ namespace MLNetLora.Training;
 /// <summary>Which optimizer makes the steps. Each clips the gradients by their global norm first.</summary>
 /// <remarks>
 /// The "paged" optimizers of bitsandbytes (paged_adamw_8bit, paged_adamw_32bit) compute what the others compute; they differ in where a GPU keeps
-/// the states when its memory is short. Here the states are in the machine's memory, which the system pages by itself, so the paged names stand for the same
-/// optimizers (<see cref="OptimizerNames"/>).
+/// the states when its memory is short. Here the states of a run on the processor are in the machine's memory, which the system pages by itself, and
+/// those on a GPU stay there, so the paged names stand for the same optimizers (<see cref="OptimizerNames"/>).
 /// </remarks>
 public enum OptimizerKind
 {

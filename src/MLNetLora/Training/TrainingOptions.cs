@@ -127,10 +127,11 @@ public class TrainingOptions
     public bool ActivationCheckpointing { get; set; }
 
     /// <summary>
-    /// How the frozen weights are held and multiplied with. Default <see cref="WeightPrecision.Checkpoint"/>: as the checkpoint has them, in 32-bit floats.
+    /// How the frozen weights are held and multiplied with. Default <see cref="WeightPrecision.Checkpoint"/>: as the checkpoint has them, multiplied in
+    /// <see cref="ComputeType"/>.
     /// <see cref="WeightPrecision.Int8"/>: 8-bit integers, faster and a little less exact. The peers' name: torchao's int8 mixed-precision training.
-    /// <see cref="WeightPrecision.Nf4"/> and the three beside it: QLoRA (arXiv:2305.14314), weights in 4 bits, products in 32-bit floats, for bases that do not
-    /// fit into memory otherwise. The peers' name: load_in_4bit with bnb_4bit_quant_type.
+    /// <see cref="WeightPrecision.Nf4"/> and the three beside it: QLoRA (arXiv:2305.14314), weights in 4 bits, products in
+    /// <see cref="ComputeType"/>, for bases that do not fit into memory otherwise. The peers' name: load_in_4bit with bnb_4bit_quant_type.
     /// </summary>
     public WeightPrecision Precision { get; set; } = WeightPrecision.Checkpoint;
 
@@ -144,7 +145,7 @@ public class TrainingOptions
 
     /// <summary>
     /// Threads of the sessions; 0 (default) takes all cores. The same number gives the same adapter; another one may change the last digits, since
-    /// large products are shared among threads.
+    /// large products are shared among threads. On a GPU what is added up for an embedding has no order, so there it may change them in any case.
     /// </summary>
     public int Threads { get; set; }
 
@@ -242,8 +243,17 @@ public class TrainingOptions
     };
 
     /// <summary>The type that is computed in.</summary>
-    internal ComputeType UsedComputeType => ComputeType
-        ?? (Device is CudaDevice cuda && CudaProvider.HasBFloat16(cuda) ? Runtime.ComputeType.BFloat16 : Runtime.ComputeType.Float32);
+    /// <exception cref="OptionException">The device has not the type that was asked for.</exception>
+    internal ComputeType UsedComputeType
+    {
+        get
+        {
+            bool hasBFloat16 = SimulatesComputeType || (Device is CudaDevice cuda && CudaProvider.HasBFloat16(cuda));
+            Require.That(ComputeType != Runtime.ComputeType.BFloat16 || hasBFloat16, nameof(ComputeType), ComputeType,
+                $"{Runtime.ComputeType.Float32} or null on {Device}: bfloat16 needs a GPU of compute capability 8.0 or later");
+            return ComputeType ?? (hasBFloat16 ? Runtime.ComputeType.BFloat16 : Runtime.ComputeType.Float32);
+        }
+    }
 
     /// <summary>Refuses what has no kernel on a GPU.</summary>
     private void RequireForCuda()

@@ -114,6 +114,28 @@ public sealed class DeviceTests : IDisposable
         CudaProvider.RequireDevice(s_first, new CudaDriver(version, devices, capability, ""));
 
     [Fact]
+    public void A_driver_that_does_not_start_is_told_with_its_code() => Assert.Contains("did not start: cuInit returned 803",
+        Assert.Throws<DeviceException>(() => CudaProvider.RequireDevice(s_first, new CudaDriver(13_000, -1, 0, "", 803))).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void Options_of_the_provider_are_those_of_the_moment_they_were_given()
+    {
+        Dictionary<string, string> given = new() { ["prefer_nhwc"] = "1" };
+        CudaDevice device = new() { ProviderOptions = given };
+        given["prefer_nhwc"] = "0";
+        Assert.Equal("1", device.ToProviderOptions()["prefer_nhwc"]);
+    }
+
+    [Fact]
+    public void Parameters_that_are_too_many_for_one_piece_of_a_GPU_are_refused()
+    {
+        MemoryEstimate estimate = new(1, 1, 0) { VectorBytes = 6_200_000_000 };
+        Assert.StartsWith("The trained parameters is 6.20 GB; it must be at most 4.29 GB on cuda:0",
+            Assert.Throws<OptionException>(() => estimate.Require(s_first)).Message, StringComparison.Ordinal);
+        (estimate with { VectorBytes = 4_200_000_000 }).Require(s_first);
+    }
+
+    [Fact]
     public void The_last_GPU_is_named() => Assert.Contains("2, the last being cuda:1",
         Assert.Throws<DeviceException>(() => CudaProvider.RequireDevice(new CudaDevice { DeviceId = 2 }, new CudaDriver(13_000, 2, 0, ""))).Message,
         StringComparison.Ordinal);

@@ -51,12 +51,16 @@ public sealed class FitDeviceTests : IDisposable
     [Fact]
     public void What_has_no_kernel_there_is_refused_before_Fit()
     {
-        MLContext ml = new(seed: 1) { GpuDeviceId = 0 };
+        MLContext ml = new(seed: 1) { GpuDeviceId = 0, FallbackToCpu = false };
         Assert.Contains("Optimizer is AdamW8Bit and Device is cuda:0", Assert.Throws<OptionException>(() => ml.TextGeneration.Trainers.QwenLora(
             new QwenLoraTrainer.Options { ModelPath = Repository.Nano, Optimizer = OptimizerKind.AdamW8Bit })).Message, StringComparison.Ordinal);
+
+        // The processor has all of it, and may take over.
+        using QwenLoraTransformer model = Fit(new MLContext(seed: 1) { GpuDeviceId = 0, FallbackToCpu = true }, null, OptimizerKind.AdamW8Bit);
+        Assert.Contains(_log, line => line.Contains("The processor computes (MLContext.FallbackToCpu)", StringComparison.Ordinal));
     }
 
-    private QwenLoraTransformer Fit(MLContext ml, Device? device)
+    private QwenLoraTransformer Fit(MLContext ml, Device? device, OptimizerKind optimizer = OptimizerKind.AdamW)
     {
         ml.Log += (_, message) => _log.Add(message.RawMessage);
         string tiny = Path.Combine(_folder.Path, "tiny");
@@ -65,6 +69,7 @@ public sealed class FitDeviceTests : IDisposable
         {
             ModelPath = Directory.Exists(tiny) ? tiny : TinyCheckpoint.Write(tiny),
             Device = device,
+            Optimizer = optimizer,
             NumberOfEpochs = 1,
         }).Fit(rows);
     }

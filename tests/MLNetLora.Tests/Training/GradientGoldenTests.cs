@@ -3,6 +3,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
@@ -50,13 +51,27 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                 }
 
                 Checkpoint checkpoint = Checkpoint.Open(model);
+                if (Golden.Device is CudaDevice && checkpoint.Config.Experts is not null)
+                {
+                    report.Skip(name, "a mixture, which is trained on processors");
+                    continue;
+                }
+
                 LoraAdapter adapter = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter"), checkpoint);
                 report.Equal($"{name} parameter counts", [adapter.ParameterCount, AllParameters(adapter, checkpoint)],
                     [description.GetProperty("trainable_parameters").GetInt64(), description.GetProperty("all_parameters").GetInt64()]);
 
                 TrainingTarget target = TrainingTarget.Lora(checkpoint, adapter.Options.With(o => o.Dropout = 0));
                 using TrainingSession session = new(target,
-                    new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, PrepackWeights = prepacked }, plan);
+                    new TrainingOptions
+                    {
+                        Threads = 1,
+                        ActivationCheckpointing = checkpointing,
+                        PrepackWeights = prepacked && Golden.Device is not CudaDevice,
+                        Device = Golden.Device,
+                        ComputeType = ComputeType.Float32,
+                    },
+                    plan);
                 LoraParameters.Load(session.Parameters, adapter);
                 GoldenFile input = new(Path.Combine(modelFolder, "batch.safetensors"));
                 GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));
@@ -70,7 +85,7 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
                 foreach (string key in keys)
                 {
                     report.Compare($"{name} {key}",
-                        GoldenFile.RelativeError(session.Parameters.Slice(session.Parameters.Gradients, key["grad.".Length..]), expected.Floats(key)), 5e-5);
+                        GoldenFile.RelativeError(session.Parameters.Read(session.Parameters.Gradients, key["grad.".Length..]), expected.Floats(key)), 5e-5);
                 }
             }
         }

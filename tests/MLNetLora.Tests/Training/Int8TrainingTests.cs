@@ -111,6 +111,17 @@ public sealed class Int8TrainingTests(Xunit.Abstractions.ITestOutputHelper outpu
     }
 
     [Fact]
+    public void Rows_of_several_chunks_of_attention_are_calibrated_too()
+    {
+        TrainingRow[] rows = [TinyModel.Row(new Random(1), 300)];
+        using TemporaryFolder folder = new();
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(folder.Path, positions: 512);
+        (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(
+            checkpoint, new LoraOptions { Rank = 2 }, rows, new TrainingOptions { Precision = WeightPrecision.Int8, NumberOfEpochs = 1, Threads = 1 });
+        Assert.True(double.IsFinite(Assert.Single(summary.Steps).Loss));
+    }
+
+    [Fact]
     public void The_number_of_threads_changes_nothing()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# On a machine with an NVIDIA GPU: gradients of the reference cases on it, then training at 0.5B, 1.5B and 7B sizes, beside transformers + PEFT where Python
+# has them. Everything goes into one JSON file.
+#   bench/gpu/run.sh [OUT.json] [PEAK_TFLOPS]      989 is an H100 SXM's or an H200's in bfloat16, 312 an A100's, 165 an RTX 4090's
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+out=${1:-gpu.json}
+peak=${2:-989}
+models=$(mktemp -d)
+trap 'rm -rf "$models"' EXIT
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 MLNETLORA_TEST_DEVICE=cuda:0
+
+dotnet build -c Release -p:OnnxRuntimePackage=Gpu || exit 1
+tool() { dotnet "tools/SyntheticCheckpoint/bin/Release/net10.0/SyntheticCheckpoint.dll" "$@"; }
+bench() { dotnet "bench/MLNetLora.Bench/bin/Release/net10.0/MLNetLora.Bench.dll" "$@"; }
+
+# Against PyTorch's gradients, in float32 without TF32.
+if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~GradientGoldenTests; then parity=true; else parity=false; fi
+
+rows=""
+for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do
+  read -r size batch length <<<"$case"
+  [ -d "$models/$size" ] || tool --size "$size" --dtype bf16 --out "$models/$size" || exit 1
+  memory=$(mktemp)
+  nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 200 >"$memory" 2>/dev/null & sampler=$!
+  ours=$(bench training --model "$models/$size" --batch "$batch" --length "$length" --rank 16 --targets all-linear --dropout 0 --checkpointing --steps 10 \
+    --no-floor --device cuda:0 --peak-tflops "$peak" --json) || ours=null
+  kill "$sampler"; wait "$sampler" 2>/dev/null
+  peer=null
+  if python3 -c 'import torch, transformers, peft' 2>/dev/null; then
+    peer=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length") || peer=null
+  fi
+  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"peft\":${peer:-null}}"
+done
+
+driver=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
+echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"training\":[$rows]}" >"$out"
+echo "written: $out"
+[ "$parity" = true ]

@@ -1,0 +1,2 @@
+// What happens on the device is counted for the whole process.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]
