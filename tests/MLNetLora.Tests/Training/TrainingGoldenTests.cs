@@ -4,6 +4,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -35,6 +36,40 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
             Generation(report, name, folder, checkpoint);
             Logits(report, name, folder, checkpoint);
             Merged(report, name, folder, checkpoint);
+        }
+
+        report.Finish();
+    }
+
+    /// <summary>Simulated: what a GPU rounds is rounded.</summary>
+    [Fact]
+    public void Losses_in_bfloat16_follow_the_Trainer()
+    {
+        GoldenReport report = new("training in bfloat16", output);
+        foreach (string folder in Golden.TrainingFolders())
+        {
+            string name = Path.GetFileName(folder);
+            JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
+            string model = Golden.Beside(folder, description.GetProperty("model").GetString()!);
+            if ((GoldenFile.Unsupported(model) ?? GoldenFile.UnsupportedAdapter(Path.Combine(folder, "adapter_initial"))) is { } reason)
+            {
+                report.Skip(name, reason);
+                continue;
+            }
+
+            Checkpoint checkpoint = Checkpoint.Open(model);
+            if (checkpoint.Config.Experts is not null)
+            {
+                report.Skip(name, "a mixture, which is trained on processors");
+                continue;
+            }
+
+            LoraAdapter initial = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_initial"), checkpoint);
+            TrainingOptions options = Options(description);
+            (options.ComputeType, options.SimulatesComputeType) = (ComputeType.BFloat16, true);
+            (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, Rows(folder), options, initial: initial);
+            JsonElement[] steps = [.. description.GetProperty("steps").EnumerateArray()];
+            report.Compare($"{name} losses", summary.Steps.Zip(steps).Max(pair => Relative(pair.First.Loss, pair.Second.GetProperty("loss").GetDouble())), 0.01);
         }
 
         report.Finish();
