@@ -389,6 +389,14 @@ internal sealed partial class GraphBuilder
         return (outputs[0], outputs[1]);
     }
 
+    /// <summary>Causal attention as one operator, which ONNX Runtime has one kernel for on a GPU (FlashAttention-2, Dao 2023, arXiv:2307.08691): y =
+    /// softmax(q kᵀ / √d) v over the keys up to each query.</summary>
+    /// <param name="q">[batch, heads, sequence, d].</param>
+    /// <param name="k">[batch, kv, sequence, d].</param>
+    /// <param name="v">[batch, kv, sequence, d].</param>
+    /// <returns>The shape of q.</returns>
+    public Value Attention(Value q, Value k, Value v) => Node("Attention", [q, k, v], q.Type, q.Shape, "", ("is_causal", 1L));
+
     /// <summary>Rotary position embedding, half-split (NeoX) layout.</summary>
     /// <param name="x">[batch, heads, sequence, headSize], or [batch, sequence, heads·headSize].</param>
     /// <param name="positions">[batch, sequence], rows of the tables.</param>

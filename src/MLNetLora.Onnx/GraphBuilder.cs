@@ -25,6 +25,9 @@ internal sealed partial class GraphBuilder
     /// <summary>Opset of the default domain: the last one whose kernels all have CUDA registrations.</summary>
     public const int Opset = 18;
 
+    /// <summary>The same of graphs with <see cref="Attention"/>, which it brings.</summary>
+    public const int FlashOpset = 23;
+
     private readonly GraphProto _graph = new();
     private readonly List<NodeProto> _head = []; // casts of initializers
     private readonly List<NodeProto> _body = [];
@@ -233,8 +236,9 @@ internal sealed partial class GraphBuilder
             ReducedPrecision.Apply(graph, ComputeType, SimulatesComputeType, _scopes);
         }
 
-        ModelProto model = new() { IrVersion = 8, ProducerName = "MLNetLora", Graph = graph };
-        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
+        bool isOfFlash = graph.Node.Any(node => node is { OpType: "Attention", Domain: "" });
+        ModelProto model = new() { IrVersion = isOfFlash ? 11 : 8, ProducerName = "MLNetLora", Graph = graph };
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = isOfFlash ? FlashOpset : Opset });
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
         return model.ToByteArray();
     }

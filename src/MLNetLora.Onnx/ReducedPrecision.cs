@@ -31,7 +31,7 @@ internal sealed class ReducedPrecision
 {
     // Their sums are in float32 inside of the kernels, and rounded once.
     private static readonly HashSet<string> s_reduced =
-        ["Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "MatMulNBits", "GroupQueryAttention"];
+        ["Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "MatMulNBits", "GroupQueryAttention", "Attention"];
 
     private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul", "MatMulNBits"];
 

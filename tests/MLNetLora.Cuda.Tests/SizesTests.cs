@@ -19,7 +19,7 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
 
     [CudaTheory]
     [InlineData("Qwen2.5-0.5B", 1, 512, 2.0, 5_200)]
-    [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 9_500)]
+    [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 8_300)]
     public void A_step_fits(string size, int batchSize, int length, double gigabytes, long launches)
     {
         string folder = _folder.File("base");
@@ -57,6 +57,7 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
                 + FormattableString.Invariant($"a micro-batch {step.Launches} launches, ")
                 + FormattableString.Invariant($"{step.ToDevice} copies to the device, {step.ToHost} back, {step.PeakBytes / 1e9:F2} GB at most; ")
                 + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back"));
+            Assert.Equal((2 * checkpoint.Config.NumHiddenLayers) - 1, step.Flash); // the last block is not recomputed
             Assert.Equal(0, step.ToHost);
             Assert.Equal(0, update.ToHost);
             Assert.InRange(step.PeakBytes / 1e9, 0.1, gigabytes);

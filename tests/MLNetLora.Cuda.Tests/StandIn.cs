@@ -35,8 +35,11 @@ internal static partial class StandIn
         Mark("begin");
         action();
         Mark("end");
-        string line = File.ReadLines(s_log).Last(text => text.StartsWith("MARK end", StringComparison.Ordinal));
-        return new DeviceCounts(Number("launches"), Number("h2d"), Number("d2h"), Number("peak"));
+        string[] lines = [.. File.ReadLines(s_log)];
+        int begin = Array.FindLastIndex(lines, text => text.StartsWith("MARK begin", StringComparison.Ordinal));
+        string line = lines.Last(text => text.StartsWith("MARK end", StringComparison.Ordinal));
+        int flash = lines[begin..].Count(text => text.Contains("flash_fwd_kernel", StringComparison.Ordinal));
+        return new DeviceCounts(Number("launches"), Number("h2d"), Number("d2h"), Number("peak"), flash);
 
         long Number(string what) => long.Parse(Regex.Match(line, what + @" (\d+)").Groups[1].Value, CultureInfo.InvariantCulture);
     }
@@ -77,7 +80,8 @@ internal static partial class StandIn
 /// <param name="ToDevice">Copies to it.</param>
 /// <param name="ToHost">Copies from it.</param>
 /// <param name="PeakBytes">Most memory that was taken at a time.</param>
-internal sealed record DeviceCounts(long Launches, long ToDevice, long ToHost, long PeakBytes);
+/// <param name="Flash">Kernels of FlashAttention among the launches.</param>
+internal sealed record DeviceCounts(long Launches, long ToDevice, long ToHost, long PeakBytes, int Flash);
 
 /// <summary>A test on the stand-in; skipped where it cannot be used, with the reason.</summary>
 public sealed class CudaFactAttribute : FactAttribute

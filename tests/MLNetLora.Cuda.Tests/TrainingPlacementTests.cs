@@ -51,9 +51,10 @@ public sealed class TrainingPlacementTests : IDisposable
         Random random = new(1);
         TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(_ => TinyModel.Row(random, 9))];
         ChunkPlan chunks = new(2, 3, true, 2, true);
+        ChunkPlan flash = chunks with { Flash = true };
         foreach ((ComputeType computeType, bool recomputed, ChunkPlan plan) in (ReadOnlySpan<(ComputeType, bool, ChunkPlan)>)[
             (ComputeType.Float32, false, ChunkPlan.Whole), (ComputeType.Float32, true, chunks),
-            (ComputeType.BFloat16, false, ChunkPlan.Whole), (ComputeType.BFloat16, true, chunks)])
+            (ComputeType.BFloat16, false, ChunkPlan.Whole), (ComputeType.BFloat16, true, chunks), (ComputeType.BFloat16, true, flash)])
         {
             TrainingOptions options = new()
             {

@@ -14,7 +14,7 @@ internal static class Attention
     /// <param name="q">[batch, heads, sequence, d].</param>
     /// <param name="k">[batch, kv, sequence, d], kv dividing heads.</param>
     /// <param name="v">[batch, kv, sequence, d].</param>
-    /// <param name="mask">What each query sees, and the chunks.</param>
+    /// <param name="mask">What each query sees, and the chunks. Where every query sees all keys up to itself, the forward pass is one operator.</param>
     /// <param name="recompute">Makes P a second time in the backward pass instead of keeping it: memory then grows with the sequence and not with its
     /// square.</param>
     /// <returns>[batch, heads, sequence, d].</returns>
@@ -26,16 +26,9 @@ internal static class Attention
         (Dimension kv, Dimension chunk) = (k.Shape[1], chunks == 1 ? sequence : "query_chunk");
         Dimension rows = heads == kv ? chunk : "group_rows"; // g·chunk
         float alpha = (float)(1 / Math.Sqrt(d.Size));
-
+        recompute |= mask.IsPlain; // one operator keeps no probabilities
         Value[] kept = new Value[chunks];
-        Value[] ys = Chunks(q);
-        for (int i = 0; i < chunks; i++)
-        {
-            kept[i] = Probabilities(i, Group(ys[i])); // [batch, kv, g·chunk, visible]
-            ys[i] = Ungroup(g.MatMul(kept[i], Visible(i, v))); // [batch, heads, chunk, d]
-        }
-
-        Value result = chunks == 1 ? ys[0] : g.Concat(ys, 2, sequence); // [batch, heads, sequence, d]
+        Value result = mask.IsPlain ? g.Attention(q, k, v) : Forward(); // [batch, heads, sequence, d]
         return tape.Record(result, [q, k, v], dresult =>
         {
             bool scores = tape.Needs(q) || tape.Needs(k);
@@ -83,6 +76,19 @@ internal static class Attention
             tape.AddGradient(k, dk.Whole); // [batch, kv, sequence, d]
             tape.AddGradient(v, dv.Whole); // [batch, kv, sequence, d]
         });
+
+        // [batch, heads, sequence, d]
+        Value Forward()
+        {
+            Value[] ys = Chunks(q); // [batch, heads, chunk, d]
+            for (int i = 0; i < chunks; i++)
+            {
+                kept[i] = Probabilities(i, Group(ys[i])); // [batch, kv, g·chunk, visible]
+                ys[i] = Ungroup(g.MatMul(kept[i], Visible(i, v))); // [batch, heads, chunk, d]
+            }
+
+            return chunks == 1 ? ys[0] : g.Concat(ys, 2, sequence); // [batch, heads, sequence, d]
+        }
 
         // α x keysᵀ. Among matrices of equal shape the runtime would give the memory of one layer's to the next, and so hold those of every chunk, as
         // many as S×S, from the first layer to the last. With the probabilities made anew each matrix has a symbol of its own and its memory is free

@@ -10,7 +10,10 @@ internal sealed class CausalMask
 {
     private const float Hidden = -1e30f; // far below any score, and no infinity that could turn into NaN
 
-    private CausalMask(QueryChunk[] chunks, ChunkBorder[] borders) => (Chunks, Borders) = (chunks, borders);
+    private CausalMask(QueryChunk[] chunks, ChunkBorder[] borders, bool isPlain) => (Chunks, Borders, IsPlain) = (chunks, borders, isPlain);
+
+    /// <summary>Whether every query sees all keys up to itself, so that one operator does the forward pass: no packed rows, no window.</summary>
+    internal bool IsPlain { get; }
 
     /// <summary>The chunks, first queries first.</summary>
     internal IReadOnlyList<QueryChunk> Chunks { get; }
@@ -23,7 +26,8 @@ internal sealed class CausalMask
     /// <param name="firstKeys">[batch or 1, sequence], 64-bit, each at most its own position; the sequence is a multiple of
     /// <paramref name="chunks"/>. Its name is part of the symbols.</param>
     /// <param name="chunks">Number of chunks.</param>
-    public static CausalMask Build(GraphBuilder g, Value firstKeys, int chunks = 1)
+    /// <param name="isPlain">Whether all first keys will be 0.</param>
+    public static CausalMask Build(GraphBuilder g, Value firstKeys, int chunks = 1, bool isPlain = false)
     {
         Value length = g.Gather(g.Shape(firstKeys), g.Int64s(1)); // [1]
         Value chunk = g.Div(length, g.Int64s(chunks)); // [1]
@@ -42,7 +46,7 @@ internal sealed class CausalMask
             all[i] = new QueryChunk(g.Where(attends, g.Float(0f), g.Float(Hidden)), starts[i], ends[i + 1]); // [batch, 1, chunk, visible]
         }
 
-        return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)]);
+        return new CausalMask(all, [.. Enumerable.Range(0, chunks - 1).Select(Border)], isPlain);
 
         ChunkBorder Border(int i) => new(
             g.Input(BeforeName(firstKeys.Name, i), ElementType.Int64, 1), g.Input(SharedName(firstKeys.Name, i), ElementType.Int64, 1),

@@ -11,7 +11,9 @@ namespace MLNetLora.Artifacts;
 /// <param name="RecomputeAttention">Whether attention probabilities are made again in the backward pass instead of being kept.</param>
 /// <param name="Vocabulary">Parts of a frozen output layer; those of the labelled rows go through one after another.</param>
 /// <param name="OwnMemory">Whether recomputed blocks hand on no memory to each other.</param>
-internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttention, int Vocabulary = 1, bool OwnMemory = false)
+/// <param name="Flash">Whether attention of layers without a window is one operator in the forward pass: where no rows are packed. Probabilities are then made
+/// again in the backward pass.</param>
+internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttention, int Vocabulary = 1, bool OwnMemory = false, bool Flash = false)
 {
     /// <summary>From here on rows are long. Measured with recomputed blocks of their own memory: at 512 tokens 3% less of it for 3 s more at the start, at
     /// 2048 17% (a dense model of 0.75B) and 22% (Qwen3.5 of that size) for 10 s, at 4096 30% and 33% for 24 s; a step took 33 and 90 s there.</summary>
@@ -47,21 +49,23 @@ internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttentio
 
     /// <summary>
     /// The same for a GPU, which wants large matrices: each part of a graph is a kernel to start. Counted at 7B, 4 x 2048 tokens in bfloat16 with recomputed
-    /// blocks: 9,400 kernels a micro-batch instead of 20,700, 22.9 GB instead of 22.6, and 10 to 17 s to open instead of 37.
+    /// blocks: 8,200 kernels a micro-batch instead of 20,700, 22.7 GB instead of 22.6, and 10 to 22 s to open instead of 37.
     /// </summary>
     /// <param name="config">The model.</param>
     /// <param name="length">Longest sequence.</param>
     /// <param name="labels">Labelled tokens of an ordinary batch.</param>
     /// <param name="mostLabels">Most labelled tokens in a batch.</param>
     /// <param name="maximumLoss">Most parts of the loss.</param>
-    public static ChunkPlan ForCuda(QwenConfig config, int length, int labels, int mostLabels, int maximumLoss = 64)
+    /// <param name="flash">Whether no rows are packed, and the graph computes in a type that the one operator is fast in.</param>
+    public static ChunkPlan ForCuda(QwenConfig config, int length, int labels, int mostLabels, int maximumLoss = 64, bool flash = false)
     {
         const long Elements = 2 * LossElements;
         const int Queries = 512;
         return new(
             Loss: (int)Math.Clamp(Math.Max(Parts(labels, config, Elements), Parts(mostLabels, config, 2 * Elements)), 1, maximumLoss),
             Attention: (length + Queries - 1) / Queries,
-            RecomputeAttention: length > Long);
+            RecomputeAttention: length > Long,
+            Flash: flash);
     }
 
     private static long Parts(long labels, QwenConfig config, long elements) => ((labels * config.VocabSize) + elements - 1) / elements;

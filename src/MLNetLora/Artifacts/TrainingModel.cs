@@ -107,7 +107,7 @@ internal static class TrainingModel
         RotaryTables rotary = RotaryTables.Inputs(graph, config, positions, training);
         Value outputs = graph.Input("label_positions", ElementType.Int64, "labels");
         Value? firstKeys = config.SlidingWindows.Any(window => window is null) ? FirstKeys("first_keys") : null;
-        CausalMask? full = firstKeys is null ? null : CausalMask.Build(graph, firstKeys, plan.Attention);
+        CausalMask? full = firstKeys is null ? null : CausalMask.Build(graph, firstKeys, plan.Attention, plan.Flash);
         CausalMask? sliding = config.SlidingWindows.Any(window => window is not null)
             ? CausalMask.Build(graph, FirstKeys("sliding_first_keys"), plan.Attention)
             : null;

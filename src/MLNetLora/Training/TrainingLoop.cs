@@ -79,7 +79,8 @@ internal static class TrainingLoop
         int ordinary = Math.Min(most, (int)(1.5 * labels.Average() * options.BatchSize));
         int longest = all.Max(rows => rows.Sum(row => row.InputIds.Length));
         return options.Device is CudaDevice
-            ? ChunkPlan.ForCuda(config, longest, ordinary, most, maximumLossChunks)
+            ? ChunkPlan.ForCuda(config, longest, ordinary, most, maximumLossChunks,
+                flash: options.PackingLength == 0 && options.UsedComputeType != ComputeType.Float32)
             : ChunkPlan.For(config, longest, ordinary, most, maximumLossChunks);
     }
 

@@ -117,6 +117,7 @@ internal sealed class TrainingSession : IDisposable
     public void Add(Batch batch, long windowLabels, long microBatch, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
+        RequireWhole(batch);
         _target.Checkpoint?.RequireUnchanged();
         Dictionary<string, NativeTensor> inputs = new(_views.TrainingInputs.Concat(_held));
         List<NativeTensor> owned = [];
@@ -184,6 +185,7 @@ internal sealed class TrainingSession : IDisposable
     public double Evaluate(Batch batch, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
+        RequireWhole(batch);
         if (_evaluation is null)
         {
             _target.Checkpoint?.RequireUnchanged(areMapped: false);
@@ -228,6 +230,15 @@ internal sealed class TrainingSession : IDisposable
         InitializerMemory memory = Own(new InitializerMemory(tensors, "the weights' 8-bit copies"));
         weights.Quantize(memory.Of, _options.Threads, cancellation);
         return memory;
+    }
+
+    /// <summary>Packed rows would see each other where attention is one operator.</summary>
+    private void RequireWhole(Batch batch)
+    {
+        if (Plan.Flash && batch.Segments is not null)
+        {
+            throw new InvalidOperationException("The graphs of this session were made for rows that are not packed.");
+        }
     }
 
     /// <summary>Where the next loss is written.</summary>

@@ -35,6 +35,7 @@ public sealed class CudaKernelTests : IDisposable
         ["Sqrt"] = Floats,
         ["Exp"] = Floats,
         ["Sigmoid"] = Floats,
+        ["Attention"] = "Float16 BFloat16",
         ["Softmax"] = Floats,
         ["Gemm"] = Floats,
         ["Sign"] = Numbers,
@@ -104,7 +105,7 @@ public sealed class CudaKernelTests : IDisposable
                 foreach (ComputeType type in Enum.GetValues<ComputeType>())
                 {
                     TrainingOptions options = new() { Device = new CudaDevice(), ComputeType = type };
-                    ChunkPlan plan = new(2, 3, true, 2);
+                    ChunkPlan plan = new(2, 3, true, 2, Flash: type == ComputeType.BFloat16);
                     Look(TrainingModel.Training(target, checkpointing: true, plan, options.NewGraph("training")));
                     Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")));
                 }

@@ -57,9 +57,10 @@ public sealed class BFloat16Tests(Xunit.Abstractions.ITestOutputHelper output)
     };
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void Gradients_are_as_near_as_those_of_PyTorch_in_bfloat16(bool recomputed)
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void Gradients_are_as_near_as_those_of_PyTorch_in_bfloat16(bool recomputed, bool flash)
     {
         List<double> ratios = [];
         HashSet<string> seen = [];
@@ -70,7 +71,7 @@ public sealed class BFloat16Tests(Xunit.Abstractions.ITestOutputHelper output)
                 string name = $"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)}";
                 if (s_pyTorch.TryGetValue(name, out double peer) && seen.Add(name))
                 {
-                    double error = Error(modelFolder, folder, recomputed);
+                    double error = Error(modelFolder, folder, recomputed, flash);
                     output.WriteLine(FormattableString.Invariant($"{name,-50} {error:E2}, PyTorch {peer:E2}, ratio {error / peer:F2}"));
                     Assert.InRange(error, 1e-4, MostOfOne * peer); // something was rounded
                     ratios.Add(error / peer);
@@ -84,7 +85,7 @@ public sealed class BFloat16Tests(Xunit.Abstractions.ITestOutputHelper output)
         Assert.InRange(mean, 0, MostOfAll);
     }
 
-    private static double Error(string modelFolder, string folder, bool recomputed)
+    private static double Error(string modelFolder, string folder, bool recomputed, bool flash)
     {
         JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
         Checkpoint checkpoint = Checkpoint.Open(Golden.Beside(modelFolder, description.GetProperty("model").GetString()!));
@@ -97,7 +98,7 @@ public sealed class BFloat16Tests(Xunit.Abstractions.ITestOutputHelper output)
             ComputeType = ComputeType.BFloat16,
             SimulatesComputeType = true,
         };
-        ChunkPlan plan = recomputed ? new ChunkPlan(2, 2, true, 2) : ChunkPlan.Whole;
+        ChunkPlan plan = recomputed ? new ChunkPlan(2, 2, true, 2, Flash: flash) : ChunkPlan.Whole;
         using TrainingSession session = new(target, options, plan);
         LoraParameters.Load(session.Parameters, adapter);
         GoldenFile expected = new(Path.Combine(folder, "expected.safetensors"));

@@ -27,6 +27,10 @@ public sealed class GradientGoldenTests(Xunit.Abstractions.ITestOutputHelper out
         Compare($"gradients ({chunks} chunks{(recompute ? ", attention recomputed" : "")})", checkpointing: recompute,
             new ChunkPlan(chunks, chunks, recompute, Vocabulary: chunks + 1));
 
+    [Fact]
+    public void Gradients_equal_PEFT_with_attention_as_one_operator() =>
+        Compare("gradients (attention as one operator)", checkpointing: true, new ChunkPlan(2, 2, true, 2, Flash: true));
+
     /// <summary>Of the line that PEFT prints.</summary>
     private static long AllParameters(LoraAdapter adapter, Checkpoint checkpoint) => long.Parse(
         adapter.DescribeParameters(checkpoint).Split("all params: ")[1].Split(' ')[0],
