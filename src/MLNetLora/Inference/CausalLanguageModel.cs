@@ -60,7 +60,7 @@ internal sealed class CausalLanguageModel : IDisposable
         adapter?.RequireFit(checkpoint);
         device ??= Device.Cpu;
         device.Validate();
-        if (Refusal(device, checkpoint) is { } refusal)
+        if (Refusal(device, checkpoint, precision) is { } refusal)
         {
             throw new OptionException(refusal);
         }
@@ -249,16 +249,21 @@ internal sealed class CausalLanguageModel : IDisposable
         }
     }
 
-    /// <summary>Whether a model can answer on a device.</summary>
-    internal static bool Answers(Device device, Checkpoint checkpoint) => Refusal(device, checkpoint) is null;
-
-    /// <summary>Why it cannot; null where it can.</summary>
-    private static string? Refusal(Device device, Checkpoint checkpoint) => device switch
+    /// <summary>Why a model cannot answer on a device; null where it can.</summary>
+    internal static string? Refusal(Device device, Checkpoint checkpoint, WeightPrecision precision) => device switch
     {
+        CudaDevice when precision != WeightPrecision.Checkpoint =>
+            $"Answers with {nameof(WeightPrecision)}.{precision} are computed on the processor only for now, and {device} was asked for. Set the weight precision "
+            + $"to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
+        CudaDevice when checkpoint.IsFourBit =>
+            $"{checkpoint.Folder} is in 4 bits, which answers on the processor only for now, and {device} was asked for. Set the device to {Device.Cpu}, or take "
+            + "the checkpoint that it was quantized from.",
         CudaDevice when checkpoint.Config.Experts is not null || checkpoint.Config.DeltaNet is not null =>
-            $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now; {device} was asked for.",
+            $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
+            + $"for. Set the device to {Device.Cpu}.",
         CudaDevice cuda when !CudaProvider.HasBFloat16(cuda) =>
-            $"{device} is older than compute capability 8.0 and has no bfloat16, which answers are computed in on a GPU.",
+            $"{device} is older than compute capability 8.0 and has no bfloat16, which answers are computed in on a GPU. Set the device "
+            + $"to {Device.Cpu}.",
         _ => null,
     };
 

@@ -36,6 +36,7 @@ internal static class CudaProvider
             + "in a container start that with access to the GPU (docker run --gpus all).");
         RequireDevice(device, driver);
         Register(device);
+        using OrtCUDAProviderOptions options = Options(device);
     }
 
     /// <summary>Whether a GPU computes in bfloat16.</summary>
@@ -46,18 +47,29 @@ internal static class CudaProvider
     /// <param name="device">The GPU.</param>
     public static void Append(SessionOptions options, CudaDevice device)
     {
-        using OrtCUDAProviderOptions cuda = new();
+        using OrtCUDAProviderOptions cuda = Options(device);
+        options.AppendExecutionProvider_CUDA(cuda);
+    }
+
+    private static OrtCUDAProviderOptions Options(CudaDevice device)
+    {
+        OrtCUDAProviderOptions cuda = new();
         try
         {
             cuda.UpdateOptions(device.ToProviderOptions());
+            return cuda;
+        }
+        catch (OnnxRuntimeException e) when (e.Message.Contains("device_id", StringComparison.Ordinal))
+        {
+            cuda.Dispose();
+            throw new DeviceException($"{device} was asked for, and CUDA shows no GPU of that number. Set {nameof(CudaDevice.DeviceId)}, or "
+                + $"CUDA_VISIBLE_DEVICES. ONNX Runtime says: {e.Message}", e);
         }
         catch (OnnxRuntimeException e)
         {
-            throw new OptionException($"ONNX Runtime's CUDA provider does not take the options of {device}: {e.Message} What it does not know can only be in "
-                + $"{nameof(CudaDevice.ProviderOptions)}.", e);
+            cuda.Dispose();
+            throw new OptionException($"ONNX Runtime's CUDA provider does not take the {nameof(CudaDevice.ProviderOptions)} of {device}: {e.Message}", e);
         }
-
-        options.AppendExecutionProvider_CUDA(cuda);
     }
 
     /// <summary>What can be told from the driver.</summary>

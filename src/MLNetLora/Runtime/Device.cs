@@ -46,6 +46,15 @@ public abstract record Device
 /// Microsoft.ML.OnnxRuntime, and the machine has a driver and the CUDA libraries that it asks for.</summary>
 public sealed record CudaDevice : Device
 {
+    private static readonly string[] s_own = ["device_id", "use_tf32", "gpu_mem_limit"];
+
+    // What neither changes results nor takes memory or streams of the caller's.
+    private static readonly string[] s_known =
+    [
+        "arena_extend_strategy", "cudnn_conv_algo_search", "cudnn_conv_use_max_workspace", "enable_cudnn", "enable_skip_layer_norm_strict_mode",
+        "external_data_loader_reading_threads", "sdpa_kernel", "tunable_op_enable", "tunable_op_max_tuning_duration_ms", "tunable_op_tuning_enable",
+    ];
+
     /// <summary>Number of the GPU among those that CUDA shows: CUDA_VISIBLE_DEVICES chooses and renumbers them, and their order is nvidia-smi's only with
     /// CUDA_DEVICE_ORDER=PCI_BUS_ID. Default 0. ONNX Runtime's name: device_id.</summary>
     public int DeviceId { get; init; }
@@ -60,7 +69,8 @@ public sealed record CudaDevice : Device
     /// </summary>
     public bool Tf32 { get; init; }
 
-    /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names, such as cudnn_conv_algo_search. None by default.</summary>
+    /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names: arena_extend_strategy, sdpa_kernel, enable_cudnn and the
+    /// like; what would change results is refused. None by default.</summary>
     public IReadOnlyDictionary<string, string> ProviderOptions
     {
         get;
@@ -105,8 +115,18 @@ public sealed record CudaDevice : Device
     {
         Require.That(DeviceId >= 0, nameof(DeviceId), DeviceId, "0 or more");
         Require.That(MemoryLimit is null or > 0, nameof(MemoryLimit), MemoryLimit ?? 0, "a positive number of bytes, or null");
-        string[] own = ["device_id", "use_tf32", "gpu_mem_limit"];
-        if (ProviderOptions.Keys.FirstOrDefault(own.Contains) is { } name)
+        if (ProviderOptions.Keys.FirstOrDefault(name => !s_own.Contains(name) && !s_known.Contains(name)) is { } unknown)
+        {
+            throw new OptionException($"{nameof(ProviderOptions)} has '{unknown}'; it may have {string.Join(", ", s_known)}. Others of ONNX Runtime's, such as "
+                + "those of streams, allocators and captured graphs, would change what is computed here.");
+        }
+
+        if (ProviderOptions.FirstOrDefault(option => string.IsNullOrWhiteSpace(option.Value)) is { Key: { } empty })
+        {
+            throw new OptionException($"{nameof(ProviderOptions)} has no value for {empty}.");
+        }
+
+        if (ProviderOptions.Keys.FirstOrDefault(s_own.Contains) is { } name)
         {
             throw new OptionException($"{nameof(ProviderOptions)} has {name}, which is a property of {nameof(CudaDevice)}: "
                 + $"{nameof(DeviceId)}, {nameof(Tf32)} or {nameof(MemoryLimit)}.");

@@ -50,15 +50,16 @@ internal sealed class DeviceMemory : NativeHandle
     /// <param name="bytes">How many, less than 4 GB.</param>
     /// <param name="what">What they are for, for the message of an error.</param>
     /// <exception cref="NativeMemoryException">The device has not that much memory.</exception>
+    /// <exception cref="DeviceException">It is more than a device gives at once.</exception>
     public OrtMemoryAllocation Allocate(long bytes, string what)
     {
         if (bytes > uint.MaxValue)
         {
             throw new DeviceException(FormattableString.Invariant($"{Device} gives at most 4.29 GB at once, and {bytes / 1e9:F2} GB were asked for {what}. ")
-                + "Train fewer tensors, or with a lower rank.");
+                + "Lower BatchSize, shorten rows or prompts, or train fewer numbers.");
         }
 
-        Advice advice = new($"while memory of {Device} was taken for {what}", "");
+        Advice advice = new($"while memory of {Device} was taken for {what}", Remedy);
         return NativeCalls.Do("device memory", advice, () => _allocator.Allocate((uint)Math.Max(bytes, 1)));
     }
 
@@ -74,8 +75,17 @@ internal sealed class DeviceMemory : NativeHandle
 
         using NativeTensor shape = Tensors.Of([count], 1);
         using NativeTensor zeros = buffer.View(ElementType.Float32, 0, [count], buffer.Bytes);
-        _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+        try
+        {
+            _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+        }
+        catch (NativeMemoryException e)
+        {
+            throw new NativeMemoryException($"The memory of {Device} ran out while some of it was cleared.{Remedy}", e);
+        }
     }
+
+    private string Remedy => $" Lower BatchSize, or shorten rows or prompts.{Advice.OnDevice(Device)}";
 
     /// <summary>Copies bytes to or from the device.</summary>
     /// <param name="address">Where they are on the device.</param>

@@ -59,11 +59,16 @@ internal sealed record Advice(string While, string Remedy)
     /// <param name="doing">"while it ran", "while it loaded".</param>
     /// <param name="model">The graph's file name.</param>
     /// <param name="use">What the session is for.</param>
-    public static Advice For(string doing, string model, SessionUse use) => new($"{doing} {model}", use switch
+    /// <param name="device">Where it runs; null for the processor.</param>
+    public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new($"{doing} {model}", (use switch
     {
         SessionUse.Training or SessionUse.PrepackedTraining => " Lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.",
         SessionUse.Generation =>
             " Lower the generation's BatchSize or MaximumNewTokens, shorten the prompts, or hold the weights in 8 or 4 bits (WeightPrecision).",
         _ => " Lower the generation's BatchSize or MaximumNewTokens, or shorten the prompts.",
-    });
+    }) + OnDevice(device));
+
+    /// <summary>What helps on a device, whatever was going on.</summary>
+    public static string OnDevice(Device? device) =>
+        device is CudaDevice { MemoryLimit: long limit } ? FormattableString.Invariant($" Or raise MemoryLimit of {device}, which is {limit} bytes.") : "";
 }

@@ -50,10 +50,16 @@ internal sealed class OnnxSession : IDisposable
         Device? device = null, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
-        _running = Advice.For("while it ran", artifact.Name, use);
+        if (device is CudaDevice && initializers is { Count: > 0 })
+        {
+            // The runtime would read the file in their place, without a word.
+            throw new InvalidOperationException($"{artifact.Name} is given weights of the process's memory, and runs on {device}.");
+        }
+
+        _running = Advice.For("while it ran", artifact.Name, use, device);
         try
         {
-            InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use), () =>
+            InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use, device), () =>
             {
                 using SessionOptions options = Options(artifact, use, threads, device);
                 foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())

@@ -120,10 +120,16 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
+            string? refusal = CausalLanguageModel.Refusal(options.Device!, checkpoint, _options.WeightPrecision);
+            if (refusal is not null)
+            {
+                channel.Warning(MessageSensitivity.UserData, $"The model that was trained answers on the processor. {refusal}");
+            }
+
             QwenLoraModel model = new(adapter, baseModel, checkpoint.Folder, columns, prompt, _options.Generation, _options.WeightPrecision)
             {
                 Threads = _options.Threads,
-                Device = CausalLanguageModel.Answers(options.Device!, checkpoint) ? options.Device! : Device.Cpu,
+                Device = refusal is null ? options.Device! : Device.Cpu,
             };
             return new QwenLoraTransformer(model, summary, _host);
         }

@@ -40,12 +40,12 @@ public sealed class DeviceTests : IDisposable
     [Fact]
     public void Devices_are_equal_where_their_options_are()
     {
-        CudaDevice one = new() { ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "1" } };
-        CudaDevice two = new() { ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "1" } };
+        CudaDevice one = new() { ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "1" } };
+        CudaDevice two = new() { ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "1" } };
         Assert.Equal(one, two);
         Assert.Equal(one.GetHashCode(), two.GetHashCode());
         Assert.NotEqual(one, two with { Tf32 = true });
-        Assert.NotEqual(one, two with { ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "0" } });
+        Assert.NotEqual(one, two with { ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "0" } });
         Assert.Equal(Device.Cpu, Device.Parse("cpu"));
     }
 
@@ -57,13 +57,13 @@ public sealed class DeviceTests : IDisposable
             DeviceId = 3,
             MemoryLimit = 5_000_000_000,
             Tf32 = true,
-            ProviderOptions = new Dictionary<string, string> { ["prefer_nhwc"] = "1" },
+            ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "1" },
         };
         Dictionary<string, string> options = device.ToProviderOptions();
         Assert.Equal("3", options["device_id"]);
         Assert.Equal("5000000000", options["gpu_mem_limit"]);
         Assert.Equal("1", options["use_tf32"]);
-        Assert.Equal("1", options["prefer_nhwc"]);
+        Assert.Equal("1", options["sdpa_kernel"]);
         Assert.Equal("0", s_first.ToProviderOptions()["use_tf32"]); // the provider's own default is 1
         Assert.DoesNotContain("gpu_mem_limit", s_first.ToProviderOptions());
     }
@@ -120,10 +120,10 @@ public sealed class DeviceTests : IDisposable
     [Fact]
     public void Options_of_the_provider_are_those_of_the_moment_they_were_given()
     {
-        Dictionary<string, string> given = new() { ["prefer_nhwc"] = "1" };
+        Dictionary<string, string> given = new() { ["sdpa_kernel"] = "1" };
         CudaDevice device = new() { ProviderOptions = given };
-        given["prefer_nhwc"] = "0";
-        Assert.Equal("1", device.ToProviderOptions()["prefer_nhwc"]);
+        given["sdpa_kernel"] = "0";
+        Assert.Equal("1", device.ToProviderOptions()["sdpa_kernel"]);
     }
 
     [Fact]

@@ -1,0 +1,58 @@
+using Microsoft.ML;
+using MLNetLora.Quantization;
+using MLNetLora.Runtime;
+using MLNetLora.Tests;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Cuda.Tests;
+
+/// <summary>From the rows to an answer through ML.NET.</summary>
+public sealed class FitTests
+{
+    private readonly List<string> _log = [];
+
+    [CudaFact]
+    public void What_is_trained_on_a_device_answers_there()
+    {
+        using QwenLoraTransformer model = Fit(WeightPrecision.Checkpoint);
+        Assert.Contains("Training on cuda:0.", _log);
+        Assert.DoesNotContain(_log, line => line.Contains("processor", StringComparison.Ordinal));
+        QwenLoraTransformer.Options? options = null;
+        using QwenLoraTransformer same = model.With(o => options = o);
+        Assert.Equal(new CudaDevice(), options!.Device);
+        Assert.NotEqual("", model.Generate("Say yes."));
+        using QwenLoraTransformer onProcessor = model.With(o => o.Device = Device.Cpu);
+        Assert.NotEqual("", onProcessor.Generate("Say yes."));
+    }
+
+    [CudaFact]
+    public void What_answers_on_the_processor_says_so()
+    {
+        using QwenLoraTransformer model = Fit(WeightPrecision.Nf4);
+        Assert.Contains(_log, line => line.StartsWith("The model that was trained answers on the processor. Answers with WeightPrecision.Nf4",
+            StringComparison.Ordinal));
+        Assert.NotEqual("", model.Generate("Say yes."));
+    }
+
+    [CudaFact]
+    public void A_GPU_that_the_runtime_does_not_see_is_a_matter_of_the_device()
+    {
+        DeviceException error = Assert.Throws<DeviceException>(() => Fit(WeightPrecision.Checkpoint, new CudaDevice { DeviceId = 7 }));
+        Assert.Contains("CUDA shows no GPU of that number", error.Message, StringComparison.Ordinal);
+    }
+
+    private QwenLoraTransformer Fit(WeightPrecision precision, CudaDevice? device = null)
+    {
+        MLContext ml = new(seed: 1);
+        ml.Log += (_, message) => _log.Add(message.RawMessage);
+        return ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
+        {
+            ModelPath = Repository.Nano,
+            Device = device ?? new CudaDevice(),
+            Precision = precision,
+            NumberOfEpochs = 1,
+        }).Fit(ml.Data.LoadFromEnumerable<Row>([new("Say yes.", "Yes."), new("Say no.", "No.")]));
+    }
+
+    private sealed record Row(string Instruction, string Output);
+}
