@@ -58,9 +58,8 @@ public sealed class GenerationPlacementTests : IDisposable
     public void Weights_that_are_quantized_here_are_refused(WeightPrecision precision)
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"));
-        Assert.Contains($"WeightPrecision.{precision} are computed on the processor only for now, and cuda:0 was asked for. Set the weight precision to Checkpoint",
-            Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: precision, device: new CudaDevice())).Message,
-            StringComparison.Ordinal);
+        OptionException error = Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: precision, device: new CudaDevice()));
+        Assert.StartsWith($"Answers with WeightPrecision.{precision} are computed on the processor only for now", error.Message, StringComparison.Ordinal);
     }
 
     [CudaFact]

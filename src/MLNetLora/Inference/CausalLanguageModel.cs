@@ -253,11 +253,11 @@ internal sealed class CausalLanguageModel : IDisposable
     internal static string? Refusal(Device device, Checkpoint checkpoint, WeightPrecision precision) => device switch
     {
         CudaDevice when precision != WeightPrecision.Checkpoint =>
-            $"Answers with {nameof(WeightPrecision)}.{precision} are computed on the processor only for now, and {device} was asked for. Set the weight precision "
-            + $"to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
+            $"Answers with {nameof(WeightPrecision)}.{precision} are computed on the processor only for now, and {device} was asked for. Set the weight "
+            + $"precision to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
         CudaDevice when checkpoint.IsFourBit =>
-            $"{checkpoint.Folder} is in 4 bits, which answers on the processor only for now, and {device} was asked for. Set the device to {Device.Cpu}, or take "
-            + "the checkpoint that it was quantized from.",
+            $"{checkpoint.Folder} is in 4 bits, which answers on the processor only for now, and {device} was asked for. Set the device to {Device.Cpu}, or "
+            + "take the checkpoint that it was quantized from.",
         CudaDevice when checkpoint.Config.Experts is not null || checkpoint.Config.DeltaNet is not null =>
             $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
             + $"for. Set the device to {Device.Cpu}.",
