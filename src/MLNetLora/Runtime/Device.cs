@@ -96,6 +96,8 @@ public sealed record CudaDevice : Device
             ["device_id"] = DeviceId.ToString(CultureInfo.InvariantCulture),
             ["use_tf32"] = Tf32 ? "1" : "0",
             ["arena_extend_strategy"] = "kSameAsRequested", // its default asks for the next power of two
+            ["enable_cudnn"] = "0", // no graph needs it; where it happens to be installed, attention would take other kernels
+            ["sdpa_kernel"] = "19", // FlashAttention, memory-efficient, plain: those of the provider itself, not cuDNN's
         };
         if (MemoryLimit is long limit)
         {

@@ -65,6 +65,8 @@ public sealed class DeviceTests : IDisposable
         Assert.Equal("1", options["use_tf32"]);
         Assert.Equal("1", options["sdpa_kernel"]);
         Assert.Equal("0", s_first.ToProviderOptions()["use_tf32"]); // the provider's own default is 1
+        Assert.Equal("0", s_first.ToProviderOptions()["enable_cudnn"]);
+        Assert.Equal("19", s_first.ToProviderOptions()["sdpa_kernel"]);
         Assert.DoesNotContain("gpu_mem_limit", s_first.ToProviderOptions());
     }
 
