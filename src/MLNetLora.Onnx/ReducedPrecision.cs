@@ -31,9 +31,9 @@ internal sealed class ReducedPrecision
 {
     // Their sums are in float32 inside of the kernels, and rounded once.
     private static readonly HashSet<string> s_reduced =
-        ["Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "MatMulNBits", "GroupQueryAttention", "Attention"];
+        ["Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "GroupQueryAttention", "Attention"];
 
-    private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul", "MatMulNBits"];
+    private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul"];
 
     // Nothing is computed: what goes in comes out.
     private static readonly HashSet<string> s_moving =
@@ -270,13 +270,13 @@ internal sealed class ReducedPrecision
     /// <summary>The name under which a number can be read as what is wanted.</summary>
     private string As(string name, Kind kind, NodeProto reader)
     {
-        Kind is_ = KindOf(name);
-        if (is_ == Kind.Any)
+        Kind given = KindOf(name);
+        if (given == Kind.Any)
         {
             return kind == Kind.Reduced ? Constant(name) : name;
         }
 
-        if (is_ == kind || (kind == Kind.Full && _simulate))
+        if (given == kind || (kind == Kind.Full && _simulate))
         {
             return Resolve(name);
         }

@@ -41,6 +41,26 @@ public sealed class FitTests
         Assert.Contains("CUDA shows no GPU of that number", error.Message, StringComparison.Ordinal);
     }
 
+    [CudaFact]
+    public void The_provider_knows_the_options_that_are_let_through()
+    {
+        CudaDevice device = new()
+        {
+            MemoryLimit = 1_000_000_000,
+            ProviderOptions = new Dictionary<string, string>
+            {
+                ["arena_extend_strategy"] = "kNextPowerOfTwo",
+                ["enable_cudnn"] = "1",
+                ["sdpa_kernel"] = "1",
+                ["external_data_loader_reading_threads"] = "2",
+            },
+        };
+        device.Validate();
+        CudaProvider.Require(device);
+        CudaDevice wrong = device with { ProviderOptions = new Dictionary<string, string> { ["arena_extend_strategy"] = "never" } };
+        Assert.Contains("ProviderOptions of cuda:0", Assert.Throws<OptionException>(() => CudaProvider.Require(wrong)).Message, StringComparison.Ordinal);
+    }
+
     private QwenLoraTransformer Fit(WeightPrecision precision, CudaDevice? device = null)
     {
         MLContext ml = new(seed: 1);

@@ -49,7 +49,7 @@ internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttentio
 
     /// <summary>
     /// The same for a GPU, which wants large matrices: each part of a graph is a kernel to start. Counted at 7B, 4 x 2048 tokens in bfloat16 with recomputed
-    /// blocks: 8,200 kernels a micro-batch instead of 20,700, 22.7 GB instead of 22.6, and 10 to 22 s to open instead of 37.
+    /// blocks: 8,200 kernels a micro-batch instead of 20,700, 22.7 GB instead of 22.6, and 10 to 26 s to open instead of 37.
     /// </summary>
     /// <param name="config">The model.</param>
     /// <param name="length">Longest sequence.</param>

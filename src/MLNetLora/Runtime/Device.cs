@@ -48,12 +48,8 @@ public sealed record CudaDevice : Device
 {
     private static readonly string[] s_own = ["device_id", "use_tf32", "gpu_mem_limit"];
 
-    // What neither changes results nor takes memory or streams of the caller's.
-    private static readonly string[] s_known =
-    [
-        "arena_extend_strategy", "cudnn_conv_algo_search", "cudnn_conv_use_max_workspace", "enable_cudnn", "enable_skip_layer_norm_strict_mode",
-        "external_data_loader_reading_threads", "sdpa_kernel", "tunable_op_enable", "tunable_op_max_tuning_duration_ms", "tunable_op_tuning_enable",
-    ];
+    // What has an effect on graphs such as these, and takes neither memory nor streams of the caller's.
+    private static readonly string[] s_known = ["arena_extend_strategy", "enable_cudnn", "external_data_loader_reading_threads", "sdpa_kernel"];
 
     /// <summary>Number of the GPU among those that CUDA shows: CUDA_VISIBLE_DEVICES chooses and renumbers them, and their order is nvidia-smi's only with
     /// CUDA_DEVICE_ORDER=PCI_BUS_ID. Default 0. ONNX Runtime's name: device_id.</summary>
@@ -69,8 +65,8 @@ public sealed record CudaDevice : Device
     /// </summary>
     public bool Tf32 { get; init; }
 
-    /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names: arena_extend_strategy, sdpa_kernel, enable_cudnn and the
-    /// like; what would change results is refused. None by default.</summary>
+    /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names: arena_extend_strategy, enable_cudnn, sdpa_kernel and
+    /// external_data_loader_reading_threads; others are refused. None by default.</summary>
     public IReadOnlyDictionary<string, string> ProviderOptions
     {
         get;

@@ -63,7 +63,7 @@ internal sealed record Advice(string While, string Remedy)
     public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new($"{doing} {model}", (use switch
     {
         SessionUse.Training or SessionUse.PrepackedTraining => " Lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.",
-        SessionUse.Generation =>
+        SessionUse.Generation when device is not CudaDevice => // where they are not quantized
             " Lower the generation's BatchSize or MaximumNewTokens, shorten the prompts, or hold the weights in 8 or 4 bits (WeightPrecision).",
         _ => " Lower the generation's BatchSize or MaximumNewTokens, or shorten the prompts.",
     }) + OnDevice(device));

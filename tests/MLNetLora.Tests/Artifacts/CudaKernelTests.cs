@@ -71,7 +71,6 @@ public sealed class CudaKernelTests : IDisposable
         ["com.microsoft.QuickGelu"] = Floats,
         ["com.microsoft.RotaryEmbedding"] = Floats,
         ["com.microsoft.GroupQueryAttention"] = "Float16 BFloat16",
-        ["com.microsoft.MatMulNBits"] = Floats,
         ["com.microsoft.MatMulBnb4"] = Floats,
     };
 

@@ -75,6 +75,14 @@ public sealed class DeviceTests : IDisposable
     {
         Assert.StartsWith("DeviceId is -1", Refusal(new TrainingOptions { Device = new CudaDevice { DeviceId = -1 } }), StringComparison.Ordinal);
         Assert.StartsWith("MemoryLimit is 0", Refusal(new TrainingOptions { Device = new CudaDevice { MemoryLimit = 0 } }), StringComparison.Ordinal);
+        Dictionary<string, string> captured = new() { ["enable_cuda_graph"] = "1" };
+        Assert.Contains("'enable_cuda_graph'; it may have", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = captured } }),
+            StringComparison.Ordinal);
+        Dictionary<string, string> nothing = new() { ["sdpa_kernel"] = "" };
+        Assert.Contains("no value for sdpa_kernel", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = nothing } }),
+            StringComparison.Ordinal);
+        Assert.StartsWith("ComputeType is BFloat16; it must be Float32 or null when Device is cpu",
+            Refusal(new TrainingOptions { Device = Device.Cpu, ComputeType = ComputeType.BFloat16 }), StringComparison.Ordinal);
         Dictionary<string, string> twice = new() { ["use_tf32"] = "1" };
         Assert.Contains("Tf32", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = twice } }), StringComparison.Ordinal);
     }

@@ -32,6 +32,18 @@ public sealed class NativeBufferTests
     }
 
     [Fact]
+    public void What_a_call_frees_itself_does_not_call_the_collector()
+    {
+        int before = GC.CollectionCount(GC.MaxGeneration);
+        for (int i = 0; i < 2000; i++)
+        {
+            using NativeBuffer buffer = new(8_000_000, "a cache", isOfOneCall: true);
+        }
+
+        Assert.InRange(GC.CollectionCount(GC.MaxGeneration) - before, 0, 2); // others may collect, too
+    }
+
+    [Fact]
     public void Used_after_dispose_it_says_so()
     {
         FloatBuffer buffer = new(8);

@@ -49,6 +49,17 @@ public sealed class FitDeviceTests : IDisposable
     }
 
     [Fact]
+    public void Answers_are_asked_of_the_device_that_the_options_of_the_model_name()
+    {
+        using QwenLoraTransformer model = Fit(new MLContext(seed: 1), Device.Cpu);
+        Assert.NotNull(model.Generate("Say yes."));
+        using QwenLoraTransformer elsewhere = model.With(options => options.Device = new CudaDevice { DeviceId = 3 });
+        Assert.StartsWith("cuda:3 was asked for", Assert.Throws<DeviceException>(() => elsewhere.Generate("Say yes.")).Message, StringComparison.Ordinal);
+        Assert.StartsWith("Device is null", Assert.Throws<OptionException>(() => model.With(options => options.Device = null!)).Message,
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void What_has_no_kernel_there_is_refused_before_Fit()
     {
         MLContext ml = new(seed: 1) { GpuDeviceId = 0, FallbackToCpu = false };
