@@ -31,9 +31,12 @@ internal sealed class ReducedPrecision
 {
     // Their sums are in float32 inside of the kernels, and rounded once.
     private static readonly HashSet<string> s_reduced =
-        ["Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "GroupQueryAttention", "Attention"];
+        [
+            "Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "GroupQueryAttention", "Attention",
+            "MatMulNBits",
+        ];
 
-    private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul"];
+    private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul", "MatMulNBits"];
 
     // Nothing is computed: what goes in comes out.
     private static readonly HashSet<string> s_moving =

@@ -1,7 +1,9 @@
 using MLNetLora.Adapters;
+using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
@@ -15,16 +17,21 @@ public sealed class GenerationPlacementTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    public static TheoryData<string, string, string> Cases
+    /// <summary>Family, weights' type, adapter, and how the weights are held.</summary>
+    public static TheoryData<string, string, string, string> Cases
     {
         get
         {
-            TheoryData<string, string, string> cases = [];
-            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3"])
+            TheoryData<string, string, string, string> cases = [];
+            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text"])
             {
-                cases.Add(family, "Float32", "none");
-                cases.Add(family, "BFloat16", "lora");
-                cases.Add(family, "Float16", "dora");
+                cases.Add(family, "Float32", "none", "Checkpoint");
+                cases.Add(family, "BFloat16", "lora", "Checkpoint");
+                cases.Add(family, "Float16", "dora", "Checkpoint");
+                cases.Add(family, "Float32", "lora", "Int8");
+                cases.Add(family, "BFloat16", "lora", "Int4");
+                cases.Add(family, "Float32", "lora", "Nf4");
+                cases.Add(family, "BFloat16", "none", "Fp4Double");
             }
 
             return cases;
@@ -33,7 +40,7 @@ public sealed class GenerationPlacementTests : IDisposable
 
     [CudaTheory]
     [MemberData(nameof(Cases))]
-    public void Every_number_stays_on_the_device(string family, string type, string adapter)
+    public void Every_number_stays_on_the_device(string family, string type, string adapter, string precision)
     {
         string[] words = family.Split(' ');
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), words[0], type: Enum.Parse<TensorType>(type),
@@ -42,7 +49,7 @@ public sealed class GenerationPlacementTests : IDisposable
             : LoraAdapter.Create(new LoraOptions { Rank = 2, UseDora = adapter == "dora", TargetModules = TargetModules.AllLinear }, checkpoint, 1);
         IReadOnlyList<PlacedNode> nodes = Placement.Of(() =>
         {
-            using CausalLanguageModel lm = new(checkpoint, lora, device: new CudaDevice());
+            using CausalLanguageModel lm = new(checkpoint, lora, precision: Enum.Parse<WeightPrecision>(precision), device: new CudaDevice());
             GenerationOptions options = new() { MaximumNewTokens = 100 }; // so that the cache grows
             IReadOnlyList<GeneratedIds> answers = lm.Generate([[1, 2, 3], [4, 5, 6, 7, 8]], options);
             Assert.Equal(2, answers.Count);
@@ -51,15 +58,16 @@ public sealed class GenerationPlacementTests : IDisposable
     }
 
     /// <summary>The runtime takes no weights of the process's memory there: it would read the file in their place, without a word.</summary>
-    [CudaTheory]
-    [InlineData(WeightPrecision.Int8)]
-    [InlineData(WeightPrecision.Int4)]
-    [InlineData(WeightPrecision.Nf4)]
-    public void Weights_that_are_quantized_here_are_refused(WeightPrecision precision)
+    [CudaFact]
+    public void A_session_takes_no_weights_of_the_process()
     {
-        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"));
-        OptionException error = Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: precision, device: new CudaDevice()));
-        Assert.StartsWith($"Answers with WeightPrecision.{precision} are computed on the processor only for now", error.Message, StringComparison.Ordinal);
+        GraphBuilder graph = new("product");
+        Value x = graph.Input("x", ElementType.Float32, "rows", 2);
+        graph.Output("y", graph.Gemm(x, graph.External("w", ElementType.Float32, [2, 2], "w", 0, 16)));
+        ModelArtifact artifact = new("product.onnx", graph.ToBytes(), _folder.Path);
+        using NativeTensor w = Tensors.Of(new float[4], 2, 2);
+        Assert.Throws<InvalidOperationException>(
+            () => new OnnxSession(artifact, SessionUse.Generation, 1, new Dictionary<string, NativeTensor> { ["w"] = w }, new CudaDevice()));
     }
 
     [CudaFact]

@@ -18,9 +18,9 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
     public void Dispose() => _folder.Dispose();
 
     [CudaTheory]
-    [InlineData("Qwen2.5-0.5B", 1, 512, 2.0, 5_200)]
-    [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 8_300)]
-    public void A_step_fits(string size, int batchSize, int length, double gigabytes, long launches)
+    [InlineData("Qwen2.5-0.5B", 1, 512, 2.0, 2.5, 5_200)]
+    [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 26.0, 8_300)]
+    public void A_step_fits(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches)
     {
         string folder = _folder.File("base");
         new CheckpointWriter(ModelSize.Find(size), ElementType.BFloat16) { IsSparse = true }.Write(folder);
@@ -52,15 +52,18 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
             session!.Add(batch, 10, 0, default); // the first takes its memory from the system
             DeviceCounts step = StandIn.Count(() => session.Add(batch, 10, 1, default));
             DeviceCounts update = StandIn.Count(() => session.Update(1e-4, 1));
+            DeviceCounts evaluation = StandIn.Count(() => session.Evaluate(batch)); // over the same weights
             output.WriteLine(FormattableString.Invariant(
                 $"{size}, {batchSize} x {length}, plan {plan}: opened in {opening:F1} s, {start.PeakBytes / 1e9:F2} GB; ")
                 + FormattableString.Invariant($"a micro-batch {step.Launches} launches, ")
                 + FormattableString.Invariant($"{step.ToDevice} copies to the device, {step.ToHost} back, {step.PeakBytes / 1e9:F2} GB at most; ")
-                + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back"));
+                + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back; ")
+                + FormattableString.Invariant($"with evaluation {evaluation.PeakBytes / 1e9:F2} GB at most"));
             Assert.Equal((2 * checkpoint.Config.NumHiddenLayers) - 1, step.Flash); // the last block is not recomputed
             Assert.Equal(0, step.ToHost);
             Assert.Equal(0, update.ToHost);
             Assert.InRange(step.PeakBytes / 1e9, 0.1, gigabytes);
+            Assert.InRange(evaluation.PeakBytes / 1e9, 0.1, withEvaluation);
             Assert.InRange(step.Launches, 1_000, launches);
         }
     }

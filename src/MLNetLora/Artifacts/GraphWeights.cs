@@ -65,8 +65,8 @@ internal sealed class GraphWeights
     /// <summary>A weight as it lies in its file.</summary>
     private Weight InFile(CheckpointTensor tensor) => tensor.FourBit is { } storage ? FourBit(tensor, storage) : External(tensor);
 
-    private FloatWeight External(CheckpointTensor tensor) => Stored(
-        _graph.External(tensor.Entry.Name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Length));
+    private FloatWeight External(CheckpointTensor tensor) => Stored(_graph.External(
+        tensor.Entry.Name, Type(tensor), tensor.Entry.Shape, Location(tensor), tensor.Entry.Offset, tensor.Entry.Count * Size(Type(tensor))));
 
     /// <summary>The rows of a frozen weight [rows, columns] cut into parts, each an initializer of its own over the same file; fewer than asked for
     /// where the rows run out, null for one part or a weight that is trained.</summary>
@@ -79,13 +79,14 @@ internal sealed class GraphWeights
 
         long rows = tensor.Entry.Shape[0];
         long size = (rows + parts - 1) / parts;
-        long bytes = tensor.Entry.Length / rows; // of a row
+        long bytes = tensor.Entry.Length / rows; // of a row in the file
+        long used = tensor.Entry.Shape[1] * Size(Type(tensor)); // of a row in the graph
         List<Weight> all = [];
         for (long first = 0; first < rows; first += size)
         {
             long count = Math.Min(size, rows - first);
             long offset = tensor.Entry.Offset + (first * bytes);
-            all.Add(Stored(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), offset, count * bytes)));
+            all.Add(Stored(_graph.External($"{name}.rows.{first}", Type(tensor), [count, tensor.Entry.Shape[1]], Location(tensor), offset, count * used)));
         }
 
         return all;
@@ -120,7 +121,7 @@ internal sealed class GraphWeights
             HashSet<CheckpointTensor> here = [.. part];
             long count = (end - first) / size;
             Value pieces = _graph.External(
-                $"{names[0]}.all.{regions.Count}", Type(part.First()), [count / piece, piece], Location(part.First()), first, count * size);
+                $"{names[0]}.all.{regions.Count}", TypeInFile(part.First()), [count / piece, piece], Location(part.First()), first, count * size);
             regions.Add(new ExpertRegion(pieces, [.. tensors.Select(tensor => here.Contains(tensor) ? (tensor.Entry.Offset - first) / size / piece : -1)]));
         }
 
@@ -165,7 +166,7 @@ internal sealed class GraphWeights
         return new CodebookWeight(codes, pairs, levels, storage.BlockSize, AbsMax, tensor.Entry.Shape[0], tensor.Entry.Shape[1]);
 
         Value External(CheckpointTensor part) =>
-            _graph.External(part.Entry.Name, Type(part), part.Entry.Shape, Location(part), part.Entry.Offset, part.Entry.Length);
+            _graph.External(part.Entry.Name, TypeInFile(part), part.Entry.Shape, Location(part), part.Entry.Offset, part.Entry.Length);
 
         // [blocks]
         Value AbsMax(GraphBuilder g)
@@ -192,14 +193,28 @@ internal sealed class GraphWeights
     private Value Given(QuantizedTensor tensor) =>
         _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
 
-    private static ElementType Type(CheckpointTensor tensor) =>
-        tensor.Entry.Type switch
-        {
-            TensorType.Float16 => ElementType.Float16,
-            TensorType.BFloat16 => ElementType.BFloat16,
-            TensorType.UInt8 => ElementType.UInt8,
-            _ => ElementType.Float32,
-        };
+    /// <summary>The type that the graph reads a tensor in: the file's, but for matrices on a device, which holds them in the type that is computed in
+    /// (<see cref="Runtime.DeviceWeights"/>).</summary>
+    private ElementType Type(CheckpointTensor tensor)
+    {
+        bool isRounded = _graph.ForCuda && !_graph.SimulatesComputeType && _graph.ComputeType != ElementType.Float32;
+        return isRounded && tensor.Entry.Shape.Count == 2 ? _graph.ComputeType : TypeInFile(tensor);
+    }
+
+    private static ElementType TypeInFile(CheckpointTensor tensor) => tensor.Entry.Type switch
+    {
+        TensorType.UInt8 => ElementType.UInt8,
+        TensorType.Float16 => ElementType.Float16,
+        TensorType.BFloat16 => ElementType.BFloat16,
+        _ => ElementType.Float32,
+    };
+
+    private static int Size(ElementType type) => type switch
+    {
+        ElementType.Float32 => sizeof(float),
+        ElementType.UInt8 => 1,
+        _ => sizeof(short),
+    };
 
     private string Location(CheckpointTensor tensor) => Path.GetRelativePath(Folder!, _real[tensor.File]).Replace('\\', '/');
 

@@ -12,7 +12,8 @@ namespace MLNetLora.Artifacts;
 /// Inputs: input_ids, position_ids [batch, sequence]; last_positions [batch], row·sequence + the last token of each row; past_lengths [batch] 32-bit, tokens in
 /// the cache after this run less one; total_length [] 32-bit, the longest of them plus one; the tables of <see cref="RotaryTables"/>;
 /// past.NAME for each <see cref="CacheState"/> of the family: past.LAYER.key, past.LAYER.value [batch, kv, capacity, d], of a recurrent layer
-/// past.LAYER.convolution [batch, taps − 1, channels], past.LAYER.recurrence [batch, value heads, dk, dv]; the adapter's tensors under their PEFT keys,
+/// past.LAYER.convolution [batch, taps − 1, channels], past.LAYER.recurrence [batch, value heads, dk, dv], and with such layers the inputs of
+/// <see cref="RecurrentState.Inputs"/>; the adapter's tensors under their PEFT keys,
 /// and with DoRA the outputs of <see cref="DoraNorms"/>, which are the same for every token.
 /// Outputs: logits [batch, vocabulary] of each row's last token; present.NAME, which are meant to be the same memory as the past.
 /// </remarks>
@@ -54,7 +55,7 @@ internal static class InferenceModel
             AdaptedExperts = adapter.Modules.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
                 lora => lora.Module.Name, lora => new ExpertLora(FactorA(lora), FactorB(lora), lora.Rank, (float)lora.Scaling)),
             Tokens = adapter.Tokens is { } tokens ? Trained(tokens) : null,
-            Recurrent = config.DeltaNet is null ? null : new RecurrentState(graph, config.DeltaNet, ids, last).Cores,
+            Recurrent = config.DeltaNet is null ? null : new RecurrentState(graph, config.DeltaNet, ids).Cores,
         };
         Weight head = !replaced.Contains(headName) && quantized?.Get(headName) is { } packedHead ? weights.Quantized(packedHead) : model.Head;
         Value x = model.Body(checkpointing: false); // [batch, hidden]

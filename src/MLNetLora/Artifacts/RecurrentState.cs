@@ -20,19 +20,38 @@ internal sealed class RecurrentState
     /// <param name="graph">Graph.</param>
     /// <param name="sizes">Sizes.</param>
     /// <param name="ids">[batch, sequence].</param>
-    /// <param name="last">[batch], row·sequence + the last token of each row.</param>
-    public RecurrentState(GraphBuilder graph, GatedDeltaNet sizes, Value ids, Value last)
+    public RecurrentState(GraphBuilder graph, GatedDeltaNet sizes, Value ids)
     {
         (_graph, _sizes) = (graph, sizes);
         _batch = graph.Gather(graph.Shape(ids), graph.Int64s(0)); // [1]
         _length = graph.Gather(graph.Shape(ids), graph.Int64s(1)); // [1]
-        Value rows = graph.Range(graph.Reshape(_batch, [], []), "batch"); // [batch]
-        Value lasts = graph.UnsqueezeLast(graph.Sub(last, graph.Mul(rows, _length))); // [batch, 1], within its row
-        Value positions = graph.Reshape(graph.Range(graph.Reshape(_length, [], []), "sequence"), [1, -1], [1, "sequence"]); // [1, sequence]
-        _isToken = graph.UnsqueezeLast(graph.Cast(graph.GreaterOrEqual(lasts, positions), ElementType.Float32)); // [batch, sequence, 1]
-        Value starts = graph.UnsqueezeLast(graph.Mul(rows, graph.Add(_length, graph.Int64s(sizes.Taps - 1)))); // [batch, 1]
-        Value kept = graph.Add(graph.Add(starts, lasts), graph.Int64s(1)); // [batch, 1], the row of the first that stays
-        _kept = graph.Add(kept, graph.Range(graph.Int64(sizes.Taps - 1), sizes.Taps - 1)); // [batch, taps − 1]
+
+        // Counted outside: made of the sizes here, a device would have to copy them.
+        _isToken = graph.Input("token_mask", ElementType.Float32, "batch", "sequence", 1);
+        _kept = graph.Input("kept_rows", ElementType.Int64, "batch", sizes.Taps - 1);
+    }
+
+    /// <summary>What the graph is told of a run beside the tokens.</summary>
+    /// <param name="sizes">Sizes.</param>
+    /// <param name="tokens">Tokens of each row.</param>
+    /// <param name="length">Tokens of a row, padding included.</param>
+    /// <returns>token_mask [rows, length, 1]: 1 for tokens, 0 for padding; kept_rows [rows, taps − 1]: of what the convolution reads, [rows·(taps − 1 + length)],
+    /// what the next run reads.</returns>
+    public static (float[] TokenMask, long[] KeptRows) Inputs(GatedDeltaNet sizes, IReadOnlyList<int> tokens, int length)
+    {
+        int kept = sizes.Taps - 1;
+        float[] mask = new float[tokens.Count * length];
+        long[] rows = new long[tokens.Count * kept];
+        for (int r = 0; r < tokens.Count; r++)
+        {
+            mask.AsSpan(r * length, tokens[r]).Fill(1f);
+            for (int i = 0; i < kept; i++)
+            {
+                rows[(r * kept) + i] = ((long)r * (length + kept)) + tokens[r] + i;
+            }
+        }
+
+        return (mask, rows);
     }
 
     /// <summary>What a model is given.</summary>

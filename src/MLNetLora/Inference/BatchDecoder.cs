@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using MLNetLora.Artifacts;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Runtime;
@@ -6,7 +7,7 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Inference;
 
 /// <summary>Takes a batch of rows through the inference graph: their prompts in parts, then a token of each row at a time.</summary>
-/// <param name="session">The graph of <see cref="Artifacts.InferenceModel"/>.</param>
+/// <param name="session">The graph of <see cref="InferenceModel"/>.</param>
 /// <param name="factors">The adapter's factors by their input's name.</param>
 /// <param name="config">The model.</param>
 /// <param name="states">What is kept of the tokens so far.</param>
@@ -118,6 +119,13 @@ internal sealed class BatchDecoder(
             inputs["last_positions"] = Own(Tensors.Of(last, batch));
             inputs["past_lengths"] = Own(Tensors.Of(lengths, batch));
             inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
+            if (config.DeltaNet is { } recurrent)
+            {
+                (float[] mask, long[] kept) = RecurrentState.Inputs(recurrent, [.. step.Select(ids => ids.Count)], length);
+                inputs["token_mask"] = Own(Tensors.Of(mask, batch, length, 1));
+                inputs["kept_rows"] = Own(Tensors.Of(kept, batch, recurrent.Taps - 1));
+            }
+
             outputs["logits"] = Own(Tensors.Of(logits, batch, config.VocabSize));
             _rotary.Add(inputs, training: false);
             _cache.Add(firstRow, batch, inputs, outputs, owned);

@@ -60,16 +60,17 @@ internal sealed class CausalLanguageModel : IDisposable
         adapter?.RequireFit(checkpoint);
         device ??= Device.Cpu;
         device.Validate();
-        if (Refusal(device, checkpoint, precision) is { } refusal)
+        if (Refusal(device, checkpoint) is { } refusal)
         {
             throw new OptionException(refusal);
         }
 
         cancellation.ThrowIfCancellationRequested();
         checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
+        _computeType = device is CudaDevice ? ElementType.BFloat16 : ElementType.Float32;
         BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
-            ? new BlockWeights(checkpoint, precision)
-            : checkpoint.IsFourBit ? new BlockWeights(checkpoint) : null;
+            ? new BlockWeights(checkpoint, precision, _computeType)
+            : checkpoint.IsFourBit ? new BlockWeights(checkpoint, _computeType) : null;
         if (device is not CudaDevice)
         {
             EngineMemory.Require(checkpoint, precision, quantized);
@@ -90,12 +91,14 @@ internal sealed class CausalLanguageModel : IDisposable
         try
         {
             _device = device is CudaDevice cuda ? _resources.Own(new DeviceMemory(cuda)) : null;
-            _computeType = _device is null ? ElementType.Float32 : ElementType.BFloat16;
             GraphBuilder graph = new("inference") { ForCuda = _device is not null, ComputeType = _computeType };
-            BlockMemory? memory = quantized is null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
+            ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph);
+            BlockMemory? memory = quantized is null || _device is not null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
-            _session = _resources.Own(new OnnxSession(InferenceModel.Build(checkpoint, parts, quantized, graph),
-                use, threads, memory?.Initializers, device, cancellation));
+            IReadOnlyDictionary<string, NativeTensor>? initializers = _device is null
+                ? memory?.Initializers
+                : OnDevice(model, quantized, _device, cancellation);
+            _session = _resources.Own(new OnnxSession(model, use, threads, initializers, device, cancellation));
             foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
                 Keep(tensor.Key, values, [.. tensor.Shape]);
@@ -249,16 +252,20 @@ internal sealed class CausalLanguageModel : IDisposable
         }
     }
 
-    /// <summary>Why a model cannot answer on a device; null where it can.</summary>
-    internal static string? Refusal(Device device, Checkpoint checkpoint, WeightPrecision precision) => device switch
+    /// <summary>The weights in the device's memory, by the names of their initializers.</summary>
+    private Dictionary<string, NativeTensor> OnDevice(ModelArtifact model, BlockWeights? quantized, DeviceMemory device, CancellationToken cancellation)
     {
-        CudaDevice when precision != WeightPrecision.Checkpoint =>
-            $"Answers with {nameof(WeightPrecision)}.{precision} are computed on the processor only for now, and {device} was asked for. Set the weight "
-            + $"precision to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
-        CudaDevice when checkpoint.IsFourBit =>
-            $"{checkpoint.Folder} is in 4 bits, which answers on the processor only for now, and {device} was asked for. Set the device to {Device.Cpu}, or "
-            + "take the checkpoint that it was quantized from.",
-        CudaDevice when checkpoint.Config.Experts is not null || checkpoint.Config.DeltaNet is not null =>
+        IReadOnlyDictionary<string, NativeTensor> blocks = quantized is null
+            ? new Dictionary<string, NativeTensor>()
+            : DeviceBlocks.Fill(quantized, _resources.Own(new DeviceTensors(device, "the quantized weights")), Threads, cancellation);
+        DeviceWeights weights = _resources.Own(new DeviceWeights(Checkpoint, device));
+        return weights.For(model, blocks.Keys.ToHashSet(), cancellation).Concat(blocks).ToDictionary();
+    }
+
+    /// <summary>Why a model cannot answer on a device; null where it can.</summary>
+    internal static string? Refusal(Device device, Checkpoint checkpoint) => device switch
+    {
+        CudaDevice when checkpoint.Config.Experts is not null =>
             $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
             + $"for. Set the device to {Device.Cpu}.",
         CudaDevice cuda when !CudaProvider.HasBFloat16(cuda) =>

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using MLNetLora.Onnx;
 
 namespace MLNetLora.Quantization;
 
@@ -14,6 +15,10 @@ internal readonly record struct BlockFormat(int Bits, int Size)
 {
     private const int Narrowings = 8;
     private const float NarrowingStep = 0.04f;
+
+    /// <summary>What scales are stored in: float32, or the 16-bit type that is computed in on a device. They are rounded before anything is divided by them, and
+    /// upwards, so that the whole numbers are those of the scale that is stored and none is too large.</summary>
+    public ElementType ScaleType { get; init; } = ElementType.Float32;
 
     /// <summary>Blocks of a row.</summary>
     public int Blocks(int inputs) => (inputs + Size - 1) / Size;
@@ -45,7 +50,7 @@ internal readonly record struct BlockFormat(int Bits, int Size)
             Span<byte> bytes = packed.Slice(i * BlockBytes, BlockBytes);
             if (Bits == 8)
             {
-                scales[i] = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude<float>(part)) / 127f, float.Epsilon);
+                scales[i] = Stored(Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude<float>(part)) / 127f, float.Epsilon));
                 ToIntegers(block, scales[i], 128, 255, q);
                 TensorPrimitives.ConvertTruncating<float, byte>(q, bytes);
             }
@@ -63,8 +68,33 @@ internal readonly record struct BlockFormat(int Bits, int Size)
         }
     }
 
+    /// <summary>Writes scales as they are stored.</summary>
+    /// <param name="scales">Scales that <see cref="Quantize"/> gave.</param>
+    /// <param name="memory">All scales.</param>
+    /// <param name="first">With which they begin.</param>
+    public void Store(ReadOnlySpan<float> scales, TensorMemory memory, long first)
+    {
+        switch (ScaleType)
+        {
+            case ElementType.Float32:
+                scales.CopyTo(memory.Slice<float>(first, scales.Length));
+                break;
+            case ElementType.Float16:
+                TensorPrimitives.ConvertToHalf(scales, memory.Slice<Half>(first, scales.Length));
+                break;
+            default:
+                Span<ushort> halves = memory.Slice<ushort>(first, scales.Length);
+                for (int i = 0; i < halves.Length; i++)
+                {
+                    halves[i] = (ushort)(BitConverter.SingleToUInt32Bits(scales[i]) >> 16); // the rest is zeros
+                }
+
+                break;
+        }
+    }
+
     // Least squared error among ranges that are cut at both ends; a range always holds zero, which padding and pruned weights need.
-    private static (float Scale, int Zero) Fit(ReadOnlySpan<float> block, Span<float> scratch)
+    private (float Scale, int Zero) Fit(ReadOnlySpan<float> block, Span<float> scratch)
     {
         float low = Math.Min(0, TensorPrimitives.Min(block));
         float high = Math.Max(0, TensorPrimitives.Max(block));
@@ -73,10 +103,10 @@ internal readonly record struct BlockFormat(int Bits, int Size)
             return (float.NaN, 8); // to be seen in the answers, which then say where it comes from
         }
 
-        (float Scale, int Zero, float Error) best = (float.Epsilon, 8, float.PositiveInfinity);
+        (float Scale, int Zero, float Error) best = (Stored(float.Epsilon), 8, float.PositiveInfinity);
         for (int i = 0; i < Narrowings; i++)
         {
-            float scale = Math.Max((high - low) * (1 - (i * NarrowingStep)) / 15f, float.Epsilon);
+            float scale = Stored(Math.Max((high - low) * (1 - (i * NarrowingStep)) / 15f, float.Epsilon));
             int zero = Math.Clamp((int)MathF.Round(-low * (1 - (i * NarrowingStep)) / scale), 0, 15);
             Span<float> error = scratch[..block.Length];
             ToIntegers(block, scale, zero, 15, error);
@@ -91,6 +121,24 @@ internal readonly record struct BlockFormat(int Bits, int Size)
         }
 
         return (best.Scale, best.Zero);
+    }
+
+    /// <summary>The smallest number of <see cref="ScaleType"/> that is not less.</summary>
+    private float Stored(float scale)
+    {
+        if (!float.IsFinite(scale) || ScaleType == ElementType.Float32)
+        {
+            return scale;
+        }
+
+        if (ScaleType == ElementType.BFloat16)
+        {
+            float up = BitConverter.UInt32BitsToSingle((BitConverter.SingleToUInt32Bits(scale) + 0xFFFF) & 0xFFFF0000);
+            return float.IsFinite(up) ? up : BitConverter.UInt32BitsToSingle(0x7F7F0000); // the largest there is
+        }
+
+        Half half = (Half)Math.Min(scale, (float)Half.MaxValue);
+        return (float)((float)half < scale && half < Half.MaxValue ? Half.BitIncrement(half) : half);
     }
 
     private static void ToIntegers(ReadOnlySpan<float> block, float scale, int zero, int most, Span<float> q)

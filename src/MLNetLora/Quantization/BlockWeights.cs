@@ -20,7 +20,7 @@ internal sealed record BlockQuantized(CheckpointTensor Source, BlockFormat Forma
     public QuantizedTensor Packed => new(Source.Entry.Name + ".packed", ElementType.UInt8, [Outputs, Format.Blocks(Inputs), Format.BlockBytes], Source);
 
     /// <summary>[outputs, blocks].</summary>
-    public QuantizedTensor Scales => new(Source.Entry.Name + ".scales", ElementType.Float32, [Outputs, Format.Blocks(Inputs)], Source);
+    public QuantizedTensor Scales => new(Source.Entry.Name + ".scales", Format.ScaleType, [Outputs, Format.Blocks(Inputs)], Source);
 
     /// <summary>[outputs, (blocks + 1) / 2]; null where the format has none.</summary>
     public QuantizedTensor? ZeroPoints =>
@@ -42,9 +42,10 @@ internal sealed class BlockWeights
     /// <summary>Says what is quantized; nothing is read yet.</summary>
     /// <param name="checkpoint">Where the weights are.</param>
     /// <param name="precision">8 or 4 bits.</param>
-    public BlockWeights(Checkpoint checkpoint, WeightPrecision precision)
+    /// <param name="scaleType">What scales are stored in.</param>
+    public BlockWeights(Checkpoint checkpoint, WeightPrecision precision, ElementType scaleType = ElementType.Float32)
     {
-        BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize);
+        BlockFormat format = new(precision == WeightPrecision.Int8 ? 8 : 4, BlockSize) { ScaleType = scaleType };
         IEnumerable<string> names = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight"),
             checkpoint.Architecture.HeadName(checkpoint.Config)];
         _checkpoint = checkpoint;
@@ -56,12 +57,14 @@ internal sealed class BlockWeights
     /// <summary>The layers that a checkpoint has in 4 bits, expanded to 8: each level of a block becomes the nearest of 255. Rows that blocks do not begin with
     /// stay in 4 bits.</summary>
     /// <param name="checkpoint">Its linear layers are in 4 bits.</param>
-    public BlockWeights(Checkpoint checkpoint)
+    /// <param name="scaleType">What scales are stored in.</param>
+    public BlockWeights(Checkpoint checkpoint, ElementType scaleType = ElementType.Float32)
     {
         _checkpoint = checkpoint;
         _weights = checkpoint.Tensors.Values
             .Where(tensor => tensor.FourBit is { } storage && tensor.Entry.Shape[1] % storage.BlockSize == 0)
-            .ToDictionary(tensor => tensor.Entry.Name, tensor => new BlockQuantized(tensor, new BlockFormat(8, tensor.FourBit!.BlockSize)));
+            .ToDictionary(tensor => tensor.Entry.Name,
+                tensor => new BlockQuantized(tensor, new BlockFormat(8, tensor.FourBit!.BlockSize) { ScaleType = scaleType }));
     }
 
     /// <summary>The packed weights, which ONNX Runtime may lay out for the processor once more.</summary>
@@ -71,6 +74,9 @@ internal sealed class BlockWeights
     public IEnumerable<QuantizedTensor> Scales =>
         _weights.Values.SelectMany(weight => weight.ZeroPoints is { } zeroPoints ? (QuantizedTensor[])[weight.Scales, zeroPoints] : [weight.Scales]);
 
+    /// <summary>All of them.</summary>
+    public IReadOnlyCollection<BlockQuantized> All => _weights.Values;
+
     /// <summary>The weight of a name; null where it stays as it is.</summary>
     public BlockQuantized? Get(string name) => _weights.GetValueOrDefault(name);
 
@@ -79,10 +85,14 @@ internal sealed class BlockWeights
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="cancellation">Ends it on the way.</param>
     /// <exception cref="CheckpointException">A file cannot be read, or a weight holds NaN or infinite numbers.</exception>
-    public void Quantize(Func<string, TensorMemory> memory, int threads, CancellationToken cancellation = default)
+    public void Quantize(Func<string, TensorMemory> memory, int threads, CancellationToken cancellation = default) =>
+        Quantize(All, memory, threads, cancellation);
+
+    /// <summary>The same for some of the weights.</summary>
+    public void Quantize(IEnumerable<BlockQuantized> weights, Func<string, TensorMemory> memory, int threads, CancellationToken cancellation)
     {
         // Work is cut into pieces of about a megabyte of the file, whatever the layers' sizes.
-        (Target Target, int First, int Count)[] pieces = [.. _weights.Values.SelectMany(weight =>
+        (Target Target, int First, int Count)[] pieces = [.. weights.SelectMany(weight =>
         {
             Target target = new(weight, memory(weight.Packed.Name), memory(weight.Scales.Name),
                 weight.ZeroPoints is { } zeroPoints ? memory(zeroPoints.Name) : default);
@@ -113,6 +123,7 @@ internal sealed class BlockWeights
             int packedBytes = blocks * format.BlockBytes; // of a row
             int zeroPointBytes = format.HasZeroPoints ? format.ZeroPointBytes(inputs) : 0;
             float[] rows = ArrayPool<float>.Shared.Rent(count * inputs);
+            float[] scales = new float[blocks];
             try
             {
                 Span<float> values = rows.AsSpan(0, count * inputs);
@@ -124,8 +135,9 @@ internal sealed class BlockWeights
                     format.Quantize(
                         values.Slice(r * inputs, inputs),
                         Packed.Slice<byte>(at * packedBytes, packedBytes),
-                        Scales.Slice<float>(at * blocks, blocks),
+                        scales,
                         ZeroPoints.Slice<byte>(at * zeroPointBytes, zeroPointBytes));
+                    format.Store(scales, Scales, at * blocks);
                 }
             }
             finally

@@ -11,5 +11,7 @@ namespace MLNetLora.Quantization;
 internal sealed record QuantizedTensor(string Name, ElementType Type, long[] Shape, CheckpointTensor From)
 {
     /// <summary>Size in bytes.</summary>
-    public long Bytes => Shape.Aggregate(Type == ElementType.Float32 ? sizeof(float) : 1L, (product, size) => checked(product * size));
+    public long Bytes => Shape.Aggregate(
+        Type switch { ElementType.Float32 => sizeof(float), ElementType.BFloat16 or ElementType.Float16 => sizeof(short), _ => 1L },
+        (product, size) => checked(product * size));
 }

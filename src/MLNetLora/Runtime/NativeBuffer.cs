@@ -62,8 +62,9 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     /// <param name="what">What the memory is for, for the message of an error.</param>
     /// <param name="device">The device's memory; null for the process's.</param>
     /// <param name="isOfOneCall">As for memory of the process.</param>
+    /// <param name="isCleared">Whether memory of a device is zeros; else it is whatever was there, for a caller that writes all of it.</param>
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
-    public NativeBuffer(long bytes, string what, DeviceMemory? device, bool isOfOneCall = false)
+    public NativeBuffer(long bytes, string what, DeviceMemory? device, bool isOfOneCall = false, bool isCleared = true)
         : this(device is null ? bytes : 0, what, isOfOneCall)
     {
         if (device is null)
@@ -79,7 +80,10 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         {
             _allocation = Adopt(device.Allocate(bytes, what));
             _data = (byte*)_allocation.DangerousGetHandle();
-            device.Clear(this);
+            if (isCleared)
+            {
+                device.Clear(this);
+            }
         }
         catch
         {

@@ -30,6 +30,9 @@ internal sealed class NativeTensor : NativeHandle
     /// <summary>Number of tensors in this process that are not freed yet.</summary>
     public static long Live => Interlocked.Read(ref s_live);
 
+    /// <summary>Whether its numbers are on a device.</summary>
+    public bool IsOnDevice => _buffer?.IsOnDevice ?? false;
+
     /// <summary>What the runtime takes.</summary>
     internal OrtValue Value
     {

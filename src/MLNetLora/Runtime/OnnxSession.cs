@@ -50,10 +50,10 @@ internal sealed class OnnxSession : IDisposable
         Device? device = null, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
-        if (device is CudaDevice && initializers is { Count: > 0 })
+        if (device is CudaDevice && initializers?.FirstOrDefault(item => !item.Value.IsOnDevice).Key is { } outside)
         {
-            // The runtime would read the file in their place, without a word.
-            throw new InvalidOperationException($"{artifact.Name} is given weights of the process's memory, and runs on {device}.");
+            // The runtime would read the file in its place, without a word.
+            throw new InvalidOperationException($"{artifact.Name} is given {outside} in the process's memory, and runs on {device}.");
         }
 
         _running = Advice.For("while it ran", artifact.Name, use, device);

@@ -120,7 +120,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
-            string? refusal = CausalLanguageModel.Refusal(options.Device!, checkpoint, _options.WeightPrecision);
+            string? refusal = CausalLanguageModel.Refusal(options.Device!, checkpoint);
             if (refusal is not null)
             {
                 channel.Warning(MessageSensitivity.UserData, $"The model that was trained answers on the processor. {refusal}");

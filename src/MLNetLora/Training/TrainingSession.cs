@@ -20,6 +20,7 @@ internal sealed class TrainingSession : IDisposable
     private readonly OnnxSession _training;
     private readonly OptimizerStep _optimizer;
     private readonly DeviceMemory? _device;
+    private readonly DeviceWeights? _weights; // on the device, for training and evaluation
     private readonly FloatBuffer _losses; // of the last micro-batches
     private readonly NativeTensor[] _lossViews;
     private double _lossBefore; // of the window's micro-batches before those
@@ -58,7 +59,9 @@ internal sealed class TrainingSession : IDisposable
             ModelArtifact training = TrainingModel.Training(target, options.ActivationCheckpointing, plan, graph, upcastOnce: options.PrepackWeights);
             InitializerMemory? int8 = target.Int8 is null ? null : Quantized(target.Int8, graph.UsedInitializers(), cancellation);
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
-            _training = Own(new OnnxSession(training, use, options.Threads, int8?.Tensors, options.Device, cancellation));
+            _weights = _device is null || target.Checkpoint is null ? null : Own(new DeviceWeights(target.Checkpoint, _device));
+            IReadOnlyDictionary<string, NativeTensor>? initializers = _weights?.For(training, cancellation: cancellation) ?? int8?.Tensors;
+            _training = Own(new OnnxSession(training, use, options.Threads, initializers, options.Device, cancellation));
             _optimizer = Own(new OptimizerStep(optimizer, Parameters, options, _device));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
@@ -189,8 +192,9 @@ internal sealed class TrainingSession : IDisposable
         if (_evaluation is null)
         {
             _target.Checkpoint?.RequireUnchanged(areMapped: false);
-            _evaluation = Own(new OnnxSession(TrainingModel.Evaluation(_target, Plan, graph: _options.NewGraph("evaluation")), SessionUse.Training,
-                _options.Threads, device: _options.Device, cancellation: cancellation));
+            ModelArtifact model = TrainingModel.Evaluation(_target, Plan, graph: _options.NewGraph("evaluation"));
+            _evaluation = Own(new OnnxSession(model, SessionUse.Training, _options.Threads, _weights?.For(model, cancellation: cancellation),
+                _options.Device, cancellation));
         }
 
         Dictionary<string, NativeTensor> inputs = new(_held);

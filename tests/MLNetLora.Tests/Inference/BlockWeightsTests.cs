@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Quantization;
 
 namespace MLNetLora.Tests.Inference;
@@ -15,13 +16,16 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
         "What colour is the sky?", "一年有几个月？"];
 
     [Theory]
-    [InlineData(8, 256)]
-    [InlineData(8, 200)]
-    [InlineData(4, 256)]
-    [InlineData(4, 200)]
-    public void No_weight_is_off_by_more_than_its_block_allows(int bits, int inputs)
+    [InlineData(8, 256, "Float32")]
+    [InlineData(8, 200, "BFloat16")]
+    [InlineData(8, 200, "Float16")]
+    [InlineData(4, 256, "BFloat16")]
+    [InlineData(4, 256, "Float16")]
+    [InlineData(4, 200, "Float32")]
+    public void No_weight_is_off_by_more_than_its_block_allows(int bits, int inputs, string scaleType)
     {
-        BlockFormat format = new(bits, 128);
+        BlockFormat format = new(bits, 128) { ScaleType = Enum.Parse<ElementType>(scaleType) };
+        double rounding = scaleType switch { "BFloat16" => 1 + (1 / 128.0), "Float16" => 1 + (1 / 1024.0), _ => 1 }; // of a scale, upwards
         Random random = new(1);
         float[] row = [.. Enumerable.Range(0, inputs).Select(i => i is >= 30 and < 40 ? 0 : (random.NextSingle() - 0.4f) * (i < 128 ? 1 : 0.01f))];
         float[] back = RoundTrip(row, format);
@@ -32,12 +36,12 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
             double[] errors = [.. block.Select((w, i) => Math.Abs((double)w - back[(b * 128) + i]))];
             if (bits == 8)
             {
-                Assert.True(errors.Max() <= Math.Max(-low, high) / 127 * 0.5001, $"block {b}: {errors.Max()}");
+                Assert.True(errors.Max() <= Math.Max(-low, high) / 127 * 0.5001 * rounding, $"block {b}: {errors.Max()}");
             }
             else
             {
                 // The fitted range may cut single weights off, but never loses to all of the range in 15 steps with the zero on one of them.
-                double step = (high - low) / 15;
+                double step = (high - low) / 15 * rounding;
                 Assert.True(errors.Max() <= ((high - low) * 0.28) + step, $"block {b}: {errors.Max()}");
                 Assert.True(errors.Sum(e => e * e) <= block.Length * step * step / 4 * 1.0001, $"block {b}");
             }
@@ -190,6 +194,7 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
         float[] scales = new float[blocks];
         byte[] zeroPoints = new byte[format.HasZeroPoints ? format.ZeroPointBytes(row.Length) : 0];
         format.Quantize(row, packed, scales, zeroPoints);
+        scales = Stored(scales, format);
         return [.. Enumerable.Range(0, row.Length).Select(i =>
         {
             int b = i / format.Size;
@@ -197,6 +202,20 @@ public sealed class BlockWeightsTests(Xunit.Abstractions.ITestOutputHelper outpu
             int zero = format.Bits == 8 ? 128 : (zeroPoints[b / 2] >> (4 * (b % 2))) & 15;
             return (q - zero) * scales[b];
         })];
+    }
+
+    /// <summary>Scales as they are read again.</summary>
+    private static unsafe float[] Stored(float[] scales, BlockFormat format)
+    {
+        byte[] bytes = new byte[scales.Length * (format.ScaleType == ElementType.Float32 ? 4 : 2)];
+        fixed (byte* memory = bytes)
+        {
+            format.Store(scales, new TensorMemory((nint)memory, bytes.Length), 0);
+        }
+
+        float[] stored = new float[scales.Length];
+        FloatConversion.ToFloat32(bytes, Enum.Parse<TensorType>($"{format.ScaleType}"), stored, "scales");
+        return stored;
     }
 
     // Root mean square of the difference over that of the expected scores.

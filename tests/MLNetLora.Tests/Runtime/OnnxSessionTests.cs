@@ -35,6 +35,26 @@ public sealed class OnnxSessionTests
         Assert.ThrowsAny<OperationCanceledException>(() => Run(session, Large, new CancellationToken(canceled: true)));
     }
 
+    /// <summary>What the runtime computes when it loads, it computes from the file: a device's memory is never looked at.</summary>
+    [Fact]
+    public void Folding_reads_the_file_and_not_what_a_session_is_given()
+    {
+        using TemporaryFolder folder = new();
+        File.WriteAllBytes(folder.File("w"), new byte[8]);
+        GraphBuilder graph = new("folded");
+        Value w = graph.External("w", ElementType.BFloat16, [4], "w", 0, 8);
+        Value x = graph.Input("x", ElementType.Float32, 4);
+        graph.Output("y", graph.Add(x, graph.Cast(w, ElementType.Float32)));
+        using NativeBuffer buffer = new(8);
+        buffer.Write<ushort>(0, [0x3F80, 0x3F80, 0x3F80, 0x3F80]); // ones
+        using NativeTensor ones = buffer.View(ElementType.BFloat16, 0, [4], 8);
+        using OnnxSession session = new(new ModelArtifact("folded.onnx", graph.ToBytes(), folder.Path), SessionUse.Generation, 1,
+            new Dictionary<string, NativeTensor> { ["w"] = ones });
+        using NativeTensor input = Tensors.Of(new float[4], 4);
+        using NativeTensors outputs = session.Run(["x"], [input], ["y"]);
+        Assert.Equal(new float[4], outputs[0].Span<float>().ToArray());
+    }
+
     [Fact]
     public void A_token_ends_the_loading_of_a_session()
     {
