@@ -23,6 +23,11 @@ public sealed class FiniteDifferenceTests
         new("Dora", r => DoraInputs(r, mask: false), (t, v) => Decomposed(t, v), Fixed: ["w", "norm"]),
         new("Dora with dropout", r => DoraInputs(r, mask: true), (t, v) => Decomposed(t, v, 1.25f), Fixed: ["w", "norm"]),
         new("DropoutMask", r => LoraInputs(r, mask: true, n: 16), (t, v) => Adapted(t, v, 1.25f)),
+        new("DropoutMask from counters", r => new(LoraInputs(r, mask: false, n: 12))
+        {
+            ["rows"] = new([.. Enumerable.Range(0, (int)S).Select(_ => r.NextSingle() * 9e18f)], [S, 1], ElementType.Int64),
+            ["columns"] = new([.. Enumerable.Range(0, 3).Select(_ => r.NextSingle() * 9e18f)], [1, 3], ElementType.Int64),
+        }, (t, v) => Adapted(t, v, 1.25f)),
         new("Embedding", r => new() { ["table"] = Data.Random(r, V, N), ["ids"] = Ids(r, S, V) },
             (t, v) => Embedding.Apply(t, t.Parameter(v["table"]), v["ids"])),
         new("Embedding with trained rows",
@@ -217,7 +222,11 @@ public sealed class FiniteDifferenceTests
 
     private static Value Decomposed(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Dora.Apply(
         t, v["x"], new FloatWeight(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), t.Parameter(v["m"]), v["norm"], 0.7f,
-        v.GetValueOrDefault("mask"), keptScale);
+        Mask(v), keptScale);
+
+    private static DropoutMask? Mask(Dictionary<string, Value> v) => v.TryGetValue("mask", out Value? mask) ? new DropoutMask(mask)
+        : v.TryGetValue("rows", out Value? rows) ? new DropoutMask(rows, new DropoutColumns(v["columns"], 3, 0.4))
+        : null;
 
     private static Dictionary<string, Data> WithRows(Dictionary<string, Data> inputs, Random r) => new(inputs)
     {
@@ -285,7 +294,7 @@ public sealed class FiniteDifferenceTests
     }
 
     private static Value Adapted(Tape t, Dictionary<string, Value> v, float keptScale = 1f) => Lora.Apply(
-        t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, v.GetValueOrDefault("mask"), keptScale);
+        t, v["x"], t.Parameter(v["w"]), t.Parameter(v["bias"]), t.Parameter(v["a"]), t.Parameter(v["b"]), 0.7f, Mask(v), keptScale);
 
     private static Value Attend(Tape tape, Dictionary<string, Value> v, int chunks, bool recompute = false) =>
         Attention.Apply(tape, v["q"], v["k"], v["v"], CausalMask.Build(tape.Graph, v["first"], chunks), recompute);

@@ -20,11 +20,11 @@ internal static class Dora
     /// <param name="magnitude">m, [out].</param>
     /// <param name="norm">‖V‖, [out]: see <see cref="Norm"/>.</param>
     /// <param name="scaling">s: alpha / r, or alpha / √r with rank stabilisation.</param>
-    /// <param name="mask">[rows, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>; null without dropout.</param>
+    /// <param name="mask">The mask; null without dropout.</param>
     /// <param name="keptScale">c: 1 / (1 − p), 1 without dropout.</param>
     /// <returns>[rows, out].</returns>
     public static Value Apply(Tape tape, Value x, Weight weight, Weight? bias, Weight a, Weight b, Weight magnitude, Value norm, float scaling,
-        Value? mask = null, float keptScale = 1f)
+        DropoutMask? mask = null, float keptScale = 1f)
     {
         GraphBuilder g = tape.Graph;
         Value scale = g.Div(magnitude.Read(g), norm); // [out]
@@ -61,7 +61,7 @@ internal static class Dora
                 return value;
             }
 
-            Value kept = g.Mul(value, DropoutMask.Numbers(g, mask, value.Shape[1])); // [rows, in]
+            Value kept = g.Mul(value, mask.Numbers(g, value.Shape[1])); // [rows, in]
             using IDisposable precise = g.InFloat32(); // c in 16 bits would be off by the same for all
             return g.Mul(kept, g.Float(keptScale)); // [rows, in]
         }

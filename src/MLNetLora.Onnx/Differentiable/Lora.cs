@@ -15,7 +15,7 @@ internal static class Lora
     /// <param name="a">[r, in].</param>
     /// <param name="b">[out, r].</param>
     /// <param name="scaling">s: alpha / r, or alpha / √r with rank stabilisation.</param>
-    /// <param name="mask">[rows, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>; null without dropout.</param>
+    /// <param name="mask">The mask; null without dropout.</param>
     /// <param name="keptScale">c: 1 / (1 − p), 1 without dropout.</param>
     /// <returns>[rows, out].</returns>
     public static Value Apply(
@@ -26,16 +26,17 @@ internal static class Lora
         Weight a,
         Weight b,
         float scaling,
-        Value? mask = null,
+        DropoutMask? mask = null,
         float keptScale = 1f)
     {
         GraphBuilder g = tape.Graph;
-        Value h = g.Gemm(Drop(g, x, Numbers(g, x, mask)), a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
+        Value dropped = Drop(g, x, mask?.Numbers(g, x.Shape[1])); // [rows, in]
+        Value h = g.Gemm(dropped, a.Read(g), transB: true, alpha: keptScale); // [rows, in] [r, in]ᵀ -> [rows, r]
         Value plain = weight.Product(g, x, bias); // [rows, out]
         Value y = g.Gemm(h, b.Read(g), plain, transB: true, alpha: scaling); // [rows, r] [out, r]ᵀ -> [rows, out]
         return tape.Record(y, bias is null ? [x, weight.Source, a.Source, b.Source] : [x, weight.Source, bias.Source, a.Source, b.Source], dy =>
         {
-            Value? kept = Numbers(g, x, mask); // [rows, in]; made again rather than kept from the forward pass
+            Value? kept = mask?.Numbers(g, x.Shape[1]); // [rows, in]; made again rather than kept from the forward pass
             Value dh = g.Gemm(dy, b.Read(g), alpha: scaling * keptScale); // [rows, out] [out, r] -> [rows, r]
             tape.AddGradient(x, sum =>
             {
@@ -55,9 +56,6 @@ internal static class Lora
             }
         });
     }
-
-    /// <summary>The mask as zeros and ones.</summary>
-    private static Value? Numbers(GraphBuilder g, Value x, Value? mask) => mask is null ? null : DropoutMask.Numbers(g, mask, x.Shape[1]); // [rows, in]
 
     /// <summary>m∘x.</summary>
     private static Value Drop(GraphBuilder g, Value x, Value? kept) => kept is null ? x : g.Mul(x, kept); // [rows, in]

@@ -8,9 +8,9 @@ namespace MLNetLora.Adapters;
 /// <param name="Module">Layer, rank, scaling.</param>
 /// <param name="A">[rank, in].</param>
 /// <param name="B">[out, rank].</param>
-/// <param name="Mask">[tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>; null without dropout.</param>
+/// <param name="Mask">The mask of all tokens, [tokens, in]; null without dropout.</param>
 /// <param name="KeptScale">1/(1−p), 1 without dropout.</param>
-internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, Value? Mask = null, float KeptScale = 1f)
+internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, DropoutMask? Mask = null, float KeptScale = 1f)
 {
     /// <summary>DoRA's magnitudes, [out]; null for plain LoRA.</summary>
     public Weight? Magnitude { get; init; }
@@ -26,8 +26,8 @@ internal sealed record AttachedLora(LoraModule Module, Weight A, Weight B, Value
     {
         GraphBuilder g = model.Graph;
         float scaling = (float)Module.Scaling;
-        Value? mask = Mask is not null && x.Shape[0] != Mask.Shape[0]
-            ? g.Gather(Mask, model.OutputRows) // [rows, ⌈in / 8⌉] behind OutputOnly
+        DropoutMask? mask = Mask is not null && x.Shape[0] != Mask.Rows.Shape[0]
+            ? Mask with { Rows = g.Gather(Mask.Rows, model.OutputRows) } // behind OutputOnly
             : Mask;
         weight = Initial is var (a, b) ? new ResidualWeight(weight, a, b, scaling) : weight;
         if (Magnitude is null)

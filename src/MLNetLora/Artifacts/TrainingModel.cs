@@ -13,7 +13,8 @@ namespace MLNetLora.Artifacts;
 /// Inputs: input_ids, position_ids [batch, sequence]; the tables of <see cref="RotaryTables"/>; first_keys (and sliding_first_keys)
 /// [batch or 1, sequence], the first key that each query sees, and where its chunks begin (<see cref="CausalMask.Bounds"/>); label_positions, label_ids,
 /// label_weights [labels]; every trainable tensor under its name; in training also NAME.gradient_buffer for each and
-/// MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>.
+/// MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>, or on a device in their place for all of them dropout_rows [tokens, 1] and
+/// dropout_columns [1, ⌈widest in / 8⌉], of which it makes the masks itself.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
 /// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
 /// </remarks>
@@ -130,6 +131,11 @@ internal static class TrainingModel
         }
 
         double dropout = training ? target.Dropout : 0;
+        (Value Rows, Value Columns)? counters = dropout > 0 && graph.ForCuda
+            ? (graph.Input("dropout_rows", ElementType.Int64, "tokens", 1),
+                graph.Input("dropout_columns", ElementType.Int64, 1, target.Loras.Max(lora => DropoutMask.RowBytes(lora.Module.In))))
+            : null;
+        Dictionary<LoraModule, int> numbers = target.Loras.Index().ToDictionary(item => item.Item, item => item.Index);
         Dictionary<string, AdaptedLinear> adapted = target.Loras.Where(lora => lora.Parameter is not { IsStack: true })
             .ToDictionary(lora => lora.Module.Name, Attached);
         return new ModelGraph(tape, config, target.Architecture, weights.Get, adapted,
@@ -148,15 +154,16 @@ internal static class TrainingModel
 
         AdaptedLinear Attached(LoraModule lora)
         {
-            Value? mask = dropout > 0
-                ? graph.Input(lora.Module.Name + ".dropout_mask", ElementType.UInt8, "tokens", DropoutMask.RowBytes(lora.Module.In)) // [tokens, ⌈in / 8⌉]
-                : null;
-            return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], mask, (float)(1 / (1 - dropout)))
+            return new AttachedLora(lora, trainable[lora.KeyA], trainable[lora.KeyB], dropout > 0 ? Mask(lora) : null, (float)(1 / (1 - dropout)))
             {
                 Magnitude = lora.UseDora ? trainable[lora.KeyMagnitude] : null,
                 Initial = target.Initial.Contains(lora) ? Initial(lora) : null,
             }.Apply;
         }
+
+        DropoutMask Mask(LoraModule lora) => counters is var (rows, columns)
+            ? new DropoutMask(rows, new DropoutColumns(columns, numbers[lora], dropout))
+            : new DropoutMask(graph.Input(lora.Module.Name + ".dropout_mask", ElementType.UInt8, "tokens", DropoutMask.RowBytes(lora.Module.In)));
 
         (Value A, Value B) Initial(LoraModule lora)
         {

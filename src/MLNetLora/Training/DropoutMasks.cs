@@ -1,13 +1,15 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using MLNetLora.Adapters;
+using MLNetLora.Onnx;
 using MLNetLora.Onnx.Differentiable;
 
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The dropout masks of one micro-batch. They are drawn here and not in the graph: a mask then depends on the seed, the micro-batch's number and the
-/// layer alone, is the same in the recomputed forward pass, on every device, and after a resume.
+/// The dropout masks of one micro-batch, which depend on the seed, the micro-batch's number and the layer alone: they are the same in the recomputed forward
+/// pass, and after a resume. For processors they are drawn here, which is faster than a graph would be; for a device, to which gigabytes of them would have to
+/// be copied, what a graph makes them from (<see cref="DropoutColumns"/>). The two are not the same.
 /// </summary>
 internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dropout, int seed)
 {
@@ -48,6 +50,28 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
         return memory.AsMemory(0, bytes);
     }
 
+    /// <summary>What a graph makes all masks of a micro-batch from.</summary>
+    /// <param name="microBatch">Number of the micro-batch since the run began.</param>
+    /// <param name="tokens">Rows of the masks.</param>
+    /// <returns>dropout_rows [tokens, 1], dropout_columns [1, ⌈widest in / 8⌉].</returns>
+    public (long[] Rows, long[] Columns) Counters(long microBatch, int tokens)
+    {
+        ulong state = (ulong)(uint)seed ^ ((ulong)microBatch << 32);
+        state = SplitMix.Next(ref state); // of two micro-batches none goes on where the other began
+        return (Numbers(tokens), Numbers(modules.Max(module => DropoutMask.RowBytes(module.Module.In))));
+
+        long[] Numbers(int count)
+        {
+            long[] numbers = new long[count];
+            foreach (ref long number in numbers.AsSpan())
+            {
+                number = (long)SplitMix.Next(ref state);
+            }
+
+            return numbers;
+        }
+    }
+
     // Eight generators side by side, xoshiro256** seeded by splitmix64 (Blackman and Vigna 2018), 16 bits per element. A vector of this size is computed in
     // parts where the processor has none, with the same result.
     private void Draw(int module, long microBatch, long count, Span<uint> bits)
@@ -83,17 +107,9 @@ internal sealed class DropoutMasks(IReadOnlyList<LoraModule> modules, double dro
         Vector512<ulong> lanes = default;
         for (int i = 0; i < Vector512<ulong>.Count; i++)
         {
-            lanes = lanes.WithElement(i, Next(ref state));
+            lanes = lanes.WithElement(i, SplitMix.Next(ref state));
         }
 
         return lanes;
-    }
-
-    private static ulong Next(ref ulong state)
-    {
-        ulong z = state += 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
     }
 }

@@ -44,7 +44,7 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long logits = scored * target.Config.VocabSize;
         long trained = target.Tokens?.Ids.Count ?? 0; // of each token whether it is one of these; of what is scored too where the output layer is the embedding
         long matches = (tokens + (target.Config.TieWordEmbeddings ? scored : 0)) * trained;
-        long masks = target.Dropout > 0 ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
+        long masks = target.Dropout > 0 && options.Device is not CudaDevice ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
         long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits + matches)) + masks;
         MemoryEstimate estimate = target.Checkpoint switch
         {

@@ -127,13 +127,9 @@ internal sealed class TrainingSession : IDisposable
         try
         {
             _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan, inputs, owned);
-            for (int i = 0; i < _target.Loras.Count && _dropout is not null; i++)
+            if (_dropout is not null)
             {
-                int tokens = batch.Rows * batch.Length;
-                Memory<byte> bits = _dropout.Draw(i, microBatch, tokens);
-                NativeTensor mask = Tensors.Of(bits, tokens, bits.Length / tokens); // [tokens, ⌈in / 8⌉]
-                owned.Add(mask);
-                inputs[_target.Loras[i].Module.Name + ".dropout_mask"] = mask;
+                AddMasks(_dropout, microBatch, batch.Rows * batch.Length, inputs, owned);
             }
 
             _training.Run(inputs.Keys, inputs.Values, [.. _views.TrainingOutputs.Keys, "loss"], [.. _views.TrainingOutputs.Values, NextLoss()],
@@ -224,6 +220,29 @@ internal sealed class TrainingSession : IDisposable
         while (_owned.TryPop(out IDisposable? owned))
         {
             owned.Dispose();
+        }
+    }
+
+    private void AddMasks(DropoutMasks masks, long microBatch, int tokens, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
+    {
+        if (_device is not null)
+        {
+            (long[] rows, long[] columns) = masks.Counters(microBatch, tokens);
+            Add("dropout_rows", Tensors.Of(rows, tokens, 1));
+            Add("dropout_columns", Tensors.Of(columns, 1, columns.Length));
+            return;
+        }
+
+        for (int i = 0; i < _target.Loras.Count; i++)
+        {
+            Memory<byte> bits = masks.Draw(i, microBatch, tokens);
+            Add(_target.Loras[i].Module.Name + ".dropout_mask", Tensors.Of(bits, tokens, bits.Length / tokens)); // [tokens, ⌈in / 8⌉]
+        }
+
+        void Add(string name, NativeTensor value)
+        {
+            owned.Add(value);
+            inputs[name] = value;
         }
     }
 
