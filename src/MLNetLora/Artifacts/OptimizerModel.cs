@@ -9,14 +9,20 @@ namespace MLNetLora.Artifacts;
 internal static class OptimizerModel
 {
     /// <summary>The norm and the factor.</summary>
-    /// <remarks>Inputs: gradients.i [n], with i the group; maximum_norm []. Outputs: gradient_norm [] before clipping; clip [].</remarks>
-    public static ModelArtifact Norm(int groups)
+    /// <param name="groups">How many.</param>
+    /// <param name="isScaled">Whether the gradients are those of a loss that was multiplied with loss_scale, which the factor undoes.</param>
+    /// <remarks>Inputs: gradients.i [n], with i the group; maximum_norm []; where asked for loss_scale []. Outputs: gradient_norm [] before clipping; clip [].
+    /// </remarks>
+    public static ModelArtifact Norm(int groups, bool isScaled = false)
     {
         GraphBuilder g = new("gradient_norm");
         Value maximum = g.Input("maximum_norm", ElementType.Float32);
         Value[] gradients = [.. Enumerable.Range(0, groups).Select(i => g.Input($"gradients.{i}", ElementType.Float32, $"n{i}"))];
         Value norm = g.Sqrt(gradients.Select(g.SumOfSquares).Aggregate((sum, part) => g.Add(sum, part))); // []
+        Value? scale = isScaled ? g.Input("loss_scale", ElementType.Float32) : null;
+        norm = scale is null ? norm : g.Div(norm, scale); // []
         Value clip = g.Min(g.Float(1f), g.Div(maximum, g.Add(norm, g.Float(1e-6f)))); // []
+        clip = scale is null ? clip : g.Div(clip, scale); // []
         g.Output("gradient_norm", norm);
         g.Output("clip", clip);
         return new ModelArtifact("gradient_norm_model.onnx", g.ToBytes(), null);

@@ -45,7 +45,7 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="adapter">An adapter for it; null for the base alone.</param>
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
-    /// <param name="device">Where it computes; null for the processor. On a GPU it computes in bfloat16.</param>
+    /// <param name="device">Where it computes; null for the processor. On a GPU it computes in bfloat16, on one that has none in float16.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">An option makes no sense, or the weights so held would take more memory than there is.</exception>
@@ -67,7 +67,9 @@ internal sealed class CausalLanguageModel : IDisposable
 
         cancellation.ThrowIfCancellationRequested();
         checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
-        _computeType = device is CudaDevice ? ElementType.BFloat16 : ElementType.Float32;
+        _computeType = device is not CudaDevice cuda ? ElementType.Float32
+            : CudaProvider.HasBFloat16(cuda) ? ElementType.BFloat16
+            : ElementType.Float16;
         BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
             ? new BlockWeights(checkpoint, precision, _computeType)
             : checkpoint.IsFourBit ? new BlockWeights(checkpoint, _computeType) : null;
@@ -90,7 +92,7 @@ internal sealed class CausalLanguageModel : IDisposable
         AdapterParts parts = adapter?.Parts ?? new AdapterParts([], [], null);
         try
         {
-            _device = device is CudaDevice cuda ? _resources.Own(new DeviceMemory(cuda)) : null;
+            _device = device is CudaDevice gpu ? _resources.Own(new DeviceMemory(gpu)) : null;
             GraphBuilder graph = new("inference") { ForCuda = _device is not null, ComputeType = _computeType };
             ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph);
             BlockMemory? memory = quantized is null || _device is not null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
@@ -268,9 +270,6 @@ internal sealed class CausalLanguageModel : IDisposable
         CudaDevice when checkpoint.Config.Experts is not null =>
             $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
             + $"for. Set the device to {Device.Cpu}.",
-        CudaDevice cuda when !CudaProvider.HasBFloat16(cuda) =>
-            $"{device} is older than compute capability 8.0 and has no bfloat16, which answers are computed in on a GPU. Set the device "
-            + $"to {Device.Cpu}.",
         _ => null,
     };
 

@@ -202,6 +202,11 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             CultureInfo.InvariantCulture,
             $"Step {progress.Step}/{progress.TotalSteps}, epoch {progress.Epoch:F2}, loss {progress.Loss:F4}, gradient norm {progress.GradientNorm:F3}, "
             + $"learning rate {progress.LearningRate:E2}, {progress.TokensPerSecond:F0} tokens/s, {Clock(progress.Remaining)} left."));
+        if (progress.WasSkipped)
+        {
+            Info(channel, $"Step {progress.Step}/{progress.TotalSteps} was skipped: gradients overflowed in float16; the loss scale of {progress.LossScale:G6} is halved.");
+        }
+
         if (progress.ValidationLoss is { } validationLoss)
         {
             Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");

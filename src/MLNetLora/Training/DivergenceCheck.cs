@@ -35,4 +35,19 @@ internal static class DivergenceCheck
                 step);
         }
     }
+
+    /// <summary>Throws where steps are skipped one after another, whatever the loss scale.</summary>
+    /// <param name="step">The last step, from 1.</param>
+    /// <param name="scale">The loss scale after it.</param>
+    /// <exception cref="TrainingDivergedException">The loss scale has become too small.</exception>
+    public static void Require(int step, LossScale scale)
+    {
+        if (scale.IsExhausted)
+        {
+            throw new TrainingDivergedException(
+                $"The gradients of step {step} are not finite numbers, and of the steps before, however small the loss scale: numbers inside are beyond float16's "
+                + $"65,504. Set {nameof(TrainingOptions.ComputeType)} to {Runtime.ComputeType.BFloat16} or {Runtime.ComputeType.Float32}.",
+                step);
+        }
+    }
 }

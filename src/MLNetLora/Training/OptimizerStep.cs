@@ -18,6 +18,7 @@ internal sealed class OptimizerStep : IDisposable
     private readonly Optimizer _optimizer;
     private readonly ParameterSet _parameters;
     private readonly TrainingOptions _options;
+    private readonly bool _isScaled;
     private readonly FloatBuffer[] _vectors;
     private readonly FloatBuffer[] _scratch;
     private readonly OnnxSession _norm;
@@ -37,11 +38,12 @@ internal sealed class OptimizerStep : IDisposable
         _optimizer = optimizer;
         _parameters = parameters;
         _options = options;
+        _isScaled = options.UsedComputeType == ComputeType.Float16;
         _vectors = [parameters.Values, parameters.Gradients];
         try
         {
             // The runtime sums a vector on one thread; more would only wait.
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1, device: options.Device));
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count, _isScaled), SessionUse.Training, threads: 1, device: options.Device));
             _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: options.Device));
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
             _normOutputs = [_norms.View(0, []), _norms.View(1, [])];
@@ -58,9 +60,11 @@ internal sealed class OptimizerStep : IDisposable
     }
 
     /// <summary>The global norm of the gradients, before they are clipped to it; to be asked before each step.</summary>
-    public float Norm()
+    /// <param name="lossScale">By how much the gradients are too large; 1 but in float16.</param>
+    public float Norm(float lossScale = 1)
     {
-        using Scalars maximum = new([("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue)]);
+        (string, double) maximumNorm = ("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue);
+        using Scalars maximum = new(_isScaled ? [maximumNorm, ("loss_scale", lossScale)] : [maximumNorm]);
         NativeTensor[] gradients = _groups[1 - ValuesAt];
         _norm.Run([.. maximum.Names, .. gradients.Select((_, i) => $"gradients.{i}")], [.. maximum.Values, .. gradients],
             ["gradient_norm", "clip"], _normOutputs);

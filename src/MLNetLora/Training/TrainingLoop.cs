@@ -24,7 +24,7 @@ internal static class TrainingLoop
         Stopwatch watch = Stopwatch.StartNew();
         int total = Schedule.TotalSteps(sequences.Count, options);
         List<TrainingProgress> steps = [];
-        TrainingState state = TrainingState.Start;
+        TrainingState state = TrainingState.Start(LossScale.For(options.UsedComputeType));
         int step = 0;
         try
         {
@@ -34,6 +34,7 @@ internal static class TrainingLoop
                 step = state.Step + 1;
                 Batch[] batches = window.Batches(options.BatchSize, session.Plan.Attention);
                 long labels = batches.Sum(batch => (long)batch.LabelIds.Length);
+                session.LossScale = state.Scale.Factor;
                 foreach ((int i, Batch batch) in batches.Index())
                 {
                     session.Add(batch, labels, state.MicroBatch + i, cancellation);
@@ -41,10 +42,20 @@ internal static class TrainingLoop
 
                 double loss = session.TakeLoss();
                 float norm = session.GradientNorm();
-                DivergenceCheck.Require(step, loss, norm);
-                double rate = Schedule.LearningRate(state.Step, total, options);
-                session.Update(rate, step);
-                state = state.After(window, batches.Length); // from here on the parameters are those of this step
+                bool isSkipped = state.Scale.IsDynamic && double.IsFinite(loss) && !float.IsFinite(norm);
+                double rate = Schedule.LearningRate(state.Made, total, options);
+                if (isSkipped)
+                {
+                    session.Skip();
+                }
+                else
+                {
+                    DivergenceCheck.Require(step, loss, norm);
+                    session.Update(rate, state.Made + 1);
+                }
+
+                state = state.After(window, batches.Length, isSkipped); // from here on the parameters are those of this step
+                DivergenceCheck.Require(step, state.Scale);
 
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
@@ -52,7 +63,11 @@ internal static class TrainingLoop
                 double? validationLoss = evaluates ? Evaluate(session, validation, options, cancellation) : null;
                 TimeSpan remaining = watch.Elapsed / step * (total - step);
                 double epoch = window.EpochsAfter(sequences.Count, options);
-                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss));
+                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss)
+                {
+                    WasSkipped = isSkipped,
+                    LossScale = session.LossScale,
+                });
                 progress?.Invoke(steps[^1]);
             }
 

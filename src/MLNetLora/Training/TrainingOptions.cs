@@ -158,7 +158,7 @@ public class TrainingOptions
 
     /// <summary>
     /// The type that the model computes in. Null (default): <see cref="Runtime.ComputeType.BFloat16"/> on a GPU that has it, else
-    /// <see cref="Runtime.ComputeType.Float32"/>, which is the only one on a processor. The peers' names: bf16, torch_dtype.
+    /// <see cref="Runtime.ComputeType.Float32"/>, which is the only one on a processor. The peers' names: bf16, fp16, torch_dtype.
     /// </summary>
     public ComputeType? ComputeType { get; set; }
 
@@ -238,7 +238,12 @@ public class TrainingOptions
     internal GraphBuilder NewGraph(string name) => new(name)
     {
         ForCuda = Device is CudaDevice,
-        ComputeType = UsedComputeType == Runtime.ComputeType.BFloat16 ? ElementType.BFloat16 : ElementType.Float32,
+        ComputeType = UsedComputeType switch
+        {
+            Runtime.ComputeType.BFloat16 => ElementType.BFloat16,
+            Runtime.ComputeType.Float16 => ElementType.Float16,
+            _ => ElementType.Float32,
+        },
         SimulatesComputeType = SimulatesComputeType,
     };
 
@@ -250,7 +255,7 @@ public class TrainingOptions
         {
             bool hasBFloat16 = SimulatesComputeType || (Device is CudaDevice cuda && CudaProvider.HasBFloat16(cuda));
             Require.That(ComputeType != Runtime.ComputeType.BFloat16 || hasBFloat16, nameof(ComputeType), ComputeType,
-                $"{Runtime.ComputeType.Float32} or null on {Device}: bfloat16 needs a GPU of compute capability 8.0 or later");
+                $"{Runtime.ComputeType.Float16}, {Runtime.ComputeType.Float32} or null on {Device}: bfloat16 needs a GPU of compute capability 8.0 or later");
             return ComputeType ?? (hasBFloat16 ? Runtime.ComputeType.BFloat16 : Runtime.ComputeType.Float32);
         }
     }

@@ -5,8 +5,8 @@ namespace MLNetLora.Training;
 /// <param name="TotalSteps">Optimizer steps of the whole run.</param>
 /// <param name="Epoch">Epochs done after this step, fractional: 0.375 after 3 of 8 rows.</param>
 /// <param name="Loss">Sum of the window's token losses over its label tokens, in nats.</param>
-/// <param name="GradientNorm">Global L2 norm of the gradients before clipping.</param>
-/// <param name="LearningRate">The rate used in this step.</param>
+/// <param name="GradientNorm">Global L2 norm of the gradients before clipping; not a finite number for a step that <see cref="WasSkipped"/>.</param>
+/// <param name="LearningRate">The rate of this step.</param>
 /// <param name="LabelTokens">Label tokens in the window.</param>
 /// <param name="Tokens">Non-padding tokens in the window.</param>
 /// <param name="TokensPerSecond">Non-padding tokens over the time of this step.</param>
@@ -14,7 +14,16 @@ namespace MLNetLora.Training;
 /// <param name="Remaining">Estimate of the time that is left, from the average so far.</param>
 /// <param name="ValidationLoss">Loss over the validation rows when they were evaluated after this step; null otherwise.</param>
 public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, double Loss, double GradientNorm, double LearningRate,
-    long LabelTokens, long Tokens, double TokensPerSecond, TimeSpan Elapsed, TimeSpan Remaining, double? ValidationLoss = null);
+    long LabelTokens, long Tokens, double TokensPerSecond, TimeSpan Elapsed, TimeSpan Remaining, double? ValidationLoss = null)
+{
+    /// <summary>Whether the step changed nothing: its gradients overflowed in float16, and the loss scale is halved for the next. Such a step counts, and the
+    /// learning rate does not go on, as in transformers.</summary>
+    public bool WasSkipped { get; init; }
+
+    /// <summary>What the loss was multiplied with for the backward pass: 1 but for <see cref="Runtime.ComputeType.Float16"/>. PyTorch's name:
+    /// GradScaler.get_scale.</summary>
+    public double LossScale { get; init; } = 1;
+}
 
 /// <summary>What a finished (or cancelled) run leaves behind, besides the trained tensors.</summary>
 /// <param name="Steps">Every optimizer step, in order.</param>

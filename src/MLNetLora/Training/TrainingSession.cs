@@ -79,6 +79,9 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>The trainable tensors.</summary>
     public ParameterSet Parameters { get; }
 
+    /// <summary>What losses are multiplied with on the way to the gradients, to be set between steps; 1 but in float16.</summary>
+    public float LossScale { get; set; } = 1f;
+
     /// <summary>Keeps what the start of a run takes out of the base; called once, before the first micro-batch.</summary>
     public void Hold(LoraAdapter start)
     {
@@ -126,7 +129,7 @@ internal sealed class TrainingSession : IDisposable
         List<NativeTensor> owned = [];
         try
         {
-            _inputs.Add(batch, 1f / Math.Max(1, windowLabels), Plan, inputs, owned);
+            _inputs.Add(batch, LossScale / Math.Max(1, windowLabels), Plan, inputs, owned);
             if (_dropout is not null)
             {
                 AddMasks(_dropout, microBatch, batch.Rows * batch.Length, inputs, owned);
@@ -149,11 +152,14 @@ internal sealed class TrainingSession : IDisposable
         _losses.Read(0, losses);
         double sum = _lossBefore + losses.Sum(loss => (double)loss);
         (_lossBefore, _pending) = (0, 0);
-        return sum;
+        return sum / LossScale;
     }
 
     /// <summary>Global norm of the accumulated gradients, to which <see cref="Update"/> clips them.</summary>
-    public float GradientNorm() => _optimizer.Norm();
+    public float GradientNorm() => _optimizer.Norm(LossScale);
+
+    /// <summary>Ends a step without one, and clears the gradients.</summary>
+    public void Skip() => Parameters.Gradients.Clear();
 
     /// <summary><see cref="GradientNorm"/> and <see cref="Update"/>.</summary>
     /// <returns>The norm.</returns>
@@ -269,7 +275,7 @@ internal sealed class TrainingSession : IDisposable
     {
         if (_pending == Losses)
         {
-            _lossBefore = TakeLoss();
+            _lossBefore = TakeLoss() * LossScale;
         }
 
         return _lossViews[_pending];

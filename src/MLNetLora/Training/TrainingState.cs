@@ -7,15 +7,22 @@ namespace MLNetLora.Training;
 /// <param name="MicroBatch">Micro-batches of those steps, which number the dropout masks.</param>
 /// <param name="Epoch">The epoch in which the next window lies, from 0; it decides the order of the rows.</param>
 /// <param name="Window">Windows of that epoch that are done.</param>
-internal sealed record TrainingState(int Step, long MicroBatch, int Epoch, int Window)
+/// <param name="Skipped">How many of the steps were skipped.</param>
+/// <param name="Scale">The loss scale of the next step.</param>
+internal sealed record TrainingState(int Step, long MicroBatch, int Epoch, int Window, int Skipped, LossScale Scale)
 {
     /// <summary>Nothing done yet.</summary>
-    public static TrainingState Start { get; } = new(0, 0, 0, 0);
+    public static TrainingState Start(LossScale scale) => new(0, 0, 0, 0, 0, scale);
+
+    /// <summary>Steps that the optimizer has made: what it and the learning rate count.</summary>
+    public int Made => Step - Skipped;
 
     /// <summary>The state after a window that was worked through and a step with its gradients.</summary>
     /// <param name="window">The window.</param>
     /// <param name="microBatches">How many micro-batches it had.</param>
-    public TrainingState After(Window window, int microBatches) => new(Step + 1, MicroBatch + microBatches, window.Epoch, window.Number + 1);
+    /// <param name="wasSkipped">Whether the step was skipped, since its gradients were not finite.</param>
+    public TrainingState After(Window window, int microBatches, bool wasSkipped = false) => new(Step + 1, MicroBatch + microBatches, window.Epoch,
+        window.Number + 1, Skipped + (wasSkipped ? 1 : 0), Scale.After(wasSkipped));
 }
 
 /// <summary>The rows of one optimizer step.</summary>
