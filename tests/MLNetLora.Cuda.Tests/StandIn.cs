@@ -8,7 +8,7 @@ namespace MLNetLora.Cuda.Tests;
 /// <summary>
 /// CUDA without a GPU: libraries with the names and functions of CUDA's whose device memory is the process's and whose kernels do nothing. The real provider
 /// of ONNX Runtime then creates sessions and runs them: where nodes are placed, what is copied, what is refused and how much memory is taken are real,
-/// numbers and times are not. They are compiled here from the C files in the folder stand-in, once for each state of these.
+/// numbers and times are not. They are compiled here from the C files in the folder stand-in, once for each state of these and of the tests.
 /// </summary>
 internal static partial class StandIn
 {
@@ -70,6 +70,7 @@ internal static partial class StandIn
     private static string Make()
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(typeof(StandIn).Module.ModuleVersionId.ToByteArray()); // of the code here, which says how they are compiled
         foreach (string source in Directory.EnumerateFiles(Sources).Order(StringComparer.Ordinal))
         {
             hash.AppendData(File.ReadAllBytes(source));
