@@ -3,19 +3,9 @@ using MLNetLora.Tests;
 
 namespace MLNetLora.Cuda.Tests;
 
-/// <summary>What is said where a piece is missing, in processes of their own: with no driver, or with one made here that says what it is told to.</summary>
+/// <summary>What is said where a piece is missing, in processes of their own: with no driver, or with a stand-in for it that says what it is told to.</summary>
 public sealed class MissingPiecesTests : IDisposable
 {
-    private const string Driver = """
-        int cuInit(unsigned flags) { return INIT; }
-        int cuDriverGetVersion(int* version) { *version = VERSION; return 0; }
-        int cuDeviceGetCount(int* count) { *count = COUNT; return 0; }
-        int cuDeviceGet(int* device, int number) { *device = number; return 0; }
-        int cuDeviceGetAttribute(int* value, int attribute, int device) { *value = attribute == 75 ? CHIP / 10 : CHIP % 10; return 0; }
-        int cuDeviceGetName(char* name, int length, int device) { for (int i = 0; i < 6; i++) name[i] = "Dummy"[i]; return 0; }
-        int cuTensorMapEncodeTiled(void) { return 0; }
-        """;
-
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -26,7 +16,7 @@ public sealed class MissingPiecesTests : IDisposable
     [CompilerTheory]
     [InlineData(0, 12_080, 1, 90, "NVIDIA's driver serves CUDA 12.8 only. The provider of ONNX Runtime 1.31 needs CUDA 13.0, which is driver R580 or later")]
     [InlineData(100, 13_000, 0, 90, "of GPUs that NVIDIA's driver shows there is none")]
-    [InlineData(0, 13_000, 1, 70, "Dummy of compute capability 7.0, which the provider of ONNX Runtime 1.31 has no code for")]
+    [InlineData(0, 13_000, 1, 70, "Stand-in of compute capability 7.0, which the provider of ONNX Runtime 1.31 has no code for")]
     [InlineData(0, 13_000, 1, 103, "compute capability 10.3")]
     [InlineData(0, 13_000, 1, 90, "could not be loaded: ")]
     public void A_driver_that_does_not_do(int init, int version, int count, int chip, string expected)
@@ -51,42 +41,20 @@ public sealed class MissingPiecesTests : IDisposable
         Assert.Contains("2, the last being cuda:1", Use("cuda:2"), StringComparison.Ordinal);
     }
 
-    private void MakeDriver(int init, int version, int count, int chip)
-    {
-        string source = _folder.File("cuda.c");
-        File.WriteAllText(source, Driver);
-        Run("gcc", ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", $"-DINIT={init}", $"-DVERSION={version}", $"-DCOUNT={count}", $"-DCHIP={chip}",
-            "-o", _folder.File("libcuda.so.1"), source]);
-    }
+    private void MakeDriver(int init, int version, int count, int chip) => Compiler.Make(_folder.File("libcuda.so.1"),
+        Path.Combine(StandIn.Sources, "cuda.c"), $"-DINIT={init}", $"-DVERSION={version}", $"-DDEVICES={count}", $"-DCHIP={chip}");
 
-    private string Use(string device) => Run("dotnet", [Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), "device", device]);
-
-    private string Run(string command, string[] arguments)
+    private string Use(string device)
     {
-        ProcessStartInfo start = new(command, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), "device", device])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["LD_LIBRARY_PATH"] = _folder.Path;
         using Process process = Process.Start(start)!;
         string output = process.StandardOutput.ReadToEnd() + process.StandardError.ReadToEnd();
         process.WaitForExit();
         return output;
     }
-}
-
-/// <summary>A test that compiles C; skipped where it cannot.</summary>
-public sealed class CompilerFactAttribute : FactAttribute
-{
-    public CompilerFactAttribute() => Skip = Compiler.Missing;
-}
-
-/// <summary>The same with cases.</summary>
-public sealed class CompilerTheoryAttribute : TheoryAttribute
-{
-    public CompilerTheoryAttribute() => Skip = Compiler.Missing;
-}
-
-internal static class Compiler
-{
-    /// <summary>What is missing; null: nothing.</summary>
-    public static string? Missing => StandIn.PackageMissing
-        ?? (Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(folder => File.Exists(Path.Combine(folder, "gcc"))) ? null : "needs gcc");
 }

@@ -1,6 +1,5 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
-using System.Text.RegularExpressions;
+using System.Security.Cryptography;
 using Microsoft.ML.OnnxRuntime;
 using MLNetLora.Tests;
 
@@ -9,17 +8,26 @@ namespace MLNetLora.Cuda.Tests;
 /// <summary>
 /// CUDA without a GPU: libraries with the names and functions of CUDA's whose device memory is the process's and whose kernels do nothing. The real provider
 /// of ONNX Runtime then creates sessions and runs them: where nodes are placed, what is copied, what is refused and how much memory is taken are real,
-/// numbers and times are not. They are a folder that CUDA_STAND_IN names, or ../shared/reference/cuda-stub/lib beside the repository.
+/// numbers and times are not. They are compiled here from the C files in the folder stand-in, once for each state of these and of the tests.
 /// </summary>
 internal static partial class StandIn
 {
-    // Those that others ask for come first.
-    private static readonly string[] s_libraries =
-        ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcuda.so.1"];
+    private const string Runtime = "libcudart.so.13"; // the counts are there
 
-    private static readonly Lazy<string?> s_missing = new(Load);
+    // A library stands below those that it asks for.
+    private static readonly (string Name, string[] Sources, string[] Needs)[] s_libraries =
+    [
+        (Runtime, ["cudart.c", "memory.c", "launches.c"], []),
+        ("libcublasLt.so.13", ["cublasLt.c"], [Runtime]),
+        ("libcublas.so.13", ["cublas.c"], [Runtime]),
+        ("libcurand.so.10", ["curand.c"], []),
+        ("libcuda.so.1", ["cuda.c"], []),
+    ];
 
-    private static string s_log = "";
+    private static readonly Lazy<string?> s_failure = new(Load);
+
+    /// <summary>The C files.</summary>
+    public static string Sources { get; } = Path.Combine(Repository.Root, "tests", "MLNetLora.Cuda.Tests", "stand-in");
 
     /// <summary>What is missing for tests with the provider alone; null: nothing.</summary>
     public static string? PackageMissing => !OperatingSystem.IsLinux() ? "needs Linux"
@@ -27,61 +35,98 @@ internal static partial class StandIn
         : null;
 
     /// <summary>What is missing for tests with it; null: nothing, and the libraries are loaded.</summary>
-    public static string? Missing => s_missing.Value;
+    public static string? Missing => Compiler.Missing ?? (Failure is null ? null : $"the stand-in was not made: see {nameof(StandInTests)}");
+
+    /// <summary>Why it was not made where nothing is missing; null: it was, and is loaded.</summary>
+    public static string? Failure => s_failure.Value;
 
     /// <summary>What happened on the device while an action ran.</summary>
     public static DeviceCounts Count(Action action)
     {
-        Mark("begin");
+        Begin("flash_fwd_kernel");
         action();
-        Mark("end");
-        string[] lines = [.. File.ReadLines(s_log)];
-        int begin = Array.FindLastIndex(lines, text => text.StartsWith("MARK begin", StringComparison.Ordinal));
-        string line = lines.Last(text => text.StartsWith("MARK end", StringComparison.Ordinal));
-        int flash = lines[begin..].Count(text => text.Contains("flash_fwd_kernel", StringComparison.Ordinal));
-        return new DeviceCounts(Number("launches"), Number("h2d"), Number("d2h"), Number("peak"), flash);
-
-        long Number(string what) => long.Parse(Regex.Match(line, what + @" (\d+)").Groups[1].Value, CultureInfo.InvariantCulture);
+        Read(out DeviceCounts counts);
+        return counts;
     }
 
     private static string? Load()
     {
-        if (PackageMissing is { } package)
+        try
         {
-            return package;
-        }
+            string folder = Make();
+            foreach ((string name, _, _) in s_libraries)
+            {
+                NativeLibrary.Load(Path.Combine(folder, name)); // who asks for the name from now on has this one
+            }
 
-        string folder = Environment.GetEnvironmentVariable("CUDA_STAND_IN")
-            ?? Path.Combine(Repository.Root, "..", "shared", "reference", "cuda-stub", "lib");
-        if (s_libraries.FirstOrDefault(name => !File.Exists(Path.Combine(folder, name))) is { } missing)
+            return null;
+        }
+        catch (Exception e) when (e is InvalidOperationException or DllNotFoundException or IOException or UnauthorizedAccessException)
         {
-            return $"needs the stand-in for CUDA's libraries: {Path.Combine(folder, missing)} is not there";
+            return e.Message;
         }
-
-        s_log = Path.Combine(Directory.CreateTempSubdirectory("mlnetlora-cuda-").FullName, "log");
-        SetEnvironment("CUDASTUB_LOG", s_log, 1); // before the libraries are loaded; .NET's own would not reach them
-        foreach (string name in s_libraries)
-        {
-            NativeLibrary.Load(Path.GetFullPath(Path.Combine(folder, name)));
-        }
-
-        return null;
     }
 
-    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int SetEnvironment(string name, string value, int overwrite);
+    private static string Make()
+    {
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(typeof(StandIn).Module.ModuleVersionId.ToByteArray()); // of the code here, which says how they are compiled
+        foreach (string source in Directory.EnumerateFiles(Sources).Order(StringComparer.Ordinal))
+        {
+            hash.AppendData(File.ReadAllBytes(source));
+        }
 
-    [LibraryImport("libcudart.so.13", EntryPoint = "cudastub_mark", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial void Mark(string what);
+        string folder = Path.Combine(AppContext.BaseDirectory, $"stand-in-{Convert.ToHexStringLower(hash.GetHashAndReset())[..16]}");
+        if (Directory.Exists(folder))
+        {
+            return folder;
+        }
+
+        // Apart, and then moved: another process may do the same, and what broke off is not taken for done.
+        string made = Directory.CreateDirectory($"{folder}.{Environment.ProcessId}").FullName;
+        try
+        {
+            foreach ((string name, string[] sources, string[] needs) in s_libraries)
+            {
+                // In CUDA's libraries a function has its library's name as its version, and the provider asks for that; in the driver it has none.
+                string[] versions = name == "libcuda.so.1" ? [] : ["-Wl,--default-symver"];
+                Compiler.Make(Path.Combine(made, name), [.. versions, .. sources.Select(source => Path.Combine(Sources, source)),
+                    .. needs.Select(need => Path.Combine(made, need)), "-lpthread"]);
+            }
+
+            Directory.Move(made, folder);
+        }
+        catch (IOException) when (Directory.Exists(folder))
+        {
+            // The other process was first.
+        }
+        finally
+        {
+            if (Directory.Exists(made))
+            {
+                Directory.Delete(made, recursive: true);
+            }
+        }
+
+        return folder;
+    }
+
+    [LibraryImport(Runtime, EntryPoint = "standin_begin", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial void Begin(string chosen);
+
+    [LibraryImport(Runtime, EntryPoint = "standin_read")]
+    private static partial void Read(out DeviceCounts counts);
 }
 
-/// <summary>What happened on the device.</summary>
+/// <summary>What happened on the device; as standin_counts of the C files.</summary>
 /// <param name="Launches">Kernels that were started.</param>
+/// <param name="Flash">Kernels of FlashAttention among them.</param>
 /// <param name="ToDevice">Copies to it.</param>
 /// <param name="ToHost">Copies from it.</param>
-/// <param name="PeakBytes">Most memory that was taken at a time.</param>
-/// <param name="Flash">Kernels of FlashAttention among the launches.</param>
-internal sealed record DeviceCounts(long Launches, long ToDevice, long ToHost, long PeakBytes, int Flash);
+/// <param name="Bytes">Memory that is taken.</param>
+/// <param name="PeakBytes">Most that was at a time.</param>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct DeviceCounts(long Launches, long Flash, long ToDevice, long ToHost, long Bytes, long PeakBytes);
 
 /// <summary>A test on the stand-in; skipped where it cannot be used, with the reason.</summary>
 public sealed class CudaFactAttribute : FactAttribute
@@ -93,4 +138,11 @@ public sealed class CudaFactAttribute : FactAttribute
 public sealed class CudaTheoryAttribute : TheoryAttribute
 {
     public CudaTheoryAttribute() => Skip = StandIn.Missing;
+}
+
+/// <summary>The same at a size that takes too long for every run.</summary>
+public sealed class LargeCudaTheoryAttribute : TheoryAttribute
+{
+    public LargeCudaTheoryAttribute() => Skip = StandIn.Missing
+        ?? (Environment.GetEnvironmentVariable("MLNETLORA_LARGE") == "1" ? null : "takes half a minute and a sparse file of 15 GB: set MLNETLORA_LARGE=1");
 }

@@ -1,0 +1,56 @@
+// CUDA without a GPU, for tests: libraries with the names and functions of CUDA 13's that ONNX Runtime's provider asks for. Device memory is the process's,
+// kernels do nothing, and what would have happened on the device is counted. The tests compile them when they start: StandIn.cs.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+// The device that is played: an H200.
+#ifndef CHIP
+#define CHIP 90 // its compute capability, 9.0
+#endif
+#define DEVICE_MEMORY ((size_t)139 << 30)
+#define TAKEN_BY_CUDA ((size_t)1 << 30)
+#define MULTIPROCESSORS 132
+#define L2_CACHE (60 << 20)
+#define THREADS_OF_BLOCK 1024
+#define THREADS_OF_MULTIPROCESSOR 2048
+#define BLOCKS_OF_MULTIPROCESSOR 32
+#define REGISTERS 65536
+#define SHARED_OF_BLOCK (48 << 10)
+#define SHARED_OF_BLOCK_AT_MOST (227 << 10) // for kernels that ask for more than the usual
+#define SHARED_OF_MULTIPROCESSOR (228 << 10)
+#define SHARED_TAKEN_BY_CUDA (1 << 10)
+#define GRID_X 2147483647
+#define GRID_YZ 65535
+
+// Results, the numbers being CUDA's.
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_DEVICE = 101, NOT_SUPPORTED = 801 };
+
+// A function whose arguments do not matter here.
+#define DOES_NOTHING(name) int name(void) { return SUCCESS; }
+
+// One that nothing calls yet. What it would have to do comes with the first that does.
+#define IS_REFUSED(name) int name(void) { return NOT_SUPPORTED; }
+
+// What happened on the device; StandIn.cs has the same struct.
+typedef struct {
+  int64_t launches;
+  int64_t chosen_launches;
+  int64_t to_device;
+  int64_t to_host;
+  int64_t live_bytes;
+  int64_t peak_bytes;
+} standin_counts;
+
+// Counts from zero; the peak, from what is taken now. Launches of kernels whose names contain a text are counted a second time, apart.
+void standin_begin(const char *chosen);
+void standin_read(standin_counts *counts);
+
+// A kernel was started. The name is null where a library does it, of whose kernels nothing is known.
+void standin_launch(const char *name);
+
+// For cudart's own files: the counts, and the lock that they and all tables are under.
+#define OWN __attribute__((visibility("hidden")))
+extern OWN standin_counts counts;
+OWN void lock(void);
+OWN void unlock(void);
