@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: gradients of the reference cases on it, then training at 0.5B, 1.5B and 7B sizes, beside transformers + PEFT where Python
-# has them. Everything goes into one JSON file.
+# On a machine with an NVIDIA GPU: gradients of the reference cases and codes of 8-bit states on it, then training at 0.5B, 1.5B and 7B sizes, beside
+# transformers + PEFT where Python has them. Everything goes into one JSON file.
 #   bench/gpu/run.sh [OUT.json] [PEAK_TFLOPS]      989 is an H100 SXM's or an H200's in bfloat16, 312 an A100's, 165 an RTX 4090's
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,6 +16,9 @@ bench() { dotnet "bench/MLNetLora.Bench/bin/Release/net10.0/MLNetLora.Bench.dll"
 
 # Against PyTorch's gradients, in float32 without TF32.
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~GradientGoldenTests; then parity=true; else parity=false; fi
+
+# Against the processor's.
+if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DynamicMapGraphTests; then codes=true; else codes=false; fi
 
 rows=""
 for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do
@@ -34,6 +37,6 @@ for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qw
 done
 
 driver=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
-echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"training\":[$rows]}" >"$out"
+echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"codes_equal\":$codes,\"training\":[$rows]}" >"$out"
 echo "written: $out"
-[ "$parity" = true ]
+[ "$parity" = true ] && [ "$codes" = true ]

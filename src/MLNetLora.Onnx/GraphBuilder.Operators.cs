@@ -35,6 +35,9 @@ internal sealed partial class GraphBuilder
     /// <summary>The larger of a and b with broadcasting.</summary>
     public Value Max(Value a, Value b) => Elementwise("Max", a, b);
 
+    /// <summary>The largest of tensors of one shape, element by element.</summary>
+    public Value Max(IReadOnlyList<Value> parts) => Node("Max", parts, parts[0].Type, parts[0].Shape);
+
     /// <summary>−x.</summary>
     public Value Neg(Value x) => Unary("Neg", x);
 
@@ -355,6 +358,9 @@ internal sealed partial class GraphBuilder
 
     /// <summary>0, 1, … up to a run-time size without axes: [size], 64-bit.</summary>
     public Value Range(Value size, Dimension name) => Node("Range", [Int64(0), size, Int64(1)], ElementType.Int64, [name]);
+
+    /// <summary>a > b, broadcast.</summary>
+    public Value Greater(Value a, Value b) => Node("Greater", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));
 
     /// <summary>a ≥ b, broadcast.</summary>
     public Value GreaterOrEqual(Value a, Value b) => Node("GreaterOrEqual", [a, b], ElementType.Bool, Broadcast(a.Shape, b.Shape));

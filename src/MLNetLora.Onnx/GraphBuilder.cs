@@ -140,6 +140,17 @@ internal sealed partial class GraphBuilder
     public Value Int64Table(string name, long[] values) =>
         Constant("table:" + name, ElementType.Int64, [values.Length], MemoryMarshal.AsBytes<long>(values));
 
+    /// <summary>A constant table of floats, [count]; those of one name are shared and must be equal.</summary>
+    public Value FloatTable(string name, float[] values) =>
+        Constant("table:" + name, ElementType.Float32, [values.Length], MemoryMarshal.AsBytes<float>(values));
+
+    /// <summary>A constant table of unsigned bytes, [count]; those of one name are shared and must be equal.</summary>
+    public Value UInt8Table(string name, byte[] values) => Constant("table:" + name, ElementType.UInt8, [values.Length], values);
+
+    /// <summary>A constant 32-bit integer without axes; equal ones are shared.</summary>
+    public Value Int32(int value) =>
+        Constant("i32:" + value.ToString(CultureInfo.InvariantCulture), ElementType.Int32, [], MemoryMarshal.AsBytes<int>(new[] { value }));
+
     /// <summary>A constant unsigned byte without axes; equal ones are shared.</summary>
     public Value UInt8(byte value) => Constant("u8:" + value.ToString(CultureInfo.InvariantCulture), ElementType.UInt8, [], [value]);
 

@@ -3,6 +3,7 @@ using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
 using MLNetLora.TextGeneration;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cuda.Tests;
 
@@ -23,6 +24,14 @@ public sealed class FitTests
         Assert.NotEqual("", model.Generate("Say yes."));
         using QwenLoraTransformer onProcessor = model.With(o => o.Device = Device.Cpu);
         Assert.NotEqual("", onProcessor.Generate("Say yes."));
+    }
+
+    [CudaFact]
+    public void So_does_what_is_trained_with_8_bit_states()
+    {
+        using QwenLoraTransformer model = Fit(WeightPrecision.Checkpoint, optimizer: OptimizerKind.AdamW8Bit);
+        Assert.Contains("Training on cuda:0.", _log);
+        Assert.NotEqual("", model.Generate("Say yes."));
     }
 
     [CudaFact]
@@ -61,7 +70,7 @@ public sealed class FitTests
         Assert.Contains("ProviderOptions of cuda:0", Assert.Throws<OptionException>(() => CudaProvider.Require(wrong)).Message, StringComparison.Ordinal);
     }
 
-    private QwenLoraTransformer Fit(WeightPrecision precision, CudaDevice? device = null)
+    private QwenLoraTransformer Fit(WeightPrecision precision, CudaDevice? device = null, OptimizerKind optimizer = OptimizerKind.AdamW)
     {
         MLContext ml = new(seed: 1);
         ml.Log += (_, message) => _log.Add(message.RawMessage);
@@ -70,6 +79,7 @@ public sealed class FitTests
             ModelPath = Repository.Nano,
             Device = device ?? new CudaDevice(),
             Precision = precision,
+            Optimizer = optimizer,
             NumberOfEpochs = 1,
         }).Fit(ml.Data.LoadFromEnumerable<Row>([new("Say yes.", "Yes."), new("Say no.", "No.")]));
     }

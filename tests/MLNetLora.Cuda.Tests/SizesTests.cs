@@ -75,6 +75,36 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
         }
     }
 
+    /// <summary>What stands between codes and codes is bounded, however many numbers are trained, and nothing comes back.</summary>
+    [CudaFact]
+    public void A_step_of_8_bit_states_takes_a_piece_s_memory()
+    {
+        const int Size = OptimizerStep.CodesPieceLength;
+        TrainingOptions options = new() { Device = new CudaDevice(), Optimizer = OptimizerKind.AdamW8Bit };
+        using DeviceMemory device = new((CudaDevice)options.Device);
+        Optimizer optimizer = Optimizers.Of(options);
+        (DeviceCounts one, long before) = Count(1);
+        (DeviceCounts five, long beforeFive) = Count(5);
+        output.WriteLine(FormattableString.Invariant($"{Size} numbers a piece: {(five.Launches - one.Launches) / 4} launches a piece, ")
+            + FormattableString.Invariant($"{one.ToDevice} and {five.ToDevice} copies to the device, ")
+            + FormattableString.Invariant($"{(one.PeakBytes - before) / 1e6:F1} and {(five.PeakBytes - beforeFive) / 1e6:F1} MB beside the vectors"));
+        Assert.Equal((0, 0), (one.ToHost, five.ToHost));
+        Assert.InRange((five.Launches - one.Launches) / 4, 30, 64);
+        Assert.InRange(one.PeakBytes - before, 1, 34L * Size);
+        Assert.Equal(one.PeakBytes - before, five.PeakBytes - beforeFive);
+
+        (DeviceCounts Counts, long Before) Count(int pieces)
+        {
+            // The last piece is a part of one.
+            TrainableTensor[] tensors = [new("w", [pieces, Size], true), new("v", [Size / 3], true)];
+            using ParameterSet parameters = new(tensors, optimizer, device: device);
+            using OptimizerStep step = new(optimizer, parameters, options, device);
+            Assert.Equal(1, StandIn.Count(() => step.Norm()).ToHost);
+            long before = StandIn.Count(() => { }).PeakBytes;
+            return (StandIn.Count(() => step.Run(1e-3, 1)), before);
+        }
+    }
+
     private static TrainingRow Row(Random random, int length)
     {
         int[] ids = [.. Enumerable.Range(0, length).Select(_ => random.Next(1000))];

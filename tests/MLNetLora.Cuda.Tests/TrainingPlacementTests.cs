@@ -70,6 +70,36 @@ public sealed class TrainingPlacementTests : IDisposable
         }
     }
 
+    /// <summary>States in 8 bits are read and written by the graph: nothing comes back to be packed.</summary>
+    [CudaTheory]
+    [InlineData("lora", 1)]
+    [InlineData("lora", 40)] // some tensors keep 32 bits
+    [InlineData("full", 1)]
+    public void So_do_states_in_8_bits(string trained, int eightBitFrom)
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), "qwen2", tied: true, type: TensorType.Float32);
+        Random random = new(1);
+        TrainingRow[] rows = [.. Enumerable.Range(0, 4).Select(_ => TinyModel.Row(random, 9))];
+        TrainingOptions options = new()
+        {
+            Device = new CudaDevice(),
+            BatchSize = 2,
+            GradientAccumulationSteps = 2,
+            ComputeType = ComputeType.Float32,
+            Optimizer = OptimizerKind.AdamW8Bit,
+            EightBitFrom = eightBitFrom,
+            LoraPlusRatio = trained == "lora" ? 4 : null,
+        };
+        IReadOnlyList<PlacedNode> nodes = Placement.Of(() => Train(checkpoint, trained, options, rows, ChunkPlan.Whole));
+        Placement.RequireDevice(nodes);
+        Assert.Equal(eightBitFrom > 1 || trained == "full", nodes.Any(node => IsOf(node, "optimizer_model")));
+        PlacedNode[] step = [.. nodes.Where(node => IsOf(node, "optimizer_8bit_model")).DistinctBy(node => node.Node)];
+        Assert.Equal(4, step.Count(node => node.Operator == "Gather" && node.OutputTypes is ["uint8"])); // of two states, for lower and upper codes
+        Assert.All(step, node => Assert.Equal("CUDA", node.Provider));
+
+        static bool IsOf(PlacedNode node, string model) => node.Graph.StartsWith(model, StringComparison.Ordinal);
+    }
+
     private static void Train(Checkpoint checkpoint, string trained, TrainingOptions options, TrainingRow[] rows, ChunkPlan plan)
     {
         LoraOptions lora = new()

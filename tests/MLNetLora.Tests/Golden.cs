@@ -12,7 +12,7 @@ internal static class Golden
     /// <summary>The set that is in the repository.</summary>
     public static string Committed { get; } = Path.Combine(Repository.Root, "tests", "golden");
 
-    /// <summary>Where gradients are compared: the processor, or what MLNETLORA_TEST_DEVICE names, such as cuda:0 (bench/gpu/run.sh).</summary>
+    /// <summary>Where gradients and codes are compared: the processor, or what MLNETLORA_TEST_DEVICE names, such as cuda:0 (bench/gpu/run.sh).</summary>
     public static Device Device { get; } = Device.Parse(Environment.GetEnvironmentVariable("MLNETLORA_TEST_DEVICE") ?? "cpu");
 
     private static string[] Sets { get; } = FindSets();

@@ -30,7 +30,11 @@ internal sealed record Optimizer(
 /// <summary>One of an optimizer's states.</summary>
 /// <param name="Name">What it is called in the graph, where its new value is new_NAME.</param>
 /// <param name="IsSigned">Whether it has numbers below zero, which decides the map of its 8 bits.</param>
-internal sealed record OptimizerState(string Name, bool IsSigned);
+internal sealed record OptimizerState(string Name, bool IsSigned)
+{
+    /// <summary>The map of its 8 bits.</summary>
+    public DynamicMap Map => IsSigned ? DynamicMap.Signed : DynamicMap.Unsigned;
+}
 
 /// <summary>What a step reads. Each of its vectors is read by one node: what that node makes may be read by several, and the new vector, which
 /// depends on it, may be written over the old one.</summary>

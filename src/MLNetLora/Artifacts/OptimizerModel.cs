@@ -1,10 +1,12 @@
 using MLNetLora.Onnx;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Artifacts;
 
 /// <summary>
-/// Builds the two models of an optimizer's step. gradient_norm_model.onnx: the global norm of all gradients, and the factor that clips them to it.
+/// Builds the models of an optimizer's step. gradient_norm_model.onnx: the global norm of all gradients, and the factor that clips them to it.
 /// optimizer_model.onnx: the step of a piece of the parameters, which are flat vectors, so that the graph has some twenty nodes whatever the model.
+/// optimizer_8bit_model.onnx: the same of blocks whose states are in 8 bits, for a device that shall not copy them back to be packed.
 /// </summary>
 internal static class OptimizerModel
 {
@@ -45,21 +47,48 @@ internal static class OptimizerModel
         StepOutputs updated = optimizer.Build(g, inputs);
         foreach ((OptimizerState state, Value value) in optimizer.States.Zip(updated.States))
         {
-            Require($"new_{state.Name}", value);
+            Output(g, $"new_{state.Name}", value);
         }
 
-        Require("new_parameters", updated.Parameters);
+        Output(g, "new_parameters", updated.Parameters);
         return new ModelArtifact("optimizer_model.onnx", g.ToBytes(), null);
+    }
 
-        // The node that computes it writes it, so that it can be written over what that node has read.
-        void Require(string name, Value value)
+    /// <summary>The step of blocks whose states are in 8 bits, from codes to codes.</summary>
+    /// <remarks>
+    /// Inputs: parameters and gradients [blocks, 256]; of each state STATE.codes, unsigned 8-bit [blocks, 256], and STATE.absmax [blocks, 1]; clip []; the
+    /// optimizer's scalars []. Outputs: new_parameters, new_STATE.codes and new_STATE.absmax. They may take memory as those of <see cref="Step"/> do.
+    /// </remarks>
+    public static ModelArtifact EightBitStep(Optimizer optimizer)
+    {
+        GraphBuilder g = new("optimizer_8bit");
+        Dimension[] shape = ["blocks", DynamicMap.BlockSize];
+        Value clip = g.Input("clip", ElementType.Float32);
+        Value parameters = g.Input("parameters", ElementType.Float32, shape); // [blocks, 256]
+        Value gradients = g.Input("gradients", ElementType.Float32, shape); // [blocks, 256]
+        Value[] states = [.. optimizer.States.Select(state => DynamicMapGraph.Dequantize(g, state.Map, // [blocks, 256]
+            g.Input($"{state.Name}.codes", ElementType.UInt8, shape), g.Input($"{state.Name}.absmax", ElementType.Float32, "blocks", 1)))];
+        StepInputs inputs = new(parameters, g.Mul(gradients, clip), states, name => g.Input(name, ElementType.Float32));
+        StepOutputs updated = optimizer.Build(g, inputs);
+        foreach ((OptimizerState state, Value value) in optimizer.States.Zip(updated.States))
         {
-            if (value.Name != name)
-            {
-                throw new InvalidOperationException($"The optimizer's {value.Name} must be named {name}.");
-            }
-
-            g.Output(value);
+            (Value codes, Value absmax) = DynamicMapGraph.Quantize(g, state.Map, value);
+            g.Output($"new_{state.Name}.codes", codes);
+            g.Output($"new_{state.Name}.absmax", absmax);
         }
+
+        Output(g, "new_parameters", updated.Parameters);
+        return new ModelArtifact("optimizer_8bit_model.onnx", g.ToBytes(), null);
+    }
+
+    /// <summary>The node that computes it writes it, so that it can be written over what that node has read.</summary>
+    private static void Output(GraphBuilder g, string name, Value value)
+    {
+        if (value.Name != name)
+        {
+            throw new InvalidOperationException($"The optimizer's {value.Name} must be named {name}.");
+        }
+
+        g.Output(value);
     }
 }

@@ -14,6 +14,9 @@ internal sealed class DynamicMap
     /// <summary>Numbers that share an absmax in an optimizer's states.</summary>
     public const int BlockSize = 256;
 
+    /// <summary>What an absmax is at the least, as bitsandbytes has it.</summary>
+    public const float LeastAbsMax = 1e-38f;
+
     private const int Exponents = 7;
 
     private readonly float[] _levels;
@@ -22,6 +25,7 @@ internal sealed class DynamicMap
 
     private DynamicMap(bool isSigned)
     {
+        IsSigned = isSigned;
         _levels = MakeLevels(isSigned);
         _bounds = [.. _levels.Zip(_levels.Skip(1), (low, high) => (low + high) / 2), float.PositiveInfinity];
         _first = [.. Enumerable.Range(0, 1 << 16).Select(upper => First((uint)upper << 16))];
@@ -33,16 +37,22 @@ internal sealed class DynamicMap
     /// <summary>Levels from 0 to 1: of a second moment.</summary>
     public static DynamicMap Unsigned { get; } = new(false);
 
+    /// <summary>Whether it has levels below zero.</summary>
+    public bool IsSigned { get; }
+
     /// <summary>The 256 levels, rising.</summary>
     public ReadOnlySpan<float> Levels => _levels;
+
+    /// <summary>Behind each level the largest number whose code it is; infinite behind the last.</summary>
+    public ReadOnlySpan<float> Bounds => _bounds;
 
     /// <summary>Quantizes a block.</summary>
     /// <param name="block">At most <see cref="BlockSize"/> finite numbers.</param>
     /// <param name="codes">As many codes.</param>
-    /// <returns>Its absmax, at least 1e-38 as bitsandbytes has it.</returns>
+    /// <returns>Its absmax, at least <see cref="LeastAbsMax"/>.</returns>
     public float Quantize(ReadOnlySpan<float> block, Span<byte> codes)
     {
-        float absmax = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude(block)), 1e-38f);
+        float absmax = Math.Max(Math.Abs(TensorPrimitives.MaxMagnitude(block)), LeastAbsMax);
         float inverse = 1 / absmax;
         ref byte first = ref MemoryMarshal.GetArrayDataReference(_first);
         ref float bounds = ref MemoryMarshal.GetArrayDataReference(_bounds);

@@ -5,14 +5,18 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Training;
 
 /// <summary>
-/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches (on a device whole), and 8-bit
-/// states are floats
-/// for a piece at a time. The arithmetic is the runtime's; codes are looked up here, since ONNX has no operator that finds the nearest level.
+/// The optimizer's sessions over a set of parameters. A step goes through them in pieces that stay in the processor's caches, on a device whole groups. 8-bit
+/// states are floats for a piece at a time: on a device within the graph, on the processor in memory of their own, between which and the codes goes this
+/// class, faster than the operators that a graph has for it. All other arithmetic is the runtime's.
 /// </summary>
 internal sealed class OptimizerStep : IDisposable
 {
     /// <summary>Numbers of a piece, a multiple of <see cref="DynamicMap.BlockSize"/>.</summary>
     internal const int PieceLength = 1 << 17;
+
+    /// <summary>The same where the graph reads and writes codes: enough for the kernels to take longer than their starts, and few enough for what stands
+    /// between them to be small beside what the codes save.</summary>
+    internal const int CodesPieceLength = 1 << 22;
 
     private readonly Stack<IDisposable> _owned = [];
     private readonly Optimizer _optimizer;
@@ -23,6 +27,7 @@ internal sealed class OptimizerStep : IDisposable
     private readonly FloatBuffer[] _scratch;
     private readonly OnnxSession _norm;
     private readonly OnnxSession _step;
+    private readonly OnnxSession? _codesStep; // of 8-bit states, where the graph reads and writes the codes
     private readonly FloatBuffer _norms; // the norm, the factor
     private readonly NativeTensor[] _normOutputs;
     private readonly Piece[] _pieces;
@@ -33,8 +38,11 @@ internal sealed class OptimizerStep : IDisposable
     /// <param name="parameters">What it changes.</param>
     /// <param name="options">The options.</param>
     /// <param name="device">The memory of the device that the parameters are on; null for the process's.</param>
-    public OptimizerStep(Optimizer optimizer, ParameterSet parameters, TrainingOptions options, DeviceMemory? device = null)
+    /// <param name="codesPiece">Numbers of a piece whose codes the graph reads and writes, whole blocks; 0: it has floats. Null: as the device wants
+    /// it.</param>
+    public OptimizerStep(Optimizer optimizer, ParameterSet parameters, TrainingOptions options, DeviceMemory? device = null, int? codesPiece = null)
     {
+        int ofCodes = codesPiece ?? (device is null ? 0 : CodesPieceLength);
         _optimizer = optimizer;
         _parameters = parameters;
         _options = options;
@@ -45,12 +53,18 @@ internal sealed class OptimizerStep : IDisposable
             // The runtime sums a vector on one thread; more would only wait.
             _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count, _isScaled), SessionUse.Training, threads: 1, device: options.Device));
             _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: options.Device));
+            bool hasCodes = ofCodes > 0 && parameters.Groups.Any(group => group.IsEightBit);
+            _codesStep = hasCodes ? Own(new OnnxSession(OptimizerModel.EightBitStep(optimizer), SessionUse.Training, options.Threads, device: options.Device))
+                : null;
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
             _normOutputs = [_norms.View(0, []), _norms.View(1, [])];
             _groups = [.. _vectors.Select(vector => parameters.Groups.Select(group => vector.View(group.Start, [group.Length])).ToArray())];
-            long longest = parameters.Groups.Where(group => group.IsEightBit).Select(group => group.Length).DefaultIfEmpty(0).Max();
+            long longest = parameters.Groups.Where(group => group.IsEightBit && !hasCodes).Select(group => group.Length).DefaultIfEmpty(0).Max();
             _scratch = [.. optimizer.States.Select(_ => Own(new FloatBuffer(Math.Min(longest, PieceLength), "a piece of the optimizer's states")))];
-            _pieces = [.. parameters.Groups.Index().SelectMany(group => Pieces(group.Index, group.Item, device is null ? PieceLength : int.MaxValue))];
+            int ofFloats = device is null ? PieceLength : int.MaxValue;
+            _pieces = [.. parameters.Groups.Index().SelectMany(group => group.Item.IsEightBit && hasCodes
+                ? CodesPieces(group.Index, group.Item, ofCodes)
+                : Pieces(group.Index, group.Item, ofFloats))];
         }
         catch
         {
@@ -83,17 +97,18 @@ internal sealed class OptimizerStep : IDisposable
     {
         int values = ValuesAt;
         int gradients = 1 - values;
-        string[] states = [.. _optimizer.States.Select(state => state.Name)];
-        string[] outputs = ["new_parameters", .. states.Select(name => "new_" + name)];
+        string[] floats = [.. _optimizer.States.Select(state => state.Name)];
+        string[] codes = [.. floats.SelectMany(name => (string[])[$"{name}.codes", $"{name}.absmax"])];
         foreach (IGrouping<int, Piece> group in _pieces.GroupBy(piece => piece.Group))
         {
             using Scalars scalars = new(_optimizer.Scalars(Numbers(_parameters.Groups[group.Key], learningRate, step)).Select(pair => (pair.Key, pair.Value)));
-            string[] inputs = ["clip", "parameters", "gradients", .. states, .. scalars.Names];
             foreach (Piece piece in group)
             {
+                (OnnxSession session, string[] states) = piece.HasCodes ? (_codesStep!, codes) : (_step, floats);
                 Blocks(piece, (vector, start, block) => vector.Dequantize(start, block));
-                _step.Run(inputs, [_normOutputs[1], piece.Vectors[values], piece.Vectors[gradients], .. piece.States, .. scalars.Values],
-                    outputs, [piece.Vectors[gradients], .. piece.States]);
+                session.Run(["clip", "parameters", "gradients", .. states, .. scalars.Names],
+                    [_normOutputs[1], piece.Vectors[values], piece.Vectors[gradients], .. piece.States, .. scalars.Values],
+                    ["new_parameters", .. states.Select(name => "new_" + name)], [piece.Vectors[gradients], .. piece.States]);
                 Blocks(piece, (vector, start, block) => vector.Quantize(start, block));
             }
         }
@@ -122,14 +137,25 @@ internal sealed class OptimizerStep : IDisposable
             NativeTensor[] states = group.IsEightBit
                 ? [.. _scratch.Select(scratch => scratch.View(0, [length]))]
                 : [.. _parameters.States.Select(state => state.View(start, length))];
-            yield return new Piece(index, start, length, group.IsEightBit, [.. _vectors.Select(vector => vector.View(start, [length]))], states);
+            yield return new Piece(index, start, length, group.IsEightBit, false, [.. _vectors.Select(vector => vector.View(start, [length]))], states);
+        }
+    }
+
+    private IEnumerable<Piece> CodesPieces(int index, ParameterGroup group, int longest)
+    {
+        for (long at = 0; at < group.Length; at += longest)
+        {
+            (long start, int length) = (group.Start + at, (int)Math.Min(longest, group.Length - at));
+            long[] shape = [length / DynamicMap.BlockSize, DynamicMap.BlockSize];
+            NativeTensor[] states = [.. _parameters.States.SelectMany(state => state.Blocks(start, length))];
+            yield return new Piece(index, start, length, false, true, [.. _vectors.Select(vector => vector.View(start, shape))], states);
         }
     }
 
     /// <summary>Does something with every block of 8 bits of a piece and the floats that stand for it, on as many threads as the sessions have.</summary>
     private void Blocks(Piece piece, BlockAction action)
     {
-        if (!piece.IsEightBit)
+        if (!piece.IsExpanded)
         {
             return;
         }
@@ -157,8 +183,9 @@ internal sealed class OptimizerStep : IDisposable
 
     private delegate void BlockAction(StateVector state, long start, Span<float> block);
 
-    /// <summary>A piece of a group as the runtime sees it: of both vectors of the parameters, and of each state the floats.</summary>
-    private sealed record Piece(int Group, long Start, int Length, bool IsEightBit, NativeTensor[] Vectors, NativeTensor[] States);
+    /// <summary>A piece of a group as the runtime sees it: of both vectors of the parameters, and of each state the floats, which may be an expanded copy of
+    /// codes, or codes and absmax.</summary>
+    private sealed record Piece(int Group, long Start, int Length, bool IsExpanded, bool HasCodes, NativeTensor[] Vectors, NativeTensor[] States);
 
     /// <summary>Numbers without axes.</summary>
     private sealed class Scalars : IDisposable

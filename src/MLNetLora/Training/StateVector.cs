@@ -26,7 +26,7 @@ internal sealed class StateVector : IDisposable
     /// <exception cref="NativeMemoryException">There is not that much memory.</exception>
     public StateVector(OptimizerState state, long length, long eightBit, DeviceMemory? device = null)
     {
-        _map = state.IsSigned ? DynamicMap.Signed : DynamicMap.Unsigned;
+        _map = state.Map;
         _eightBit = eightBit;
         List<NativeBuffer> parts = [];
         try
@@ -54,11 +54,16 @@ internal sealed class StateVector : IDisposable
     public long Bytes => Parts.Sum(part => part.Memory.Bytes);
 
     /// <summary>The floats of parameters that have floats, as the runtime sees them; the vector disposes the tensor.</summary>
-    public NativeTensor View(long start, long length)
+    public NativeTensor View(long start, long length) =>
+        Keep(_floats.View(ElementType.Float32, (start - _eightBit) * sizeof(float), [length], length * sizeof(float)));
+
+    /// <summary>The codes of whole blocks, [blocks, 256], and their absmax, [blocks, 1], as the runtime sees them; the vector disposes the tensors.</summary>
+    public NativeTensor[] Blocks(long start, long length)
     {
-        NativeTensor view = _floats.View(ElementType.Float32, (start - _eightBit) * sizeof(float), [length], length * sizeof(float));
-        _views.Add(view);
-        return view;
+        (long first, long blocks) = (start / DynamicMap.BlockSize, length / DynamicMap.BlockSize);
+        return [
+            Keep(_codes.View(ElementType.UInt8, start, [blocks, DynamicMap.BlockSize], length)),
+            Keep(_absmax.View(ElementType.Float32, first * sizeof(float), [blocks, 1], blocks * sizeof(float)))];
     }
 
     /// <summary>Expands a block of 8 bits.</summary>
@@ -77,6 +82,12 @@ internal sealed class StateVector : IDisposable
         _codes.Dispose();
         _absmax.Dispose();
         _floats.Dispose();
+    }
+
+    private NativeTensor Keep(NativeTensor view)
+    {
+        _views.Add(view);
+        return view;
     }
 
     private Span<float> AbsMax(long start) => _absmax.Span<float>(start / DynamicMap.BlockSize * sizeof(float), 1);

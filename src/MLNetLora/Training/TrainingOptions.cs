@@ -269,12 +269,6 @@ public class TrainingOptions
                 + $"with scales on a GPU. Take {WeightPrecision.Checkpoint}, or {WeightPrecision.Nf4} or {WeightPrecision.Fp4} for less memory.");
         }
 
-        if (Optimizer == OptimizerKind.AdamW8Bit)
-        {
-            throw new OptionException($"{nameof(Optimizer)} is {Optimizer} and {nameof(Device)} is {Device}: its states are packed by the processor. "
-                + $"Take {OptimizerKind.AdamW}, or {OptimizerKind.Lion} for half of its memory.");
-        }
-
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
     }
 

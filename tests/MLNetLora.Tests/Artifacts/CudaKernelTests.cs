@@ -50,6 +50,7 @@ public sealed class CudaKernelTests : IDisposable
         ["ReduceSumSquare"] = "Float32 Float16",
         ["ArgMax"] = "Float32 Float16",
         ["Cast"] = Any,
+        ["Greater"] = "Float32 Float16 Int64 Int32",
         ["Where"] = "Bool",
         ["Expand"] = Any,
         ["Concat"] = Any,
@@ -115,10 +116,12 @@ public sealed class CudaKernelTests : IDisposable
     public void So_has_every_node_of_optimizers_that_a_GPU_takes()
     {
         Look(OptimizerModel.Norm(3));
-        foreach (OptimizerKind kind in Enum.GetValues<OptimizerKind>().Where(kind => kind != OptimizerKind.AdamW8Bit))
+        foreach (OptimizerKind kind in Enum.GetValues<OptimizerKind>())
         {
             Look(OptimizerModel.Step(Optimizers.Of(new TrainingOptions { Optimizer = kind })));
         }
+
+        Look(OptimizerModel.EightBitStep(Optimizers.Of(new TrainingOptions { Optimizer = OptimizerKind.AdamW8Bit })));
     }
 
     [Theory]

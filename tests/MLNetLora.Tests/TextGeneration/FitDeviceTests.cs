@@ -1,8 +1,8 @@
 using Microsoft.ML;
 using Microsoft.ML.OnnxRuntime;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.TextGeneration;
-using MLNetLora.Training;
 
 namespace MLNetLora.Tests.TextGeneration;
 
@@ -63,15 +63,15 @@ public sealed class FitDeviceTests : IDisposable
     public void What_has_no_kernel_there_is_refused_before_Fit()
     {
         MLContext ml = new(seed: 1) { GpuDeviceId = 0, FallbackToCpu = false };
-        Assert.Contains("Optimizer is AdamW8Bit and Device is cuda:0", Assert.Throws<OptionException>(() => ml.TextGeneration.Trainers.QwenLora(
-            new QwenLoraTrainer.Options { ModelPath = Repository.Nano, Optimizer = OptimizerKind.AdamW8Bit })).Message, StringComparison.Ordinal);
+        Assert.Contains("Precision is Int8 and Device is cuda:0", Assert.Throws<OptionException>(() => ml.TextGeneration.Trainers.QwenLora(
+            new QwenLoraTrainer.Options { ModelPath = Repository.Nano, Precision = WeightPrecision.Int8 })).Message, StringComparison.Ordinal);
 
         // The processor has all of it, and may take over.
-        using QwenLoraTransformer model = Fit(new MLContext(seed: 1) { GpuDeviceId = 0, FallbackToCpu = true }, null, OptimizerKind.AdamW8Bit);
+        using QwenLoraTransformer model = Fit(new MLContext(seed: 1) { GpuDeviceId = 0, FallbackToCpu = true }, null, WeightPrecision.Int8);
         Assert.Contains(_log, line => line.Contains("The processor computes (MLContext.FallbackToCpu)", StringComparison.Ordinal));
     }
 
-    private QwenLoraTransformer Fit(MLContext ml, Device? device, OptimizerKind optimizer = OptimizerKind.AdamW)
+    private QwenLoraTransformer Fit(MLContext ml, Device? device, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         ml.Log += (_, message) => _log.Add(message.RawMessage);
         string tiny = Path.Combine(_folder.Path, "tiny");
@@ -80,7 +80,7 @@ public sealed class FitDeviceTests : IDisposable
         {
             ModelPath = Directory.Exists(tiny) ? tiny : TinyCheckpoint.Write(tiny),
             Device = device,
-            Optimizer = optimizer,
+            Precision = precision,
             NumberOfEpochs = 1,
         }).Fit(rows);
     }

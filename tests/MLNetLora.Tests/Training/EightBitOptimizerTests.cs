@@ -174,6 +174,41 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
         }
     }
 
+    [Fact]
+    public void Steps_whose_graph_reads_and_writes_the_codes_are_the_same_to_the_last_bit()
+    {
+        // Groups with and without decay, short last blocks, tensors of 32 bits behind them; pieces that end within tensors and groups.
+        TrainableTensor[] tensors = [new("a", [1000, 7], true), new("b", [4500], false), new("small", [40], true), new("c", [3, 1500], true)];
+        TrainingOptions options = new() { Optimizer = OptimizerKind.AdamW8Bit, WeightDecay = 0.1, MaximumGradientNorm = 0.5, Threads = 2 };
+        using Run run = new(tensors, options);
+        using Run other = new(tensors, options, codesPiece: 9 * DynamicMap.BlockSize);
+        foreach (TrainableTensor tensor in tensors)
+        {
+            run.Set(tensor.Name, Numbers(tensor.Name.Length, (int)tensor.Count));
+            other.Set(tensor.Name, Numbers(tensor.Name.Length, (int)tensor.Count));
+        }
+
+        for (int step = 1; step <= 20; step++)
+        {
+            float scale = step < 10 ? 1 : MathF.Pow(10, -step);
+            foreach (Run each in (Run[])[run, other])
+            {
+                each.Step(1e-3 * step, step, name => [.. Numbers((1000 * step) + name[0], (int)tensors.Single(t => t.Name == name).Count)
+                    .Select((number, i) => i % 11 == step ? 0 : number * scale)]);
+            }
+
+            Assert.All(tensors, tensor => Assert.Equal(run.Get(tensor.Name), other.Get(tensor.Name)));
+            for (int state = 0; state < 2; state++)
+            {
+                (byte[] codes, float[] absmax, float[] floats) = run.State(state);
+                (byte[] otherCodes, float[] otherAbsMax, float[] otherFloats) = other.State(state);
+                Assert.Equal(codes, otherCodes);
+                Assert.Equal(absmax, otherAbsMax);
+                Assert.Equal(floats, otherFloats);
+            }
+        }
+    }
+
     [Theory]
     [InlineData(OptimizerKind.AdamW)]
     [InlineData(OptimizerKind.AdamW8Bit)]
@@ -301,11 +336,11 @@ public sealed class EightBitOptimizerTests(Xunit.Abstractions.ITestOutputHelper 
     {
         private readonly OptimizerStep _steps;
 
-        public Run(IReadOnlyList<TrainableTensor> tensors, TrainingOptions options)
+        public Run(IReadOnlyList<TrainableTensor> tensors, TrainingOptions options, int? codesPiece = null)
         {
             Optimizer optimizer = Optimizers.Of(options);
             Parameters = new ParameterSet(tensors, optimizer);
-            _steps = new OptimizerStep(optimizer, Parameters, options);
+            _steps = new OptimizerStep(optimizer, Parameters, options, codesPiece: codesPiece);
         }
 
         public ParameterSet Parameters { get; }
