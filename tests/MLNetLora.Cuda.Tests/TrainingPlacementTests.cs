@@ -54,7 +54,8 @@ public sealed class TrainingPlacementTests : IDisposable
         ChunkPlan flash = chunks with { Flash = true };
         foreach ((ComputeType computeType, bool recomputed, ChunkPlan plan) in (ReadOnlySpan<(ComputeType, bool, ChunkPlan)>)[
             (ComputeType.Float32, false, ChunkPlan.Whole), (ComputeType.Float32, true, chunks),
-            (ComputeType.BFloat16, false, ChunkPlan.Whole), (ComputeType.BFloat16, true, chunks), (ComputeType.BFloat16, true, flash)])
+            (ComputeType.BFloat16, false, ChunkPlan.Whole), (ComputeType.BFloat16, true, chunks), (ComputeType.BFloat16, true, flash),
+            (ComputeType.Float16, false, flash), (ComputeType.Float16, true, chunks)])
         {
             TrainingOptions options = new()
             {

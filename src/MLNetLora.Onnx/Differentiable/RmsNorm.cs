@@ -2,7 +2,7 @@ namespace MLNetLora.Onnx.Differentiable;
 
 /// <summary>
 /// Root mean square normalization (Zhang and Sennrich 2019, arXiv:1910.07467): y = w∘x·r with r = 1/√(mean(x²) + ε).
-/// With u = dy∘w:  dx = r·u − x·r³·mean(u∘x),  dw = Σ over rows of dy∘x·r.
+/// With u = dy∘w:  dx = r·(u − x·r²·mean(u∘x)),  dw = Σ over rows of dy∘x·r. (r³ is beyond float16 where x is small.)
 /// </summary>
 internal static class RmsNorm
 {
@@ -22,8 +22,13 @@ internal static class RmsNorm
             {
                 Value u = g.Mul(dy, weight.Read(g)); // […, n]
                 Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
-                Value cube = g.Mul(g.Mul(g.Mul(r, r), r), mean); // […, 1]
-                Value dx = g.Sub(g.Mul(u, r), g.Mul(x, cube)); // […, n]
+                Value along; // […, 1]
+                using (g.InFloat32())
+                {
+                    along = g.Mul(g.Mul(r, r), mean);
+                }
+
+                Value dx = g.Mul(g.Sub(u, g.Mul(x, along)), r); // […, n]
                 return sum is null ? dx : g.Add(sum, dx);
             });
             long[] rows = [.. Enumerable.Range(0, x.Shape.Count - 1).Select(axis => (long)axis)];

@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
+using MLNetLora.Quantization;
 using MLNetLora.Onnx.Proto;
 using MLNetLora.Runtime;
 using MLNetLora.Training;
@@ -73,6 +74,8 @@ public sealed class CudaKernelTests : IDisposable
         ["com.microsoft.RotaryEmbedding"] = Floats,
         ["com.microsoft.GroupQueryAttention"] = "Float16 BFloat16",
         ["com.microsoft.MatMulBnb4"] = Floats,
+        ["com.microsoft.MatMulNBits"] = Floats,
+        ["com.microsoft.LinearAttention"] = Floats,
     };
 
     private readonly TemporaryFolder _folder = new();
@@ -104,7 +107,7 @@ public sealed class CudaKernelTests : IDisposable
                 foreach (ComputeType type in Enum.GetValues<ComputeType>())
                 {
                     TrainingOptions options = new() { Device = new CudaDevice(), ComputeType = type };
-                    ChunkPlan plan = new(2, 3, true, 2, Flash: type == ComputeType.BFloat16);
+                    ChunkPlan plan = new(2, 3, true, 2, Flash: type != ComputeType.Float32);
                     Look(TrainingModel.Training(target, checkpointing: true, plan, options.NewGraph("training")));
                     Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")));
                 }
@@ -128,13 +131,20 @@ public sealed class CudaKernelTests : IDisposable
     [InlineData("qwen")]
     [InlineData("qwen2")]
     [InlineData("qwen3")]
+    [InlineData("qwen3_5_text")]
     public void So_has_every_node_of_answers(string family)
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), family);
         LoraOptions dora = new() { Rank = 2, TargetModules = TargetModules.AllLinear, UseDora = true };
         LoraAdapter adapter = LoraAdapter.Create(dora, checkpoint, 1);
-        GraphBuilder graph = new("inference") { ForCuda = true, ComputeType = ElementType.BFloat16 };
-        Look(InferenceModel.Build(checkpoint, adapter.Parts, graph: graph));
+        foreach (ElementType type in (ElementType[])[ElementType.BFloat16, ElementType.Float16])
+        {
+            foreach (BlockWeights? blocks in (BlockWeights?[])[
+                null, new BlockWeights(checkpoint, WeightPrecision.Int8, type), new BlockWeights(checkpoint, WeightPrecision.Int4, type)])
+            {
+                Look(InferenceModel.Build(checkpoint, adapter.Parts, blocks, new GraphBuilder("inference") { ForCuda = true, ComputeType = type }));
+            }
+        }
     }
 
     [Fact]

@@ -42,10 +42,12 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
     }
 
     /// <summary>Simulated: what a GPU rounds is rounded.</summary>
-    [Fact]
-    public void Losses_in_bfloat16_follow_the_Trainer()
+    [Theory]
+    [InlineData(ComputeType.BFloat16)]
+    [InlineData(ComputeType.Float16)]
+    public void Losses_in_16_bits_follow_the_Trainer(ComputeType type)
     {
-        GoldenReport report = new("training in bfloat16", output);
+        GoldenReport report = new($"training in {type}", output);
         foreach (string folder in Golden.TrainingFolders())
         {
             string name = Path.GetFileName(folder);
@@ -66,11 +68,12 @@ public sealed class TrainingGoldenTests(Xunit.Abstractions.ITestOutputHelper out
 
             LoraAdapter initial = LoraAdapter.LoadPeft(Path.Combine(folder, "adapter_initial"), checkpoint);
             TrainingOptions options = Options(description);
-            (options.ComputeType, options.SimulatesComputeType) = (ComputeType.BFloat16, true);
+            (options.ComputeType, options.SimulatesComputeType) = (type, true);
             (LoraAdapter _, TrainingSummary summary) = LoraTraining.Train(checkpoint, initial.Options, Rows(folder), options, initial: initial);
             JsonElement[] steps = [.. description.GetProperty("steps").EnumerateArray()];
             double worst = summary.Steps.Zip(steps).Max(pair => Relative(pair.First.Loss, pair.Second.GetProperty("loss").GetDouble()));
             report.Compare($"{name} losses", worst, 0.01);
+            report.Equal($"{name} skipped steps", [summary.Steps.Count(step => step.WasSkipped)], [0]);
         }
 
         report.Finish();
