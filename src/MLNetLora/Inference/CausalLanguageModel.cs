@@ -252,10 +252,10 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <summary>Why a model cannot answer on a device; null where it can.</summary>
     internal static string? Refusal(Device device, Checkpoint checkpoint, WeightPrecision precision) => device switch
     {
-        CudaDevice when precision != WeightPrecision.Checkpoint =>
+        CudaDevice or CustomDevice when precision != WeightPrecision.Checkpoint =>
             $"Answers with {nameof(WeightPrecision)}.{precision} are computed on the processor only for now, and {device} was asked for. Set the weight "
             + $"precision to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
-        CudaDevice when checkpoint.IsFourBit =>
+        CudaDevice or CustomDevice when checkpoint.IsFourBit =>
             $"{checkpoint.Folder} is in 4 bits, which answers on the processor only for now, and {device} was asked for. Set the device to {Device.Cpu}, or "
             + "take the checkpoint that it was quantized from.",
         CudaDevice when checkpoint.Config.Experts is not null || checkpoint.Config.DeltaNet is not null =>

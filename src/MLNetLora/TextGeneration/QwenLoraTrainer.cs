@@ -92,7 +92,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
 
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
-        if (options.Device is CudaDevice)
+        if (options.Device != Device.Cpu)
         {
             Info(channel, $"Training on {options.Device}.");
         }

@@ -69,6 +69,12 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
             return;
         }
 
+        if (device is CustomDevice)
+        {
+            (this with { Activations = 0 }).Require(null); // the parameters alone are in the process's memory for certain
+            return;
+        }
+
         long available = MachineMemory.Available;
         if (Bytes <= available)
         {

@@ -40,9 +40,9 @@ internal sealed class OptimizerStep : IDisposable
         _vectors = [parameters.Values, parameters.Gradients];
         try
         {
-            // The runtime sums a vector on one thread; more would only wait.
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1, device: options.Device));
-            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: options.Device));
+            // The runtime sums a vector on one thread; more would only wait. Where the parameters are, whatever trains them.
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1, device: device?.Device));
+            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: device?.Device));
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
             _normOutputs = [_norms.View(0, []), _norms.View(1, [])];
             _groups = [.. _vectors.Select(vector => parameters.Groups.Select(group => vector.View(group.Start, [group.Length])).ToArray())];

@@ -222,6 +222,10 @@ public class TrainingOptions
         {
             RequireForCuda();
         }
+        else if (Device is CustomDevice)
+        {
+            RequireForCustom();
+        }
 
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
@@ -268,6 +272,19 @@ public class TrainingOptions
         {
             throw new OptionException($"{nameof(Optimizer)} is {Optimizer} and {nameof(Device)} is {Device}: its states are packed by the processor. "
                 + $"Take {OptimizerKind.AdamW}, or {OptimizerKind.Lion} for half of its memory.");
+        }
+
+        Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
+    }
+
+    /// <summary>Refuses what is given to a session in the process's memory, in whose place a provider may read the checkpoint's file.</summary>
+    private void RequireForCustom()
+    {
+        if (Precision == WeightPrecision.Int8)
+        {
+            throw new OptionException($"{nameof(Precision)} is {Precision} and {nameof(Device)} is {Device}: its weights are in the process's memory, in whose "
+                + $"place a provider may read the checkpoint's file. Take {WeightPrecision.Checkpoint}, or {WeightPrecision.Nf4} or {WeightPrecision.Fp4} for "
+                + "less memory.");
         }
 
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
