@@ -106,17 +106,13 @@ internal sealed class OnnxSession : IDisposable
     public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs,
         IReadOnlyCollection<NativeTensor> results, CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
     {
-        OrtValue[] given = [.. values.Select(tensor => tensor.Held)];
-        OrtValue[] written = [.. results.Select(tensor => tensor.Held)];
-        if (_isCustom)
+        // Some results stand where inputs do, and a provider that compiles many nodes into one may write the former before it has read the latter.
+        using NativeTensors? twins = _isCustom ? new NativeTensors(results.Select(tensor => tensor.Twin())) : null;
+        IEnumerable<NativeTensor> written = twins ?? (IEnumerable<NativeTensor>)results;
+        session.Run(run, inputs, [.. values.Select(tensor => tensor.Held)], outputs, [.. written.Select(tensor => tensor.Held)]);
+        foreach ((NativeTensor twin, NativeTensor result) in twins?.Zip(results) ?? [])
         {
-            // Some results stand where inputs do, and a provider that compiles many nodes into one may write the former before it has read the latter.
-            using IDisposableReadOnlyCollection<OrtValue> made = session.Run(run, inputs, given, outputs);
-            OrtEnv.Instance().CopyTensors(made, written, null);
-        }
-        else
-        {
-            session.Run(run, inputs, given, outputs, written);
+            twin.CopyTo(result);
         }
 
         return true;
