@@ -34,7 +34,6 @@ typedef struct {
 
 typedef struct {
   OrtNodeComputeInfo base;
-  Factory* factory;
   int multiplies;
 } Node;
 
@@ -113,12 +112,15 @@ static OrtStatus* Compute(OrtNodeComputeInfo* info, void* state, OrtKernelContex
   Node* node = (Node*)info;
   const OrtValue* inputs[2];
   const void* data[2];
+  int is_own[3];  // ONNX Runtime hands over what the processor has computed where it is
   int64_t given[2][AXES], shape[AXES];
-  size_t axes[2], count = 1;
+  size_t axes[2], count = 1, different;
+  TRY(s_api->KernelContext_GetInputCount(context, &different));
   for (int k = 0; k < 2; k++) {
-    TRY(s_api->KernelContext_GetInput(context, k, &inputs[k]));
+    TRY(s_api->KernelContext_GetInput(context, k < (int)different ? k : 0, &inputs[k]));  // one where a number is squared
     TRY(s_api->GetTensorData(inputs[k], &data[k]));
     TRY(Shape(inputs[k], given[k], &axes[k]));
+    is_own[k] = IsOwn(s_ep->Value_GetMemoryDevice(inputs[k]));
   }
   size_t rank = axes[0] > axes[1] ? axes[0] : axes[1];
   int64_t stride[2][AXES];
@@ -136,6 +138,7 @@ static OrtStatus* Compute(OrtNodeComputeInfo* info, void* state, OrtKernelContex
   void* target;
   TRY(s_api->KernelContext_GetOutput(context, 0, shape, rank, &output));
   TRY(s_api->GetTensorMutableData(output, &target));
+  is_own[2] = IsOwn(s_ep->Value_GetMemoryDevice(output));
   memset(target, 0, count * sizeof(float));
   for (size_t at = 0; at < count; at++) {
     int64_t offset[2] = {0, 0};
@@ -147,11 +150,11 @@ static OrtStatus* Compute(OrtNodeComputeInfo* info, void* state, OrtKernelContex
     }
     float operand[2], result;
     for (int k = 0; k < 2; k++) {
-      if (node->factory->memory != NULL) Cipher(&operand[k], (const float*)data[k] + offset[k], sizeof(float));
+      if (is_own[k]) Cipher(&operand[k], (const float*)data[k] + offset[k], sizeof(float));
       else operand[k] = ((const float*)data[k])[offset[k]];
     }
     result = node->multiplies ? operand[0] * operand[1] : operand[0] + operand[1];
-    if (node->factory->memory != NULL) Cipher((float*)target + at, &result, sizeof(float));
+    if (is_own[2]) Cipher((float*)target + at, &result, sizeof(float));
     else ((float*)target)[at] = result;
   }
   s_runs++;
@@ -204,7 +207,6 @@ static OrtStatus* Compile(OrtEp* ep, const OrtGraph** graphs, const OrtNode** fu
     node->base.CreateState = CreateState;
     node->base.Compute = Compute;
     node->base.ReleaseState = ReleaseState;
-    node->factory = ((Provider*)ep)->factory;
     node->multiplies = strcmp(((Provider*)ep)->take, "Mul") == 0;
     infos[i] = &node->base;
   }
