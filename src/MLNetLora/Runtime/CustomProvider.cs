@@ -68,8 +68,8 @@ internal static class CustomProvider
     {
         if (!File.Exists(given))
         {
-            throw new DeviceException($"{device} was asked for, and there is no file {given}. Set {nameof(CustomDevice.LibraryPath)} to the provider's library, "
-                + "or to null where the application has registered it.");
+            throw new DeviceException($"{device} was asked for, and there is no file {given}. Set {nameof(CustomDevice.LibraryPath)} to the provider's "
+                + "library, or to null where the application has registered it.");
         }
 
         string path = Path.GetFullPath(given);

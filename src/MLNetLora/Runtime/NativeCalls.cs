@@ -60,7 +60,8 @@ internal sealed record Advice(string While, string Remedy)
     /// <param name="model">The graph's file name.</param>
     /// <param name="use">What the session is for.</param>
     /// <param name="device">Where it runs; null for the processor.</param>
-    public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new($"{doing} {model}{(device is CustomDevice ? $" on {device}" : "")}", (use switch
+    public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new(
+        $"{doing} {model}{(device is CustomDevice ? $" on {device}" : "")}", (use switch
     {
         SessionUse.Training or SessionUse.PrepackedTraining => " Lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.",
         SessionUse.Generation when device is not (CudaDevice or CustomDevice) => // where they are not quantized

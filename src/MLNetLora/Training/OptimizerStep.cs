@@ -40,7 +40,7 @@ internal sealed class OptimizerStep : IDisposable
         _vectors = [parameters.Values, parameters.Gradients];
         try
         {
-            // The runtime sums a vector on one thread; more would only wait. Where the parameters are, whatever trains them.
+            // The runtime sums a vector on one thread; more would only wait. Both run where the parameters are.
             _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count), SessionUse.Training, threads: 1, device: device?.Device));
             _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: device?.Device));
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
