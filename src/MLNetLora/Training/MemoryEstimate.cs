@@ -71,7 +71,8 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
 
         if (device is CustomDevice)
         {
-            (this with { Activations = 0 }).Require(null); // the parameters alone are in the process's memory for certain
+            // The parameters alone are in the process's memory for certain, and new gradients beside the old ones.
+            (this with { Parameters = Parameters + VectorBytes, Activations = 0 }).Require(null);
             return;
         }
 

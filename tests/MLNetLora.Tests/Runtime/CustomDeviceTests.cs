@@ -55,7 +55,7 @@ public sealed class CustomDeviceTests : IDisposable
     }
 
     [Fact]
-    public void What_a_provider_may_read_from_the_file_instead_is_refused_by_name()
+    public void What_the_runtime_may_read_from_the_file_instead_is_refused_by_name()
     {
         Assert.Contains("Precision is Int8 and Device is CPUExecutionProvider:0: its weights are in the process's memory",
             Refusal(s_builtIn, options => options.Precision = WeightPrecision.Int8), StringComparison.Ordinal);
