@@ -60,7 +60,7 @@ internal sealed class CausalLanguageModel : IDisposable
         adapter?.RequireFit(checkpoint);
         device ??= Device.Cpu;
         device.Validate();
-        if (Refusal(device, checkpoint) is { } refusal)
+        if (Refusal(device, checkpoint, precision) is { } refusal)
         {
             throw new OptionException(refusal);
         }
@@ -265,8 +265,14 @@ internal sealed class CausalLanguageModel : IDisposable
     }
 
     /// <summary>Why a model cannot answer on a device; null where it can.</summary>
-    internal static string? Refusal(Device device, Checkpoint checkpoint) => device switch
+    internal static string? Refusal(Device device, Checkpoint checkpoint, WeightPrecision precision) => device switch
     {
+        CustomDevice when precision != WeightPrecision.Checkpoint =>
+            $"Answers with {nameof(WeightPrecision)}.{precision} are not computed by other execution providers, and {device} was asked for. Set the weight "
+            + $"precision to {WeightPrecision.Checkpoint}, or the device to {Device.Cpu}.",
+        CustomDevice when checkpoint.IsFourBit =>
+            $"{checkpoint.Folder} is in 4 bits, which other execution providers do not answer with, and {device} was asked for. Set the device to "
+            + $"{Device.Cpu}, or take the checkpoint that it was quantized from.",
         CudaDevice when checkpoint.Config.Experts is not null =>
             $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
             + $"for. Set the device to {Device.Cpu}.",

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace MLNetLora.Runtime;
 
-/// <summary>Where a model computes: <see cref="Cpu"/>, or a <see cref="CudaDevice"/>. PyTorch's name: torch.device.</summary>
+/// <summary>Where a model computes: <see cref="Cpu"/>, a <see cref="CudaDevice"/> or a <see cref="CustomDevice"/>. PyTorch's name: torch.device.</summary>
 public abstract record Device
 {
     private protected Device()

@@ -140,7 +140,8 @@ internal sealed class DeviceMemory : NativeHandle
             return true;
         });
 
-    private static ModelArtifact Zeros()
+    /// <summary>A model of one node: so many zeros as it is told.</summary>
+    internal static ModelArtifact Zeros()
     {
         GraphBuilder graph = new("zeros");
         Value shape = graph.Input("shape", ElementType.Int64, 1);

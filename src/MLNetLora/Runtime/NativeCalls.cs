@@ -60,13 +60,16 @@ internal sealed record Advice(string While, string Remedy)
     /// <param name="model">The graph's file name.</param>
     /// <param name="use">What the session is for.</param>
     /// <param name="device">Where it runs; null for the processor.</param>
-    public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new($"{doing} {model}", (use switch
+    public static Advice For(string doing, string model, SessionUse use, Device? device = null) => new($"{doing} {model}{On(device)}", (use switch
     {
         SessionUse.Training or SessionUse.PrepackedTraining => " Lower BatchSize or MaximumSequenceLength, or set ActivationCheckpointing.",
-        SessionUse.Generation when device is not CudaDevice => // where they are not quantized
+        SessionUse.Generation when device is not (CudaDevice or CustomDevice) => // where they are not quantized
             " Lower the generation's BatchSize or MaximumNewTokens, shorten the prompts, or hold the weights in 8 or 4 bits (WeightPrecision).",
         _ => " Lower the generation's BatchSize or MaximumNewTokens, or shorten the prompts.",
     }) + OnDevice(device));
+
+    /// <summary>Whose fault it may be: there are as many providers as people write.</summary>
+    private static string On(Device? device) => device is CustomDevice ? $" on {device}" : "";
 
     /// <summary>What helps on a device, whatever was going on.</summary>
     public static string OnDevice(Device? device) =>

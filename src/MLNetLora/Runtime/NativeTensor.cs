@@ -15,12 +15,14 @@ internal sealed class NativeTensor : NativeHandle
     private static long s_live;
 
     private readonly OrtValue _value;
+    private readonly nint _address; // 0 where the runtime has made it
     private readonly NativeBuffer? _buffer;
     private MemoryHandle _pin;
 
-    private NativeTensor(OrtValue value, NativeBuffer? buffer, MemoryHandle pin)
+    private NativeTensor(OrtValue value, nint address, NativeBuffer? buffer, MemoryHandle pin)
     {
         _value = value;
+        _address = address;
         _buffer = buffer;
         _pin = pin;
         SetHandle(1); // the OrtValue holds the real one
@@ -59,7 +61,7 @@ internal sealed class NativeTensor : NativeHandle
         {
             OrtValue value = NativeCalls.Do("tensor", Advice.None,
                 () => OrtValue.CreateTensorValueWithData(buffer.Memory, TypeOf(type), shape, address, bytes));
-            return new NativeTensor(value, buffer, default);
+            return new NativeTensor(value, address, buffer, default);
         }
         catch
         {
@@ -79,7 +81,7 @@ internal sealed class NativeTensor : NativeHandle
         {
             nint address = (nint)pin.Pointer;
             return new NativeTensor(NativeCalls.Do("tensor", Advice.None,
-                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, count * sizeof(T))), null, pin);
+                () => OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TypeOf(type), shape, address, count * sizeof(T))), address, null, pin);
         }
         catch
         {
@@ -89,11 +91,27 @@ internal sealed class NativeTensor : NativeHandle
     }
 
     /// <summary>An output that the runtime made.</summary>
-    internal static NativeTensor Of(OrtValue value) => new(value, null, default);
+    internal static NativeTensor Of(OrtValue value) => new(value, 0, null, default);
 
     /// <summary>The numbers.</summary>
     public ReadOnlySpan<T> Span<T>()
         where T : unmanaged => Value.GetTensorDataAsSpan<T>();
+
+    /// <summary>A tensor of this one's type and shape, of zeros of its own, for as long as a run. Both are in the process's memory and held.</summary>
+    internal NativeTensor Twin()
+    {
+        OrtTensorTypeAndShapeInfo info = _value.GetTensorTypeAndShape();
+        long bytes = _value.GetTensorSizeInBytes();
+        using NativeBuffer buffer = new(bytes, "results of a run", isOfOneCall: true);
+        return buffer.View((ElementType)(int)info.ElementDataType, 0, info.Shape, bytes);
+    }
+
+    /// <summary>Copies the numbers to a tensor of the same size; both are in the process's memory and held.</summary>
+    internal unsafe void CopyTo(NativeTensor other)
+    {
+        long bytes = _value.GetTensorSizeInBytes();
+        Buffer.MemoryCopy((void*)_address, (void*)other._address, bytes, bytes);
+    }
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
@@ -114,7 +132,13 @@ internal sealed class NativeTensors : IReadOnlyList<NativeTensor>, IDisposable
     private readonly NativeTensor[] _tensors;
 
     /// <summary>Takes the outputs of a run over.</summary>
-    internal NativeTensors(IEnumerable<OrtValue> values) => _tensors = [.. values.Select(NativeTensor.Of)];
+    internal NativeTensors(IEnumerable<OrtValue> values)
+        : this(values.Select(NativeTensor.Of))
+    {
+    }
+
+    /// <summary>Takes tensors over.</summary>
+    internal NativeTensors(IEnumerable<NativeTensor> tensors) => _tensors = [.. tensors];
 
     /// <inheritdoc/>
     public int Count => _tensors.Length;

@@ -25,15 +25,21 @@ internal sealed record DeviceChoice(Device Device, bool MayFallBack)
     /// <exception cref="OptionException">It has no kernels, and nothing may take over.</exception>
     public Device Usable(Action<Device> check, Action<string> warn)
     {
-        if (Device is not CudaDevice cuda)
-        {
-            return Device;
-        }
-
         try
         {
-            CudaProvider.Require(cuda);
-            check(cuda);
+            switch (Device)
+            {
+                case CudaDevice cuda:
+                    CudaProvider.Require(cuda);
+                    break;
+                case CustomDevice custom:
+                    CustomProvider.Require(custom);
+                    break;
+                default:
+                    return Device;
+            }
+
+            check(Device);
             return Device;
         }
         catch (MLNetLoraException e) when (MayFallBack && e is (DeviceException or OptionException))

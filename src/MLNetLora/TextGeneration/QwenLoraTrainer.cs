@@ -92,7 +92,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
 
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
-        if (options.Device is CudaDevice)
+        if (options.Device != Device.Cpu)
         {
             Info(channel, $"Training on {options.Device}.");
         }
@@ -120,7 +120,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
-            string? refusal = CausalLanguageModel.Refusal(options.Device!, checkpoint);
+            string? refusal = CausalLanguageModel.Refusal(options.Device!, checkpoint, _options.WeightPrecision);
             if (refusal is not null)
             {
                 channel.Warning(MessageSensitivity.UserData, $"The model that was trained answers on the processor. {refusal}");

@@ -110,7 +110,7 @@ public sealed partial class QwenLoraTransformer
         {
             Require.Defined(WeightPrecision, nameof(WeightPrecision));
             Require.Threads(Threads, nameof(Threads));
-            Require.That(Device is not null, nameof(Device), null, "given: Device.Cpu or a CudaDevice");
+            Require.That(Device is not null, nameof(Device), null, "given: Device.Cpu, a CudaDevice or a CustomDevice");
             Device!.Validate();
             Require.That(Generation is not null, nameof(Generation), null, "given");
             Generation!.Validate();

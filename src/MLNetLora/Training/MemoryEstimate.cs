@@ -69,6 +69,13 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
             return;
         }
 
+        if (device is CustomDevice)
+        {
+            // The parameters alone are in the process's memory for certain, and new gradients beside the old ones.
+            (this with { Parameters = Parameters + VectorBytes, Activations = 0 }).Require(null);
+            return;
+        }
+
         long available = MachineMemory.Available;
         if (Bytes <= available)
         {

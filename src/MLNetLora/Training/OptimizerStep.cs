@@ -50,11 +50,11 @@ internal sealed class OptimizerStep : IDisposable
         _vectors = [parameters.Values, parameters.Gradients];
         try
         {
-            // The runtime sums a vector on one thread; more would only wait.
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count, _isScaled), SessionUse.Training, threads: 1, device: options.Device));
-            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: options.Device));
+            // The runtime sums a vector on one thread; more would only wait. All run where the parameters are.
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count, _isScaled), SessionUse.Training, threads: 1, device: device?.Device));
+            _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: device?.Device));
             bool hasCodes = ofCodes > 0 && parameters.Groups.Any(group => group.IsEightBit);
-            _codesStep = hasCodes ? Own(new OnnxSession(OptimizerModel.EightBitStep(optimizer), SessionUse.Training, options.Threads, device: options.Device))
+            _codesStep = hasCodes ? Own(new OnnxSession(OptimizerModel.EightBitStep(optimizer), SessionUse.Training, options.Threads, device: device?.Device))
                 : null;
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
             _normOutputs = [_norms.View(0, []), _norms.View(1, [])];

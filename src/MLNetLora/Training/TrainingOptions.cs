@@ -222,6 +222,10 @@ public class TrainingOptions
         {
             RequireForCuda();
         }
+        else if (Device is CustomDevice)
+        {
+            RequireForCustom();
+        }
 
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
     }
@@ -267,6 +271,19 @@ public class TrainingOptions
         {
             throw new OptionException($"{nameof(Precision)} is {Precision} and {nameof(Device)} is {Device}: ONNX Runtime has no product of 8-bit integers "
                 + $"with scales on a GPU. Take {WeightPrecision.Checkpoint}, or {WeightPrecision.Nf4} or {WeightPrecision.Fp4} for less memory.");
+        }
+
+        Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
+    }
+
+    /// <summary>Refuses what is given to a session in the process's memory: where a provider has its own, the runtime reads the file instead.</summary>
+    private void RequireForCustom()
+    {
+        if (Precision == WeightPrecision.Int8)
+        {
+            throw new OptionException($"{nameof(Precision)} is {Precision} and {nameof(Device)} is {Device}: its weights are in the process's memory, and "
+                + "the runtime reads the checkpoint's file in their place where a provider has memory of its own. "
+                + $"Take {WeightPrecision.Checkpoint}, or {WeightPrecision.Nf4} or {WeightPrecision.Fp4} for less memory.");
         }
 
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");

@@ -71,6 +71,28 @@ public sealed class FitDeviceTests : IDisposable
         Assert.Contains(_log, line => line.Contains("The processor computes (MLContext.FallbackToCpu)", StringComparison.Ordinal));
     }
 
+    [Fact]
+    public void Another_provider_trains_and_answers_and_is_never_replaced()
+    {
+        MLContext ml = new(seed: 1) { GpuDeviceId = 1, FallbackToCpu = true };
+        CustomDevice device = new() { Provider = "CPUExecutionProvider" };
+        using QwenLoraTransformer there = Fit(ml, device);
+        Assert.Contains(_log, line => line.Contains("Training on CPUExecutionProvider:0.", StringComparison.Ordinal));
+        Assert.Equal(device, there.Model.Device);
+        using QwenLoraTransformer here = Fit(new MLContext(seed: 1), Device.Cpu);
+        Assert.Equal(here.TrainingSummary!.Steps[0].Loss, there.TrainingSummary!.Steps[0].Loss);
+        Assert.Equal(here.Generate("Say yes."), there.Generate("Say yes."));
+
+        CustomDevice nowhere = new() { Provider = "Nowhere" };
+        Assert.StartsWith("Nowhere:0 was asked for, and ", Assert.Throws<DeviceException>(() => Fit(ml, nowhere)).Message, StringComparison.Ordinal);
+        using QwenLoraTransformer elsewhere = here.With(options => options.Device = nowhere);
+        Assert.StartsWith("Nowhere:0 was asked for, and ", Assert.Throws<DeviceException>(() => elsewhere.Generate("Say yes.")).Message,
+            StringComparison.Ordinal);
+        using QwenLoraTransformer quantized = there.With(options => options.WeightPrecision = WeightPrecision.Int8);
+        Assert.StartsWith("Answers with WeightPrecision.Int8 are not computed by other execution providers", Assert.Throws<OptionException>(
+            () => quantized.Generate("Say yes.")).Message, StringComparison.Ordinal);
+    }
+
     private QwenLoraTransformer Fit(MLContext ml, Device? device, WeightPrecision precision = WeightPrecision.Checkpoint)
     {
         ml.Log += (_, message) => _log.Add(message.RawMessage);
