@@ -60,16 +60,19 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
             DeviceCounts step = StandIn.Count(() => session.Add(batch, 10, 1, default));
             DeviceCounts update = StandIn.Count(() => session.Update(1e-4, 1));
             DeviceCounts evaluation = StandIn.Count(() => session.Evaluate(batch)); // over the same weights
+            MemoryEstimate estimate = MemoryEstimate.Of(target, options, plan, [.. rows.Select(row => new[] { row })]);
             output.WriteLine(FormattableString.Invariant(
                 $"{size}, {batchSize} x {length}, plan {plan}: opened in {opening:F1} s, {start.PeakBytes / 1e9:F2} GB; ")
                 + FormattableString.Invariant($"a micro-batch {step.Launches} launches, ")
                 + FormattableString.Invariant($"{step.ToDevice} copies to the device, {step.ToHost} back, {step.PeakBytes / 1e9:F2} GB at most; ")
                 + FormattableString.Invariant($"the optimizer {update.Launches} launches, {update.ToHost} copies back; ")
-                + FormattableString.Invariant($"with evaluation {evaluation.PeakBytes / 1e9:F2} GB at most"));
+                + FormattableString.Invariant($"with evaluation {evaluation.PeakBytes / 1e9:F2} GB at most; ")
+                + FormattableString.Invariant($"estimated {estimate.Bytes / 1e9:F2} GB at the least"));
             Assert.Equal((2 * checkpoint.Config.NumHiddenLayers) - 1, step.Flash); // the last block is not recomputed
             Assert.Equal(0, step.ToHost);
             Assert.Equal(0, update.ToHost);
             Assert.InRange(step.PeakBytes / 1e9, 0.1, gigabytes);
+            Assert.InRange(estimate.Bytes / 1e9, 0.7 * step.PeakBytes / 1e9, step.PeakBytes / 1e9); // refuses what cannot fit, and nothing that can
             Assert.InRange(evaluation.PeakBytes / 1e9, 0.1, withEvaluation);
             Assert.InRange(step.Launches, 1_000, launches);
         }

@@ -73,7 +73,11 @@ internal sealed class CausalLanguageModel : IDisposable
         BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
             ? new BlockWeights(checkpoint, precision, _computeType)
             : checkpoint.IsFourBit ? new BlockWeights(checkpoint, _computeType) : null;
-        if (device is not CudaDevice)
+        if (device is CudaDevice onGpu)
+        {
+            EngineMemory.Require(onGpu, checkpoint, precision, quantized);
+        }
+        else
         {
             EngineMemory.Require(checkpoint, precision, quantized);
         }

@@ -35,6 +35,39 @@ internal static class EngineMemory
         return upcast + expert + (quantized is null ? 0 : (2 * quantized.Packed.Sum(tensor => tensor.Bytes)) + quantized.Scales.Sum(tensor => tensor.Bytes));
     }
 
+    /// <summary>Bytes of the weights on a GPU: those in blocks, other matrices in 16 bits, vectors as the file has them.</summary>
+    public static long OnGpu(Checkpoint checkpoint, BlockWeights? quantized) =>
+        checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Where(spec => quantized?.Get(spec.Name) is null)
+            .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
+            .OfType<CheckpointTensor>()
+            .Sum(tensor => tensor.FourBit is not null ? tensor.Parts.Sum(part => part.Entry.Length)
+                : tensor.Entry.Shape.Count == 2 ? sizeof(short) * tensor.Entry.Count
+                : tensor.Entry.Length)
+        + (quantized is null ? 0 : quantized.Packed.Concat(quantized.Scales).Sum(tensor => tensor.Bytes));
+
+    /// <summary>Refuses an engine where the GPU has less memory than its weights take.</summary>
+    /// <exception cref="OptionException">It has; the message has the figures, and says what would fit.</exception>
+    public static void Require(CudaDevice device, Checkpoint checkpoint, WeightPrecision precision, BlockWeights? quantized)
+    {
+        long bytes = OnGpu(checkpoint, quantized);
+        if (MachineMemory.Of(device) is not long available || bytes <= available)
+        {
+            return;
+        }
+
+        string[] smaller = [.. new[] { WeightPrecision.Int8, WeightPrecision.Int4 }
+            .Select(other => (Precision: other, Bytes: OnGpu(checkpoint, new BlockWeights(checkpoint, other))))
+            .Where(other => other.Bytes <= available)
+            .Select(other => $"{other.Precision} ({MachineMemory.Gigabytes(other.Bytes)})")];
+        string remedy = smaller.Length > 0
+            ? $"Set {nameof(WeightPrecision)} to {string.Join(" or ", smaller)}."
+            : $"Take a smaller model, or set the device to {Device.Cpu}.";
+        string held = precision == WeightPrecision.Checkpoint ? "its weights" : $"its weights in {precision}";
+        throw new OptionException($"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} of {device} for {held}, and it has "
+            + $"{MachineMemory.Gigabytes(available)}. {remedy}");
+    }
+
     /// <summary>Refuses an engine where the machine has less memory than that.</summary>
     /// <exception cref="OptionException">It has; the message has the figures, and says what would fit.</exception>
     public static void Require(Checkpoint checkpoint, WeightPrecision precision, BlockWeights? quantized)

@@ -10,6 +10,9 @@ namespace MLNetLora.Runtime;
 /// <param name="Failure">What starting the driver returned: 0 where it started.</param>
 internal sealed unsafe record CudaDriver(int Version, int Devices, int Capability, string Name, int Failure = 0)
 {
+    /// <summary>Bytes of the GPU's memory, whoever uses it; 0 where the driver does not say.</summary>
+    public long Memory { get; init; }
+
     private const int Success = 0;
     private const int NoDevice = 100; // CUDA_ERROR_NO_DEVICE
     private const int CapabilityMajor = 75; // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
@@ -66,7 +69,14 @@ internal sealed unsafe record CudaDriver(int Version, int Devices, int Capabilit
             name = Marshal.PtrToStringUTF8((nint)text) ?? "";
         }
 
-        return new CudaDriver(version, devices, (10 * major) + minor, name);
+        nuint memory = 0;
+        delegate* unmanaged<nuint*, int, int> getMemory = (delegate* unmanaged<nuint*, int, int>)Export("cuDeviceTotalMem_v2");
+        if (getMemory is not null && getMemory(&memory, handle) != Success)
+        {
+            memory = 0;
+        }
+
+        return new CudaDriver(version, devices, (10 * major) + minor, name) { Memory = (long)memory };
 
         nint Export(string function) => NativeLibrary.TryGetExport(library, function, out nint address) ? address : 0;
     }

@@ -1,5 +1,6 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
+using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx.Differentiable;
 using MLNetLora.Quantization;
@@ -10,7 +11,8 @@ namespace MLNetLora.Training;
 
 /// <summary>
 /// What a run takes of private memory at the least, known before anything is allocated: a run that cannot fit is refused in words instead of ended by the
-/// system's memory killer. The frozen weights are not in it; they stay in the checkpoint's files, which the system reads again when memory is short.
+/// system's memory killer. On a processor the frozen weights are not in it; they stay in the checkpoint's files, which the system reads again when memory is
+/// short. A GPU holds them.
 /// </summary>
 /// <param name="Parameters">Bytes of the trained parameters, their gradients and the optimizer's states, and of the adapter outside the runtime.</param>
 /// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass, dropout masks included.</param>
@@ -23,8 +25,11 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     /// <summary>Bytes of the trained parameters alone.</summary>
     public long VectorBytes { get; init; }
 
+    /// <summary>Bytes of the frozen weights on a GPU; 0 on a processor.</summary>
+    public long Weights { get; init; }
+
     /// <summary>All of it.</summary>
-    public long Bytes => Parameters + Activations + Copies;
+    public long Bytes => Parameters + Activations + Copies + Weights;
 
     /// <summary>The estimate for a run.</summary>
     /// <param name="target">What is trained.</param>
@@ -34,7 +39,10 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     public static MemoryEstimate Of(TrainingTarget target, TrainingOptions options, ChunkPlan plan, IReadOnlyList<TrainingRow[]> sequences)
     {
         const int Vectors = 2; // parameters, gradients
-        int vectors = target.Checkpoint is null ? Vectors : Vectors + 1; // a LoRA run starts from an adapter on the managed heap
+        bool isOnGpu = options.Device is CudaDevice;
+        bool isReduced = isOnGpu && options.UsedComputeType != ComputeType.Float32;
+        int number = isReduced ? sizeof(short) : sizeof(float); // bytes of an activation
+        int vectors = target.Checkpoint is null || isOnGpu ? Vectors : Vectors + 1; // a LoRA run starts from an adapter on the managed heap
         IReadOnlyList<TrainableTensor> tensors = target.Trainables;
         long parameters = (vectors * sizeof(float) * tensors.Sum(tensor => tensor.Count)) + Optimizers.Of(options).StateBytes(tensors);
         long rows = Math.Min(options.BatchSize, sequences.Count);
@@ -44,8 +52,8 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long logits = scored * target.Config.VocabSize;
         long trained = target.Tokens?.Ids.Count ?? 0; // of each token whether it is one of these; of what is scored too where the output layer is the embedding
         long matches = (tokens + (target.Config.TieWordEmbeddings ? scored : 0)) * trained;
-        long masks = target.Dropout > 0 && options.Device is not CudaDevice ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
-        long activations = (sizeof(float) * ((tokens * FloatsPerToken(target.Config, options)) + logits + matches)) + masks;
+        long masks = target.Dropout > 0 && !isOnGpu ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
+        long activations = (number * tokens * FloatsPerToken(target.Config, options)) + (sizeof(float) * (logits + matches)) + masks;
         MemoryEstimate estimate = target.Checkpoint switch
         {
             { } checkpoint when options.PrepackWeights => new MemoryEstimate(parameters, activations, Prepacking.Bytes(checkpoint, options.Precision)),
@@ -53,19 +61,24 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
                 parameters, activations, Prepacking.Int8Bytes(checkpoint), $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Checkpoint}."),
             _ => new MemoryEstimate(parameters, activations, 0),
         };
-        return estimate with { VectorBytes = sizeof(float) * tensors.Sum(tensor => tensor.Count) };
+        return estimate with
+        {
+            VectorBytes = sizeof(float) * tensors.Sum(tensor => tensor.Count),
+            Weights = isOnGpu && target.Checkpoint is { } frozen ? WeightBytes(frozen, options.Precision, isReduced) : 0,
+        };
     }
 
-    /// <summary>Refuses the run where the machine has less memory than this. That of a GPU is not known before it is used.</summary>
+    /// <summary>Refuses the run where the machine, or the GPU, has less memory than this.</summary>
     /// <param name="device">Where the run is.</param>
     /// <exception cref="OptionException">It has; the message has the figures, and names the option that takes most.</exception>
     public void Require(Device? device)
     {
-        if (device is CudaDevice)
+        if (device is CudaDevice gpu)
         {
             MLNetLora.Require.That(VectorBytes <= uint.MaxValue, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
                 $"at most 4.29 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
                 + "processor");
+            RequireOn(gpu);
             return;
         }
 
@@ -87,6 +100,36 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
             $"The training would take at least {Gigabytes(Bytes)} and there are {Gigabytes(available)} of memory: "
             + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
             + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {Remedy}");
+    }
+
+    private void RequireOn(CudaDevice gpu)
+    {
+        if (MachineMemory.Of(gpu) is not long available || Bytes <= available)
+        {
+            return;
+        }
+
+        string remedy = Weights > Math.Max(Parameters, Activations)
+            ? $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Nf4} for weights in 4 bits, or take a smaller model."
+            : Remedy;
+        throw new OptionException(
+            $"The training would take at least {Gigabytes(Bytes)} of {gpu}, which has {Gigabytes(available)}: {Gigabytes(Weights)} for the frozen weights, "
+            + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
+            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch. {remedy}");
+    }
+
+    /// <summary>Bytes of a checkpoint's weights on a GPU: matrices in the type that is computed in, linear layers in 4 bits where that is asked for.</summary>
+    private static long WeightBytes(Checkpoint checkpoint, WeightPrecision precision, bool isReduced)
+    {
+        bool isFourBit = precision is WeightPrecision.Nf4 or WeightPrecision.Nf4Double or WeightPrecision.Fp4 or WeightPrecision.Fp4Double;
+        HashSet<string> linears = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight")];
+        return checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
+            .OfType<CheckpointTensor>()
+            .Sum(tensor => tensor.FourBit is not null ? tensor.Parts.Sum(part => part.Entry.Length)
+                : isFourBit && linears.Contains(tensor.Entry.Name) ? tensor.Entry.Count / 2
+                : isReduced && tensor.Entry.Shape.Count == 2 ? sizeof(short) * tensor.Entry.Count
+                : tensor.Entry.Length);
     }
 
     /// <summary>What helps against the largest part.</summary>

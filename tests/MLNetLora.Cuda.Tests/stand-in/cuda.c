@@ -33,6 +33,10 @@ int cuDeviceGetName(char *name, int size, int device) {
   }
   return SUCCESS;
 }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+  *bytes = DEVICE_MEMORY;
+  return SUCCESS;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   switch (attribute) {
     case 75: *value = CHIP / 10; return SUCCESS; // compute capability

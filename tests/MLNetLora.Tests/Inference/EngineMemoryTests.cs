@@ -13,6 +13,30 @@ public sealed class EngineMemoryTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
+    public void A_GPU_holds_all_weights_and_says_what_would_fit()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano); // bf16, tied
+        long all = EngineMemory.OnGpu(nano, null);
+        Assert.Equal(nano.Tensors.Values.Sum(tensor => tensor.Entry.Length), all);
+        long eight = EngineMemory.OnGpu(nano, new BlockWeights(nano, WeightPrecision.Int8));
+        Assert.InRange(eight, 0.5 * all, 0.9 * all); // the embedding is looked up in 16 bits
+        MachineMemory.Given = eight;
+        try
+        {
+            string message = Assert.Throws<OptionException>(() => EngineMemory.Require(new CudaDevice(), nano, WeightPrecision.Checkpoint, null)).Message;
+            Assert.Contains("of cuda:0 for its weights, and it has", message, StringComparison.Ordinal);
+            Assert.Contains("Set WeightPrecision to Int8 (", message, StringComparison.Ordinal);
+            EngineMemory.Require(new CudaDevice(), nano, WeightPrecision.Int8, new BlockWeights(nano, WeightPrecision.Int8));
+            MachineMemory.Given = all;
+            EngineMemory.Require(new CudaDevice(), nano, WeightPrecision.Checkpoint, null);
+        }
+        finally
+        {
+            MachineMemory.Given = null;
+        }
+    }
+
+    [Fact]
     public void What_is_not_used_as_the_file_has_it_is_counted()
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano); // bf16, tied

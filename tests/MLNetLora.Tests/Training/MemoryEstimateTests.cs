@@ -113,6 +113,26 @@ public sealed class MemoryEstimateTests : IDisposable
     }
 
     [Fact]
+    public void A_GPU_holds_the_weights_too()
+    {
+        TrainingOptions options = new() { Device = new CudaDevice() };
+        MemoryEstimate floats = Of(new TrainingOptions { Device = new CudaDevice(), ComputeType = ComputeType.Float32 });
+        MemoryEstimate halves = Of(options);
+        long matrices = _base.Tensors.Values.Where(tensor => tensor.Entry.Shape.Count == 2).Sum(tensor => tensor.Entry.Length);
+        Assert.Equal(_base.Tensors.Values.Sum(tensor => tensor.Entry.Length), floats.Weights);
+        Assert.Equal(matrices / 2, floats.Weights - halves.Weights);
+        Assert.True(Of(new TrainingOptions { Device = new CudaDevice(), Precision = WeightPrecision.Nf4 }).Weights < halves.Weights);
+        Assert.True(halves.Activations < floats.Activations);
+
+        MemoryEstimate large = new(1_000_000_000, 2_000_000_000, 0) { Weights = 15_000_000_000 };
+        string message = Assert.Throws<OptionException>(() => WithMemory(16_000_000_000, () => large.Require(options.Device))).Message;
+        Assert.Contains("at least 18.0 GB of cuda:0, which has 16.0 GB: 15.0 GB for the frozen weights", message, StringComparison.Ordinal);
+        Assert.EndsWith("Set Precision to Nf4 for weights in 4 bits, or take a smaller model.", message, StringComparison.Ordinal);
+        WithMemory(18_000_000_000, () => large.Require(options.Device));
+        Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, () => large.Require(new CudaDevice { MemoryLimit = 16_000_000_000 })));
+    }
+
+    [Fact]
     public void Full_training_and_Fit_ask_too()
     {
         TrainingOptions options = new() { Threads = 1 };
