@@ -45,6 +45,21 @@ public sealed class FitTests
     }
 
     [CudaFact]
+    public void What_is_loaded_answers_on_the_GPU_of_the_context()
+    {
+        using TemporaryFolder folder = new();
+        using (QwenLoraTransformer trained = Fit(WeightPrecision.Checkpoint))
+        {
+            trained.Save(folder.File("model.zip"));
+        }
+
+        MLContext ml = new(seed: 1) { GpuDeviceId = 0 };
+        using QwenLoraTransformer model = ml.TextGeneration.Load(folder.File("model.zip"));
+        DeviceCounts counts = StandIn.Count(() => Assert.NotEqual("", model.Generate("Say yes.")));
+        Assert.True(counts.Launches > 0);
+    }
+
+    [CudaFact]
     public void A_GPU_that_the_runtime_does_not_see_is_a_matter_of_the_device()
     {
         DeviceException error = Assert.Throws<DeviceException>(() => Fit(WeightPrecision.Checkpoint, new CudaDevice { DeviceId = 7 }));

@@ -4,8 +4,10 @@ using Microsoft.ML.Runtime;
 using MLNetLora;
 using MLNetLora.Adapters;
 using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -42,11 +44,13 @@ public sealed class TextGenerationCatalog
     /// <paramref name="change"/> where it was trained with any.</remarks>
     /// <param name="baseModel">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
     /// <param name="peftFolder">The folder with adapter_config.json and adapter_model.safetensors.</param>
-    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves the defaults.</param>
+    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves the defaults. The device is the GPU that
+    /// <see cref="MLContext.GpuDeviceId"/> names, if it names one, else the processor.</param>
     /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
     /// <exception cref="AdapterException">The adapter cannot be used, or was made for another base.</exception>
     /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
+    /// <exception cref="DeviceException">The MLContext's GPU cannot be used, and it does not allow <see cref="MLContext.FallbackToCpu"/>.</exception>
     public QwenLoraTransformer LoadAdapter(string baseModel, string peftFolder, Action<QwenLoraTransformer.Options>? change = null)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(baseModel);
@@ -76,11 +80,13 @@ public sealed class TextGenerationCatalog
     /// <param name="path">The zip; it is not trusted.</param>
     /// <param name="baseModel">Where the base checkpoint is, looked at first: a folder or a hub id; null looks where <see cref="UseBaseModel"/> says
     /// and where it was at training.</param>
-    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves what was saved.</param>
+    /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves what was saved. The device is not saved: it is
+    /// the GPU that <see cref="MLContext.GpuDeviceId"/> names, if it names one, else the processor.</param>
     /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
     /// <exception cref="CheckpointException">The base checkpoint was not found, or is not the one of the training; the message says what differs.</exception>
     /// <exception cref="AdapterException">The zip is damaged or is no model of this library.</exception>
     /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
+    /// <exception cref="DeviceException">The MLContext's GPU cannot be used, and it does not allow <see cref="MLContext.FallbackToCpu"/>.</exception>
     public QwenLoraTransformer Load(string path, string? baseModel = null, Action<QwenLoraTransformer.Options>? change = null)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
@@ -117,17 +123,51 @@ public sealed class TextGenerationCatalog
         }
     }
 
-    private static QwenLoraTransformer Changed(QwenLoraTransformer model, Action<QwenLoraTransformer.Options>? change)
+    /// <summary>The model with what is asked for, on the GPU that the MLContext names where nothing else is asked for.</summary>
+    private QwenLoraTransformer Changed(QwenLoraTransformer model, Action<QwenLoraTransformer.Options>? change)
     {
-        if (change is null)
+        DeviceChoice choice = DeviceChoice.Of(_context, asked: null);
+        QwenLoraTransformer changed;
+        using (model) // it lets go of an engine that was never opened
         {
-            return model;
+            changed = model.With(options =>
+            {
+                options.Device = choice.Device;
+                change?.Invoke(options);
+            });
         }
 
-        // The first one lets go of an engine that was never opened.
-        using (model)
+        try
         {
-            return model.With(change);
+            if (!ReferenceEquals(changed.Model.Device, choice.Device) || choice.Usable(Require, Warn) is var device && device == choice.Device)
+            {
+                return changed;
+            }
+
+            using (changed)
+            {
+                return changed.With(options => options.Device = device);
+            }
+        }
+        catch
+        {
+            changed.Dispose();
+            throw;
+        }
+
+        void Require(Device device)
+        {
+            Checkpoint checkpoint = Checkpoint.Open(changed.Model.BaseFolder);
+            if (CausalLanguageModel.Refusal(device, checkpoint, changed.Model.Precision) is { } refusal)
+            {
+                throw new OptionException(refusal);
+            }
+        }
+
+        void Warn(string warning)
+        {
+            using IChannel channel = ((IChannelProvider)_context).Start(nameof(Load));
+            channel.Warning(MessageSensitivity.UserData, warning);
         }
     }
 }

@@ -60,6 +60,32 @@ public sealed class FitDeviceTests : IDisposable
     }
 
     [Fact]
+    public void What_is_loaded_takes_the_GPU_of_the_context_too()
+    {
+        string zip = _folder.File("model.zip"), peft = _folder.File("adapter");
+        using (QwenLoraTransformer trained = Fit(new MLContext(seed: 1), Device.Cpu))
+        {
+            trained.Save(zip);
+            trained.Adapter.SaveAsPeft(peft);
+        }
+
+        MLContext strict = new(seed: 1) { GpuDeviceId = 4, FallbackToCpu = false };
+        string tiny = _folder.File("tiny");
+        Assert.StartsWith("cuda:4 was asked for", Assert.Throws<DeviceException>(() => strict.TextGeneration.Load(zip)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("cuda:4 was asked for", Assert.Throws<DeviceException>(() => strict.TextGeneration.LoadAdapter(tiny, peft)).Message,
+            StringComparison.Ordinal);
+        using QwenLoraTransformer asked = strict.TextGeneration.Load(zip, change: options => options.Device = Device.Cpu);
+        Assert.NotNull(asked.Generate("Say yes."));
+
+        MLContext lenient = new(seed: 1) { GpuDeviceId = 4, FallbackToCpu = true };
+        lenient.Log += (_, message) => _log.Add(message.RawMessage);
+        _log.Clear();
+        using QwenLoraTransformer loaded = lenient.TextGeneration.LoadAdapter(tiny, peft);
+        Assert.Single(_log, line => line.Contains("The processor computes (MLContext.FallbackToCpu): cuda:4 was asked for", StringComparison.Ordinal));
+        Assert.Equal(asked.Generate("Say yes."), loaded.Generate("Say yes."));
+    }
+
+    [Fact]
     public void What_has_no_kernel_there_is_refused_before_Fit()
     {
         MLContext ml = new(seed: 1) { GpuDeviceId = 0, FallbackToCpu = false };
