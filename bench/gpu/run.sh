@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU: gradients of the reference cases and codes of 8-bit states on it, then training at 0.5B, 1.5B and 7B sizes, beside
-# transformers + PEFT where Python has them. Everything goes into one JSON file.
+# transformers + PEFT and Unsloth where Python has them. Everything goes into one JSON file.
 #   bench/gpu/run.sh [OUT.json] [PEAK_TFLOPS]      989 is an H100 SXM's or an H200's in bfloat16, 312 an A100's, 165 an RTX 4090's
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -20,6 +20,10 @@ if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.T
 # Against the processor's.
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DynamicMapGraphTests; then codes=true; else codes=false; fi
 
+# In 16 bits, against PyTorch's error in bfloat16; and scores beside the processor's.
+if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~Gradients_are_as_near_as; then near=true; else near=false; fi
+if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DeviceAnswersTests; then answers=true; else answers=false; fi
+
 rows=""
 for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do
   read -r size batch length <<<"$case"
@@ -33,10 +37,14 @@ for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qw
   if python3 -c 'import torch, transformers, peft' 2>/dev/null; then
     peer=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length") || peer=null
   fi
-  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"peft\":${peer:-null}}"
+  unsloth=null
+  if python3 -c 'import unsloth' 2>/dev/null; then
+    unsloth=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length" --unsloth) || unsloth=null
+  fi
+  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"peft\":${peer:-null},\"unsloth\":${unsloth:-null}}"
 done
 
 driver=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
-echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"codes_equal\":$codes,\"training\":[$rows]}" >"$out"
+echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"codes_equal\":$codes,\"gradients_near_in_16_bits\":$near,\"answers_near\":$answers,\"training\":[$rows]}" >"$out"
 echo "written: $out"
-[ "$parity" = true ] && [ "$codes" = true ]
+[ "$parity$codes$near$answers" = truetruetruetrue ]
