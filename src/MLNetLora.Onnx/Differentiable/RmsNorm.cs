@@ -15,9 +15,11 @@ internal static class RmsNorm
     public static Value Apply(Tape tape, Value x, Weight weight, float epsilon)
     {
         GraphBuilder g = tape.Graph;
+        using IDisposable? precise = Precise();
         (Value y, Value r) = g.RmsNormalization(x, weight.Read(g), epsilon); // […, n], […, 1]
         return tape.Record(y, [x, weight.Source], dy =>
         {
+            using IDisposable? preciseBack = Precise();
             tape.AddGradient(x, sum =>
             {
                 Value u = g.Mul(dy, weight.Read(g)); // […, n]
@@ -34,5 +36,8 @@ internal static class RmsNorm
             long[] rows = [.. Enumerable.Range(0, x.Shape.Count - 1).Select(axis => (long)axis)];
             tape.AddParameterGradient(weight.Source, () => g.ReduceSum(g.Mul(g.Mul(dy, x), r), rows, keepAxes: false)); // [n]
         });
+
+        // One and a small number in 16 bits is one: such factors stay in float32, as in transformers.
+        IDisposable? Precise() => weight is OnePlusWeight ? g.InFloat32() : null;
     }
 }
