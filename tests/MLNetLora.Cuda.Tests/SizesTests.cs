@@ -27,6 +27,30 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
     public void A_large_step_fits(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches) =>
         Step(size, batchSize, length, gigabytes, withEvaluation, launches);
 
+    /// <summary>More than 32 bits count: an allocation, what is cleared and copied of it, and the norm and the step of an optimizer.</summary>
+    [CudaFact]
+    public void A_vector_of_more_than_4_GB_is_one_piece()
+    {
+        const int Rows = 300_000, Columns = 4096; // 1.2 billion numbers
+        TrainableTensor tensor = new("weight", [Rows, Columns], Decays: true);
+        TrainingOptions options = new() { Device = new CudaDevice(), Optimizer = OptimizerKind.Sgd };
+        using DeviceMemory device = new(new CudaDevice());
+        Optimizer optimizer = Optimizers.Of(options);
+        using ParameterSet parameters = new([tensor], optimizer, device: device);
+        float[] written = [1, 2, 3], read = new float[3];
+        long end = ((long)Rows * Columns) - 3;
+        parameters.Values.Write(end, written);
+        parameters.Values.Read(end, read);
+        Assert.Equal(written, read);
+        Assert.Throws<ArgumentOutOfRangeException>(() => parameters.Values.Read(end + 1, read));
+        using OptimizerStep step = new(optimizer, parameters, options, device);
+        DeviceCounts norm = StandIn.Count(() => step.Norm());
+        DeviceCounts counts = StandIn.Count(() => step.Run(1e-3, 1));
+        output.WriteLine(FormattableString.Invariant($"{norm.Launches} and {counts.Launches} launches, {counts.PeakBytes / 1e9:F2} GB"));
+        Assert.InRange(norm.Launches, 37, 160); // 37 parts
+        Assert.InRange(counts.PeakBytes / 1e9, 9.8, 11); // parameters and gradients, and a piece of the step's
+    }
+
     private void Step(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches)
     {
         string folder = _folder.File("base");

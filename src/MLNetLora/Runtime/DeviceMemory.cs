@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using MLNetLora.Artifacts;
@@ -11,6 +13,8 @@ namespace MLNetLora.Runtime;
 /// </summary>
 internal sealed class DeviceMemory : NativeHandle
 {
+    private const long PieceBytes = 1L << 30; // kernels count with 32 bits
+
     private readonly OnnxSession _zeros;
     private readonly OrtAllocator _allocator;
 
@@ -47,37 +51,40 @@ internal sealed class DeviceMemory : NativeHandle
     public OrtMemoryInfo Info { get; }
 
     /// <summary>Allocates bytes, whose contents are undefined.</summary>
-    /// <param name="bytes">How many, less than 4 GB.</param>
+    /// <param name="bytes">How many.</param>
     /// <param name="what">What they are for, for the message of an error.</param>
+    /// <param name="address">Where they are.</param>
+    /// <returns>What owns them.</returns>
     /// <exception cref="NativeMemoryException">The device has not that much memory.</exception>
-    /// <exception cref="DeviceException">It is more than a device gives at once.</exception>
-    public OrtMemoryAllocation Allocate(long bytes, string what)
+    public unsafe OrtValue Allocate(long bytes, string what, out nint address)
     {
-        if (bytes > uint.MaxValue)
+        // As a tensor: an allocator's own call counts bytes with 32 bits, and so does a span. One of 64-bit numbers, which is never looked at, reaches to 17 GB.
+        long count = Math.Max(1, (bytes + sizeof(long) - 1) / sizeof(long));
+        if (count > int.MaxValue)
         {
-            throw new DeviceException(FormattableString.Invariant($"{Device} gives at most 4.29 GB at once, and {bytes / 1e9:F2} GB were asked for {what}. ")
-                + "Lower BatchSize, shorten rows or prompts, or train fewer numbers.");
+            throw new NativeMemoryException(FormattableString.Invariant($"{bytes / 1e9:F2} GB in one piece were asked for {what}, and {Device} gives 17.18 GB."));
         }
 
         Advice advice = new($"while memory of {Device} was taken for {what}", Remedy);
-        return NativeCalls.Do("device memory", advice, () => _allocator.Allocate((uint)Math.Max(bytes, 1)));
+        OrtValue value = NativeCalls.Do("device memory", advice,
+            () => OrtValue.CreateAllocatedTensorValue(_allocator, TensorElementType.Int64, [count]));
+        address = (nint)Unsafe.AsPointer(ref MemoryMarshal.GetReference(value.GetTensorMutableDataAsSpan<long>()));
+        return value;
     }
 
     /// <summary>Sets a buffer to zero, on the device.</summary>
     /// <param name="buffer">A buffer of this memory, whole floats.</param>
     public void Clear(NativeBuffer buffer)
     {
-        long count = buffer.Bytes / sizeof(float);
-        if (count == 0)
-        {
-            return;
-        }
-
-        using NativeTensor shape = Tensors.Of([count], 1);
-        using NativeTensor zeros = buffer.View(ElementType.Float32, 0, [count], buffer.Bytes);
         try
         {
-            _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+            for (long at = 0; at < buffer.Bytes; at += PieceBytes)
+            {
+                long bytes = Math.Min(PieceBytes, buffer.Bytes - at);
+                using NativeTensor shape = Tensors.Of([bytes / sizeof(float)], 1);
+                using NativeTensor zeros = buffer.View(ElementType.Float32, at, [bytes / sizeof(float)], bytes);
+                _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+            }
         }
         catch (NativeMemoryException e)
         {

@@ -19,7 +19,7 @@ internal sealed unsafe class NativeBuffer : NativeHandle
     private readonly byte* _data;
     private readonly long _pressure; // bytes that the collector was told of
     private readonly DeviceMemory? _device; // null: in the process
-    private readonly OrtMemoryAllocation? _allocation; // of the device
+    private readonly OrtValue? _allocation; // of the device
 
     /// <summary>Allocates zeros.</summary>
     /// <param name="bytes">Size; nothing may be asked for, too.</param>
@@ -78,8 +78,8 @@ internal sealed unsafe class NativeBuffer : NativeHandle
         Bytes = bytes;
         try
         {
-            _allocation = Adopt(device.Allocate(bytes, what));
-            _data = (byte*)_allocation.DangerousGetHandle();
+            _allocation = Adopt(device.Allocate(bytes, what, out nint address));
+            _data = (byte*)address;
             if (isCleared)
             {
                 device.Clear(this);

@@ -20,6 +20,7 @@ namespace MLNetLora.Training;
 /// <param name="WithoutCopies">What to do against those.</param>
 internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies, string WithoutCopies = MemoryEstimate.NotPrepacked)
 {
+    private const long MostOfOne = (long)int.MaxValue * sizeof(long); // DeviceMemory.Allocate
     private const string NotPrepacked = $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
 
     /// <summary>Bytes of the trained parameters alone.</summary>
@@ -75,8 +76,8 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     {
         if (device is CudaDevice gpu)
         {
-            MLNetLora.Require.That(VectorBytes <= uint.MaxValue, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
-                $"at most 4.29 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
+            MLNetLora.Require.That(VectorBytes <= MostOfOne, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
+                $"at most 17.18 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
                 + "processor");
             RequireOn(gpu);
             return;

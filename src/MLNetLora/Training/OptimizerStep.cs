@@ -14,6 +14,9 @@ internal sealed class OptimizerStep : IDisposable
     /// <summary>Numbers of a piece, a multiple of <see cref="DynamicMap.BlockSize"/>.</summary>
     internal const int PieceLength = 1 << 17;
 
+    private const int DevicePieceLength = 1 << 25; // what stands between the kernels of a piece takes 12 bytes a number: 0.4 GB
+    private const int NormPartLength = 1 << 25; // kernels count with 32 bits, and the norm takes as much again as what it reads
+
     /// <summary>The same where the graph reads and writes codes: enough for the kernels to take longer than their starts, and few enough for what stands
     /// between them to be small beside what the codes save.</summary>
     internal const int CodesPieceLength = 1 << 22;
@@ -31,7 +34,7 @@ internal sealed class OptimizerStep : IDisposable
     private readonly FloatBuffer _norms; // the norm, the factor
     private readonly NativeTensor[] _normOutputs;
     private readonly Piece[] _pieces;
-    private readonly NativeTensor[][] _groups; // of each vector the groups
+    private readonly NativeTensor[][] _parts; // of each vector what the norm reads
 
     /// <summary>Builds the graphs and creates the sessions.</summary>
     /// <param name="optimizer">The optimizer.</param>
@@ -48,20 +51,21 @@ internal sealed class OptimizerStep : IDisposable
         _options = options;
         _isScaled = options.UsedComputeType == ComputeType.Float16;
         _vectors = [parameters.Values, parameters.Gradients];
+        (long Start, long Length)[] parts = [.. parameters.Groups.SelectMany(group => Parts(group, device is null ? long.MaxValue : NormPartLength))];
         try
         {
             // The runtime sums a vector on one thread; more would only wait. All run where the parameters are.
-            _norm = Own(new OnnxSession(OptimizerModel.Norm(parameters.Groups.Count, _isScaled), SessionUse.Training, threads: 1, device: device?.Device));
+            _norm = Own(new OnnxSession(OptimizerModel.Norm(parts.Length, _isScaled), SessionUse.Training, threads: 1, device: device?.Device));
             _step = Own(new OnnxSession(OptimizerModel.Step(optimizer), SessionUse.Training, options.Threads, device: device?.Device));
             bool hasCodes = ofCodes > 0 && parameters.Groups.Any(group => group.IsEightBit);
             _codesStep = hasCodes ? Own(new OnnxSession(OptimizerModel.EightBitStep(optimizer), SessionUse.Training, options.Threads, device: device?.Device))
                 : null;
             _norms = Own(new FloatBuffer(2, "the gradients' norm", device));
             _normOutputs = [_norms.View(0, []), _norms.View(1, [])];
-            _groups = [.. _vectors.Select(vector => parameters.Groups.Select(group => vector.View(group.Start, [group.Length])).ToArray())];
+            _parts = [.. _vectors.Select(vector => parts.Select(part => vector.View(part.Start, [part.Length])).ToArray())];
             long longest = parameters.Groups.Where(group => group.IsEightBit && !hasCodes).Select(group => group.Length).DefaultIfEmpty(0).Max();
             _scratch = [.. optimizer.States.Select(_ => Own(new FloatBuffer(Math.Min(longest, PieceLength), "a piece of the optimizer's states")))];
-            int ofFloats = device is null ? PieceLength : int.MaxValue;
+            int ofFloats = device is null ? PieceLength : DevicePieceLength;
             _pieces = [.. parameters.Groups.Index().SelectMany(group => group.Item.IsEightBit && hasCodes
                 ? CodesPieces(group.Index, group.Item, ofCodes)
                 : Pieces(group.Index, group.Item, ofFloats))];
@@ -79,7 +83,7 @@ internal sealed class OptimizerStep : IDisposable
     {
         (string, double) maximumNorm = ("maximum_norm", _options.MaximumGradientNorm > 0 ? _options.MaximumGradientNorm : float.MaxValue);
         using Scalars maximum = new(_isScaled ? [maximumNorm, ("loss_scale", lossScale)] : [maximumNorm]);
-        NativeTensor[] gradients = _groups[1 - ValuesAt];
+        NativeTensor[] gradients = _parts[1 - ValuesAt];
         _norm.Run([.. maximum.Names, .. gradients.Select((_, i) => $"gradients.{i}")], [.. maximum.Values, .. gradients],
             ["gradient_norm", "clip"], _normOutputs);
         Span<float> norm = stackalloc float[1];
@@ -128,6 +132,14 @@ internal sealed class OptimizerStep : IDisposable
 
     private StepNumbers Numbers(ParameterGroup group, double learningRate, int step) =>
         new(learningRate * (group.IsFast ? _options.LoraPlusRatio ?? 1 : 1), step, group.Decays ? _options.WeightDecay : 0);
+
+    private static IEnumerable<(long Start, long Length)> Parts(ParameterGroup group, long longest)
+    {
+        for (long at = 0; at < group.Length; at += Math.Min(longest, group.Length))
+        {
+            yield return (group.Start + at, Math.Min(longest, group.Length - at));
+        }
+    }
 
     private IEnumerable<Piece> Pieces(int index, ParameterGroup group, int longest)
     {
