@@ -116,7 +116,7 @@ internal static class CustomProvider
                 using SessionOptions options = new();
                 options.LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL;
                 options.AppendExecutionProvider(OrtEnv.Instance(), [found], device.ProviderOptions);
-                using InferenceSession session = new(DeviceMemory.Zeros().Bytes, options);
+                using InferenceSession session = new(DeviceMemory.Zeros(out _).Bytes, options);
                 return true;
             });
         }

@@ -16,6 +16,7 @@ internal sealed class DeviceMemory : NativeHandle
     private const long PieceBytes = 1L << 30; // kernels count with 32 bits
 
     private readonly OnnxSession _zeros;
+    private readonly string _output;
     private readonly OrtAllocator _allocator;
 
     /// <summary>Makes an empty arena.</summary>
@@ -26,7 +27,7 @@ internal sealed class DeviceMemory : NativeHandle
         CudaProvider.Require(device);
         Device = device;
         Advice advice = new($"while {device} was opened", "");
-        _zeros = new OnnxSession(Zeros(), SessionUse.Training, threads: 1, device: device);
+        _zeros = new OnnxSession(Zeros(out _output), SessionUse.Training, threads: 1, device: device);
         try
         {
             Info = Adopt(NativeCalls.Do("device", advice,
@@ -83,7 +84,7 @@ internal sealed class DeviceMemory : NativeHandle
                 long bytes = Math.Min(PieceBytes, buffer.Bytes - at);
                 using NativeTensor shape = Tensors.Of([bytes / sizeof(float)], 1);
                 using NativeTensor zeros = buffer.View(ElementType.Float32, at, [bytes / sizeof(float)], bytes);
-                _zeros.Run(["shape"], [shape], ["zeros"], [zeros]);
+                _zeros.Run(["shape"], [shape], [_output], [zeros]);
             }
         }
         catch (NativeMemoryException e)
@@ -148,11 +149,13 @@ internal sealed class DeviceMemory : NativeHandle
         });
 
     /// <summary>A model of one node: so many zeros as it is told.</summary>
-    internal static ModelArtifact Zeros()
+    /// <param name="output">What its output is called.</param>
+    internal static ModelArtifact Zeros(out string output)
     {
         GraphBuilder graph = new("zeros");
-        Value shape = graph.Input("shape", ElementType.Int64, 1);
-        graph.Output("zeros", graph.Zeros(shape, ["n"]));
+        Value zeros = graph.Zeros(graph.Input("shape", ElementType.Int64, 1), ["n"]);
+        graph.Output(zeros); // by its own name: a copy would take as much memory again
+        output = zeros.Name;
         return new ModelArtifact("zeros.onnx", graph.ToBytes(), null);
     }
 }
