@@ -35,8 +35,8 @@ internal sealed class RecurrentState
     /// <param name="sizes">Sizes.</param>
     /// <param name="tokens">Tokens of each row.</param>
     /// <param name="length">Tokens of a row, padding included.</param>
-    /// <returns>token_mask [rows, length, 1]: 1 for tokens, 0 for padding; kept_rows [rows, taps − 1]: of what the convolution reads, [rows·(taps − 1 + length)],
-    /// what the next run reads.</returns>
+    /// <returns>token_mask [rows, length, 1]: 1 for tokens, 0 for padding; kept_rows [rows, taps − 1]: of what the convolution reads,
+    /// [rows·(taps − 1 + length)], what the next run reads.</returns>
     public static (float[] TokenMask, long[] KeptRows) Inputs(GatedDeltaNet sizes, IReadOnlyList<int> tokens, int length)
     {
         int kept = sizes.Taps - 1;

@@ -16,8 +16,8 @@ internal readonly record struct BlockFormat(int Bits, int Size)
     private const int Narrowings = 8;
     private const float NarrowingStep = 0.04f;
 
-    /// <summary>What scales are stored in: float32, or the 16-bit type that is computed in on a device. They are rounded before anything is divided by them, and
-    /// upwards, so that the whole numbers are those of the scale that is stored and none is too large.</summary>
+    /// <summary>What scales are stored in: float32, or the 16-bit type that is computed in on a device. They are rounded before anything is divided by them,
+    /// and upwards, so that the whole numbers are those of the scale that is stored and none is too large.</summary>
     public ElementType ScaleType { get; init; } = ElementType.Float32;
 
     /// <summary>Blocks of a row.</summary>

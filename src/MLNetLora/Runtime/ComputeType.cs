@@ -13,8 +13,8 @@ public enum ComputeType
     BFloat16,
 
     /// <summary>
-    /// IEEE floats of 16 bits: 11 bits of precision and a largest number of 65,504, for GPUs that have no bfloat16 (compute capability 7.5). The loss is scaled so
-    /// that gradients do not vanish, and steps whose gradients overflow are skipped (<see cref="Training.TrainingProgress.WasSkipped"/>); a model whose own
+    /// IEEE floats of 16 bits: 11 bits of precision and a largest number of 65,504, for GPUs that have no bfloat16 (compute capability 7.5). The loss is scaled
+    /// so that gradients do not vanish, and steps whose gradients overflow are skipped (<see cref="Training.TrainingProgress.WasSkipped"/>); a model whose own
     /// numbers are larger, as those of some Qwen2 models are, cannot be trained in it. The peers' name: fp16.
     /// </summary>
     Float16,

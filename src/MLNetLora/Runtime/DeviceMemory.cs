@@ -59,11 +59,13 @@ internal sealed class DeviceMemory : NativeHandle
     /// <exception cref="NativeMemoryException">The device has not that much memory.</exception>
     public unsafe OrtValue Allocate(long bytes, string what, out nint address)
     {
-        // As a tensor: an allocator's own call counts bytes with 32 bits, and so does a span. One of 64-bit numbers, which is never looked at, reaches to 17 GB.
+        // As a tensor: an allocator's own call counts bytes with 32 bits, and so does a span of bytes. One of 64-bit numbers, which is never looked at, reaches to
+        // 17 GB.
         long count = Math.Max(1, (bytes + sizeof(long) - 1) / sizeof(long));
         if (count > int.MaxValue)
         {
-            throw new NativeMemoryException(FormattableString.Invariant($"{bytes / 1e9:F2} GB in one piece were asked for {what}, and {Device} gives 17.18 GB."));
+            throw new NativeMemoryException(FormattableString.Invariant($"{bytes / 1e9:F2} GB in one piece were asked for {what}, and {Device} gives at most ")
+                + "17.18 GB.");
         }
 
         Advice advice = new($"while memory of {Device} was taken for {what}", Remedy);

@@ -9,8 +9,8 @@ using MLNetLora.Onnx.Proto;
 namespace MLNetLora.Runtime;
 
 /// <summary>
-/// A checkpoint's frozen weights in the memory of a device: each is read from its file once, for all sessions that are made of it. Where a graph has a weight in
-/// another type of floats than the file, it is rounded to that on the way, so that the device holds it in the type that is computed in and nothing is cast at
+/// A checkpoint's frozen weights in the memory of a device: each is read from its file once, for all sessions that are made of it. Where a graph has a weight
+/// in another type of floats than the file, it is rounded to that on the way, so that the device holds it in the type that is computed in and nothing is cast at
 /// its uses.
 /// </summary>
 internal sealed class DeviceWeights : IDisposable
@@ -36,8 +36,8 @@ internal sealed class DeviceWeights : IDisposable
         _tensors = new DeviceTensors(device, "the model's weights");
     }
 
-    /// <summary>The matrices that a model has in the checkpoint's files; what is not on the device yet is read. Vectors are left to the session, which folds what
-    /// is made of them alone.</summary>
+    /// <summary>The matrices that a model has in the checkpoint's files; what is not on the device yet is read. Vectors are left to the session, which folds
+    /// what is made of them alone.</summary>
     /// <param name="artifact">The model.</param>
     /// <param name="given">Names of those that its session is given from elsewhere.</param>
     /// <param name="cancellation">Ends it on the way; what was not read whole is read anew by the next call.</param>

@@ -204,7 +204,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             + $"learning rate {progress.LearningRate:E2}, {progress.TokensPerSecond:F0} tokens/s, {Clock(progress.Remaining)} left."));
         if (progress.WasSkipped)
         {
-            Info(channel, $"Step {progress.Step}/{progress.TotalSteps} was skipped: gradients overflowed in float16; the loss scale of {progress.LossScale:G6} is halved.");
+            (int step, int all, double scale) = (progress.Step, progress.TotalSteps, progress.LossScale);
+            Info(channel, $"Step {step}/{all} was skipped: gradients overflowed in float16; the loss scale of {scale:G6} is halved.");
         }
 
         if (progress.ValidationLoss is { } validationLoss)

@@ -45,8 +45,8 @@ internal static class DivergenceCheck
         if (scale.IsExhausted)
         {
             throw new TrainingDivergedException(
-                $"The gradients of step {step} are not finite numbers, and of the steps before, however small the loss scale: numbers inside are beyond float16's "
-                + $"65,504. Set {nameof(TrainingOptions.ComputeType)} to {Runtime.ComputeType.BFloat16} or {Runtime.ComputeType.Float32}.",
+                $"The gradients of step {step} and of the steps before are not finite numbers, however small the loss scale: numbers inside are beyond "
+                + $"float16's 65,504. Set {nameof(TrainingOptions.ComputeType)} to {Runtime.ComputeType.BFloat16} or {Runtime.ComputeType.Float32}.",
                 step);
         }
     }
