@@ -59,8 +59,8 @@ internal sealed class DeviceMemory : NativeHandle
     /// <exception cref="NativeMemoryException">The device has not that much memory.</exception>
     public unsafe OrtValue Allocate(long bytes, string what, out nint address)
     {
-        // As a tensor: an allocator's own call counts bytes with 32 bits, and so does a span of bytes. One of 64-bit numbers, which is never looked at, reaches to
-        // 17 GB.
+        // As a tensor: an allocator's own call counts bytes with 32 bits, and so does a span of bytes. One of 64-bit numbers, which is never looked at,
+        // reaches to 17 GB.
         long count = Math.Max(1, (bytes + sizeof(long) - 1) / sizeof(long));
         if (count > int.MaxValue)
         {

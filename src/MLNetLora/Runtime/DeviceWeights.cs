@@ -10,8 +10,8 @@ namespace MLNetLora.Runtime;
 
 /// <summary>
 /// A checkpoint's frozen weights in the memory of a device: each is read from its file once, for all sessions that are made of it. Where a graph has a weight
-/// in another type of floats than the file, it is rounded to that on the way, so that the device holds it in the type that is computed in and nothing is cast at
-/// its uses.
+/// in another type of floats than the file, it is rounded to that on the way, so that the device holds it in the type that is computed in and nothing is
+/// cast at its uses.
 /// </summary>
 internal sealed class DeviceWeights : IDisposable
 {

@@ -4,7 +4,8 @@ namespace MLNetLora.Training;
 
 /// <summary>
 /// What the loss is multiplied with, so that gradients do not vanish in float16 (Micikevicius et al. 2018, arXiv:1710.03740). It is as large as it can be: a
-/// step whose gradients overflow is skipped and halves it, 2,000 steps without one double it. The numbers are those of PyTorch's GradScaler, which transformers uses.
+/// step whose gradients overflow is skipped and halves it, 2,000 steps without one double it. The numbers are those of PyTorch's GradScaler, which transformers
+/// uses.
 /// </summary>
 /// <param name="Factor">The factor; 1 for types that need none.</param>
 /// <param name="GoodSteps">Steps since it last changed.</param>
