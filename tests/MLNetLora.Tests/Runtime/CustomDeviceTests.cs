@@ -68,8 +68,8 @@ public sealed class CustomDeviceTests : IDisposable
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
         foreach (WeightPrecision precision in Enum.GetValues<WeightPrecision>().Where(precision => precision != WeightPrecision.Checkpoint))
         {
-            Assert.StartsWith($"Answers with WeightPrecision.{precision} are not computed by other execution providers, and CPUExecutionProvider:0 was asked for",
-                Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: precision, device: s_builtIn)).Message,
+            string start = $"Answers with WeightPrecision.{precision} are not computed by other execution providers, and CPUExecutionProvider:0 was asked for";
+            Assert.StartsWith(start, Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, precision: precision, device: s_builtIn)).Message,
                 StringComparison.Ordinal);
         }
 

@@ -27,13 +27,13 @@ public sealed class CountedMaskTests
         {
             Assert.All(mask, kept => Assert.True(kept is 0 or 1));
             Assert.InRange(mask.Average(kept => 1 - kept), p - (Sigmas * deviation), p + (Sigmas * deviation));
-            Assert.All(Columns(mask), share => Assert.InRange(share, p - (Sigmas * deviation * Math.Sqrt(Tokens)), p + (Sigmas * deviation * Math.Sqrt(Tokens))));
-            Assert.All(mask.Chunk(In), row => Assert.InRange(
-                row.Average(kept => 1 - kept), p - (Sigmas * deviation * Math.Sqrt(In)), p + (Sigmas * deviation * Math.Sqrt(In))));
+            (double ofColumn, double ofRow) = (Sigmas * deviation * Math.Sqrt(In), Sigmas * deviation * Math.Sqrt(Tokens));
+            Assert.All(Columns(mask), share => Assert.InRange(share, p - ofColumn, p + ofColumn));
+            Assert.All(mask.Chunk(In), row => Assert.InRange(row.Average(kept => 1 - kept), p - ofRow, p + ofRow));
         }
 
-        // Neighbours in a row, in a column, eight further, the same place of another layer and of another micro-batch; and the corners of rectangles, since rows
-        // and columns have one number each.
+        // Neighbours in a row, in a column, eight further, the same place of another layer and of another micro-batch; and the corners of rectangles, since
+        // rows and columns have one number each.
         float[] first = masks[0];
         RequireUncorrelated(p, first, Shifted(first, 0, 1));
         RequireUncorrelated(p, first, Shifted(first, 0, 8));

@@ -10,7 +10,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
 
-/// <summary>Training in 16 bits, simulated: every number that a GPU would round is rounded. On a GPU (<see cref="Golden.Device"/>) gradients are its own.</summary>
+/// <summary>Training in 16 bits, simulated: every number that a GPU would round is rounded. On a GPU (<see cref="Golden.Device"/>) gradients are its own.
+/// </summary>
 [Trait("Category", "Golden")]
 public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper output)
 {
