@@ -132,6 +132,9 @@ internal sealed partial class GraphBuilder
     public Value Float(float value) =>
         Constant("f32:" + value.ToString("R", CultureInfo.InvariantCulture), ElementType.Float32, [], MemoryMarshal.AsBytes<float>(new[] { value }));
 
+    /// <summary>The table of a name; null where there is none yet.</summary>
+    public Value? FindTable(string name) => _constants.GetValueOrDefault("table:" + name);
+
     /// <summary>A constant table of floats, [rows, columns]; those of one name are shared and must be equal.</summary>
     public Value Table(string name, float[] values, int columns) =>
         Constant("table:" + name, ElementType.Float32, [values.Length / columns, columns], MemoryMarshal.AsBytes<float>(values));

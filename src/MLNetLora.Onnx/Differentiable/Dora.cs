@@ -82,6 +82,7 @@ internal static class Dora
         Value outer = g.Gemm(a.Read(g), a.Read(g), transB: true, alpha: scaling); // [r, in] [r, in]ᵀ -> [r, r]
         Value mixed = g.Gemm(w, a.Read(g), transB: true, alpha: 2); // [out, in] [r, in]ᵀ -> [out, r]
         Value all = g.Gemm(b.Read(g), outer, mixed); // [out, r] [r, r] -> [out, r]
+        using IDisposable precise = g.InFloat32(); // small squares are zeros in float16
         Value change = g.ReduceSum(g.Mul(b.Read(g), all), [1], keepAxes: false); // [out]
         return g.Sqrt(g.Add(g.SumOfSquaresOver(w, 1), g.Mul(change, g.Float(scaling)))); // [out]
     }

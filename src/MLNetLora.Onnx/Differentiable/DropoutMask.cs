@@ -59,6 +59,12 @@ internal sealed record DropoutColumns(Value Counters, int Layer, double Probabil
     public Value Table(GraphBuilder g)
     {
         int zeros = (int)Math.Round(Probability * Entries);
+        string name = $"dropped.{zeros}";
+        if (g.FindTable(name) is { } known)
+        {
+            return known;
+        }
+
         float[] table = new float[Entries * Bits];
         for (int bit = 0; bit < Bits; bit++)
         {
@@ -76,7 +82,7 @@ internal sealed record DropoutColumns(Value Counters, int Layer, double Probabil
             }
         }
 
-        return g.Table($"dropped.{zeros}", table, Bits);
+        return g.Table(name, table, Bits);
     }
 
     /// <summary>An odd number of 64 bits, so that no bit is lost by multiplying with it.</summary>

@@ -5,7 +5,7 @@ namespace MLNetLora.Onnx;
 /// has no product backwards.
 /// </summary>
 /// <param name="packed">[out, blocks, bytes], unsigned 8-bit.</param>
-/// <param name="scales">[out, blocks], float32.</param>
+/// <param name="scales">[out, blocks], in the type that is computed in.</param>
 /// <param name="zeroPoints">[out, bytes], packed as the weight is; null stands for 2^(bits−1).</param>
 /// <param name="bits">Bits of a weight.</param>
 /// <param name="blockSize">Weights of a block.</param>

@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
 
@@ -40,6 +41,11 @@ internal static class BadNumbers
             $"{checkpoint.Folder} gives scores that are not numbers, though all its weights are: they are so large that the products overflow. "
             + "Compare the files with their source, or try another checkpoint.");
     }
+
+    /// <summary>The error for scores that are not numbers where the model computes in float16, which is the first thing to blame.</summary>
+    public static CheckpointException InFloat16(Checkpoint checkpoint, Device device) => new(
+        $"{checkpoint.Folder} gives scores that are not numbers on {device}, which has no bfloat16: numbers inside are beyond float16's 65,504. Set the device "
+        + $"to {Device.Cpu}, or to a GPU of compute capability 8.0 or later.");
 
     /// <summary>Refuses a base that is quantized, and its adapter, for what is not quantized. Experts are left out, which may be larger than the
     /// memory.</summary>

@@ -66,6 +66,16 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         cancellation.ThrowIfCancellationRequested();
+        switch (device) // before minutes of work
+        {
+            case CudaDevice asked:
+                CudaProvider.Require(asked);
+                break;
+            case CustomDevice asked:
+                CustomProvider.Require(asked);
+                break;
+        }
+
         checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
         _computeType = device is not CudaDevice cuda ? ElementType.Float32
             : CudaProvider.HasBFloat16(cuda) ? ElementType.BFloat16
@@ -198,7 +208,7 @@ internal sealed class CausalLanguageModel : IDisposable
         {
             if (!decoder.IsFinite(i))
             {
-                throw BadNumbers.Explain(Checkpoint, Adapter, cancellation);
+                throw _computeType == ElementType.Float16 ? BadNumbers.InFloat16(Checkpoint, Device) : BadNumbers.Explain(Checkpoint, Adapter, cancellation);
             }
 
             int token = rows[i].Sampler.Next(decoder.Logits(i));

@@ -1,5 +1,6 @@
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
@@ -38,7 +39,7 @@ internal static class EngineMemory
     /// <summary>Bytes of the weights on a GPU: those in blocks, other matrices in 16 bits, vectors as the file has them.</summary>
     public static long OnGpu(Checkpoint checkpoint, BlockWeights? quantized) =>
         checkpoint.Architecture.Tensors(checkpoint.Config)
-            .Where(spec => quantized?.Get(spec.Name) is null)
+            .Where(spec => quantized?.Get(spec.Name) is null || spec.Kind == TensorKind.Embedding) // which is looked up in 16 bits, the output layer or not
             .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
             .OfType<CheckpointTensor>()
             .Sum(tensor => tensor.FourBit is not null ? tensor.Parts.Sum(part => part.Entry.Length)
@@ -51,21 +52,22 @@ internal static class EngineMemory
     public static void Require(CudaDevice device, Checkpoint checkpoint, WeightPrecision precision, BlockWeights? quantized)
     {
         long bytes = OnGpu(checkpoint, quantized);
-        if (MachineMemory.Of(device) is not long available || bytes <= available)
+        long available = Math.Min(MachineMemory.Of(device) ?? long.MaxValue, device.MemoryLimit ?? long.MaxValue);
+        if (bytes <= available)
         {
             return;
         }
 
         string[] smaller = [.. new[] { WeightPrecision.Int8, WeightPrecision.Int4 }
-            .Select(other => (Precision: other, Bytes: OnGpu(checkpoint, new BlockWeights(checkpoint, other))))
+            .Select(other => (Precision: other, Bytes: OnGpu(checkpoint, new BlockWeights(checkpoint, other, ElementType.BFloat16))))
             .Where(other => other.Bytes <= available)
             .Select(other => $"{other.Precision} ({MachineMemory.Gigabytes(other.Bytes)})")];
         string remedy = smaller.Length > 0
             ? $"Set {nameof(WeightPrecision)} to {string.Join(" or ", smaller)}."
             : $"Take a smaller model, or set the device to {Device.Cpu}.";
         string held = precision == WeightPrecision.Checkpoint ? "its weights" : $"its weights in {precision}";
-        throw new OptionException($"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} of {device} for {held}, and it has "
-            + $"{MachineMemory.Gigabytes(available)}. {remedy}");
+        throw new OptionException($"{checkpoint.Folder} would take {MachineMemory.Gigabytes(bytes)} of {device} for {held}, and "
+            + (available == device.MemoryLimit ? $"its {nameof(CudaDevice.MemoryLimit)} is " : "it has ") + $"{MachineMemory.Gigabytes(available)}. {remedy}");
     }
 
     /// <summary>Refuses an engine where the machine has less memory than that.</summary>

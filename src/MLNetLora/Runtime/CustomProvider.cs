@@ -15,7 +15,7 @@ internal static class CustomProvider
     /// <exception cref="DeviceException">It cannot; the message names what is missing and what to do.</exception>
     public static void Require(CustomDevice device)
     {
-        using SessionOptions options = new();
+        using SessionOptions options = NativeCalls.Do("providers", new Advice($"while {device} was looked for", ""), () => new SessionOptions());
         Append(options, device);
     }
 
@@ -34,7 +34,11 @@ internal static class CustomProvider
                 s_started.Add(device);
             }
 
-            options.AppendExecutionProvider(OrtEnv.Instance(), [found], device.ProviderOptions);
+            NativeCalls.Do("device", new Advice($"while {device} was given to a session", ""), () =>
+            {
+                options.AppendExecutionProvider(OrtEnv.Instance(), [found], device.ProviderOptions);
+                return true;
+            });
         }
     }
 

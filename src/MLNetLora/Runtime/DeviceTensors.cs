@@ -47,11 +47,25 @@ internal sealed class DeviceTensors(DeviceMemory device, string what) : IDisposa
 
         void Allocate()
         {
-            NativeBuffer block = new(size, what, device, isCleared: false);
+            NativeBuffer block = New();
             _blocks.Add(block);
             places.ForEach(place => _places[place.Name] = (block, place.Offset));
             places.Clear();
             size = 0;
+        }
+
+        NativeBuffer New()
+        {
+            try
+            {
+                return new NativeBuffer(size, what, device, isCleared: false);
+            }
+            catch (NativeMemoryException e)
+            {
+                // Batches and rows take no part in it.
+                throw new NativeMemoryException(FormattableString.Invariant($"The memory of {device.Device} ran out while {size / 1e9:F2} GB of it were taken ")
+                    + $"for {what}. Another program may hold some of it (nvidia-smi shows which); else take weights in 8 or 4 bits, or a smaller model.", e);
+            }
         }
     }
 

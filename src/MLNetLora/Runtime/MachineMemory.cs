@@ -10,13 +10,8 @@ internal static class MachineMemory
     /// <summary>Bytes of the machine, or of the container where it has a limit.</summary>
     public static long Available => Given ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
 
-    /// <summary>Bytes of a GPU, or of what is allowed of it, whoever uses them; null where the driver does not say.</summary>
-    public static long? Of(CudaDevice device)
-    {
-        long memory = Given ?? CudaDriver.Ask(device.DeviceId)?.Memory ?? 0;
-        long limit = Math.Min(memory, device.MemoryLimit ?? long.MaxValue);
-        return limit > 0 ? limit : null;
-    }
+    /// <summary>Bytes of a GPU, whoever uses them; null where the driver does not say.</summary>
+    public static long? Of(CudaDevice device) => (Given ?? CudaDriver.Ask(device.DeviceId)?.Memory) is > 0 and var memory ? memory : null;
 
     /// <summary>Bytes as people read them: 15.2 GB.</summary>
     public static string Gigabytes(long bytes) => FormattableString.Invariant($"{bytes / 1e9:F1} GB");

@@ -93,8 +93,8 @@ public sealed partial class QwenLoraTransformer
         public int Threads { get; set; }
 
         /// <summary>
-        /// Where answers are computed, on a GPU in bfloat16. Default: where the model was trained; where it was loaded, the GPU that the MLContext names, else
-        /// the processor. Not saved. Another device opens another engine.
+        /// Where answers are computed, on a GPU in bfloat16, or in float16 where it has none. Default: where the model was trained; where it was loaded, the
+        /// GPU that the MLContext names, else the processor. Not saved. Another device opens another engine.
         /// </summary>
         public Device Device { get; set; }
 

@@ -10,44 +10,63 @@ internal static class DivergenceCheck
         "the loss does not depend on what is trained, as on the router where a token has one expert whose weight is always 1, or numbers inside overflow. "
         + "Train other layers (TargetModules, TargetParameters), or check the base checkpoint.";
 
+    private const string InFloat16 = $"numbers inside are beyond float16's 65,504. Set {nameof(TrainingOptions.ComputeType)} to "
+        + $"{nameof(Runtime.ComputeType.BFloat16)} or {nameof(Runtime.ComputeType.Float32)}.";
+
     /// <summary>Throws where they are not.</summary>
-    /// <param name="step">The step that they are for, from 1.</param>
+    /// <param name="state">What was done before.</param>
     /// <param name="loss">The window's loss.</param>
     /// <param name="norm">Global norm of its gradients, before clipping.</param>
     /// <exception cref="TrainingDivergedException">The loss or a gradient is not finite, or all gradients are zero at a loss that is not.</exception>
-    public static void Require(int step, double loss, float norm)
+    public static void Require(TrainingState state, double loss, float norm)
     {
+        int step = state.Step + 1;
         if (!double.IsFinite(loss))
         {
-            throw new TrainingDivergedException($"The loss of step {step} is {loss}: {Remedy}", step);
+            throw Error(state, $"The loss of step {step} is {loss}: "
+                + (state.Scale.IsDynamic ? $"{InFloat16} With those this may also be training that has diverged: then lower LearningRate." : Remedy));
         }
 
         if (!float.IsFinite(norm))
         {
-            throw new TrainingDivergedException($"A gradient of step {step} is not a finite number: {Remedy}", step);
+            throw Error(state, $"A gradient of step {step} is not a finite number: {Remedy}");
         }
 
         if (norm == 0 && loss > 1e-3)
         {
-            throw new TrainingDivergedException(
-                FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
-                + (step == 1 ? NothingLearned : "numbers inside have overflowed and training has diverged. Lower LearningRate."),
-                step);
+            throw Error(state, FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
+                + (state.Made == 0 ? NothingLearned : "numbers inside have overflowed and training has diverged. Lower LearningRate."));
         }
     }
 
     /// <summary>Throws where steps are skipped one after another, whatever the loss scale.</summary>
-    /// <param name="step">The last step, from 1.</param>
-    /// <param name="scale">The loss scale after it.</param>
+    /// <param name="state">What was done.</param>
     /// <exception cref="TrainingDivergedException">The loss scale has become too small.</exception>
-    public static void Require(int step, LossScale scale)
+    public static void RequireScale(TrainingState state)
     {
-        if (scale.IsExhausted)
+        if (state.Scale.IsExhausted)
         {
-            throw new TrainingDivergedException(
-                $"The gradients of step {step} and of the steps before are not finite numbers, however small the loss scale: numbers inside are beyond "
-                + $"float16's 65,504. Set {nameof(TrainingOptions.ComputeType)} to {Runtime.ComputeType.BFloat16} or {Runtime.ComputeType.Float32}.",
-                step);
+            throw Error(state, $"The gradients of step {state.Step} and of the steps before are not finite numbers, however small the loss scale: {InFloat16}");
         }
     }
+
+    /// <summary>Throws where a run has ended and every step of it was skipped.</summary>
+    /// <param name="state">What was done.</param>
+    /// <exception cref="TrainingDivergedException">Nothing was learned.</exception>
+    public static void RequireAnyStep(TrainingState state)
+    {
+        if (state.Step > 0 && state.Made == 0)
+        {
+            throw Error(state, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss scale might "
+                + $"have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to {nameof(Runtime.ComputeType.BFloat16)} or "
+                + $"{nameof(Runtime.ComputeType.Float32)}.");
+        }
+    }
+
+    /// <summary>What is to be said of a run many of whose steps were skipped: it has learned less than it shows.</summary>
+    public static IEnumerable<string> Warnings(TrainingState state) => state.Skipped * 10 > state.Step
+        ? [$"{state.Skipped} of {state.Step} steps were skipped, since gradients overflowed in float16: the learning rate did not come down to its end."]
+        : [];
+
+    private static TrainingDivergedException Error(TrainingState state, string message) => new(message, state.Step + 1, state.Made == 0 ? 0 : state.Step);
 }

@@ -87,7 +87,8 @@ internal static class FullTraining
         Initialize(session.Parameters, target, options.SeedOrDefault, initial);
         try
         {
-            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation) with { Warnings = warnings };
+            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
+            summary = summary with { Warnings = [.. warnings, .. summary.Warnings] };
             if (!summary.WasCancelled)
             {
                 file.WriteFinished(session.Parameters, summary.Steps.Count);
@@ -95,7 +96,8 @@ internal static class FullTraining
             else if (summary.Steps.Count > 0)
             {
                 string kept = file.WriteUnfinished(session.Parameters);
-                return summary with { Warnings = [.. warnings, $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}"] };
+                string cancelled = $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}";
+                return summary with { Warnings = [.. summary.Warnings, cancelled] };
             }
 
             return summary;

@@ -29,6 +29,9 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
     /// <summary>Bytes of the frozen weights on a GPU; 0 on a processor.</summary>
     public long Weights { get; init; }
 
+    /// <summary>Whether they are in 4 bits.</summary>
+    public bool AreInFourBits { get; init; }
+
     /// <summary>All of it.</summary>
     public long Bytes => Parameters + Activations + Copies + Weights;
 
@@ -62,10 +65,12 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
                 parameters, activations, Prepacking.Int8Bytes(checkpoint), $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Checkpoint}."),
             _ => new MemoryEstimate(parameters, activations, 0),
         };
+        bool isFourBit = options.Precision is WeightPrecision.Nf4 or WeightPrecision.Nf4Double or WeightPrecision.Fp4 or WeightPrecision.Fp4Double;
         return estimate with
         {
+            AreInFourBits = isFourBit || target.Checkpoint is { IsFourBit: true },
             VectorBytes = sizeof(float) * tensors.Sum(tensor => tensor.Count),
-            Weights = isOnGpu && target.Checkpoint is { } frozen ? WeightBytes(frozen, options.Precision, isReduced) : 0,
+            Weights = isOnGpu && target.Checkpoint is { } frozen ? WeightBytes(target, frozen, isFourBit, isReduced) : 0,
         };
     }
 
@@ -105,26 +110,32 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
 
     private void RequireOn(CudaDevice gpu)
     {
-        if (MachineMemory.Of(gpu) is not long available || Bytes <= available)
+        // The limit is one for weights and parameters, and one for each session's activations.
+        string? has = MachineMemory.Of(gpu) is long memory && Bytes > memory ? $"which has {Gigabytes(memory)}"
+            : gpu.MemoryLimit is long limit && Math.Max(Weights + Parameters, Activations) > limit
+                ? $"whose {nameof(CudaDevice.MemoryLimit)} is {Gigabytes(limit)} for weights and parameters, and as much for activations"
+            : null;
+        if (has is null)
         {
             return;
         }
 
-        string remedy = Weights > Math.Max(Parameters, Activations)
-            ? $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Nf4} for weights in 4 bits, or take a smaller model."
-            : Remedy;
+        string remedy = Weights <= Math.Max(Parameters, Activations) ? Remedy
+            : AreInFourBits ? "Take a smaller model, or a larger GPU."
+            : $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Nf4} for weights in 4 bits, or take a smaller model.";
         throw new OptionException(
-            $"The training would take at least {Gigabytes(Bytes)} of {gpu}, which has {Gigabytes(available)}: {Gigabytes(Weights)} for the frozen weights, "
+            $"The training would take at least {Gigabytes(Bytes)} of {gpu}, {has}: {Gigabytes(Weights)} for the frozen weights, "
             + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
             + $"{Gigabytes(Activations)} for the activations of the largest micro-batch. {remedy}");
     }
 
     /// <summary>Bytes of a checkpoint's weights on a GPU: matrices in the type that is computed in, linear layers in 4 bits where that is asked for.</summary>
-    private static long WeightBytes(Checkpoint checkpoint, WeightPrecision precision, bool isReduced)
+    private static long WeightBytes(TrainingTarget target, Checkpoint checkpoint, bool isFourBit, bool isReduced)
     {
-        bool isFourBit = precision is WeightPrecision.Nf4 or WeightPrecision.Nf4Double or WeightPrecision.Fp4 or WeightPrecision.Fp4Double;
+        HashSet<string> replaced = [.. target.Saved.Select(saved => saved.Base.Name)];
         HashSet<string> linears = [.. checkpoint.Architecture.Linears(checkpoint.Config).Select(module => module.Name + ".weight")];
         return checkpoint.Architecture.Tensors(checkpoint.Config)
+            .Where(spec => !replaced.Contains(spec.Name))
             .Select(spec => checkpoint.Tensors.GetValueOrDefault(spec.Name))
             .OfType<CheckpointTensor>()
             .Sum(tensor => tensor.FourBit is not null ? tensor.Parts.Sum(part => part.Entry.Length)

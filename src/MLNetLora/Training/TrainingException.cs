@@ -51,6 +51,18 @@ public class TrainingException : MLNetLoraException
 }
 
 /// <summary>Training stopped because the loss or a gradient is not a finite number. Nothing was updated with it.</summary>
-/// <param name="message">Which step, and what to do.</param>
-/// <param name="step">The optimizer step that could not be made, from 1.</param>
-public sealed class TrainingDivergedException(string message, int step) : TrainingException(message, step, step - 1);
+public sealed class TrainingDivergedException : TrainingException
+{
+    /// <summary>An error in a step.</summary>
+    /// <param name="message">Which step, and what to do.</param>
+    /// <param name="step">The optimizer step that could not be made, from 1.</param>
+    public TrainingDivergedException(string message, int step)
+        : base(message, step, step - 1)
+    {
+    }
+
+    internal TrainingDivergedException(string message, int step, int lastGoodStep)
+        : base(message, step, lastGoodStep)
+    {
+    }
+}

@@ -50,12 +50,12 @@ internal static class TrainingLoop
                 }
                 else
                 {
-                    DivergenceCheck.Require(step, loss, norm);
+                    DivergenceCheck.Require(state, loss, norm);
                     session.Update(rate, state.Made + 1);
                 }
 
                 state = state.After(window, batches.Length, isSkipped); // from here on the parameters are those of this step
-                DivergenceCheck.Require(step, state.Scale);
+                DivergenceCheck.RequireScale(state);
 
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
@@ -71,16 +71,19 @@ internal static class TrainingLoop
                 progress?.Invoke(steps[^1]);
             }
 
-            return new TrainingSummary(steps, WasCancelled: false, watch.Elapsed);
+            DivergenceCheck.RequireAnyStep(state);
+            return Summary(wasCancelled: false);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            return new TrainingSummary(steps, WasCancelled: true, watch.Elapsed); // gradients of half a window go with the session
+            return Summary(wasCancelled: true); // gradients of half a window go with the session
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
             throw TrainingException.In(step, total, state.Step, e);
         }
+
+        TrainingSummary Summary(bool wasCancelled) => new(steps, wasCancelled, watch.Elapsed) { Warnings = [.. DivergenceCheck.Warnings(state)] };
     }
 
     /// <summary>How to cut the graphs for batches of these sequences: for an ordinary one, of half as many labels again as the average, and so that

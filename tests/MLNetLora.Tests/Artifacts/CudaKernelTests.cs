@@ -119,6 +119,7 @@ public sealed class CudaKernelTests : IDisposable
     public void So_has_every_node_of_optimizers_that_a_GPU_takes()
     {
         Look(OptimizerModel.Norm(3));
+        Look(OptimizerModel.Norm(3, isScaled: true));
         foreach (OptimizerKind kind in Enum.GetValues<OptimizerKind>())
         {
             Look(OptimizerModel.Step(Optimizers.Of(new TrainingOptions { Optimizer = kind })));

@@ -19,7 +19,9 @@ public sealed class EngineMemoryTests : IDisposable
         long all = EngineMemory.OnGpu(nano, null);
         Assert.Equal(nano.Tensors.Values.Sum(tensor => tensor.Entry.Length), all);
         long eight = EngineMemory.OnGpu(nano, new BlockWeights(nano, WeightPrecision.Int8));
-        Assert.InRange(eight, 0.5 * all, 0.9 * all); // the embedding is looked up in 16 bits
+        long embedding = (long)nano.Config.VocabSize * nano.Config.HiddenSize; // looked up in 16 bits, and in 8 as the output layer
+        long linears = nano.Architecture.Linears(nano.Config).Sum(module => (long)module.In * module.Out);
+        Assert.InRange(eight, (2 * embedding) + (1.0 * (embedding + linears)), (2 * embedding) + (1.1 * (embedding + linears)));
         MachineMemory.Given = eight;
         try
         {

@@ -34,9 +34,9 @@ internal static class TestProvider
         string path = Path.ChangeExtension(s_compiled.Value, name + ".so");
         lock (s_compiled)
         {
-            if (!File.Exists(path) || File.GetLastWriteTimeUtc(path) != File.GetLastWriteTimeUtc(s_compiled.Value))
+            if (!File.Exists(path))
             {
-                File.Copy(s_compiled.Value, path, overwrite: true);
+                File.Copy(s_compiled.Value, path);
             }
         }
 
@@ -58,7 +58,8 @@ internal static class TestProvider
     private static string Compile()
     {
         string source = Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", "Runtime", "TestProvider.c");
-        string library = Path.Combine(AppContext.BaseDirectory, "libtestprovider.so");
+        string folder = Directory.CreateTempSubdirectory("mlnetlora-provider-").FullName; // of this process: another may have loaded its own
+        string library = Path.Combine(folder, "libtestprovider.so");
         ProcessStartInfo start = new("gcc", ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I", s_headers.Value!,
             "-o", library, source])
         {

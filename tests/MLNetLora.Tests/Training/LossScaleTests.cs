@@ -73,10 +73,38 @@ public sealed class LossScaleTests : IDisposable
     [Fact]
     public void Skipped_steps_without_end_are_an_error_that_names_the_type()
     {
-        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() => DivergenceCheck.Require(34, new LossScale(1 / 131_072f, 0)));
+        TrainingState state = TrainingState.Start(new LossScale(1 / 131_072f, 0)) with { Step = 40, Skipped = 33 };
+        TrainingDivergedException error = Assert.Throws<TrainingDivergedException>(() => DivergenceCheck.RequireScale(state));
         Assert.Contains("beyond float16's 65,504", error.Message, StringComparison.Ordinal);
-        DivergenceCheck.Require(33, new LossScale(1 / 65_536f, 0));
-        DivergenceCheck.Require(1, LossScale.None);
+        DivergenceCheck.RequireScale(state with { Scale = new LossScale(1 / 65_536f, 0) });
+        DivergenceCheck.RequireScale(TrainingState.Start(LossScale.None));
+    }
+
+    /// <summary>Numbers that float16 does not hold: no loss scale helps, and the error says what does.</summary>
+    [Fact]
+    public void A_model_that_overflows_is_not_blamed_on_the_learning_rate()
+    {
+        CheckpointTensor embedding = _base.Tensors["model.embed_tokens.weight"];
+        using (FileStream file = File.OpenWrite(embedding.File.Source))
+        {
+            file.Position = embedding.Entry.Offset;
+            file.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(Enumerable.Repeat(1e6f, (int)embedding.Entry.Count).ToArray()));
+        }
+
+        Checkpoint large = Checkpoint.Open(_base.Folder);
+        TrainingOptions options = new() { Threads = 1, ComputeType = ComputeType.Float16, SimulatesComputeType = true, MaximumSteps = 2 };
+        string message = Assert.Throws<TrainingDivergedException>(() => LoraTraining.Train(large, s_lora, [TinyModel.Row(new Random(1), 12)], options)).Message;
+        Assert.Contains("beyond float16's 65,504. Set ComputeType to BFloat16 or Float32", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_run_of_which_every_step_is_skipped_is_an_error_and_one_of_which_many_are_says_so()
+    {
+        TrainingRow[] rows = [Row(0)];
+        Assert.Contains("Each of the 1 steps was skipped", Assert.Throws<TrainingDivergedException>(
+            () => Train(rows, ComputeType.Float16, steps: 1, out _)).Message, StringComparison.Ordinal);
+        TrainingSummary some = Train(rows, ComputeType.Float16, steps: 5, out _);
+        Assert.Contains(some.Warnings, warning => warning.Contains("steps were skipped", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -129,7 +129,19 @@ public sealed class MemoryEstimateTests : IDisposable
         Assert.Contains("at least 18.0 GB of cuda:0, which has 16.0 GB: 15.0 GB for the frozen weights", message, StringComparison.Ordinal);
         Assert.EndsWith("Set Precision to Nf4 for weights in 4 bits, or take a smaller model.", message, StringComparison.Ordinal);
         WithMemory(18_000_000_000, () => large.Require(options.Device));
-        Assert.Throws<OptionException>(() => WithMemory(24_000_000_000, () => large.Require(new CudaDevice { MemoryLimit = 16_000_000_000 })));
+
+        // The limit is one for weights and parameters, and one for each session's activations.
+        WithMemory(24_000_000_000, () => large.Require(new CudaDevice { MemoryLimit = 16_000_000_000 }));
+        Assert.Contains("whose MemoryLimit is 15.9 GB", Assert.Throws<OptionException>(
+            () => WithMemory(24_000_000_000, () => large.Require(new CudaDevice { MemoryLimit = 15_900_000_000 }))).Message, StringComparison.Ordinal);
+        Assert.EndsWith("Take a smaller model, or a larger GPU.", Assert.Throws<OptionException>(() => WithMemory(
+            16_000_000_000, () => (large with { AreInFourBits = true }).Require(options.Device))).Message, StringComparison.Ordinal);
+
+        // What is trained in the place of a weight is no weight of the base.
+        TrainingTarget norms = TrainingTarget.Lora(_base, Lora.With(o => o.ModulesToSave = ["input_layernorm"]));
+        long replaced = _base.Tensors.Values.Where(tensor => tensor.Entry.Name.Contains("input_layernorm", StringComparison.Ordinal))
+            .Sum(tensor => tensor.Entry.Length);
+        Assert.Equal(replaced, halves.Weights - MemoryEstimate.Of(norms, options, ChunkPlan.Whole, [_rows]).Weights);
     }
 
     [Fact]
