@@ -19,7 +19,7 @@ internal sealed class ExpertBlocks
     private readonly GraphBuilder _graph;
     private readonly long _count;
     private readonly long _k;
-    private readonly string _of; // behind the symbols
+    private readonly string _of; // behind the symbols, what they follow from
 
     /// <summary>Emits the sorting.</summary>
     /// <param name="graph">The graph.</param>
@@ -27,14 +27,17 @@ internal sealed class ExpertBlocks
     /// <param name="weights">[rows, k].</param>
     /// <param name="count">How many experts there are.</param>
     /// <param name="fewRows">Whether there are mostly fewer assignments than experts.</param>
-    public ExpertBlocks(GraphBuilder graph, Value experts, Value weights, int count, bool fewRows)
+    /// <param name="most">[at least as many as there are rows]: what the size and the number of blocks follow from, so that layers with fewer rows than others
+    /// share their memory; null for the rows themselves.</param>
+    public ExpertBlocks(GraphBuilder graph, Value experts, Value weights, int count, bool fewRows, Value? most = null)
     {
-        (_graph, _count, _k, _of) = (graph, count, experts.Shape[1].Size, experts.Shape[0].ToString());
-        Dimension assigned = Named("assigned");
+        (_graph, _count, _k, _of) = (graph, count, experts.Shape[1].Size, (most ?? experts).Shape[0].ToString());
+        Dimension assigned = $"assigned.{experts.Shape[0]}";
         Value flat = graph.Reshape(experts, [-1], [assigned]); // [assigned]
 
         // Sizes are in the processor's memory, [1] each.
-        Value size = graph.Shape(flat);
+        Value assignments = graph.Shape(flat);
+        Value size = most is null ? assignments : graph.Mul(graph.Shape(most), graph.Int64s(_k));
         Value mean = graph.Div(size, graph.Int64s(count));
         Value blockSize = graph.Max(graph.Int64s(1), graph.Mul(graph.Div(graph.Add(mean, graph.Int64s(Grain - 1)), graph.Int64s(Grain)), graph.Int64s(Grain)));
         Value lessOne = graph.Sub(blockSize, graph.Int64s(1));
@@ -45,11 +48,11 @@ internal sealed class ExpertBlocks
         Value slotCount = graph.Mul(all, blockSize);
 
         // Numbers are in the device's. Those of one expert stay in their order, so that sums are the same every time.
-        Value numbers = graph.Range(Scalar(size), assigned); // [assigned]
+        Value numbers = graph.Range(Scalar(assignments), assigned); // [assigned]
         Value block = graph.CountOf(graph.Range(Scalar(blockSize), Named("block"))); // [1]
-        (Value sorted, Value order) = graph.Sort(graph.Add(graph.Mul(flat, graph.Int64(Above)), numbers), size); // [assigned] each
+        (Value sorted, Value order) = graph.Sort(graph.Add(graph.Mul(flat, graph.Int64(Above)), numbers), assignments); // [assigned] each
         Value expert = graph.Div(sorted, graph.Int64(Above)); // [assigned]
-        Value ones = graph.Expand(graph.Int64s(1), size, [assigned]); // [assigned]
+        Value ones = graph.Expand(graph.Int64s(1), assignments, [assigned]); // [assigned]
         Value counts = graph.ScatterVector(graph.Int64Table($"zeros.{count}", new long[count]), flat, ones, add: true); // [experts]
         Value starts = graph.Sub(graph.CumSum(counts), counts); // [experts]
         Value needed = graph.Div(graph.Add(counts, graph.Sub(block, graph.Int64(1))), block); // blocks, [experts]
@@ -132,7 +135,7 @@ internal sealed class ExpertBlocks
         public Value Gather(Value x, long n)
         {
             Value zero = _graph.Table($"zero_row.{n}", new float[n], (int)n); // [1, n]
-            Value padded = _graph.Concat([zero, x], 0, all.Named("rows_and_zero")); // [1 + rows, n]
+            Value padded = _graph.Concat([zero, x], 0, $"{places.Shape[0]}_and_zero"); // [1 + rows, n]
             return _graph.Gather(padded, rows);
         }
 
@@ -150,10 +153,10 @@ internal sealed class ExpertBlocks
         public Value Back(Value x) => _graph.Mul(_graph.Reshape(AtPlaces(x), [-1, all._k], places.Shape), isHere);
 
         /// <summary>x Wᵀ: [blocks, block, in] → [blocks, block, out].</summary>
-        public Value Product(Value x, ExpertWeight weight) => _graph.MatMul(x, Matrices(weight), transB: true);
+        public Value Product(Value x, ExpertWeight weight) => _graph.MatMul(x, Matrices(weight, x), transB: true);
 
         /// <summary>dy W: [blocks, block, out] → [blocks, block, in].</summary>
-        public Value InputGradient(Value dy, ExpertWeight weight) => _graph.MatMul(dy, Matrices(weight));
+        public Value InputGradient(Value dy, ExpertWeight weight) => _graph.MatMul(dy, Matrices(weight, dy));
 
         /// <summary>What each block's expert has of a stack: [experts, …] → [blocks, …].</summary>
         public Value Of(Value stack) => experts is null ? stack : _graph.Gather(stack, experts);
@@ -173,7 +176,18 @@ internal sealed class ExpertBlocks
             return _graph.Gemm(isOf, each, transA: true); // [experts, count]
         }
 
-        private Value Matrices(ExpertWeight weight) => experts is null ? weight.All(_graph) : weight.Of(_graph, experts);
+        /// <summary>The blocks' matrices, to multiply x with. They are asked for in x's number of blocks, which moves no data but cannot be known before x is
+        /// there: the copies of all matrices of a layer would be made first and wait.</summary>
+        private Value Matrices(ExpertWeight weight, Value x)
+        {
+            if (experts is null)
+            {
+                return weight.All(_graph);
+            }
+
+            Value count = _graph.Gather(_graph.Shape(x), _graph.Int64s(0)); // [1]
+            return weight.Of(_graph, _graph.Reshape(experts, count, experts.Shape)); // [blocks, out, in]
+        }
 
         /// <summary>[blocks, block, n] → [rows, k, n].</summary>
         private Value AtPlaces(Value x)

@@ -16,7 +16,7 @@ internal static class BlockedExperts
     public static Value Apply(Tape tape, Value x, Value weights, Value experts, ExpertWeights matrices)
     {
         GraphBuilder g = tape.Graph;
-        ExpertBlocks blocks = new(g, experts, weights, matrices.Gate.Count, matrices.FewRows);
+        ExpertBlocks blocks = new(g, experts, weights, matrices.Gate.Count, matrices.FewRows, matrices.MostRows);
         Adapter? gateUp = Adapter.Of(g, matrices.GateUpLora);
         Adapter? down = Adapter.Of(g, matrices.DownLora);
         (long inner, long hidden) = (matrices.Gate.Rows, matrices.Gate.Columns);
