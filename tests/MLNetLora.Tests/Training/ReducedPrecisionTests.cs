@@ -15,6 +15,7 @@ namespace MLNetLora.Tests.Training;
 public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper output)
 {
     private const int Committed = 8; // of these cases are in the repository
+    private const int CommittedMixtures = 5;
     private const double MostOfAll = 1.05; // times PyTorch's error, in the geometric mean of all cases
     private const double MostOfOne = 1.6; // of a case alone: roundings fall as they fall
     private const double MostOfFloat16 = 0.25; // three bits more than bfloat16 are an eighth of its error, in the mean
@@ -57,6 +58,20 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
         ["qwen3_5-text/seed-recipe"] = 0.08930,
     };
 
+    /// <summary>The same of mixtures, their experts computed one after the other (experts_implementation "eager").</summary>
+    private static readonly Dictionary<string, double> s_pyTorchMixtures = new()
+    {
+        ["qwen2-moe/seed-recipe"] = 0.02180,
+        ["qwen2-moe/shared-expert"] = 0.02570,
+        ["qwen3-moe/attention-rslora"] = 0.07396,
+        ["qwen3-moe/seed-recipe"] = 0.06650,
+        ["qwen2_moe/all-linear"] = 0.03139,
+        ["qwen2_moe/parameters"] = 0.13287,
+        ["qwen3_moe/all-linear"] = 0.04590,
+        ["qwen3_moe/down"] = 0.02955,
+        ["qwen3_moe/names"] = 0.04809,
+    };
+
     [Theory]
     [InlineData(ComputeType.BFloat16, false, false)]
     [InlineData(ComputeType.BFloat16, true, false)]
@@ -89,29 +104,31 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
         Assert.InRange(mean, 0, mostOfAll);
     }
 
-    /// <summary>Against PyTorch in float32: of its bfloat16 there is no figure for them.</summary>
+    /// <summary>Experts in blocks, as a GPU computes them. A rounded score sends some rows to other experts here and there, so cases differ more.</summary>
     [Theory]
     [InlineData(ComputeType.BFloat16, false)]
     [InlineData(ComputeType.BFloat16, true)]
     [InlineData(ComputeType.Float16, false)]
-    public void Gradients_of_mixtures_in_blocks_are_near_to_float32(ComputeType type, bool recomputed)
+    public void So_are_those_of_mixtures(ComputeType type, bool recomputed)
     {
-        double most = type == ComputeType.Float16 ? 0.01 : 0.05;
-        string[] mixtures = [.. Golden.Kinds("gradients").SelectMany(Directory.EnumerateDirectories)
-            .Where(folder => Path.GetFileName(folder).EndsWith("-moe", StringComparison.Ordinal)), .. Golden.Folders("experts")];
-        int cases = 0;
-        foreach (string modelFolder in mixtures)
+        (double mostOfAll, double mostOfOne) = type == ComputeType.Float16 ? (MostOfFloat16, 2 * MostOfFloat16) : (MostOfAll, MostOfOne);
+        List<double> ratios = [];
+        foreach ((string name, double peer) in s_pyTorchMixtures)
         {
-            foreach (string folder in Directory.EnumerateDirectories(modelFolder).Where(folder => Path.GetFileName(folder) != "model"))
+            string? folder = new[] { "gradients", "experts" }.SelectMany(Golden.Kinds).Select(kind => Path.Combine(kind, name)).FirstOrDefault(Directory.Exists);
+            if (folder is not null)
             {
-                double error = Error(modelFolder, folder, type, recomputed, flash: false, expertsInBlocks: true);
-                output.WriteLine(FormattableString.Invariant($"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)} {error:E2}"));
-                Assert.InRange(error, 1e-4, most);
-                cases++;
+                double error = Error(Path.GetDirectoryName(folder)!, folder, type, recomputed, flash: false, expertsInBlocks: true);
+                output.WriteLine(FormattableString.Invariant($"{name,-50} {error:E2}, PyTorch {peer:E2}, ratio {error / peer:F2}"));
+                Assert.InRange(error, 1e-4, mostOfOne * peer);
+                ratios.Add(error / peer);
             }
         }
 
-        Assert.True(cases > 0);
+        Assert.InRange(ratios.Count, CommittedMixtures, s_pyTorchMixtures.Count);
+        double mean = Math.Exp(ratios.Average(Math.Log));
+        output.WriteLine(FormattableString.Invariant($"{ratios.Count} cases, geometric mean of the ratios {mean:F2}"));
+        Assert.InRange(mean, 0, mostOfAll);
     }
 
     private double Error(string modelFolder, string folder, ComputeType type, bool recomputed, bool flash, bool expertsInBlocks = false)
