@@ -74,7 +74,7 @@ internal sealed class ExpertBlocks
         if (fewRows)
         {
             Value everywhere = graph.Expand(graph.Float(1f), graph.Shape(experts), experts.Shape); // [rows, k]
-            Parts = [new Part(this, Blocks(rows, all, shared), Blocks(shares, all, shared), places, everywhere, belongs)];
+            Parts = [new ExpertPart(graph, Blocks(rows, all, shared), Blocks(shares, all, shared), places, everywhere, Named("slots"), count, belongs)];
             return;
         }
 
@@ -86,8 +86,12 @@ internal sealed class ExpertBlocks
         Value cut = graph.Mul(blockSize, graph.Int64s(count));
         Parts =
         [
-            new Part(this, Blocks(Before(rows), graph.Int64s(count), count), Blocks(Before(shares), graph.Int64s(count), count), firstPlaces, isFirst, null),
-            new Part(this, Blocks(Behind(rows), sharing, shared), Blocks(Behind(shares), sharing, shared), furtherPlaces, isFurther, belongs),
+            new ExpertPart(
+                graph, Blocks(Before(rows), graph.Int64s(count), count), Blocks(Before(shares), graph.Int64s(count), count), firstPlaces, isFirst,
+                Named("first_slots"), count),
+            new ExpertPart(
+                graph, Blocks(Behind(rows), sharing, shared), Blocks(Behind(shares), sharing, shared), furtherPlaces, isFurther,
+                Named("further_slots"), count, belongs),
         ];
 
         Value Before(Value x) => graph.Slice(x, graph.Int64s(0), cut, 0, Named("first_slots"));
@@ -99,7 +103,7 @@ internal sealed class ExpertBlocks
     }
 
     /// <summary>The blocks: those whose matrices are used where they lie, and those whose are copied.</summary>
-    public IReadOnlyList<Part> Parts { get; }
+    public IReadOnlyList<ExpertPart> Parts { get; }
 
     private Dimension Named(string name) => $"{name}.{_of}";
 
@@ -115,85 +119,5 @@ internal sealed class ExpertBlocks
         Value numbers = _graph.UnsqueezeLast(_graph.Range(Scalar(blocks), name)); // [blocks, 1]
         Value passed = _graph.Cast(_graph.GreaterOrEqual(numbers, ends), ElementType.Int64); // [blocks, experts]
         return _graph.Min(_graph.ReduceSum(passed, [-1], keepAxes: false), _graph.Int64(_count - 1)); // [blocks]
-    }
-
-    /// <summary>Some of the blocks.</summary>
-    /// <param name="all">All of them.</param>
-    /// <param name="rows">One more than the row of each slot, 0 for none, [blocks, block].</param>
-    /// <param name="shares">The weight of each slot, 0 for none, [blocks, block].</param>
-    /// <param name="places">The slot of each assignment, any for those that are not here, [rows, k].</param>
-    /// <param name="isHere">1 or 0, [rows, k].</param>
-    /// <param name="experts">Whose the blocks are, [blocks]; null for each expert's in turn.</param>
-    public sealed class Part(ExpertBlocks all, Value rows, Value shares, Value places, Value isHere, Value? experts)
-    {
-        private readonly GraphBuilder _graph = all._graph;
-
-        /// <summary>The weights: [blocks, block, 1].</summary>
-        public Value Shares { get; } = all._graph.UnsqueezeLast(shares);
-
-        /// <summary>The rows of each block: [rows, n] → [blocks, block, n].</summary>
-        public Value Gather(Value x, long n)
-        {
-            Value zero = _graph.Table($"zero_row.{n}", new float[n], (int)n); // [1, n]
-            Value padded = _graph.Concat([zero, x], 0, $"{places.Shape[0]}_and_zero"); // [1 + rows, n]
-            return _graph.Gather(padded, rows);
-        }
-
-        /// <summary>Σ over the assignments of each row, times weights [rows, k] where given: [blocks, block, n] → [rows, n].</summary>
-        public Value Sum(Value x, Value? weights = null)
-        {
-            Value y = AtPlaces(x); // [rows, k, n]
-            Value factors = weights is null ? isHere : _graph.Mul(weights, isHere); // [rows, k]
-            factors = _graph.Reshape(factors, [-1, 1, all._k], [places.Shape[0], 1, all._k]); // [rows, 1, k]
-            long n = x.Shape[2].Size;
-            return _graph.Reshape(_graph.MatMul(factors, y), [-1, n], [places.Shape[0], n]);
-        }
-
-        /// <summary>A number of each assignment, 0 for those that are not here: [blocks, block, 1] → [rows, k].</summary>
-        public Value Back(Value x) => _graph.Mul(_graph.Reshape(AtPlaces(x), [-1, all._k], places.Shape), isHere);
-
-        /// <summary>x Wᵀ: [blocks, block, in] → [blocks, block, out].</summary>
-        public Value Product(Value x, ExpertWeight weight) => _graph.MatMul(x, Matrices(weight, x), transB: true);
-
-        /// <summary>dy W: [blocks, block, out] → [blocks, block, in].</summary>
-        public Value InputGradient(Value dy, ExpertWeight weight) => _graph.MatMul(dy, Matrices(weight, dy));
-
-        /// <summary>What each block's expert has of a stack: [experts, …] → [blocks, …].</summary>
-        public Value Of(Value stack) => experts is null ? stack : _graph.Gather(stack, experts);
-
-        /// <summary>The sums over each expert's blocks: [blocks, …] of count numbers each → [experts, count], in float32.</summary>
-        public Value Totals(Value x, long count)
-        {
-            using IDisposable precise = _graph.InFloat32(products: true);
-            Value each = _graph.Reshape(x, [-1, count], [x.Shape[0], count]); // [blocks, count]
-            if (experts is null)
-            {
-                return each;
-            }
-
-            Value numbers = _graph.Int64Table($"experts.{all._count}", [.. Enumerable.Range(0, (int)all._count).Select(i => (long)i)]); // [experts]
-            Value isOf = _graph.Cast(_graph.Equal(_graph.UnsqueezeLast(experts), numbers), ElementType.Float32); // [blocks, experts]
-            return _graph.Gemm(isOf, each, transA: true); // [experts, count]
-        }
-
-        /// <summary>The blocks' matrices, to multiply x with. They are asked for in x's number of blocks, which moves no data but cannot be known before x is
-        /// there: the copies of all matrices of a layer would be made first and wait.</summary>
-        private Value Matrices(ExpertWeight weight, Value x)
-        {
-            if (experts is null)
-            {
-                return weight.All(_graph);
-            }
-
-            Value count = _graph.Gather(_graph.Shape(x), _graph.Int64s(0)); // [1]
-            return weight.Of(_graph, _graph.Reshape(experts, count, experts.Shape)); // [blocks, out, in]
-        }
-
-        /// <summary>[blocks, block, n] → [rows, k, n].</summary>
-        private Value AtPlaces(Value x)
-        {
-            long n = x.Shape[2].Size;
-            return _graph.Gather(_graph.Reshape(x, [-1, n], [experts is null ? all.Named("first_slots") : all.Named("further_slots"), n]), places);
-        }
     }
 }

@@ -58,7 +58,7 @@ public sealed class DeviceWeightsTests : IDisposable
         if (how != "as written")
         {
             bool isOne = how == "one file";
-            checkpoint = MixtureModel.Rearrange(checkpoint, _folder.File("rearranged"), (name, i) => isOne || i % 3 == 0
+            checkpoint = MixtureModel.Rearrange(checkpoint, _folder.File("rearranged"), (name, i) => isOne || i % 2 == 0
                 ? ("a.safetensors", TensorType.Float32, -i)
                 : ("b.safetensors", TensorType.BFloat16, i));
         }
@@ -76,6 +76,7 @@ public sealed class DeviceWeightsTests : IDisposable
                 stack.Select(tensor => tensor.Entry.Name[tensor.Entry.Name.IndexOf(".experts.", StringComparison.Ordinal)..]).Select(
                     rest => string.Join('.', rest.Split('.')[..3]) + "."));
             byte[] expected = [.. stack.SelectMany(tensor => Expected(tensor.ReadFloat32(), type))];
+            Assert.Equal(how == "two files, two types", stack.Select(tensor => tensor.Entry.Type).Distinct().Count() == 2);
             Assert.Equal(expected, Bytes(tensors[name], stack.Sum(tensor => tensor.Entry.Count), type));
         }
 

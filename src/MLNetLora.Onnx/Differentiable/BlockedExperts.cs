@@ -20,9 +20,9 @@ internal static class BlockedExperts
         Adapter? gateUp = Adapter.Of(g, matrices.GateUpLora);
         Adapter? down = Adapter.Of(g, matrices.DownLora);
         (long inner, long hidden) = (matrices.Gate.Rows, matrices.Gate.Columns);
-        List<(ExpertBlocks.Part Part, Value Gate, Value Up)> kept = [];
+        List<(ExpertPart Part, Value Gate, Value Up)> kept = [];
         List<Value> sums = [];
-        foreach (ExpertBlocks.Part part in blocks.Parts)
+        foreach (ExpertPart part in blocks.Parts)
         {
             Value xb = part.Gather(x, hidden); // [blocks, block, hidden]
             Value gate = part.Product(xb, matrices.Gate); // [blocks, block, intermediate]
@@ -44,7 +44,7 @@ internal static class BlockedExperts
         return tape.Record(sums.Aggregate((sum, next) => g.Add(sum, next)), [x, weights, .. adapters.SelectMany(adapter => adapter.Trained)], dy =>
         {
             (List<Value> dxs, List<Value> dws) = ([], []);
-            foreach ((ExpertBlocks.Part part, Value gate, Value up) in kept)
+            foreach ((ExpertPart part, Value gate, Value up) in kept)
             {
                 Value dyb = part.Gather(dy, hidden); // not yet times w, [blocks, block, hidden]
                 Value h = g.Mul(g.Silu(gate), up); // [blocks, block, intermediate]
@@ -82,7 +82,7 @@ internal static class BlockedExperts
         private readonly ExpertLora.Stack _stack;
         private readonly Value _a; // [experts, r, in]
         private readonly Value _b; // [experts, out, r]
-        private readonly List<(ExpertBlocks.Part Part, Value Dz, Value X, Value Dv, Value? Factors)> _used = [];
+        private readonly List<(ExpertPart Part, Value Dz, Value X, Value Dv, Value? Factors)> _used = [];
 
         private Adapter(GraphBuilder graph, ExpertLora lora)
         {
@@ -95,7 +95,7 @@ internal static class BlockedExperts
         public static Adapter? Of(GraphBuilder graph, ExpertLora? lora) => lora is null ? null : new Adapter(graph, lora);
 
         /// <summary>z: [blocks, block, in] → [blocks, block, out].</summary>
-        public Value Product(ExpertBlocks.Part part, Value x) =>
+        public Value Product(ExpertPart part, Value x) =>
             _graph.MatMul(_graph.MatMul(x, part.Of(_a), transB: true), part.Of(_b), transB: true, alpha: _lora.Scaling);
 
         /// <summary>dx: [blocks, block, out] → [blocks, block, in].</summary>
@@ -103,7 +103,7 @@ internal static class BlockedExperts
         /// <param name="dz">[blocks, block, out].</param>
         /// <param name="x">[blocks, block, in].</param>
         /// <param name="factors">What dz is still to be multiplied with in the gradients of A and B, [blocks, block, 1]; null for nothing.</param>
-        public Value InputGradient(ExpertBlocks.Part part, Value dz, Value x, Value? factors)
+        public Value InputGradient(ExpertPart part, Value dz, Value x, Value? factors)
         {
             Value dv = _graph.MatMul(dz, part.Of(_b), alpha: _lora.Scaling); // [blocks, block, r]
             _used.Add((part, dz, x, dv, factors));
