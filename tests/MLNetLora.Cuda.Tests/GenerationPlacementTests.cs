@@ -52,7 +52,9 @@ public sealed class GenerationPlacementTests : IDisposable
             Dropout = 0,
             UseDora = adapter == "dora",
             TargetModules = isMixture && adapter == "dora" ? ["q_proj", "o_proj"] : TargetModules.AllLinear,
-            TargetParameters = checkpoint.Config.ModelType == "qwen2_moe" && adapter != "dora" ? ["experts.gate_up_proj", "experts.down_proj", "gate.weight"] : [],
+            TargetParameters = checkpoint.Config.ModelType == "qwen2_moe" && adapter != "dora"
+                ? ["experts.gate_up_proj", "experts.down_proj", "gate.weight"]
+                : [],
         };
         LoraAdapter? lora = adapter == "none" ? null : LoraAdapter.Create(options, checkpoint, 1);
         IReadOnlyList<PlacedNode> nodes = Placement.Of(() =>

@@ -115,7 +115,9 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
         List<double> ratios = [];
         foreach ((string name, double peer) in s_pyTorchMixtures)
         {
-            string? folder = new[] { "gradients", "experts" }.SelectMany(Golden.Kinds).Select(kind => Path.Combine(kind, name)).FirstOrDefault(Directory.Exists);
+            string? folder = new[] { "gradients", "experts" }.SelectMany(Golden.Kinds)
+                .Select(kind => Path.Combine(kind, name))
+                .FirstOrDefault(Directory.Exists);
             if (folder is not null)
             {
                 double error = Error(Path.GetDirectoryName(folder)!, folder, type, recomputed, flash: false, expertsInBlocks: true);
