@@ -56,6 +56,10 @@ internal sealed partial class GraphBuilder
     /// </summary>
     public bool ForCuda { get; init; }
 
+    /// <summary>Whether experts are computed in blocks of a size that is known from shapes (<see cref="Differentiable.BlockedExperts"/>), which a graph for
+    /// CUDA needs, and not one after the other.</summary>
+    public bool ExpertsInBlocks { get => field || ForCuda; init; }
+
     /// <summary>What the graph computes in where it can: float32, or a 16-bit type (<see cref="ReducedPrecision"/>).</summary>
     public ElementType ComputeType { get; init; } = ElementType.Float32;
 

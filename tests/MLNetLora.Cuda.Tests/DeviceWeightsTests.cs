@@ -6,6 +6,7 @@ using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
+using MLNetLora.Tests.Models;
 
 namespace MLNetLora.Cuda.Tests;
 
@@ -42,6 +43,44 @@ public sealed class DeviceWeightsTests : IDisposable
         float[] all = embedding.ReadFloat32();
         Assert.Equal(Expected(all[(all.Length / 2)..], held), Bytes(tensors[halves[1]], all.Length / 2, held));
         Assert.Same(tensors[halves[1]], weights.For(Model(checkpoint, type, parts: 2))[halves[1]]); // read once
+    }
+
+    /// <summary>The matrices of a layer's experts are one tensor there, in the order of the experts, wherever and in whichever type they lie.</summary>
+    [CudaTheory]
+    [InlineData("as written", "BFloat16")]
+    [InlineData("one file", "BFloat16")]
+    [InlineData("one file", "Float32")]
+    [InlineData("two files, two types", "Float16")]
+    [InlineData("two files, two types", "Float32")]
+    public void Experts_stand_side_by_side(string how, string computed)
+    {
+        Checkpoint checkpoint = MixtureModel.Write(_folder.File("base"));
+        if (how != "as written")
+        {
+            bool isOne = how == "one file";
+            checkpoint = MixtureModel.Rearrange(checkpoint, _folder.File("rearranged"), (name, i) => isOne || i % 2 == 0
+                ? ("a.safetensors", TensorType.Float32, -i)
+                : ("b.safetensors", TensorType.BFloat16, i));
+        }
+
+        ElementType type = Enum.Parse<ElementType>(computed);
+        using DeviceMemory device = new(new CudaDevice());
+        using DeviceWeights weights = new(checkpoint, device);
+        ModelArtifact model = Model(checkpoint, type, parts: 1);
+        IReadOnlyDictionary<string, NativeTensor> tensors = weights.For(model);
+        Assert.Equal(2 * 3, model.Stacks.Count); // gate, up and down of two layers
+        foreach ((string name, IReadOnlyList<CheckpointTensor> stack) in model.Stacks)
+        {
+            Assert.Equal(checkpoint.Config.Experts!.Count, stack.Count);
+            Assert.Equal(Enumerable.Range(0, stack.Count).Select(expert => $".experts.{expert}."),
+                stack.Select(tensor => tensor.Entry.Name[tensor.Entry.Name.IndexOf(".experts.", StringComparison.Ordinal)..]).Select(
+                    rest => string.Join('.', rest.Split('.')[..3]) + "."));
+            byte[] expected = [.. stack.SelectMany(tensor => Expected(tensor.ReadFloat32(), type))];
+            Assert.Equal(how == "two files, two types", stack.Select(tensor => tensor.Entry.Type).Distinct().Count() == 2);
+            Assert.Equal(expected, Bytes(tensors[name], stack.Sum(tensor => tensor.Entry.Count), type));
+        }
+
+        Assert.Same(tensors[model.Stacks.Keys.First()], weights.For(model)[model.Stacks.Keys.First()]); // read once
     }
 
     [CudaFact]

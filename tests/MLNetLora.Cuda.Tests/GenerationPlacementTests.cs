@@ -23,7 +23,7 @@ public sealed class GenerationPlacementTests : IDisposable
         get
         {
             TheoryData<string, string, string, string> cases = [];
-            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text"])
+            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text", "qwen2_moe", "qwen3_moe"])
             {
                 cases.Add(family, "Float32", "none", "Checkpoint");
                 cases.Add(family, "BFloat16", "lora", "Checkpoint");
@@ -45,13 +45,23 @@ public sealed class GenerationPlacementTests : IDisposable
         string[] words = family.Split(' ');
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), words[0], type: Enum.Parse<TensorType>(type),
             slidingWindow: words.Length > 1 ? 4 : null, positions: 256);
-        LoraAdapter? lora = adapter == "none" ? null
-            : LoraAdapter.Create(new LoraOptions { Rank = 2, UseDora = adapter == "dora", TargetModules = TargetModules.AllLinear }, checkpoint, 1);
+        bool isMixture = checkpoint.Config.Experts is not null;
+        LoraOptions options = new()
+        {
+            Rank = 2,
+            Dropout = 0,
+            UseDora = adapter == "dora",
+            TargetModules = isMixture && adapter == "dora" ? ["q_proj", "o_proj"] : TargetModules.AllLinear,
+            TargetParameters = checkpoint.Config.ModelType == "qwen2_moe" && adapter != "dora"
+                ? ["experts.gate_up_proj", "experts.down_proj", "gate.weight"]
+                : [],
+        };
+        LoraAdapter? lora = adapter == "none" ? null : LoraAdapter.Create(options, checkpoint, 1);
         IReadOnlyList<PlacedNode> nodes = Placement.Of(() =>
         {
             using CausalLanguageModel lm = new(checkpoint, lora, precision: Enum.Parse<WeightPrecision>(precision), device: new CudaDevice());
-            GenerationOptions options = new() { MaximumNewTokens = 100 }; // so that the cache grows
-            IReadOnlyList<GeneratedIds> answers = lm.Generate([[1, 2, 3], [4, 5, 6, 7, 8]], options);
+            GenerationOptions generation = new() { MaximumNewTokens = 100 }; // so that the cache grows
+            IReadOnlyList<GeneratedIds> answers = lm.Generate([[1, 2, 3], [4, 5, 6, 7, 8]], generation);
             Assert.Equal(2, answers.Count);
         });
         Placement.RequireDevice([.. nodes.Where(node => !node.Graph.StartsWith("dora_norms", StringComparison.Ordinal))]);

@@ -51,12 +51,22 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
         Assert.InRange(counts.PeakBytes / 1e9, 9.8, 11); // parameters and gradients, and a piece of the step's
     }
 
-    private void Step(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches)
+    /// <summary>Two layers of a mixture, of which 3.7 GB are weights.</summary>
+    [LargeCudaTheory]
+    [InlineData("Qwen3-30B-A3B", 1, 2048, "q_proj k_proj v_proj o_proj", 6.6, 8.4, 1_000)]
+    [InlineData("Qwen3-30B-A3B", 1, 2048, "all-linear", 8.9, 11.8, 1_300)]
+    public void A_step_of_a_mixture_fits(
+        string size, int batchSize, int length, string targets, double gigabytes, double withEvaluation, long launches) =>
+        Step(size, batchSize, length, gigabytes, withEvaluation, launches, layers: 2, targets);
+
+    private void Step(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches, int? layers = null,
+        string targets = "all-linear")
     {
         string folder = _folder.File("base");
-        new CheckpointWriter(ModelSize.Find(size), ElementType.BFloat16) { IsSparse = true }.Write(folder);
+        ModelSize model = ModelSize.Find(size);
+        new CheckpointWriter(model with { Layers = layers ?? model.Layers }, ElementType.BFloat16) { IsSparse = true }.Write(folder);
         Checkpoint checkpoint = Checkpoint.Open(folder);
-        LoraOptions lora = new() { Rank = 16, Dropout = 0, TargetModules = TargetModules.AllLinear };
+        LoraOptions lora = new() { Rank = 16, Dropout = 0, TargetModules = targets == "all-linear" ? TargetModules.AllLinear : targets.Split(' ') };
         TrainingOptions options = new()
         {
             Device = new CudaDevice(),
@@ -98,7 +108,7 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
             Assert.InRange(step.PeakBytes / 1e9, 0.1, gigabytes);
             Assert.InRange(estimate.Bytes / 1e9, 0.7 * step.PeakBytes / 1e9, step.PeakBytes / 1e9); // refuses what cannot fit, and nothing that can
             Assert.InRange(evaluation.PeakBytes / 1e9, 0.1, withEvaluation);
-            Assert.InRange(step.Launches, 1_000, launches);
+            Assert.InRange(step.Launches, launches / 2, launches);
         }
     }
 

@@ -23,14 +23,14 @@ public sealed class TrainingPlacementTests : IDisposable
         get
         {
             TheoryData<string, string, string, string> cases = [];
-            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text"])
+            foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text", "qwen2_moe", "qwen3_moe"])
             {
                 foreach (TensorType type in (TensorType[])[TensorType.Float32, TensorType.BFloat16])
                 {
                     cases.Add(family, $"{type}", "Checkpoint", "lora");
                 }
 
-                cases.Add(family, "Float32", "Checkpoint", "full");
+                cases.Add(family, "Float32", "Checkpoint", family.EndsWith("_moe", StringComparison.Ordinal) ? "experts" : "full");
                 cases.Add(family, "Float32", "Checkpoint", "dora");
                 cases.Add(family, "Float32", "Checkpoint", "all");
                 cases.Add(family, "Float32", "Nf4", "lora");
@@ -106,8 +106,9 @@ public sealed class TrainingPlacementTests : IDisposable
         LoraOptions lora = new()
         {
             Rank = 2,
-            Dropout = trained == "dora" ? 0 : 0.1,
-            TargetModules = TargetModules.AllLinear,
+            Dropout = trained is "dora" or "experts" ? 0 : 0.1,
+            TargetModules = checkpoint.Config.Experts is null ? TargetModules.AllLinear : ["q_proj", "o_proj"],
+            TargetParameters = trained == "experts" ? ["experts.gate_up_proj", "experts.down_proj", "gate.weight"] : [],
             UseDora = trained == "dora",
             Bias = trained == "all" ? LoraBias.All : LoraBias.None,
             ModulesToSave = trained == "all" ? ["lm_head", checkpoint.Config.ModelType == "qwen" ? "ln_1" : "input_layernorm"] : [],

@@ -87,6 +87,18 @@ public sealed class FiniteDifferenceTests
         new("Experts, each matrix elsewhere", r => ExpertInputs(r, 2), (t, v) => Mixture(t, v), Fixed: ["file 0", "file 1"]),
         new("Experts with an adapter", r => WithFactors(r, ExpertInputs(r, 1)), (t, v) => Mixture(t, v), Fixed: ["file 0"]),
         new("Experts, recomputed", r => ExpertInputs(r, 1), (t, v) => t.Checkpoint(v["x"], (tape, x) => Mixture(tape, v, x)), Fixed: ["file 0"]),
+        new("BlockedExperts", r => ExpertInputs(r, 1), (t, v) => Mixture(t, v, blocks: true), Fixed: ["file 0"]),
+        new("BlockedExperts, each matrix elsewhere", r => ExpertInputs(r, 2), (t, v) => Mixture(t, v, blocks: true), Fixed: ["file 0", "file 1"]),
+        new("BlockedExperts, further blocks", r => ManyRows(r), (t, v) => Mixture(t, v, blocks: true), Fixed: ["file 0"]),
+        new("BlockedExperts with an adapter, further blocks", r => WithFactors(r, ManyRows(r)), (t, v) => Mixture(t, v, blocks: true), Fixed: ["file 0"]),
+        new("BlockedExperts for few rows, more of them", r => WithFactors(r, ManyRows(r)), (t, v) => Mixture(t, v, blocks: true, fewRows: true),
+            Fixed: ["file 0"]),
+        new("BlockedExperts for few rows", r => WithFactors(r, ExpertInputs(r, 1, [4, 0, 2, 1])), (t, v) => Mixture(t, v, blocks: true, fewRows: true),
+            Fixed: ["file 0"]),
+        new("BlockedExperts, one of a row and fewer rows than experts", r => WithFactors(r, ExpertInputs(r, 1, [4, 0, 4], 1)),
+            (t, v) => Mixture(t, v, blocks: true), Fixed: ["file 0"]),
+        new("BlockedExperts with an adapter, recomputed", r => WithFactors(r, ManyRows(r)),
+            (t, v) => t.Checkpoint(v["x"], (tape, x) => Mixture(tape, v, x, blocks: true)), Fixed: ["file 0"]),
         new("CrossEntropy", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"]), IsLoss: true,
             Fixed: ["weights"]),
         new("CrossEntropy in chunks", CrossEntropyInputs, (t, v) => CrossEntropy.Apply(t, v["x"], t.Parameter(v["head"]), v["labels"], v["weights"], chunks: 2),
@@ -249,13 +261,15 @@ public sealed class FiniteDifferenceTests
         [rows, experts]);
 
     /// <summary>Experts of whom the second gets no row; in the files the gate matrices stand in reversed order.</summary>
-    private static Dictionary<string, Data> ExpertInputs(Random r, int files)
+    private static Dictionary<string, Data> ExpertInputs(Random r, int files, float[]? chosen = null, int k = 2)
     {
+        chosen ??= [4, 0, 0, 2, 3, 0, 2, 4, 0, 3];
+        long rows = chosen.Length / k;
         Dictionary<string, Data> inputs = new()
         {
-            ["x"] = Data.Random(r, S, N),
-            ["weights"] = Data.Random(r, S, 2),
-            ["experts"] = new([4, 0, 0, 2, 3, 0, 2, 4, 0, 3], [S, 2], ElementType.Int64),
+            ["x"] = Data.Random(r, rows, N),
+            ["weights"] = Data.Random(r, rows, k),
+            ["experts"] = new(chosen, [rows, k], ElementType.Int64),
         };
         for (int i = 0; i < files; i++)
         {
@@ -265,6 +279,10 @@ public sealed class FiniteDifferenceTests
         return inputs;
     }
 
+    /// <summary>A first expert for every row, whose rows are more than a block, and a second one of three for each.</summary>
+    private static Dictionary<string, Data> ManyRows(Random r) =>
+        ExpertInputs(r, 1, [.. Enumerable.Range(0, 40).SelectMany(row => row % 2 == 0 ? (float[])[0, 2 + r.Next(3)] : [2 + r.Next(3), 0])]);
+
     private static Dictionary<string, Data> WithFactors(Random r, Dictionary<string, Data> inputs) => new(inputs)
     {
         ["a of gate and up"] = Data.Random(r, R * E, N),
@@ -273,7 +291,7 @@ public sealed class FiniteDifferenceTests
         ["b of down"] = Data.Random(r, N, R * E),
     };
 
-    private static Value Mixture(Tape tape, Dictionary<string, Value> v, Value? x = null)
+    private static Value Mixture(Tape tape, Dictionary<string, Value> v, Value? x = null, bool blocks = false, bool fewRows = false)
     {
         Value[] files = [.. v.Where(item => item.Key.StartsWith("file", StringComparison.Ordinal)).Select(item => item.Value)];
         ExpertWeights matrices = new(
@@ -283,11 +301,13 @@ public sealed class FiniteDifferenceTests
             matrices = matrices with { GateUpLora = Adapter("gate and up"), DownLora = Adapter("down") };
         }
 
-        return Experts.Apply(tape, x ?? v["x"], v["weights"], v["experts"], matrices);
+        return blocks
+            ? BlockedExperts.Apply(tape, x ?? v["x"], v["weights"], v["experts"], matrices with { FewRows = fewRows })
+            : Experts.Apply(tape, x ?? v["x"], v["weights"], v["experts"], matrices);
 
         ExpertLora Adapter(string name) => new(tape.Parameter(v["a of " + name]), tape.Parameter(v["b of " + name]), (int)R, 0.7f);
 
-        ExpertWeight Matrix(string name, long rows, long columns, Func<long, long> number) => new(name,
+        ExpertRegions Matrix(string name, long rows, long columns, Func<long, long> number) => new(name,
             [.. files.Select((file, i) => new ExpertRegion(
                 file, [.. Enumerable.Range(0, (int)E).Select(e => e % files.Length == i ? (number(e) * I * N / Piece) + 1 : -1)]))],
             rows, columns);

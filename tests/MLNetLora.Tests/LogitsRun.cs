@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
+using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
@@ -12,11 +13,12 @@ namespace MLNetLora.Tests;
 internal static class LogitsRun
 {
     /// <summary>Worst error of the logits at the rows' tokens, over 1 + |expected|.</summary>
-    public static double Worst(Checkpoint checkpoint, LoraAdapter? adapter, IReadOnlyList<TrainingRow> rows, GoldenFile expected, string key)
+    public static double Worst(
+        Checkpoint checkpoint, LoraAdapter? adapter, IReadOnlyList<TrainingRow> rows, GoldenFile expected, string key, bool expertsInBlocks = false)
     {
         Batch batch = Batch.Of(rows);
         long[] every = [.. rows.SelectMany((row, r) => Enumerable.Range(0, row.InputIds.Length).Select(i => ((long)r * batch.Length) + i))];
-        (_, float[] logits) = Run(checkpoint, adapter, batch with { LabelPositions = every, LabelIds = new long[every.Length] });
+        (_, float[] logits) = Run(checkpoint, adapter, batch with { LabelPositions = every, LabelIds = new long[every.Length] }, expertsInBlocks);
         float[] want = expected.Floats(key);
         (long width, int vocabulary) = (expected.Shape(key)[1], checkpoint.Config.VocabSize);
         double worst = 0;
@@ -34,14 +36,15 @@ internal static class LogitsRun
     }
 
     /// <summary>Sum of the token losses, and the logits at the labelled positions.</summary>
-    public static (double Loss, float[] Logits) Run(Checkpoint checkpoint, LoraAdapter? adapter, Batch batch)
+    public static (double Loss, float[] Logits) Run(Checkpoint checkpoint, LoraAdapter? adapter, Batch batch, bool expertsInBlocks = false)
     {
         TrainingTarget target = new(checkpoint.Config, checkpoint.Architecture, checkpoint, [.. (adapter?.Factors ?? []).Select(f => f.Module)], 0)
         {
             Saved = adapter?.Parts.Saved ?? [],
             Tokens = adapter?.Parts.Tokens,
         };
-        using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true), SessionUse.Training, 1);
+        GraphBuilder graph = new("evaluation") { ExpertsInBlocks = expertsInBlocks };
+        using OnnxSession session = new(TrainingModel.Evaluation(target, ChunkPlan.Whole, logits: true, graph), SessionUse.Training, 1);
         using GraphInputs shared = new(target.Config, training: false);
         Dictionary<string, NativeTensor> inputs = [];
         List<NativeTensor> owned = [];

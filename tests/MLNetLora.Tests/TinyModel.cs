@@ -46,6 +46,16 @@ internal static class TinyModel
             config = Qwen35Config(config, layers);
         }
 
+        if (modelType.EndsWith("_moe", StringComparison.Ordinal))
+        {
+            config["num_experts"] = 7;
+            config["num_experts_per_tok"] = 2;
+            config["moe_intermediate_size"] = 12;
+            config["shared_expert_intermediate_size"] = 20;
+            config["decoder_sparse_step"] = 1;
+            config["norm_topk_prob"] = true;
+        }
+
         File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(config));
     }
 

@@ -43,14 +43,25 @@ internal sealed class ExpertLora(Weight a, Weight b, int rank, float scaling)
         /// <summary>B of one expert: [1] 64-bit → [out, r].</summary>
         public Value B(Value expert) => g.Reshape(g.GatherLastAxis(b, expert), [_size.Out, rank], [_size.Out, rank]);
 
+        /// <summary>A of all experts: [experts, r, in].</summary>
+        public Value AllA => a;
+
+        /// <summary>B of all experts: [experts, out, r].</summary>
+        public Value AllB => g.Transpose(b, 2, 0, 1);
+
         /// <summary>The gradient of the whole A from those of the experts that have rows: [active, r, in] → [r·experts, in].</summary>
-        public Value WholeA(ExpertRows order, Value gradients) =>
-            g.Reshape(order.Scatter(gradients, rank * _size.In), [-1, _size.In], [rank * _size.Experts, _size.In]);
+        public Value WholeA(ExpertRows order, Value gradients) => WholeA(order.Scatter(gradients, rank * _size.In));
+
+        /// <summary>The gradient of the whole A: as many numbers as [experts, r, in] → [r·experts, in].</summary>
+        public Value WholeA(Value gradients) => g.Reshape(gradients, [-1, _size.In], [rank * _size.Experts, _size.In]);
 
         /// <summary>The gradient of the whole B: [active, out, r] → [out, r·experts].</summary>
-        public Value WholeB(ExpertRows order, Value gradients)
+        public Value WholeB(ExpertRows order, Value gradients) => WholeB(order.Scatter(gradients, _size.Out * rank));
+
+        /// <summary>The gradient of the whole B: as many numbers as [experts, out, r] → [out, r·experts].</summary>
+        public Value WholeB(Value gradients)
         {
-            Value all = g.Reshape(order.Scatter(gradients, _size.Out * rank), [-1, _size.Out, rank], [_size.Experts, _size.Out, rank]);
+            Value all = g.Reshape(gradients, [-1, _size.Out, rank], [_size.Experts, _size.Out, rank]);
             return g.Reshape(g.Transpose(all, 1, 2, 0), [_size.Out, -1], [_size.Out, rank * _size.Experts]); // [out, r, experts] -> [out, r·experts]
         }
     }

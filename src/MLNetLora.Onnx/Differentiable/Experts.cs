@@ -7,13 +7,21 @@ namespace MLNetLora.Onnx.Differentiable;
 /// <param name="GateUpLora">Adapter of gate and up as one matrix, gate above up: in = hidden, out = 2·intermediate; null for none.</param>
 /// <param name="DownLora">Adapter of down: in = intermediate, out = hidden; null for none.</param>
 internal sealed record ExpertWeights(
-    ExpertWeight Gate, ExpertWeight Up, ExpertWeight Down, ExpertLora? GateUpLora = null, ExpertLora? DownLora = null);
+    ExpertWeight Gate, ExpertWeight Up, ExpertWeight Down, ExpertLora? GateUpLora = null, ExpertLora? DownLora = null)
+{
+    /// <summary>Whether most runs have fewer rows than there are experts, as one that goes from token to token has.</summary>
+    public bool FewRows { get; init; }
+
+    /// <summary>[at least as many as the rows of any layer], from which the sizes of blocks follow that all layers share; null for a layer's own.</summary>
+    public Value? MostRows { get; init; }
+}
 
 /// <summary>
 /// A mixture of experts: y = Σ over the experts e of a row of w_e · E_e(x), E(x) = (silu(x Gᵀ)∘x Uᵀ) Dᵀ.
 /// With h = silu(gate)∘up and u = dy D:  dw = Σ u∘h,  dh = w·u,  dgate and dup as in <see cref="SwiGlu"/>,  dx = Σ over the experts of dgate G + dup U.
 /// With an adapter s·B A on a matrix, of which x goes in and z comes out, v = x Aᵀ:  z += s·v Bᵀ,  dv = s·dz B,  dx += dv A,  dB = s·dzᵀ v,  dA = dvᵀ x.
-/// Each expert is computed for its own rows alone, one expert after the other, so that time follows the rows' experts and not all there are.
+/// Each expert is computed for its own rows alone, one expert after the other, so that time follows the rows' experts and not all there are;
+/// on a GPU in blocks (<see cref="BlockedExperts"/>).
 /// </summary>
 internal static class Experts
 {
@@ -27,6 +35,11 @@ internal static class Experts
     public static Value Apply(Tape tape, Value x, Value weights, Value experts, ExpertWeights matrices)
     {
         GraphBuilder g = tape.Graph;
+        if (g.ExpertsInBlocks)
+        {
+            return BlockedExperts.Apply(tape, x, weights, experts, matrices);
+        }
+
         Dimension rows = x.Shape[0];
         (ExpertLora? gateUpLora, ExpertLora? downLora) = (matrices.GateUpLora, matrices.DownLora);
         ExpertRows order = new(g, experts, matrices.Gate.Count);

@@ -17,12 +17,14 @@ internal static class Routing
     public static (Value Weights, Value Experts) Apply(Tape tape, Value logits, int k, bool normalize)
     {
         GraphBuilder g = tape.Graph;
+        using IDisposable precise = g.InFloat32();
         Value probabilities = g.Softmax(logits); // [rows, experts]
         (Value top, Value experts) = g.TopK(probabilities, k); // [rows, k] each
         Value? scale = normalize ? g.Reciprocal(g.ReduceSum(top, [-1], keepAxes: true)) : null; // [rows, 1]
         Value weights = scale is null ? top : g.Mul(top, scale); // [rows, k]
         tape.Record(weights, [logits], d => tape.AddGradient(logits, () =>
         {
+            using IDisposable preciseBack = g.InFloat32();
             Value dp = scale is null ? d : g.Mul(g.Sub(d, g.ReduceSum(g.Mul(d, weights), [-1], keepAxes: true)), scale); // [rows, k]
             Value mean = g.ReduceSum(g.Mul(dp, top), [-1], keepAxes: true); // [rows, 1]
             Value chosen = g.ScatterLast(g.Zeros(g.Shape(logits), logits.Shape), experts, dp); // [rows, experts]

@@ -14,6 +14,7 @@ internal sealed class GraphWeights
     private readonly GraphBuilder _graph;
     private readonly Dictionary<string, Weight> _weights = [];
     private readonly Dictionary<string, ExpertWeight> _experts = [];
+    private readonly Dictionary<string, IReadOnlyList<CheckpointTensor>> _stacks = [];
     private readonly HashSet<string> _replaced = [];
     private readonly IReadOnlyDictionary<string, CheckpointTensor> _tensors;
     private readonly Dictionary<SafetensorsFile, string> _real;
@@ -35,6 +36,9 @@ internal sealed class GraphWeights
 
     /// <summary>The folder that all weight files lie under; null without a checkpoint.</summary>
     public string? Folder { get; }
+
+    /// <summary>Initializers that are several tensors one after another, by their names.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<CheckpointTensor>> Stacks => _stacks;
 
     /// <summary>Multiplies with the checkpoint's weights in a graph that is mostly run with one row; null in others.</summary>
     public RowStreams? Streams { get; init; }
@@ -104,6 +108,11 @@ internal sealed class GraphWeights
         }
 
         CheckpointTensor[] tensors = [.. names.Select(name => _tensors[name])];
+        if (IsOnDevice)
+        {
+            return _experts[names[0]] = Stacked(tensors);
+        }
+
         List<ExpertRegion> regions = [];
         foreach (IGrouping<(SafetensorsFile, TensorType), CheckpointTensor> part in tensors.GroupBy(tensor => (tensor.File, tensor.Entry.Type)))
         {
@@ -125,7 +134,18 @@ internal sealed class GraphWeights
             regions.Add(new ExpertRegion(pieces, [.. tensors.Select(tensor => here.Contains(tensor) ? (tensor.Entry.Offset - first) / size / piece : -1)]));
         }
 
-        return _experts[names[0]] = new ExpertWeight(names[0], regions, tensors[0].Entry.Shape[0], tensors[0].Entry.Shape[1]);
+        return _experts[names[0]] = new ExpertRegions(names[0], regions, tensors[0].Entry.Shape[0], tensors[0].Entry.Shape[1]);
+    }
+
+    /// <summary>Matrices of experts side by side, as <see cref="Runtime.DeviceWeights"/> places them on a device.</summary>
+    private ExpertStack Stacked(CheckpointTensor[] tensors)
+    {
+        CheckpointTensor first = tensors[0];
+        ElementType type = tensors.All(tensor => Type(tensor) == Type(first)) ? Type(first) : ElementType.Float32;
+        long[] shape = [tensors.Length, .. first.Entry.Shape];
+        string name = first.Entry.Name + ".stack";
+        _stacks[name] = tensors;
+        return new ExpertStack(_graph.External(name, type, shape, Location(first), first.Entry.Offset, tensors.Length * first.Entry.Count * Size(type)));
     }
 
     /// <summary>Puts weights quantized for products of 8-bit integers in the place of the checkpoint's; the session is given the numbers of those
@@ -189,6 +209,8 @@ internal sealed class GraphWeights
         ? new FloatWeight(source) { Streams = Streams }
         : new HalfWeight(source, _upcastOnce) { Streams = Streams };
 
+    private bool IsOnDevice => _graph.ForCuda && !_graph.SimulatesComputeType;
+
     // An initializer that the session is given values for. It points at the tensor that those are made from, only for ONNX Runtime to find a file.
     private Value Given(QuantizedTensor tensor) =>
         _graph.External(tensor.Name, tensor.Type, tensor.Shape, Location(tensor.From), tensor.From.Entry.Offset, tensor.Bytes);
@@ -197,7 +219,7 @@ internal sealed class GraphWeights
     /// (<see cref="Runtime.DeviceWeights"/>).</summary>
     private ElementType Type(CheckpointTensor tensor)
     {
-        bool isRounded = _graph.ForCuda && !_graph.SimulatesComputeType && _graph.ComputeType != ElementType.Float32;
+        bool isRounded = IsOnDevice && _graph.ComputeType != ElementType.Float32;
         return isRounded && tensor.Entry.Shape.Count == 2 ? _graph.ComputeType : TypeInFile(tensor);
     }
 

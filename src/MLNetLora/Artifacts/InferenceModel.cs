@@ -51,6 +51,7 @@ internal static class InferenceModel
         {
             InputIds = ids,
             OutputRows = last,
+            FewRows = true,
             ExpertWeights = weights.Experts,
             AdaptedExperts = adapter.Modules.Where(lora => lora.Parameter is { IsStack: true }).ToDictionary(
                 lora => lora.Module.Name, lora => new ExpertLora(FactorA(lora), FactorB(lora), lora.Rank, (float)lora.Scaling)),
@@ -62,7 +63,7 @@ internal static class InferenceModel
         Value normed = model.FinalNorm(x); // [batch, hidden]
         Value logits = head.Product(graph, normed); // [batch, vocabulary]
         graph.Output("logits", model.HeadTokens?.Scores(graph, logits, normed) ?? logits);
-        return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder);
+        return new ModelArtifact("inference_model.onnx", graph.ToBytes(), weights.Folder) { Stacks = weights.Stacks };
 
         TrainedRows Trained(TrainedTokens tokens) => new(
             new FloatWeight(graph.Input(tokens.Tensor.Key, ElementType.Float32, [.. tokens.Tensor.Shape.Select(size => (Dimension)size)])),

@@ -46,7 +46,7 @@ internal static class TrainingModel
         }
 
         graph.Output("loss", loss);
-        return new ModelArtifact("training_model.onnx", graph.ToBytes(), weights.Folder);
+        return new ModelArtifact("training_model.onnx", graph.ToBytes(), weights.Folder) { Stacks = weights.Stacks };
     }
 
     /// <summary>The evaluation graph: the same forward pass without dropout.</summary>
@@ -66,7 +66,7 @@ internal static class TrainingModel
             graph.Output("logits", Scores(model, normed)); // [labels, vocabulary]
         }
 
-        return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder);
+        return new ModelArtifact("eval_model.onnx", graph.ToBytes(), weights.Folder) { Stacks = weights.Stacks };
     }
 
     /// <summary>The forward pass of the frozen base, to see what its linear layers are fed: one output [in] for each set of layers with the same

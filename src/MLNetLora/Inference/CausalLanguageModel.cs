@@ -287,9 +287,6 @@ internal sealed class CausalLanguageModel : IDisposable
         CustomDevice when checkpoint.IsFourBit =>
             $"{checkpoint.Folder} is in 4 bits, which other execution providers do not answer with, and {device} was asked for. Set the device to "
             + $"{Device.Cpu}, or take the checkpoint that it was quantized from.",
-        CudaDevice when checkpoint.Config.Experts is not null =>
-            $"{checkpoint.Folder} is a {checkpoint.Config.ModelType} model, which answers on the processor only for now, and {device} was asked "
-            + $"for. Set the device to {Device.Cpu}.",
         _ => null,
     };
 

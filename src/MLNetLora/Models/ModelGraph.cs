@@ -117,6 +117,9 @@ internal sealed record ModelGraph(
     /// <summary>Adapters on stacks of experts' matrices, by the stacks' names.</summary>
     public IReadOnlyDictionary<string, ExpertLora> AdaptedExperts { get; init; } = new Dictionary<string, ExpertLora>();
 
+    /// <summary>Whether most runs have a few rows, as those of answers do, which come token by token.</summary>
+    public bool FewRows { get; init; }
+
     /// <summary>Rows of the embedding that are trained in its place; null for none.</summary>
     public TrainedRows? Tokens { get; init; }
 
@@ -182,7 +185,11 @@ internal sealed record ModelGraph(
         ExpertConfig experts = Config.Experts!;
         (Value weights, Value chosen) = Routing.Apply(Tape, scores, experts.PerToken, experts.NormalizeTopK); // [rows, k] each
         ExpertWeights matrices = new(Matrix("gate"), Matrix("up"), Matrix("down"),
-            AdaptedExperts.GetValueOrDefault(names.GateUp), AdaptedExperts.GetValueOrDefault(names.Down));
+            AdaptedExperts.GetValueOrDefault(names.GateUp), AdaptedExperts.GetValueOrDefault(names.Down))
+        {
+            FewRows = FewRows,
+            MostRows = FewRows ? null : Graph.Reshape(InputIds, [-1], ["tokens"]), // the last block has those of labels
+        };
         return Onnx.Differentiable.Experts.Apply(Tape, x, weights, chosen, matrices); // [rows, hidden]
 
         ExpertWeight Matrix(string projection) => ExpertWeights([.. Enumerable.Range(0, experts.Count).Select(expert => names.Matrix(expert, projection))]);

@@ -46,11 +46,12 @@ internal sealed class DeviceWeights : IDisposable
     public IReadOnlyDictionary<string, NativeTensor> For(ModelArtifact artifact, IReadOnlySet<string>? given = null, CancellationToken cancellation = default)
     {
         List<(string Name, Place Place)> asked = [.. ModelProto.Parser.ParseFrom(artifact.Bytes).Graph.Initializer
-            .Where(tensor => tensor.ExternalData.Count > 0 && given?.Contains(tensor.Name) != true && (tensor.Dims.Count == 2 || IsCode(tensor)))
+            .Where(tensor => tensor.ExternalData.Count > 0 && given?.Contains(tensor.Name) != true
+                && (tensor.Dims.Count == 2 || IsCode(tensor) || artifact.Stacks.ContainsKey(tensor.Name)))
             .Select(tensor => (tensor.Name, Find(tensor, artifact)))];
         Place[] missing = [.. asked.Select(item => item.Place).Where(place => !_read.Contains(place.Key)).DistinctBy(place => place.Key)];
         _tensors.Reserve(missing.Where(place => !_tensors.Has(place.Key))
-            .Select(place => new DeviceTensor(place.Key, place.Whole.Entry.Count * Size(place.Stored))));
+            .Select(place => new DeviceTensor(place.Key, place.Count * Size(place.Stored))));
         Read(missing, cancellation);
         _read.UnionWith(missing.Select(place => place.Key));
         return asked.ToDictionary(item => item.Name, item => View(item.Name, item.Place));
@@ -69,18 +70,12 @@ internal sealed class DeviceWeights : IDisposable
 
     private void Read(IEnumerable<Place> places, CancellationToken cancellation)
     {
-        (Place Place, long First, int Count)[] pieces = [.. places.SelectMany(place =>
-        {
-            long all = place.Whole.Entry.Count;
-            int count = PieceBytes / Size(place.Source);
-            return Enumerable.Range(0, (int)((all + count - 1) / count))
-                .Select(i => (place, (long)i * count, (int)Math.Min(count, all - ((long)i * count))));
-        })];
+        Piece[] pieces = [.. places.SelectMany(Pieces)];
         ParallelOptions parallel = new() { MaxDegreeOfParallelism = Readers, CancellationToken = cancellation };
         using TensorRows rows = new(_sources);
         try
         {
-            Parallel.ForEach(pieces, parallel, piece => Copy(rows, piece.Place, piece.First, piece.Count));
+            Parallel.ForEach(pieces, parallel, piece => Copy(rows, piece));
         }
         catch (AggregateException e) when (e.Flatten().InnerExceptions.OfType<MLNetLoraException>().FirstOrDefault() is { } cause)
         {
@@ -88,23 +83,39 @@ internal sealed class DeviceWeights : IDisposable
         }
     }
 
-    private void Copy(TensorRows rows, Place place, long first, int count)
+    private static IEnumerable<Piece> Pieces(Place place)
     {
-        (int source, int stored) = (Size(place.Source), Size(place.Stored));
-        byte[] bytes = ArrayPool<byte>.Shared.Rent(count * source);
+        long before = 0; // of the tensors that stand before it in the place
+        foreach (CheckpointTensor tensor in place.Whole)
+        {
+            int most = PieceBytes / Size(Type(tensor));
+            for (long first = 0; first < tensor.Entry.Count; first += most)
+            {
+                yield return new Piece(tensor, first, (int)Math.Min(most, tensor.Entry.Count - first), place, before + first);
+            }
+
+            before += tensor.Entry.Count;
+        }
+    }
+
+    private void Copy(TensorRows rows, Piece piece)
+    {
+        (TensorEntry entry, ElementType held) = (piece.Tensor.Entry, piece.Place.Stored);
+        (int source, int stored) = (Size(Type(piece.Tensor)), Size(held));
+        byte[] bytes = ArrayPool<byte>.Shared.Rent(piece.Count * source);
         try
         {
-            Span<byte> piece = bytes.AsSpan(0, count * source);
-            rows.ReadBytes(place.Whole, first * source, piece);
-            if (place.Source == place.Stored)
+            Span<byte> read = bytes.AsSpan(0, piece.Count * source);
+            rows.ReadBytes(piece.Tensor, piece.First * source, read);
+            if (Type(piece.Tensor) == held)
             {
-                _tensors.Write(place.Key, first * stored, piece);
+                _tensors.Write(piece.Place.Key, piece.At * stored, read);
                 return;
             }
 
-            float[] floats = new float[count];
-            FloatConversion.ToFloat32(piece, place.Whole.Entry.Type, floats, place.Whole.Entry.Name);
-            _tensors.Write(place.Key, first * stored, FloatConversion.FromFloat32(floats, FileType(place.Stored)));
+            float[] floats = new float[piece.Count];
+            FloatConversion.ToFloat32(read, entry.Type, floats, entry.Name);
+            _tensors.Write(piece.Place.Key, piece.At * stored, FloatConversion.FromFloat32(floats, FileType(held)));
         }
         finally
         {
@@ -112,30 +123,37 @@ internal sealed class DeviceWeights : IDisposable
         }
     }
 
-    /// <summary>Where an initializer comes from: a tensor of a file, or some rows of one.</summary>
+    /// <summary>Where an initializer comes from: a tensor of a file, some rows of one, or several one after another.</summary>
     private Place Find(TensorProto tensor, ModelArtifact artifact)
     {
+        ElementType type = (ElementType)tensor.DataType;
+        if (artifact.Stacks.TryGetValue(tensor.Name, out IReadOnlyList<CheckpointTensor>? stack))
+        {
+            return new Place(stack, type, type, [.. tensor.Dims], 0);
+        }
+
         string path = Path.GetFullPath(Path.Combine(artifact.WeightsFolder!, Field("location")));
         long offset = long.Parse(Field("offset"), CultureInfo.InvariantCulture);
         CheckpointTensor whole = _files[path].Last(candidate => candidate.Entry.Offset <= offset);
-        ElementType source = whole.Entry.Type switch
-        {
-            TensorType.Float16 => ElementType.Float16,
-            TensorType.BFloat16 => ElementType.BFloat16,
-            TensorType.UInt8 => ElementType.UInt8,
-            TensorType.Float32 => ElementType.Float32,
-            _ => throw new InvalidOperationException($"{whole.Entry.Name} is of the type {whole.Entry.TypeName}, which no graph reads."),
-        };
+        ElementType source = Type(whole);
 
         // Codes are also read two bytes at a time.
-        ElementType type = (ElementType)tensor.DataType;
-        Place place = new(whole, source, source == ElementType.UInt8 ? source : type, type, [.. tensor.Dims], (offset - whole.Entry.Offset) / Size(source));
+        Place place = new([whole], source == ElementType.UInt8 ? source : type, type, [.. tensor.Dims], (offset - whole.Entry.Offset) / Size(source));
         return place.First * Size(place.Stored) + place.Bytes <= whole.Entry.Count * Size(place.Stored)
             ? place
             : throw new InvalidOperationException($"{tensor.Name} is more than the tensor {whole.Entry.Name}.");
 
         string Field(string key) => tensor.ExternalData.Single(entry => entry.Key == key).Value;
     }
+
+    private static ElementType Type(CheckpointTensor tensor) => tensor.Entry.Type switch
+    {
+        TensorType.Float16 => ElementType.Float16,
+        TensorType.BFloat16 => ElementType.BFloat16,
+        TensorType.UInt8 => ElementType.UInt8,
+        TensorType.Float32 => ElementType.Float32,
+        _ => throw new InvalidOperationException($"{tensor.Entry.Name} is of the type {tensor.Entry.TypeName}, which no graph reads."),
+    };
 
     private static bool IsCode(TensorProto tensor) => (ElementType)tensor.DataType is ElementType.UInt8 or ElementType.UInt16;
 
@@ -155,16 +173,25 @@ internal sealed class DeviceWeights : IDisposable
     };
 
     /// <summary>An initializer.</summary>
-    /// <param name="Whole">The tensor of the file.</param>
-    /// <param name="Source">Its type there.</param>
-    /// <param name="Stored">Its type on the device.</param>
+    /// <param name="Whole">The tensors of the files, which stand on the device one after another.</param>
+    /// <param name="Stored">Their type there.</param>
     /// <param name="Type">The type that the graph reads it in.</param>
     /// <param name="Shape">Shape of the initializer.</param>
-    /// <param name="First">With which element of the tensor it begins.</param>
-    private sealed record Place(CheckpointTensor Whole, ElementType Source, ElementType Stored, ElementType Type, long[] Shape, long First)
+    /// <param name="First">With which element of them it begins.</param>
+    private sealed record Place(IReadOnlyList<CheckpointTensor> Whole, ElementType Stored, ElementType Type, long[] Shape, long First)
     {
-        public string Key => $"{Whole.File.Source}:{Whole.Entry.Name}:{Stored}";
+        public string Key => $"{Whole[0].File.Source}:{Whole[0].Entry.Name}:{Whole.Count}:{Stored}";
+
+        public long Count => Whole.Sum(tensor => tensor.Entry.Count);
 
         public long Bytes => Shape.Aggregate((long)Size(Type), (product, size) => checked(product * size));
     }
+
+    /// <summary>Some numbers of a tensor.</summary>
+    /// <param name="Tensor">The tensor.</param>
+    /// <param name="First">The first of them.</param>
+    /// <param name="Count">How many.</param>
+    /// <param name="Place">Where they go.</param>
+    /// <param name="At">With which element of the place they begin.</param>
+    private sealed record Piece(CheckpointTensor Tensor, long First, int Count, Place Place, long At);
 }

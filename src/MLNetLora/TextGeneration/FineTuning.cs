@@ -50,7 +50,6 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         else
         {
             _ = TrainingTarget.Lora(checkpoint, lora);
-            LoraTraining.RequireFor(training.Device, checkpoint);
         }
 
         RowTokenizer rowTokenizer = NewRowTokenizer(training.Threads);

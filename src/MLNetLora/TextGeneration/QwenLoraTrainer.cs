@@ -155,7 +155,6 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             there.Device = device;
             there.Validate();
             _ = there.UsedComputeType;
-            LoraTraining.RequireFor(device, checkpoint);
         }
     }
 

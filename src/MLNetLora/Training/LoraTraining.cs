@@ -37,7 +37,6 @@ internal static class LoraTraining
         options.Device ??= Device.Cpu;
         options.Validate();
         lora.Validate();
-        RequireFor(options.Device, checkpoint);
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, checkpoint.Config, options);
@@ -90,17 +89,6 @@ internal static class LoraTraining
     /// <summary>A fresh adapter for the weights that a run will see: with 4 bits those, which DoRA's magnitudes and PiSSA's factors are made from.</summary>
     internal static LoraAdapter Fresh(LoraOptions lora, Checkpoint checkpoint, TrainingOptions options, CancellationToken cancellation) =>
         LoraAdapter.Create(lora, FourBitCache.Open(checkpoint, options.Precision, options.Threads, cancellation), options.SeedOrDefault, cancellation);
-
-    /// <summary>Refuses a base that has no kernels on a device.</summary>
-    /// <exception cref="OptionException">It has none.</exception>
-    internal static void RequireFor(Device? device, Checkpoint checkpoint)
-    {
-        if (device is CudaDevice && checkpoint.Config.Experts is not null)
-        {
-            throw new OptionException($"{checkpoint.Folder} is a mixture of experts ({checkpoint.Config.ModelType}) and {nameof(TrainingOptions.Device)} is "
-                + $"{device}: how many rows an expert has is known on the GPU alone, and its graphs are not written for that yet. Train it on the processor.");
-        }
-    }
 
     /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
     /// <exception cref="OptionException">It would; the message has the figures.</exception>

@@ -237,11 +237,15 @@ public class TrainingOptions
     /// <summary>Whether <see cref="ComputeType"/> is simulated by rounding, for tests on processors.</summary>
     internal bool SimulatesComputeType { get; set; }
 
+    /// <summary>Whether experts are computed as on a GPU, for tests on processors.</summary>
+    internal bool ExpertsInBlocks { get; set; }
+
     /// <summary>A graph for the device and the compute type.</summary>
     /// <param name="name">Its name.</param>
     internal GraphBuilder NewGraph(string name) => new(name)
     {
         ForCuda = Device is CudaDevice,
+        ExpertsInBlocks = ExpertsInBlocks,
         ComputeType = UsedComputeType switch
         {
             Runtime.ComputeType.BFloat16 => ElementType.BFloat16,

@@ -34,11 +34,11 @@ public sealed class ExpertAdapterTests(Xunit.Abstractions.ITestOutputHelper outp
         report.Equal($"{name} parameters", [adapter.ParameterCount, checkpoint.ParameterCount],
             [description.GetProperty("trainable_parameters").GetInt64(),
                 description.GetProperty("all_parameters").GetInt64() - description.GetProperty("trainable_parameters").GetInt64()]);
-        report.Compare($"{name} logits", LogitsRun.Worst(checkpoint, adapter, rows, expected, "logits"), 5e-5);
-        foreach (bool checkpointing in (ReadOnlySpan<bool>)[false, true])
+        foreach ((bool checkpointing, bool inBlocks) in (ReadOnlySpan<(bool, bool)>)[(false, false), (true, false), (false, true), (true, true)])
         {
+            report.Compare($"{name} logits", LogitsRun.Worst(checkpoint, adapter, rows, expected, "logits", inBlocks), 5e-5);
             using TrainingSession session = new(TrainingTarget.Lora(checkpoint, adapter.Options),
-                new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing }, ChunkPlan.Whole);
+                new TrainingOptions { Threads = 1, ActivationCheckpointing = checkpointing, ExpertsInBlocks = inBlocks }, ChunkPlan.Whole);
             LoraParameters.Load(session.Parameters, adapter);
             Batch batch = Batch.Of(rows);
             float loss = session.Accumulate(batch, batch.LabelIds.Length);

@@ -66,6 +66,7 @@ public sealed class CudaKernelTests : IDisposable
         ["Shape"] = Any,
         ["ConstantOfShape"] = "Int64",
         ["Range"] = "Int64",
+        ["TopK"] = "Float32 Int64",
         ["ScatterElements"] = "Float32 Float16 BFloat16 Int64",
         ["SimplifiedLayerNormalization"] = Floats,
         ["Scan"] = Floats,
@@ -87,6 +88,8 @@ public sealed class CudaKernelTests : IDisposable
     [InlineData("qwen2")]
     [InlineData("qwen3")]
     [InlineData("qwen3_5_text")]
+    [InlineData("qwen2_moe")]
+    [InlineData("qwen3_moe")]
     public void Every_node_of_training_has_a_kernel(string family)
     {
         foreach (TensorType stored in (TensorType[])[TensorType.Float32, TensorType.BFloat16, TensorType.Float16])
@@ -100,9 +103,13 @@ public sealed class CudaKernelTests : IDisposable
                 Bias = LoraBias.All,
                 TrainableTokenIndices = [2, 5],
             };
-            LoraOptions dora = new() { Rank = 2, Dropout = 0, TargetModules = TargetModules.AllLinear, UseDora = true };
+            bool isMixture = checkpoint.Config.Experts is not null;
+            LoraOptions dora = new() { Rank = 2, Dropout = 0, TargetModules = isMixture ? ["q_proj", "o_proj"] : TargetModules.AllLinear, UseDora = true };
+            LoraOptions experts = new() { Rank = 2, Dropout = 0, TargetParameters = ["experts.gate_up_proj", "experts.down_proj", "gate.weight"] };
             foreach (TrainingTarget target in (TrainingTarget[])[
-                TrainingTarget.Lora(checkpoint, lora), TrainingTarget.Lora(checkpoint, dora), TrainingTarget.Full(checkpoint.Config)])
+                TrainingTarget.Lora(checkpoint, isMixture ? lora.With(o => o.TargetModules = ["q_proj", "o_proj"]) : lora),
+                TrainingTarget.Lora(checkpoint, dora),
+                isMixture ? TrainingTarget.Lora(checkpoint, experts) : TrainingTarget.Full(checkpoint.Config)])
             {
                 foreach (ComputeType type in Enum.GetValues<ComputeType>())
                 {
@@ -133,10 +140,14 @@ public sealed class CudaKernelTests : IDisposable
     [InlineData("qwen2")]
     [InlineData("qwen3")]
     [InlineData("qwen3_5_text")]
+    [InlineData("qwen2_moe")]
+    [InlineData("qwen3_moe")]
     public void So_has_every_node_of_answers(string family)
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"), family);
-        LoraOptions dora = new() { Rank = 2, TargetModules = TargetModules.AllLinear, UseDora = true };
+        LoraOptions dora = checkpoint.Config.Experts is null
+            ? new() { Rank = 2, TargetModules = TargetModules.AllLinear, UseDora = true }
+            : new() { Rank = 2, Dropout = 0, TargetParameters = ["experts.gate_up_proj", "experts.down_proj", "gate.weight"] };
         LoraAdapter adapter = LoraAdapter.Create(dora, checkpoint, 1);
         foreach (ElementType type in (ElementType[])[ElementType.BFloat16, ElementType.Float16])
         {

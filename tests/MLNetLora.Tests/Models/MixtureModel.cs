@@ -13,13 +13,7 @@ internal static class MixtureModel
         TinyModel.WriteConfig(folder, modelType, tied: false, layers: 3);
         string path = Path.Combine(folder, QwenConfig.FileName);
         JsonObject config = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
-        config["num_experts"] = 7;
-        config["num_experts_per_tok"] = 2;
-        config["moe_intermediate_size"] = 12;
-        config["shared_expert_intermediate_size"] = 20;
-        config["decoder_sparse_step"] = 1;
         config["mlp_only_layers"] = new JsonArray(1);
-        config["norm_topk_prob"] = true;
         foreach ((string field, JsonNode? value) in changes)
         {
             config.Remove(field);
