@@ -96,6 +96,30 @@ public sealed class DeviceWeightsTests : IDisposable
         Assert.Equal(Expected(tensor.ReadFloat32(), ElementType.BFloat16), Bytes(there, tensor.Entry.Count, ElementType.BFloat16));
     }
 
+    /// <summary>The format allows it: an empty tensor where another begins.</summary>
+    [CudaFact]
+    public void An_empty_tensor_is_in_nobody_s_way()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("base"));
+        string file = checkpoint.Files[0].Source;
+        byte[] bytes = File.ReadAllBytes(file);
+        int length = (int)BitConverter.ToInt64(bytes);
+        string header = System.Text.Encoding.UTF8.GetString(bytes, 8, length).TrimEnd();
+        TensorEntry norm = checkpoint.Tensors.Values.First(tensor => tensor.Entry.Shape.Count == 2).Entry;
+        long at = norm.Offset - 8 - length;
+        string changed = string.Create(System.Globalization.CultureInfo.InvariantCulture,
+            $"{header[..^1]},\"zz\":{{\"dtype\":\"I64\",\"shape\":[0],\"data_offsets\":[{at},{at}]}}}}");
+        byte[] text = System.Text.Encoding.UTF8.GetBytes(changed);
+        File.WriteAllBytes(file, [.. BitConverter.GetBytes((long)text.Length), .. text, .. bytes.AsSpan(8 + length)]);
+        checkpoint = Checkpoint.Open(_folder.File("base"));
+        Assert.Contains("zz", checkpoint.Files[0].Tensors.Keys);
+        using DeviceMemory device = new(new CudaDevice());
+        using DeviceWeights weights = new(checkpoint, device);
+        CheckpointTensor tensor = checkpoint.Tensors[norm.Name];
+        NativeTensor there = weights.For(Model(checkpoint, ElementType.BFloat16, parts: 1))[norm.Name];
+        Assert.Equal(Expected(tensor.ReadFloat32(), ElementType.BFloat16), Bytes(there, tensor.Entry.Count, ElementType.BFloat16));
+    }
+
     [CudaFact]
     public void A_file_that_has_become_shorter_is_named()
     {

@@ -141,14 +141,23 @@ internal sealed class DeviceMemory : NativeHandle
         return true;
     }
 
-    private void Copy(OrtMemoryInfo fromInfo, nint from, OrtMemoryInfo toInfo, nint to, long bytes) =>
-        NativeCalls.Do("copy", new Advice($"while it copied {bytes} bytes from or to {Device}", ""), () =>
+    private void Copy(OrtMemoryInfo fromInfo, nint from, OrtMemoryInfo toInfo, nint to, long bytes)
+    {
+        if (Device.DeviceId > 0)
+        {
+            // A copy does not say which GPU it is for, and on a thread that has used none a context would be made on the first. A run says it.
+            using NativeTensor one = Tensors.Of([1L], 1);
+            using NativeTensors zero = _zeros.Run(["shape"], [one], [_output]);
+        }
+
+        _ = NativeCalls.Do("copy", new Advice($"while it copied {bytes} bytes from or to {Device}", ""), () =>
         {
             using OrtValue source = OrtValue.CreateTensorValueWithData(fromInfo, TensorElementType.UInt8, [bytes], from, bytes);
             using OrtValue target = OrtValue.CreateTensorValueWithData(toInfo, TensorElementType.UInt8, [bytes], to, bytes);
             OrtEnv.Instance().CopyTensors([source], [target], null);
             return true;
         });
+    }
 
     /// <summary>A model of one node: so many zeros as it is told.</summary>
     /// <param name="output">What its output is called.</param>

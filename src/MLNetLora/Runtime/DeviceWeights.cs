@@ -17,6 +17,7 @@ internal sealed class DeviceWeights : IDisposable
 {
     private const int PieceBytes = 1 << 24; // of the file
     private const int Readers = 4;
+    private const long LongVector = 1 << 16; // the absolute maxima of 4-bit blocks, and no norm or bias
 
     private readonly Dictionary<string, CheckpointTensor[]> _files; // by real path, in the order of the tensors' places
     private readonly Dictionary<string, NativeTensor> _views = [];
@@ -29,15 +30,17 @@ internal sealed class DeviceWeights : IDisposable
     /// <param name="device">Where they go.</param>
     public DeviceWeights(Checkpoint checkpoint, DeviceMemory device)
     {
-        _files = checkpoint.Files.ToDictionary(
+        // Two names may lead to one file; a tensor of no size may stand where another begins.
+        _files = checkpoint.Files.DistinctBy(file => RealPath.Of(file.Source)).ToDictionary(
             file => RealPath.Of(file.Source),
-            file => file.Tensors.Values.OrderBy(entry => entry.Offset).Select(entry => new CheckpointTensor(file, entry)).ToArray());
+            file => file.Tensors.Values.Where(entry => entry.Length > 0).OrderBy(entry => entry.Offset)
+                .Select(entry => new CheckpointTensor(file, entry)).ToArray());
         _sources = checkpoint.Files;
         _tensors = new DeviceTensors(device, "the model's weights");
     }
 
-    /// <summary>The matrices that a model has in the checkpoint's files; what is not on the device yet is read. Vectors are left to the session, which folds
-    /// what is made of them alone.</summary>
+    /// <summary>The matrices that a model has in the checkpoint's files; what is not on the device yet is read. Vectors of a layer are left to the session,
+    /// which folds what is made of them alone.</summary>
     /// <param name="artifact">The model.</param>
     /// <param name="given">Names of those that its session is given from elsewhere.</param>
     /// <param name="cancellation">Ends it on the way; what was not read whole is read anew by the next call.</param>
@@ -47,7 +50,7 @@ internal sealed class DeviceWeights : IDisposable
     {
         List<(string Name, Place Place)> asked = [.. ModelProto.Parser.ParseFrom(artifact.Bytes).Graph.Initializer
             .Where(tensor => tensor.ExternalData.Count > 0 && given?.Contains(tensor.Name) != true
-                && (tensor.Dims.Count == 2 || IsCode(tensor) || artifact.Stacks.ContainsKey(tensor.Name)))
+                && (tensor.Dims.Count == 2 || IsCode(tensor) || tensor.Dims.Aggregate(1L, (count, size) => count * size) >= LongVector || artifact.Stacks.ContainsKey(tensor.Name)))
             .Select(tensor => (tensor.Name, Find(tensor, artifact)))];
         Place[] missing = [.. asked.Select(item => item.Place).Where(place => !_read.Contains(place.Key)).DistinctBy(place => place.Key)];
         _tensors.Reserve(missing.Where(place => !_tensors.Has(place.Key))
@@ -62,7 +65,7 @@ internal sealed class DeviceWeights : IDisposable
 
     private NativeTensor View(string name, Place place)
     {
-        string key = $"{name}:{place.Type}";
+        string key = $"{name}:{place.Type}:{place.First}:{string.Join(',', place.Shape)}";
         return _views.TryGetValue(key, out NativeTensor? view)
             ? view
             : _views[key] = _tensors.View(place.Key, place.Type, place.First * Size(place.Stored), place.Shape, place.Bytes);
