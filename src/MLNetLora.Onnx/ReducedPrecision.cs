@@ -33,7 +33,7 @@ internal sealed class ReducedPrecision
     private static readonly HashSet<string> s_reduced =
         [
             "Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "GroupQueryAttention", "Attention",
-            "MatMulNBits",
+            "MatMulNBits", FusedOperators.SwiGlu, FusedOperators.SwiGluGrad, FusedOperators.RmsNormGrad,
         ];
 
     private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul", "MatMulNBits"];
@@ -189,7 +189,8 @@ internal sealed class ReducedPrecision
             : Kind.Full;
         for (int i = 0; i < node.Input.Count; i++)
         {
-            node.Input[i] = IsFloat(node.Input[i]) ? As(node.Input[i], kind, node) : Resolve(node.Input[i]);
+            bool isStatistic = node.OpType == FusedOperators.RmsNormGrad && i == FusedOperators.InverseStd;
+            node.Input[i] = IsFloat(node.Input[i]) ? As(node.Input[i], isStatistic ? Kind.Full : kind, node) : Resolve(node.Input[i]);
         }
 
         for (int i = 0; i < node.Output.Count; i++)

@@ -20,19 +20,26 @@ internal static class RmsNorm
         {
             tape.AddGradient(x, sum =>
             {
-                Value u = g.Mul(dy, weight.Read(g)); // […, n]
-                Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
-                Value along; // […, 1]
-                using (g.InFloat32())
-                {
-                    along = g.Mul(g.Mul(r, r), mean);
-                }
-
-                Value dx = g.Mul(g.Sub(u, g.Mul(x, along)), r); // […, n]
+                Value w = weight.Read(g); // [n]
+                Value dx = g.FusesKernels ? g.RmsNormGrad(dy, x, w, r) : OfX(g, dy, x, w, r); // […, n]
                 return sum is null ? dx : g.Add(sum, dx);
             });
             long[] rows = [.. Enumerable.Range(0, x.Shape.Count - 1).Select(axis => (long)axis)];
             tape.AddParameterGradient(weight.Source, () => g.ReduceSum(g.Mul(g.Mul(dy, x), r), rows, keepAxes: false)); // [n]
         });
+    }
+
+    /// <summary>dx, […, n].</summary>
+    internal static Value OfX(GraphBuilder g, Value dy, Value x, Value w, Value r)
+    {
+        Value u = g.Mul(dy, w); // […, n]
+        Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
+        Value along; // […, 1]
+        using (g.InFloat32())
+        {
+            along = g.Mul(g.Mul(r, r), mean);
+        }
+
+        return g.Mul(g.Sub(u, g.Mul(x, along)), r); // […, n]
     }
 }
