@@ -43,9 +43,7 @@ internal static class FusedOperators
                 g.Output("dup", Differentiable.SwiGlu.OfUp(g, share, gate));
                 break;
             case RmsNormGrad:
-                (Value dz, Value x) = (Input("dy"), Input("x"));
-                (Value w, Value r) = (g.Input("w", ElementType.Float32, "n"), g.Input("r", ElementType.Float32, "rows", 1));
-                g.Output("dx", RmsNorm.OfX(g, dz, x, w, r));
+                g.Output("dx", RmsNorm.OfX(g, Input("dy"), Input("x"), g.Input("w", ElementType.Float32, "n"), g.Input("r", ElementType.Float32, "rows", 1)));
                 break;
             default:
                 throw new ArgumentException($"There is no fused operator '{name}'.", nameof(name));

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the .ptx files beside the .cu files with NVRTC, which needs neither a GPU nor a toolkit beside it, and lets ptxas assemble them where it is there.
+"""Makes fused.ptx from the .cu files beside it with NVRTC, which needs neither a GPU nor a toolkit beside it, and lets ptxas assemble them where it is there.
 
   make-ptx.py LIBNVRTC [PTXAS]     such as /usr/lib/x86_64-linux-gnu/libnvrtc.so.11.2, of Debian's package libnvrtc11.2
 
@@ -37,24 +37,24 @@ def read(name):
 
 version = (ctypes.c_int(), ctypes.c_int())
 check(nvrtc.nvrtcVersion(ctypes.byref(version[0]), ctypes.byref(version[1])))
-header = read("numbers.h")
-for name in ["swiglu", "rms_norm_grad"]:
-    source = read(f"{name}.cu")
-    program = ctypes.c_void_p()
-    contents, names = (ctypes.c_char_p * 1)(header), (ctypes.c_char_p * 1)(b"numbers.h")
-    check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, f"{name}.cu".encode(), 1, contents, names))
-    check(nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)), program)
-    size = ctypes.c_size_t()
-    check(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)))
-    ptx = ctypes.create_string_buffer(size.value)
-    check(nvrtc.nvrtcGetPTX(program, ptx))
-    body = re.sub(r"\A(\s*//[^\n]*\n|\s*\n)*", "", ptx.value.decode())  # without the compiler's own remarks
-    body = "\n".join(line.rstrip() for line in body.rstrip().split("\n"))
-    digest = hashlib.sha256(header + source).hexdigest()
-    with open(os.path.join(folder, f"{name}.ptx"), "w", newline="\n") as file:
-        file.write(f"// Made by make-ptx.py from numbers.h and {name}.cu, NVRTC {version[0].value}.{version[1].value}; sha256 of both, one behind the other:\n")
-        file.write(f"// {digest}\n{body}\n")
-    for chip in chips if len(sys.argv) > 2 else []:
-        done = subprocess.run([sys.argv[2], "-v", f"-arch=sm_{chip}", "-o", os.devnull, os.path.join(folder, f"{name}.ptx")], capture_output=True, text=True)
-        said = re.findall(r"Used \d+ registers|\d+ bytes spill stores", done.stderr)
-        print(f"{name} sm_{chip}: {', '.join(sorted(set(said))) if done.returncode == 0 else done.stderr.strip()}")
+names = ["numbers.h", "swiglu.cu", "rms_norm_grad.cu"]
+sources = [read(name) for name in names]
+source = read("fused.cu")
+program, size = ctypes.c_void_p(), ctypes.c_size_t()
+contents = (ctypes.c_char_p * len(names))(*sources)
+included = (ctypes.c_char_p * len(names))(*[name.encode() for name in names])
+check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"fused.cu", len(names), contents, included))
+check(nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)), program)
+check(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)))
+ptx = ctypes.create_string_buffer(size.value)
+check(nvrtc.nvrtcGetPTX(program, ptx))
+body = re.sub(r"\A(\s*//[^\n]*\n|\s*\n)*", "", ptx.value.decode())  # without the compiler's own remarks
+body = "\n".join(line.rstrip() for line in body.rstrip().split("\n"))
+path = os.path.join(folder, "fused.ptx")
+with open(path, "w", newline="\n") as file:
+    file.write(f"// Made by make-ptx.py with NVRTC {version[0].value}.{version[1].value}. SHA-256 of {', '.join(names)} and fused.cu, one behind the other:\n")
+    file.write(f"// {hashlib.sha256(b''.join([*sources, source])).hexdigest()}\n{body}\n")
+for chip in chips if len(sys.argv) > 2 else []:
+    done = subprocess.run([sys.argv[2], "-v", f"-arch=sm_{chip}", "-o", os.devnull, path], capture_output=True, text=True)
+    said = re.findall(r"Used \d+ registers|\d+ bytes spill stores", done.stderr)
+    print(f"sm_{chip}: {', '.join(sorted(set(said))) if done.returncode == 0 else done.stderr.strip()}")
