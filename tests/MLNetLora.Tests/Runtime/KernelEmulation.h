@@ -24,16 +24,20 @@ static inline unsigned __float_as_uint(float value) {
   return bits;
 }
 
-// float16 is the compiler's.
+// float16 by arithmetic: not every gcc has the type.
 static inline float of_float16(unsigned bits) {
-  unsigned short half = (unsigned short)bits;
-  _Float16 value;
-  memcpy(&value, &half, sizeof value);
-  return (float)value;
+  int exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  float value = exponent == 31 ? (fraction ? NAN : INFINITY) : ldexpf((float)(fraction + (exponent ? 1024 : 0)), (exponent ? exponent : 1) - 25);
+  return bits & 0x8000 ? -value : value;
 }
 static inline unsigned to_float16(float value) {
-  _Float16 rounded = (_Float16)value;
-  unsigned short bits;
-  memcpy(&bits, &rounded, sizeof bits);
-  return bits;
+  unsigned sign = signbit(value) ? 0x8000u : 0u;
+  float size = fabsf(value);
+  if (isnan(value) || size >= 65520.0f) {
+    return sign | (isnan(value) ? 0x7E00u : 0x7C00u);
+  }
+  int exponent;
+  frexpf(size, &exponent);
+  exponent = size > 0.0f && exponent - 1 > -14 ? exponent - 1 : -14;
+  return sign | ((unsigned)(exponent + 14) * 1024 + (unsigned)rintf(ldexpf(size, 10 - exponent))); // to even where two are as near
 }
