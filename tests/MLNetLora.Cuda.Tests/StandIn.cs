@@ -109,7 +109,7 @@ internal static partial class StandIn
             foreach ((string name, string[] sources, string[] needs) in s_libraries)
             {
                 // In CUDA's libraries a function has its library's name as its version, and the provider asks for that; in the driver it has none.
-                string[] options = name == "libcuda.so.1" ? ["-I", s_kernels, "-fno-strict-aliasing"] : ["-Wl,--default-symver"];
+                string[] options = name == "libcuda.so.1" ? ["-DWITH_EMULATION", "-I", s_kernels, "-fno-strict-aliasing"] : ["-Wl,--default-symver"];
                 Compiler.Make(Path.Combine(made, name), [.. options, .. sources.Select(source => Path.Combine(Sources, source)),
                     .. needs.Select(need => Path.Combine(made, need)), "-lpthread", "-lm"]);
             }

@@ -54,7 +54,6 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 static int context; // the one of the device: its address stands for it
 static __thread int current; // of contexts that were made current and are still
 static int launch_status;
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of the emulation
 
 // What launches return from now on.
 void standin_refuse_launches(int status) { launch_status = status; }
@@ -119,9 +118,23 @@ int cuModuleGetFunction(function **result, void *loaded, const char *name) {
   return SUCCESS;
 }
 
-// Counted where the other launches are, and done where a processor can do it; neither is there where this library is alone.
-__attribute__((weak)) void standin_launch(const char *name);
-__attribute__((weak)) int emulate(const char *name, unsigned grid, unsigned block, void **arguments);
+// Counted with the other launches, and done by the processor: not where this library is compiled alone.
+#ifdef WITH_EMULATION
+int emulate(const char *name, unsigned grid, unsigned block, void **arguments);
+static int launch(const char *name, unsigned grid, unsigned block, void **arguments) {
+  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  standin_launch(name);
+  if ((int64_t)grid * block > EMULATED_AT_MOST) {
+    return SUCCESS; // these are activations, whose numbers mean nothing here
+  }
+  pthread_mutex_lock(&mutex);
+  int is_refused = emulate(name, grid, block, arguments);
+  pthread_mutex_unlock(&mutex);
+  return is_refused ? INVALID_VALUE : SUCCESS;
+}
+#else
+static int launch(const char *name, unsigned grid, unsigned block, void **arguments) { return SUCCESS; }
+#endif
 
 int cuLaunchKernel(function *started, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
     unsigned shared, void *stream, void **arguments, void **extra) {
@@ -135,16 +148,7 @@ int cuLaunchKernel(function *started, unsigned grid_x, unsigned grid_y, unsigned
   for (int i = 0; i < started->arguments; i++) {
     bytes += *(volatile unsigned char *)arguments[i];
   }
-  if (standin_launch) {
-    standin_launch(started->name);
-  }
-  int status = SUCCESS; // where there are many threads, numbers mean nothing here
-  if (emulate && (int64_t)grid_x * block_x <= EMULATED_AT_MOST) {
-    pthread_mutex_lock(&mutex);
-    status = emulate(started->name, grid_x, block_x, arguments) ? INVALID_VALUE : SUCCESS;
-    pthread_mutex_unlock(&mutex);
-  }
-  return status;
+  return launch(started->name, grid_x, block_x, arguments);
 }
 
 int cuGetErrorName(int error, const char **text) {

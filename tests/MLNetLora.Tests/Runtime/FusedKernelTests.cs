@@ -67,7 +67,7 @@ public sealed unsafe partial class FusedKernelTests
     {
         foreach (FusedKernel kernel in FusedKernel.All.Where(kernel => kernel.Type == ElementType.Float32))
         {
-            FusedCase item = new(kernel, rows, columns, isSpecial: false); // the runtime's own σ is 0 from −18 on
+            FusedCase item = new(kernel, rows, columns, isSpecial: false); // the runtime's own σ is 0 below −18
             byte[][] actual = Run(item, 0, inPlace: false);
             GraphBuilder graph = new("plain");
             Value[] inputs = [.. Enumerable.Range(0, kernel.Inputs).Select(
@@ -82,12 +82,8 @@ public sealed unsafe partial class FusedKernelTests
             using NativeTensors expected = session.Run([.. inputs.Select(input => input.Name)], tensors, [.. actual.Select((_, i) => $"output{i}")]);
             foreach ((int i, byte[] result) in actual.Index())
             {
-                ReadOnlySpan<float> plain = expected[i].Span<float>();
-                ReadOnlySpan<float> fused = MemoryMarshal.Cast<byte, float>(result);
-                for (int j = 0; j < rows * columns; j++)
-                {
-                    Assert.Equal(plain[j], fused[j], 1e-6 * Math.Max(item.Sizes[i][j], 1));
-                }
+                float[] fused = [.. MemoryMarshal.Cast<byte, float>(result)];
+                Assert.InRange(GoldenFile.RelativeError(fused, expected[i].Span<float>().ToArray()), 0, 1e-6);
             }
 
             Array.ForEach(tensors, tensor => tensor.Dispose());
