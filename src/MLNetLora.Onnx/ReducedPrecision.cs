@@ -33,7 +33,7 @@ internal sealed class ReducedPrecision
     private static readonly HashSet<string> s_reduced =
         [
             "Gemm", "MatMul", "FusedMatMul", "Softmax", "RotaryEmbedding", "SimplifiedLayerNormalization", "GroupQueryAttention", "Attention",
-            "MatMulNBits", FusedOperators.SwiGlu, FusedOperators.SwiGluGrad, FusedOperators.RmsNormGrad,
+            "MatMulNBits",
         ];
 
     private static readonly HashSet<string> s_products = ["Gemm", "MatMul", "FusedMatMul", "MatMulNBits"];
@@ -45,7 +45,10 @@ internal sealed class ReducedPrecision
         "ScatterElements", "ScatterND",
     ];
 
-    private static readonly HashSet<string> s_following = ["Add", "Sub", "Mul", "Neg", "ReduceSum", "ReduceMean"];
+    private static readonly HashSet<string> s_following =
+    [
+        "Add", "Sub", "Mul", "Neg", "ReduceSum", "ReduceMean", FusedOperators.SwiGlu, FusedOperators.SwiGluGrad, FusedOperators.RmsNormGrad,
+    ];
 
     private readonly GraphProto _graph;
     private readonly ElementType _type;

@@ -45,6 +45,8 @@ public sealed class MissingPiecesTests : IDisposable
     [InlineData("-DWITHOUT_MODULES", "FusedKernels of cuda:0 need cuModuleLoadDataEx of NVIDIA's driver, which was not found.")]
     [InlineData("-DMODULE=INVALID_PTX", "cuModuleLoadDataEx returned 218, CUDA_ERROR_INVALID_PTX, a PTX JIT compilation failed. ptxas: the stand-in takes none")]
     [InlineData("-DMODULE=999", "cuModuleLoadDataEx returned 999. ptxas")]
+    [InlineData("-DFUNCTION=NOT_FOUND", "swiglu_float32 was not found in their text. cuModuleGetFunction returned 500, CUDA_ERROR_NOT_FOUND.")]
+    [InlineData("-DCONTEXT=OUT_OF_MEMORY", "cuDevicePrimaryCtxRetain returned 2, CUDA_ERROR_OUT_OF_MEMORY, out of memory.")]
     [InlineData("-DMODULE=SUCCESS", "libcublasLt.so.13: cannot open shared object file")] // they were loaded
     public void A_driver_that_does_not_take_the_fused_kernels(string option, string expected)
     {

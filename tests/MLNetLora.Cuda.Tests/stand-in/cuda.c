@@ -51,6 +51,13 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 #define MODULE SUCCESS // what loading one returns
 #endif
 
+#ifndef FUNCTION
+#define FUNCTION SUCCESS // what looking for a kernel in it returns
+#endif
+#ifndef CONTEXT
+#define CONTEXT SUCCESS // what asking for the device's context returns
+#endif
+
 static int context; // the one of the device: its address stands for it
 static __thread int current; // of contexts that were made current and are still
 static int launch_status;
@@ -60,7 +67,7 @@ void standin_refuse_launches(int status) { launch_status = status; }
 
 int cuDevicePrimaryCtxRetain(void **result, int device) {
   *result = &context;
-  return SUCCESS;
+  return CONTEXT;
 }
 int cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
 int cuCtxPushCurrent_v2(void *pushed) {
@@ -107,7 +114,7 @@ int cuModuleGetFunction(function **result, void *loaded, const char *name) {
   char entry[256];
   snprintf(entry, sizeof entry, ".entry %s(", name);
   const char *found = strstr(*(char **)loaded, entry);
-  if (!found) {
+  if (!found || FUNCTION != SUCCESS) {
     return NOT_FOUND;
   }
   *result = malloc(sizeof **result);

@@ -56,8 +56,25 @@ internal sealed class FusedCase
     public long[] Shape(int input) => !IsOfRows || input < 2 ? [Rows, Columns] : IsStatistic(input) ? [Rows, 1] : [Columns];
 
     /// <summary>An input's bytes.</summary>
-    public byte[] Bytes(int input) => [.. Inputs[input].SelectMany(value =>
-        Type(input) == ElementType.Float32 ? BitConverter.GetBytes(value) : BitConverter.GetBytes((ushort)Bits(value, Type(input))))];
+    public byte[] Bytes(int input) => Bytes(Inputs[input], Type(input));
+
+    /// <summary>Numbers in a type.</summary>
+    public static byte[] Bytes(float[] numbers, ElementType type) => [.. numbers.SelectMany(
+        number => type == ElementType.Float32 ? BitConverter.GetBytes(number) : BitConverter.GetBytes((ushort)Bits(number, type)))];
+
+    /// <summary>Numbers of a type.</summary>
+    public static float[] Numbers(ReadOnlySpan<byte> bytes, ElementType type)
+    {
+        int size = type == ElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        float[] numbers = new float[bytes.Length / size];
+        for (int i = 0; i < numbers.Length; i++)
+        {
+            ReadOnlySpan<byte> number = bytes[(i * size)..];
+            numbers[i] = size == sizeof(float) ? BitConverter.ToSingle(number) : Read(BitConverter.ToUInt16(number), type);
+        }
+
+        return numbers;
+    }
 
     /// <summary>Fails where a result is not the exact one, rounded once to the kernel's type; what float32 loses before is allowed.</summary>
     /// <param name="output">Which result.</param>
@@ -65,11 +82,10 @@ internal sealed class FusedCase
     /// <param name="from">The first number that is looked at.</param>
     public void Check(int output, ReadOnlySpan<byte> bytes, int from = 0)
     {
+        float[] numbers = Numbers(bytes, Kernel.Type);
         for (int i = from; i < Rows * Columns; i++)
         {
-            float actual = Kernel.Type == ElementType.Float32
-                ? BitConverter.ToSingle(bytes[(4 * i)..])
-                : Read(BitConverter.ToUInt16(bytes[(2 * i)..]), Kernel.Type);
+            float actual = numbers[i];
             double exact = Exact[output][i];
             double within = (Spacing(exact) / 2) + (1e-6 * Sizes[output][i]);
             Assert.True(Math.Abs(actual - exact) <= within,

@@ -90,6 +90,47 @@ public sealed unsafe partial class FusedKernelTests
         }
     }
 
+    /// <summary>What stands for a kernel where 16 bits are simulated rounds as it does; the plain graph rounds more often.</summary>
+    [Theory]
+    [InlineData("swiglu_bfloat16")]
+    [InlineData("swiglu_float16")]
+    [InlineData("swiglu_grad_bfloat16")]
+    [InlineData("swiglu_grad_float16")]
+    [InlineData("rms_norm_grad_bfloat16")]
+    [InlineData("rms_norm_grad_float16")]
+    public void Simulated_it_rounds_once(string function)
+    {
+        FusedCase item = new(Find(function), 3, 64, isSpecial: false);
+        Simulate(fused: true);
+        Assert.ThrowsAny<Xunit.Sdk.XunitException>(() => Simulate(fused: false));
+
+        void Simulate(bool fused)
+        {
+            FusedKernel kernel = item.Kernel;
+            GraphBuilder graph = new("simulated") { FusesKernels = fused, ComputeType = kernel.Type, SimulatesComputeType = true };
+            Value[] x = [.. Enumerable.Range(0, kernel.Inputs).Select(
+                i => graph.Input($"input{i}", ElementType.Float32, [.. item.Shape(i).Select(size => (Dimension)size)]))];
+            float[] identity = [.. Enumerable.Range(0, item.Columns * item.Columns).Select(at => at % (item.Columns + 1) == 0 ? 1f : 0f)];
+            Value[] reduced = [graph.MatMul(x[0], graph.Table("identity", identity, item.Columns)), .. x[1..]]; // a product is in 16 bits
+            foreach ((int i, Value value) in (fused ? Fused(graph, kernel, reduced) : Plain(graph, kernel, reduced)).Index())
+            {
+                graph.Output($"output{i}", value);
+            }
+
+            using OnnxSession session = new(new ModelArtifact("simulated.onnx", graph.ToBytes(), null), SessionUse.Training, 1);
+            NativeTensor[] tensors = [.. x.Select((_, i) => Tensors.Of(item.Inputs[i], item.Shape(i)))];
+            using NativeTensors outputs = session.Run([.. x.Select(input => input.Name)], tensors, [.. item.Exact.Select((_, i) => $"output{i}")]);
+            Array.ForEach(tensors, tensor => tensor.Dispose());
+            foreach ((int i, NativeTensor output) in outputs.Index())
+            {
+                float[] numbers = output.Span<float>().ToArray();
+                byte[] bytes = FusedCase.Bytes(numbers, kernel.Type);
+                item.Check(i, bytes);
+                Assert.Equal(numbers, FusedCase.Numbers(bytes, kernel.Type)); // they were in 16 bits
+            }
+        }
+    }
+
     /// <summary>What is no number stays none, and what is too large becomes infinite.</summary>
     [EmulationTheory]
     [InlineData("float32", 0x7FC00000, 0x7F800000)]
@@ -151,6 +192,20 @@ public sealed unsafe partial class FusedKernelTests
     [InlineData(5, 100_000, 5, 512)]
     public void A_row_is_a_block(long rows, long columns, int blocks, int threads) =>
         Assert.Equal(new KernelSize((uint)blocks, (uint)threads), Find("rms_norm_grad_bfloat16").Size(rows, columns));
+
+    private static Value[] Fused(GraphBuilder g, FusedKernel kernel, Value[] x)
+    {
+        switch (kernel.Operator)
+        {
+            case FusedOperators.SwiGlu:
+                return [g.SwiGlu(x[0], x[1])];
+            case FusedOperators.SwiGluGrad:
+                (Value ofGate, Value ofUp) = g.SwiGluGrad(x[0], x[1], x[2]);
+                return [ofGate, ofUp];
+            default:
+                return [g.RmsNormGrad(x[0], x[1], x[2], x[3])];
+        }
+    }
 
     private static Value[] Plain(GraphBuilder g, FusedKernel kernel, Value[] x)
     {
