@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
@@ -45,8 +44,8 @@ public sealed class FusedKernelTests : IDisposable
     public void A_node_computes_its_formula(string function, int rows, int columns)
     {
         FusedCase item = new(FusedKernel.All.Single(kernel => kernel.Function == function), rows, columns);
-        using OnnxSession session = Session(item.Kernel);
-        DeviceCounts counts = StandIn.Count(() => Run(session, item));
+        using OnnxSession session = FusedNode.Session(item.Kernel, s_fused);
+        DeviceCounts counts = StandIn.Count(() => FusedNode.Run(session, item));
         Assert.Equal(1, counts.Launches);
     }
 
@@ -56,9 +55,9 @@ public sealed class FusedKernelTests : IDisposable
         Parallel.For(0, 16, new ParallelOptions { MaxDegreeOfParallelism = 4 }, i =>
         {
             FusedCase item = new(FusedKernel.All[i % FusedKernel.All.Count], 3, 40 + i);
-            using OnnxSession session = Session(item.Kernel);
-            Run(session, item);
-            Run(session, item);
+            using OnnxSession session = FusedNode.Session(item.Kernel, s_fused);
+            FusedNode.Run(session, item);
+            FusedNode.Run(session, item);
         });
     }
 
@@ -68,8 +67,8 @@ public sealed class FusedKernelTests : IDisposable
         foreach (FusedKernel kernel in FusedKernel.All)
         {
             FusedCase item = new(kernel, 0, 8);
-            using OnnxSession session = Session(kernel);
-            Assert.Equal(0, StandIn.Count(() => Run(session, item)).Launches);
+            using OnnxSession session = FusedNode.Session(kernel, s_fused);
+            Assert.Equal(0, StandIn.Count(() => FusedNode.Run(session, item)).Launches);
         }
     }
 
@@ -78,27 +77,27 @@ public sealed class FusedKernelTests : IDisposable
     {
         FusedCase item = new(FusedKernel.All.Single(kernel => kernel.Function == "rms_norm_grad_float32"), 4, 8);
         item.Inputs[2] = item.Inputs[2][..7];
-        using OnnxSession session = Session(item.Kernel);
+        using OnnxSession session = FusedNode.Session(item.Kernel, s_fused);
         Assert.Contains("Input 2 of RmsNormGrad has 7 numbers, not 8.",
-            Assert.Throws<MLNetLoraException>(() => Run(session, item, [[4, 8], [4, 8], [7], [4, 1]])).Message, StringComparison.Ordinal);
+            Assert.Throws<MLNetLoraException>(() => FusedNode.Run(session, item, [[4, 8], [4, 8], [7], [4, 1]])).Message, StringComparison.Ordinal);
     }
 
     [CudaFact]
     public void What_the_driver_says_of_a_launch_is_told()
     {
         FusedCase item = new(FusedKernel.All[0], 4, 8);
-        using OnnxSession session = Session(item.Kernel);
+        using OnnxSession session = FusedNode.Session(item.Kernel, s_fused);
         StandIn.RefuseLaunches(701, () => Assert.Contains("swiglu_float32 was not started with 1 blocks of 256 threads. cuLaunchKernel returned 701, "
-            + "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES.", Assert.Throws<MLNetLoraException>(() => Run(session, item)).Message, StringComparison.Ordinal));
-        StandIn.RefuseLaunches(2, () => Assert.Throws<NativeMemoryException>(() => Run(session, item)));
-        Run(session, item); // goes on
+            + "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES.", Assert.Throws<MLNetLoraException>(() => FusedNode.Run(session, item)).Message, StringComparison.Ordinal));
+        StandIn.RefuseLaunches(2, () => Assert.Throws<NativeMemoryException>(() => FusedNode.Run(session, item)));
+        FusedNode.Run(session, item); // goes on
     }
 
     /// <summary>The graph of a device without the option, or of another library, does not find them.</summary>
     [CudaFact]
     public void A_session_without_the_option_has_no_such_operators()
     {
-        MLNetLoraException error = Assert.Throws<MLNetLoraException>(() => Session(FusedKernel.All[0], new CudaDevice()));
+        MLNetLoraException error = Assert.Throws<MLNetLoraException>(() => FusedNode.Session(FusedKernel.All[0], new CudaDevice()));
         Assert.Contains("mlnetlora", error.Message, StringComparison.Ordinal);
     }
 
@@ -158,48 +157,4 @@ public sealed class FusedKernelTests : IDisposable
 
     // In the first block nothing but up is trained, and the gradient of gate is not wanted.
     private static TargetModules UpAlone(string family) => family == "qwen" ? (string[])["w1"] : (string[])["up_proj"];
-
-    private static OnnxSession Session(FusedKernel kernel, CudaDevice? device = null)
-    {
-        GraphBuilder g = new("fused") { ForCuda = true, FusesKernels = true };
-        Value[] x = [.. Enumerable.Range(0, kernel.Inputs).Select(i => g.Input($"input{i}", kernel.InputType(i), Shape(kernel, i)))];
-        switch (kernel.Operator)
-        {
-            case FusedOperators.SwiGlu:
-                g.Output("output0", g.SwiGlu(x[0], x[1]));
-                break;
-            case FusedOperators.SwiGluGrad:
-                (Value ofGate, Value ofUp) = g.SwiGluGrad(x[0], x[1], x[2]);
-                g.Output("output0", ofGate);
-                g.Output("output1", ofUp);
-                break;
-            default:
-                g.Output("output0", g.RmsNormGrad(x[0], x[1], x[2], x[3]));
-                break;
-        }
-
-        return new OnnxSession(new ModelArtifact("fused.onnx", g.ToBytes(), null), SessionUse.Training, 1, device: device ?? s_fused);
-    }
-
-    private static Dimension[] Shape(FusedKernel kernel, int input) => kernel.Operator != FusedOperators.RmsNormGrad || input < 2 ? ["rows", "n"]
-        : input == FusedOperators.InverseStd ? ["rows", 1] : ["n"];
-
-    private static void Run(OnnxSession session, FusedCase item, long[][]? shapes = null)
-    {
-        NativeTensor[] inputs = [.. Enumerable.Range(0, item.Kernel.Inputs).Select(i => item.Kernel.InputType(i) == ElementType.Float32
-            ? Tensors.Of(item.Inputs[i], shapes?[i] ?? item.Shape(i))
-            : NativeTensor.Over<ushort>(MemoryMarshal.Cast<byte, ushort>(item.Bytes(i)).ToArray(), item.Kernel.InputType(i), item.Shape(i)))];
-        try
-        {
-            using NativeTensors outputs = session.Run([.. inputs.Select((_, i) => $"input{i}")], inputs, [.. item.Exact.Select((_, i) => $"output{i}")]);
-            foreach ((int i, NativeTensor output) in outputs.Index())
-            {
-                item.Check(i, output.Span<byte>());
-            }
-        }
-        finally
-        {
-            Array.ForEach(inputs, input => input.Dispose());
-        }
-    }
 }

@@ -160,6 +160,16 @@ public sealed unsafe partial class FusedKernelTests
         int Get(byte[] bytes, int at) => size == 4 ? BitConverter.ToInt32(bytes, 4 * at) : BitConverter.ToUInt16(bytes, 2 * at);
     }
 
+    /// <summary>The kernels themselves.</summary>
+    [FusedDeviceTheory]
+    [MemberData(nameof(Cases))]
+    public void On_a_GPU_it_is_the_same(string function, int rows, int columns)
+    {
+        FusedCase item = Case(function, rows, columns);
+        using OnnxSession session = FusedNode.Session(item.Kernel, (CudaDevice)Golden.Device);
+        FusedNode.Run(session, item);
+    }
+
     /// <summary>The text that the driver is given has every kernel, and is that of the sources as they are.</summary>
     [Fact]
     public void The_text_is_made_from_the_sources()
@@ -265,4 +275,11 @@ public sealed unsafe partial class FusedKernelTests
 
     [GeneratedRegex(@"\.entry (\w+)\(([^)]*)\)")]
     private static partial Regex Entry();
+}
+
+/// <summary>A test of kernels on a GPU; skipped where none is named for them.</summary>
+public sealed class FusedDeviceTheoryAttribute : TheoryAttribute
+{
+    public FusedDeviceTheoryAttribute() =>
+        Skip = Golden.Device is CudaDevice { FusedKernels: true } ? null : "needs a GPU: MLNETLORA_TEST_DEVICE=cuda:0+fused and the Gpu package";
 }
