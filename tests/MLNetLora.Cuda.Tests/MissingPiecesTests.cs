@@ -43,7 +43,7 @@ public sealed class MissingPiecesTests : IDisposable
 
     [CompilerTheory]
     [InlineData("-DWITHOUT_MODULES", "FusedKernels of cuda:0 need cuModuleLoadDataEx of NVIDIA's driver, which was not found.")]
-    [InlineData("-DMODULE=INVALID_PTX", "cuModuleLoadDataEx returned 218, CUDA_ERROR_INVALID_PTX, a PTX JIT compilation failed. ptxas: the stand-in takes none")]
+    [InlineData("-DMODULE=INVALID_PTX", "returned 218, CUDA_ERROR_INVALID_PTX, a PTX JIT compilation failed. ptxas: the stand-in takes none")]
     [InlineData("-DMODULE=999", "cuModuleLoadDataEx returned 999. ptxas")]
     [InlineData("-DFUNCTION=NOT_FOUND", "swiglu_float32 was not found in their text. cuModuleGetFunction returned 500, CUDA_ERROR_NOT_FOUND.")]
     [InlineData("-DCONTEXT=OUT_OF_MEMORY", "cuDevicePrimaryCtxRetain returned 2, CUDA_ERROR_OUT_OF_MEMORY, out of memory.")]

@@ -19,7 +19,9 @@ internal static class Golden
     private static Device Parse(string text)
     {
         const string Fused = "+fused";
-        return text.EndsWith(Fused, StringComparison.Ordinal) ? (CudaDevice)Device.Parse(text[..^Fused.Length]) with { FusedKernels = true } : Device.Parse(text);
+        return text.EndsWith(Fused, StringComparison.Ordinal)
+            ? (CudaDevice)Device.Parse(text[..^Fused.Length]) with { FusedKernels = true }
+            : Device.Parse(text);
     }
 
     private static string[] Sets { get; } = FindSets();

@@ -67,8 +67,9 @@ public sealed record CudaDevice : Device
 
     /// <summary>
     /// Whether kernels of this library's own take the place of chains of ONNX Runtime's: SwiGLU, its gradient, and the gradient of RMS norm, one kernel each.
-    /// They save most passes of these through the GPU's memory, and round once in 16 bits where the chains round several times. They are PTX text that
-    /// NVIDIA's driver compiles when the device is opened. Default false: they were compared with the plain graph on a processor, and have not run on a GPU yet.
+    /// They save most passes of these through the GPU's memory and a sixth of all kernels of a step, and round once in 16 bits where the chains round several
+    /// times. They are PTX text that NVIDIA's driver compiles when the device is opened. Default false: they were compared with the plain graph on a processor,
+    /// and have not run on a GPU yet.
     /// </summary>
     public bool FusedKernels { get; init; }
 

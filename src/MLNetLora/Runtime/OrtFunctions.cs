@@ -25,7 +25,8 @@ internal static unsafe partial class OrtFunctions
     }
 
     /// <summary>Adds an operator, which is kept.</summary>
-    public static void Add(nint domain, CustomOperator* op) => Check(((delegate* unmanaged<nint, CustomOperator*, nint>)At(27))(domain, op)); // CustomOpDomain_Add
+    public static void Add(nint domain, CustomOperator* op) =>
+        Check(((delegate* unmanaged<nint, CustomOperator*, nint>)At(27))(domain, op)); // CustomOpDomain_Add
 
     /// <summary>Lets sessions know a domain, which is kept.</summary>
     public static void AddDomain(nint sessionOptions, nint domain) =>

@@ -3,8 +3,8 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
-using MLNetLora.Quantization;
 using MLNetLora.Onnx.Proto;
+using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Training;
 

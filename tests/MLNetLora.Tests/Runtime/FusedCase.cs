@@ -17,8 +17,7 @@ internal sealed class FusedCase
         (Rows, Columns) = (rows, columns);
         Random random = new(columns);
         float[] special = IsOfRows || !isSpecial ? [] : [0, -0f, 1, -1.2784645f, 20, -20, 80, -80]; // −1.278…: where the slope of SiLU is zero
-        Inputs = [.. Enumerable.Range(0, kernel.Inputs).Select(i => (float[])[.. Enumerable.Range(0, Count(i)).Select(j =>
-            Read(Bits(IsStatistic(i) ? 0.5f + random.NextSingle() : i < 2 && j < special.Length ? special[j] : (8 * random.NextSingle()) - 4, Type(i)), Type(i)))])];
+        Inputs = [.. Enumerable.Range(0, kernel.Inputs).Select(i => Draw(i))];
         Exact = [.. Enumerable.Range(0, kernel.Outputs).Select(_ => new double[rows * columns])];
         Sizes = [.. Exact.Select(_ => new double[rows * columns])];
         if (IsOfRows)
@@ -29,6 +28,12 @@ internal sealed class FusedCase
         {
             Activation();
         }
+
+        float[] Draw(int input) => [.. Enumerable.Range(0, Count(input)).Select(j =>
+        {
+            float number = IsStatistic(input) ? 0.5f + random.NextSingle() : input < 2 && j < special.Length ? special[j] : (8 * random.NextSingle()) - 4;
+            return Read(Bits(number, Type(input)), Type(input));
+        })];
     }
 
     /// <summary>The kernel.</summary>
