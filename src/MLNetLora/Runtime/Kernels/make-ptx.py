@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes fused.ptx from the .cu files beside it with NVRTC, which needs neither a GPU nor a toolkit beside it, and lets ptxas assemble them where it is there.
 
-  make-ptx.py LIBNVRTC [PTXAS]     such as /usr/lib/x86_64-linux-gnu/libnvrtc.so.11.2, of Debian's package libnvrtc11.2
+  make-ptx.py LIBNVRTC [PTXAS]     such as libnvrtc.so.11.2 of Debian's package libnvrtc11.2
 
 PTX is text for the driver, which compiles it for its GPU: for compute capability 7.5, it runs there and on every later one.
 """
