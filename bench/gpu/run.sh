@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: gradients of the reference cases and codes of 8-bit states on it, then training at 0.5B, 1.5B and 7B sizes, beside
-# transformers + PEFT and Unsloth where Python has them. Everything goes into one JSON file.
+# On a machine with an NVIDIA GPU: gradients of the reference cases, with and without fused kernels, and codes of 8-bit states on it, then training at 0.5B,
+# 1.5B and 7B sizes, both ways, beside transformers + PEFT and Unsloth where Python has
+# them. Everything goes into one JSON file.
 #   bench/gpu/run.sh [OUT.json] [PEAK_TFLOPS]      989 is an H100 SXM's or an H200's in bfloat16, 312 an A100's, 165 an RTX 4090's
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,6 +18,10 @@ bench() { dotnet "bench/MLNetLora.Bench/bin/Release/net10.0/MLNetLora.Bench.dll"
 # Against PyTorch's gradients, in float32 without TF32.
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~GradientGoldenTests; then parity=true; else parity=false; fi
 
+# The library's own kernels: alone against double precision, then the same gradients with them.
+if MLNETLORA_TEST_DEVICE=cuda:0+fused dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests \
+  --filter "FullyQualifiedName~Runtime.FusedKernelTests|FullyQualifiedName~GradientGoldenTests"; then fused=true; else fused=false; fi
+
 # Against the processor's.
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DynamicMapGraphTests; then codes=true; else codes=false; fi
 
@@ -30,9 +35,11 @@ for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qw
   [ -d "$models/$size" ] || tool --size "$size" --dtype bf16 --out "$models/$size" || exit 1
   memory=$(mktemp)
   nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 200 >"$memory" 2>/dev/null & sampler=$!
-  ours=$(bench training --model "$models/$size" --batch "$batch" --length "$length" --rank 16 --targets all-linear --dropout 0 --checkpointing --steps 10 \
-    --no-floor --device cuda:0 --peak-tflops "$peak" --json) || ours=null
+  setting=(training --model "$models/$size" --batch "$batch" --length "$length" --rank 16 --targets all-linear --dropout 0 --checkpointing --steps 10
+    --no-floor --device cuda:0 --peak-tflops "$peak" --json)
+  ours=$(bench "${setting[@]}") || ours=null
   kill "$sampler"; wait "$sampler" 2>/dev/null
+  own=$(bench "${setting[@]}" --fused-kernels) || own=null
   peer=null
   if python3 -c 'import torch, transformers, peft' 2>/dev/null; then
     peer=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length") || peer=null
@@ -41,10 +48,10 @@ for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qw
   if python3 -c 'import unsloth' 2>/dev/null; then
     unsloth=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length" --unsloth) || unsloth=null
   fi
-  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"peft\":${peer:-null},\"unsloth\":${unsloth:-null}}"
+  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"ours_fused\":${own:-null},\"peft\":${peer:-null},\"unsloth\":${unsloth:-null}}"
 done
 
 driver=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
-echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"codes_equal\":$codes,\"gradients_near_in_16_bits\":$near,\"answers_near\":$answers,\"training\":[$rows]}" >"$out"
+echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"gradients_equal_fused\":$fused,\"codes_equal\":$codes,\"gradients_near_in_16_bits\":$near,\"answers_near\":$answers,\"training\":[$rows]}" >"$out"
 echo "written: $out"
-[ "$parity$codes$near$answers" = truetruetruetrue ]
+[ "$parity$fused$codes$near$answers" = truetruetruetruetrue ]

@@ -395,6 +395,33 @@ internal sealed partial class GraphBuilder
         return (outputs[0], outputs[1]);
     }
 
+    /// <summary>gate·σ(gate)·up as one kernel (<see cref="FusedOperators"/>).</summary>
+    /// <param name="gate">[rows, n].</param>
+    /// <param name="up">[rows, n].</param>
+    /// <returns>[rows, n].</returns>
+    public Value SwiGlu(Value gate, Value up) => Node(FusedOperators.SwiGlu, [gate, up], gate.Type, gate.Shape, FusedOperators.Domain);
+
+    /// <summary>Its gradients as one kernel.</summary>
+    /// <param name="dy">[rows, n].</param>
+    /// <param name="gate">[rows, n].</param>
+    /// <param name="up">[rows, n].</param>
+    /// <returns>[rows, n] each.</returns>
+    public (Value OfGate, Value OfUp) SwiGluGrad(Value dy, Value gate, Value up)
+    {
+        Value[] gradients = Nodes(FusedOperators.SwiGluGrad, [dy, gate, up], [(gate.Type, gate.Shape, null), (up.Type, up.Shape, null)],
+            FusedOperators.Domain);
+        return (gradients[0], gradients[1]);
+    }
+
+    /// <summary>The gradient of x in <see cref="RmsNormalization"/> as one kernel.</summary>
+    /// <param name="dy">[…, n].</param>
+    /// <param name="x">[…, n].</param>
+    /// <param name="weight">[n].</param>
+    /// <param name="inverseStd">[…, 1], float32 whatever x is.</param>
+    /// <returns>[…, n].</returns>
+    public Value RmsNormGrad(Value dy, Value x, Value weight, Value inverseStd) =>
+        Node(FusedOperators.RmsNormGrad, [dy, x, weight, inverseStd], x.Type, x.Shape, FusedOperators.Domain);
+
     /// <summary>Causal attention as one operator, which ONNX Runtime has one kernel for on a GPU (FlashAttention-2, Dao 2023, arXiv:2307.08691): y =
     /// softmax(q kᵀ / √d) v over the keys up to each query.</summary>
     /// <param name="q">[batch, heads, sequence, d].</param>

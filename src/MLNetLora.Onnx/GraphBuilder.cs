@@ -60,6 +60,12 @@ internal sealed partial class GraphBuilder
     /// CUDA needs, and not one after the other.</summary>
     public bool ExpertsInBlocks { get => field || ForCuda; init; }
 
+    /// <summary>
+    /// Whether what <see cref="FusedOperators"/> has is one node each: kernels of this library's own for the CUDA provider. On a processor, which has none, the
+    /// model brings their formulas along, so that what such a graph computes can be compared with the plain one.
+    /// </summary>
+    public bool FusesKernels { get; init; }
+
     /// <summary>What the graph computes in where it can: float32, or a 16-bit type (<see cref="ReducedPrecision"/>).</summary>
     public ElementType ComputeType { get; init; } = ElementType.Float32;
 
@@ -258,7 +264,36 @@ internal sealed partial class GraphBuilder
         ModelProto model = new() { IrVersion = isOfFlash ? 11 : 8, ProducerName = "MLNetLora", Graph = graph };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = isOfFlash ? FlashOpset : Opset });
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
+        string[] fused = [.. graph.Node.Where(node => node.Domain == FusedOperators.Domain).Select(node => node.OpType).Distinct()];
+        if (fused.Length > 0)
+        {
+            model.OpsetImport.Add(new OperatorSetIdProto { Domain = FusedOperators.Domain, Version = 1 });
+            model.Functions.AddRange(ForCuda ? [] : fused.Select(FusedOperators.Formula));
+        }
+
         return model.ToByteArray();
+    }
+
+    /// <summary>The graph as the formula of an operator: constants become nodes, and types and shapes are those of whatever it is given.</summary>
+    /// <param name="domain">The operator's domain.</param>
+    internal FunctionProto ToFunction(string domain)
+    {
+        GraphProto graph = ToGraph();
+        FunctionProto function = new() { Name = graph.Name, Domain = domain };
+        function.Input.AddRange(graph.Input.Select(input => input.Name));
+        function.Output.AddRange(graph.Output.Select(output => output.Name));
+        foreach (TensorProto tensor in graph.Initializer)
+        {
+            NodeProto constant = new() { OpType = "Constant", Name = tensor.Name + "_node" };
+            constant.Output.Add(tensor.Name);
+            constant.Attribute.Add(new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = tensor });
+            function.Node.Add(constant);
+        }
+
+        function.Node.AddRange(graph.Node);
+        function.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = Opset });
+        function.OpsetImport.Add(new OperatorSetIdProto { Domain = Microsoft, Version = 1 });
+        return function;
     }
 
     private GraphProto ToGraph()

@@ -45,7 +45,10 @@ internal sealed class ReducedPrecision
         "ScatterElements", "ScatterND",
     ];
 
-    private static readonly HashSet<string> s_following = ["Add", "Sub", "Mul", "Neg", "ReduceSum", "ReduceMean"];
+    private static readonly HashSet<string> s_following =
+    [
+        "Add", "Sub", "Mul", "Neg", "ReduceSum", "ReduceMean", FusedOperators.SwiGlu, FusedOperators.SwiGluGrad, FusedOperators.RmsNormGrad,
+    ];
 
     private readonly GraphProto _graph;
     private readonly ElementType _type;
@@ -189,7 +192,8 @@ internal sealed class ReducedPrecision
             : Kind.Full;
         for (int i = 0; i < node.Input.Count; i++)
         {
-            node.Input[i] = IsFloat(node.Input[i]) ? As(node.Input[i], kind, node) : Resolve(node.Input[i]);
+            bool isStatistic = node.OpType == FusedOperators.RmsNormGrad && i == FusedOperators.InverseStd;
+            node.Input[i] = IsFloat(node.Input[i]) ? As(node.Input[i], isStatistic ? Kind.Full : kind, node) : Resolve(node.Input[i]);
         }
 
         for (int i = 0; i < node.Output.Count; i++)

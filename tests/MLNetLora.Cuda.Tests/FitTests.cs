@@ -34,6 +34,17 @@ public sealed class FitTests
         Assert.NotEqual("", model.Generate("Say yes."));
     }
 
+    [CudaFact]
+    public void So_does_what_is_trained_with_fused_kernels()
+    {
+        CudaDevice device = new() { FusedKernels = true };
+        using QwenLoraTransformer model = Fit(WeightPrecision.Checkpoint, device);
+        QwenLoraTransformer.Options? options = null;
+        using QwenLoraTransformer same = model.With(o => options = o);
+        Assert.Equal(device, options!.Device);
+        Assert.NotEqual("", model.Generate("Say yes."));
+    }
+
     [CudaTheory]
     [InlineData(WeightPrecision.Nf4, null)]
     [InlineData(WeightPrecision.Checkpoint, ComputeType.Float16)]

@@ -41,12 +41,26 @@ public sealed class MissingPiecesTests : IDisposable
         Assert.Contains("2, the last being cuda:1", Use("cuda:2"), StringComparison.Ordinal);
     }
 
-    private void MakeDriver(int init, int version, int count, int chip) => Compiler.Make(_folder.File("libcuda.so.1"),
-        Path.Combine(StandIn.Sources, "cuda.c"), $"-DINIT={init}", $"-DVERSION={version}", $"-DDEVICES={count}", $"-DCHIP={chip}");
-
-    private string Use(string device)
+    [CompilerTheory]
+    [InlineData("-DWITHOUT_MODULES", "FusedKernels of cuda:0 need cuModuleLoadDataEx of NVIDIA's driver, which was not found.")]
+    [InlineData("-DMODULE=INVALID_PTX", "returned 218, CUDA_ERROR_INVALID_PTX, a PTX JIT compilation failed. ptxas: the stand-in takes none")]
+    [InlineData("-DMODULE=999", "cuModuleLoadDataEx returned 999. ptxas")]
+    [InlineData("-DFUNCTION=NOT_FOUND", "swiglu_float32 was not found in their text. cuModuleGetFunction returned 500, CUDA_ERROR_NOT_FOUND.")]
+    [InlineData("-DCONTEXT=OUT_OF_MEMORY", "cuDevicePrimaryCtxRetain returned 2, CUDA_ERROR_OUT_OF_MEMORY, out of memory.")]
+    [InlineData("-DMODULE=SUCCESS", "libcublasLt.so.13: cannot open shared object file")] // they were loaded
+    public void A_driver_that_does_not_take_the_fused_kernels(string option, string expected)
     {
-        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), "device", device])
+        MakeDriver(0, 13_000, 1, 90, option);
+        Assert.Contains(expected, Use("cuda:0", "fused"), StringComparison.Ordinal);
+        Assert.Contains("libcublasLt.so.13", Use("cuda:0"), StringComparison.Ordinal); // nobody asks where they are not wanted
+    }
+
+    private void MakeDriver(int init, int version, int count, int chip, string option = "-DMODULE=SUCCESS") => Compiler.Make(_folder.File("libcuda.so.1"),
+        Path.Combine(StandIn.Sources, "cuda.c"), $"-DINIT={init}", $"-DVERSION={version}", $"-DDEVICES={count}", $"-DCHIP={chip}", option);
+
+    private string Use(string device, params IEnumerable<string> options)
+    {
+        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), "device", device, .. options])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

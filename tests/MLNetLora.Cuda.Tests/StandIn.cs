@@ -21,8 +21,12 @@ internal static partial class StandIn
         ("libcublasLt.so.13", ["cublasLt.c"], [Runtime]),
         ("libcublas.so.13", ["cublas.c"], [Runtime]),
         ("libcurand.so.10", ["curand.c"], []),
-        ("libcuda.so.1", ["cuda.c"], []),
+        ("libcuda.so.1", ["cuda.c", Emulation], [Runtime]),
     ];
+
+    // The library's own kernels, done by the processor.
+    private const string Emulation = "../../MLNetLora.Tests/Runtime/KernelEmulation.c";
+    private static readonly string s_kernels = Path.Combine(Repository.Root, "src", "MLNetLora", "Runtime", "Kernels");
 
     private static readonly Lazy<string?> s_failure = new(Load);
 
@@ -49,6 +53,20 @@ internal static partial class StandIn
         return counts;
     }
 
+    /// <summary>Lets launches of the library's own kernels return an error of the driver while an action runs.</summary>
+    public static void RefuseLaunches(int error, Action action)
+    {
+        RefuseLaunches(error);
+        try
+        {
+            action();
+        }
+        finally
+        {
+            RefuseLaunches(0);
+        }
+    }
+
     private static string? Load()
     {
         try
@@ -71,7 +89,9 @@ internal static partial class StandIn
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(typeof(StandIn).Module.ModuleVersionId.ToByteArray()); // of the code here, which says how they are compiled
-        foreach (string source in Directory.EnumerateFiles(Sources).Order(StringComparer.Ordinal))
+        string emulation = Path.Combine(Sources, Emulation);
+        foreach (string source in (IEnumerable<string>)[.. Directory.EnumerateFiles(Sources).Order(StringComparer.Ordinal), emulation,
+            Path.ChangeExtension(emulation, ".h"), .. Directory.EnumerateFiles(s_kernels).Order(StringComparer.Ordinal)])
         {
             hash.AppendData(File.ReadAllBytes(source));
         }
@@ -89,9 +109,9 @@ internal static partial class StandIn
             foreach ((string name, string[] sources, string[] needs) in s_libraries)
             {
                 // In CUDA's libraries a function has its library's name as its version, and the provider asks for that; in the driver it has none.
-                string[] versions = name == "libcuda.so.1" ? [] : ["-Wl,--default-symver"];
-                Compiler.Make(Path.Combine(made, name), [.. versions, .. sources.Select(source => Path.Combine(Sources, source)),
-                    .. needs.Select(need => Path.Combine(made, need)), "-lpthread"]);
+                string[] options = name == "libcuda.so.1" ? ["-DWITH_EMULATION", "-I", s_kernels, "-fno-strict-aliasing"] : ["-Wl,--default-symver"];
+                Compiler.Make(Path.Combine(made, name), [.. options, .. sources.Select(source => Path.Combine(Sources, source)),
+                    .. needs.Select(need => Path.Combine(made, need)), "-lpthread", "-lm"]);
             }
 
             Directory.Move(made, folder);
@@ -113,6 +133,9 @@ internal static partial class StandIn
 
     [LibraryImport(Runtime, EntryPoint = "standin_begin", StringMarshalling = StringMarshalling.Utf8)]
     private static partial void Begin(string chosen);
+
+    [LibraryImport("libcuda.so.1", EntryPoint = "standin_refuse_launches")]
+    private static partial void RefuseLaunches(int error);
 
     [LibraryImport(Runtime, EntryPoint = "standin_read")]
     private static partial void Read(out DeviceCounts counts);

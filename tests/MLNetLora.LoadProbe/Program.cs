@@ -7,7 +7,8 @@ using Microsoft.ML;
 return args switch
 {
     ["full-disk", string zip, string what, string target, string limit] => FullDisk.Run(zip, what, target, ulong.Parse(limit, CultureInfo.InvariantCulture)),
-    ["device", string device] => DeviceProbe.Use(device),
+    ["device", string device] => DeviceProbe.Use(device, fused: false),
+    ["device", string device, "fused"] => DeviceProbe.Use(device, fused: true),
     _ => Probe.Run(args[0], args[1]),
 };
 

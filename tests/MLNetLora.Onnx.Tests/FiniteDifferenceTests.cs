@@ -1,5 +1,6 @@
 using System.Reflection;
 using MLNetLora.Onnx.Differentiable;
+using MLNetLora.Onnx.Proto;
 
 namespace MLNetLora.Onnx.Tests;
 
@@ -122,12 +123,24 @@ public sealed class FiniteDifferenceTests
 
     [Theory]
     [MemberData(nameof(Names))]
-    public void Gradient_equals_the_central_difference(string name)
+    public void Gradient_equals_the_central_difference(string name) => Check(name, fused: false);
+
+    /// <summary>The formulas that the kernels compute.</summary>
+    [Theory]
+    [InlineData("SwiGlu")]
+    [InlineData("RmsNorm")]
+    [InlineData("RmsNorm per head")]
+    [InlineData("RmsNorm, factors less one")]
+    [InlineData("L2Norm")]
+    [InlineData("Linear, recomputed")]
+    public void So_does_that_of_fused_operators(string name) => Check(name, fused: true);
+
+    private static void Check(string name, bool fused)
     {
         Case item = s_cases.Single(c => c.Name == name);
         Random random = new(7);
         Dictionary<string, Data> inputs = item.Inputs(random);
-        GraphBuilder graph = new(name);
+        GraphBuilder graph = new(name) { FusesKernels = fused };
         Tape tape = new(graph);
         Dictionary<string, Value> values =
             inputs.ToDictionary(i => i.Key, i => graph.Input(i.Key, i.Value.Type, [.. i.Value.Shape.Select(size => (Dimension)size)]));
@@ -157,6 +170,7 @@ public sealed class FiniteDifferenceTests
             graph.Output(parameter.Name + ".gradient", gradient);
         }
 
+        Assert.Equal(fused, ModelProto.Parser.ParseFrom(graph.ToBytes()).Graph.Node.Any(node => node.Domain == FusedOperators.Domain));
         using OnnxRun run = new(graph);
         Dictionary<string, float[]> at = run.Run(inputs);
         foreach (string input in differentiated)

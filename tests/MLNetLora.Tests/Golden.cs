@@ -12,8 +12,17 @@ internal static class Golden
     /// <summary>The set that is in the repository.</summary>
     public static string Committed { get; } = Path.Combine(Repository.Root, "tests", "golden");
 
-    /// <summary>Where gradients and codes are compared: the processor, or what MLNETLORA_TEST_DEVICE names, such as cuda:0 (bench/gpu/run.sh).</summary>
-    public static Device Device { get; } = Device.Parse(Environment.GetEnvironmentVariable("MLNETLORA_TEST_DEVICE") ?? "cpu");
+    /// <summary>Where gradients and codes are compared: the processor, or what MLNETLORA_TEST_DEVICE names, such as cuda:0, or cuda:0+fused for the
+    /// library's own kernels there (bench/gpu/run.sh).</summary>
+    public static Device Device { get; } = Parse(Environment.GetEnvironmentVariable("MLNETLORA_TEST_DEVICE") ?? "cpu");
+
+    private static Device Parse(string text)
+    {
+        const string Fused = "+fused";
+        return text.EndsWith(Fused, StringComparison.Ordinal)
+            ? (CudaDevice)Device.Parse(text[..^Fused.Length]) with { FusedKernels = true }
+            : Device.Parse(text);
+    }
 
     private static string[] Sets { get; } = FindSets();
 

@@ -22,15 +22,8 @@ internal static class RmsNorm
             using IDisposable? preciseBack = Precise();
             tape.AddGradient(x, sum =>
             {
-                Value u = g.Mul(dy, weight.Read(g)); // […, n]
-                Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
-                Value along; // […, 1]
-                using (g.InFloat32())
-                {
-                    along = g.Mul(g.Mul(r, r), mean);
-                }
-
-                Value dx = g.Mul(g.Sub(u, g.Mul(x, along)), r); // […, n]
+                Value w = weight.Read(g); // [n]
+                Value dx = g.FusesKernels ? g.RmsNormGrad(dy, x, w, r) : OfX(g, dy, x, w, r); // […, n]
                 return sum is null ? dx : g.Add(sum, dx);
             });
             long[] rows = [.. Enumerable.Range(0, x.Shape.Count - 1).Select(axis => (long)axis)];
@@ -39,5 +32,19 @@ internal static class RmsNorm
 
         // One and a small number in 16 bits is one: such factors stay in float32, as in transformers.
         IDisposable? Precise() => weight is OnePlusWeight ? g.InFloat32() : null;
+    }
+
+    /// <summary>dx, […, n].</summary>
+    internal static Value OfX(GraphBuilder g, Value dy, Value x, Value w, Value r)
+    {
+        Value u = g.Mul(dy, w); // […, n]
+        Value mean = g.ReduceMean(g.Mul(u, x), [-1], keepAxes: true); // […, 1]
+        Value along; // […, 1]
+        using (g.InFloat32())
+        {
+            along = g.Mul(g.Mul(r, r), mean);
+        }
+
+        return g.Mul(g.Sub(u, g.Mul(x, along)), r); // […, n]
     }
 }

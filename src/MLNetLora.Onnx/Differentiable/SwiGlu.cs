@@ -14,16 +14,36 @@ internal static class SwiGlu
     public static Value Apply(Tape tape, Value gate, Value up)
     {
         GraphBuilder g = tape.Graph;
-        Value y = g.Mul(g.Silu(gate), up); // [rows, n]
+        Value y = g.FusesKernels ? g.SwiGlu(gate, up) : Forward(g, gate, up); // [rows, n]
         return tape.Record(y, [gate, up], dy =>
         {
-            Value share = g.Mul(dy, g.Sigmoid(gate)); // dy∘σ, [rows, n]
-            tape.AddGradient(up, () => g.Mul(share, gate)); // [rows, n]
-            tape.AddGradient(gate, () =>
+            if (g.FusesKernels)
             {
-                Value slope = g.Mul(share, up); // dy∘σ∘up, [rows, n]
-                return g.Add(slope, g.Mul(slope, g.QuickGelu(gate, -1f))); // [rows, n]
-            });
+                (Value dgate, Value dup) = g.SwiGluGrad(dy, gate, up); // [rows, n]
+                tape.AddGradient(up, () => dup);
+                tape.AddGradient(gate, () => dgate);
+                return;
+            }
+
+            Value share = Share(g, dy, gate); // [rows, n]
+            tape.AddGradient(up, () => OfUp(g, share, gate));
+            tape.AddGradient(gate, () => OfGate(g, share, gate, up));
         });
+    }
+
+    /// <summary>y, [rows, n].</summary>
+    internal static Value Forward(GraphBuilder g, Value gate, Value up) => g.Mul(g.Silu(gate), up);
+
+    /// <summary>dy∘σ, [rows, n].</summary>
+    internal static Value Share(GraphBuilder g, Value dy, Value gate) => g.Mul(dy, g.Sigmoid(gate));
+
+    /// <summary>dup, [rows, n].</summary>
+    internal static Value OfUp(GraphBuilder g, Value share, Value gate) => g.Mul(share, gate);
+
+    /// <summary>dgate, [rows, n].</summary>
+    internal static Value OfGate(GraphBuilder g, Value share, Value gate, Value up)
+    {
+        Value slope = g.Mul(share, up); // dy∘σ∘up, [rows, n]
+        return g.Add(slope, g.Mul(slope, g.QuickGelu(gate, -1f))); // [rows, n]
     }
 }

@@ -107,7 +107,12 @@ internal sealed class CausalLanguageModel : IDisposable
         try
         {
             _device = device is CudaDevice gpu ? _resources.Own(new DeviceMemory(gpu)) : null;
-            GraphBuilder graph = new("inference") { ForCuda = _device is not null, ComputeType = _computeType };
+            GraphBuilder graph = new("inference")
+            {
+                ForCuda = _device is not null,
+                FusesKernels = device is CudaDevice { FusedKernels: true },
+                ComputeType = _computeType,
+            };
             ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph);
             BlockMemory? memory = quantized is null || _device is not null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;

@@ -35,6 +35,11 @@ internal static class CudaProvider
             $"{device} was asked for, and NVIDIA's driver was not found ({(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1")}). Install it, or "
             + "in a container start that with access to the GPU (docker run --gpus all).");
         RequireDevice(device, driver);
+        if (device.FusedKernels)
+        {
+            _ = CudaKernels.Of(device);
+        }
+
         Register(device);
         using OrtCUDAProviderOptions options = Options(device);
     }
@@ -49,6 +54,10 @@ internal static class CudaProvider
     {
         using OrtCUDAProviderOptions cuda = Options(device);
         options.AppendExecutionProvider_CUDA(cuda);
+        if (device.FusedKernels)
+        {
+            CustomOperators.AddTo(options, device);
+        }
     }
 
     private static OrtCUDAProviderOptions Options(CudaDevice device)

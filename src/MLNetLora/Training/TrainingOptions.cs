@@ -240,12 +240,16 @@ public class TrainingOptions
     /// <summary>Whether experts are computed as on a GPU, for tests on processors.</summary>
     internal bool ExpertsInBlocks { get; set; }
 
+    /// <summary>Whether graphs have the fused operators on a processor, too, whose formulas come with them there: for tests.</summary>
+    internal bool FusesKernels { get; set; }
+
     /// <summary>A graph for the device and the compute type.</summary>
     /// <param name="name">Its name.</param>
     internal GraphBuilder NewGraph(string name) => new(name)
     {
         ForCuda = Device is CudaDevice,
         ExpertsInBlocks = ExpertsInBlocks,
+        FusesKernels = FusesKernels || Device is CudaDevice { FusedKernels: true },
         ComputeType = UsedComputeType switch
         {
             Runtime.ComputeType.BFloat16 => ElementType.BFloat16,

@@ -130,9 +130,7 @@ int __cudaGetKernel(const void **handle, const void *function) {
 
 // Sizes that no GPU takes are refused, as there.
 static int launch(const void *function, extent grid, extent block, size_t shared) {
-  int is_empty = !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z;
-  if (is_empty || (uint64_t)block.x * block.y * block.z > THREADS_OF_BLOCK || grid.x > GRID_X || grid.y > GRID_YZ || grid.z > GRID_YZ
-      || shared > SHARED_OF_BLOCK_AT_MOST) {
+  if (!can_be_launched(grid.x, grid.y, grid.z, block.x, block.y, block.z, shared)) {
     return INVALID_CONFIGURATION;
   }
   standin_launch(name_of(function));

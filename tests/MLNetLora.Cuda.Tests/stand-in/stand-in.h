@@ -1,5 +1,5 @@
 // CUDA without a GPU, for tests: libraries with the names and functions of CUDA 13's that ONNX Runtime's provider asks for. Device memory is the process's,
-// kernels do nothing, and what would have happened on the device is counted. The tests compile them when they start: StandIn.cs.
+// kernels of others do nothing, and what would have happened on the device is counted. The tests compile them when they start: StandIn.cs.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -22,9 +22,19 @@
 #define SHARED_TAKEN_BY_CUDA (1 << 10)
 #define GRID_X 2147483647
 #define GRID_YZ 65535
+#define EMULATED_AT_MOST 16384 // threads of a kernel that is done on the processor
 
 // Results, the numbers being CUDA's.
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_DEVICE = 101, NOT_SUPPORTED = 801 };
+enum {
+  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500,
+  LAUNCH_OUT_OF_RESOURCES = 701, NOT_SUPPORTED = 801,
+};
+
+// Whether a GPU takes a kernel's sizes.
+static inline int can_be_launched(unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z, size_t shared) {
+  return grid_x && grid_y && grid_z && block_x && block_y && block_z && (uint64_t)block_x * block_y * block_z <= THREADS_OF_BLOCK && grid_x <= GRID_X
+      && grid_y <= GRID_YZ && grid_z <= GRID_YZ && shared <= SHARED_OF_BLOCK_AT_MOST;
+}
 
 // A function whose arguments do not matter here.
 #define DOES_NOTHING(name) int name(void) { return SUCCESS; }

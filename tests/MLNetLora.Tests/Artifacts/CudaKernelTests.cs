@@ -77,6 +77,9 @@ public sealed class CudaKernelTests : IDisposable
         ["com.microsoft.MatMulBnb4"] = Floats,
         ["com.microsoft.MatMulNBits"] = Floats,
         ["com.microsoft.LinearAttention"] = Floats,
+        ["mlnetlora.SwiGlu"] = Floats, // these are the library's own
+        ["mlnetlora.SwiGluGrad"] = Floats,
+        ["mlnetlora.RmsNormGrad"] = Floats,
     };
 
     private readonly TemporaryFolder _folder = new();
@@ -113,10 +116,13 @@ public sealed class CudaKernelTests : IDisposable
             {
                 foreach (ComputeType type in Enum.GetValues<ComputeType>())
                 {
-                    TrainingOptions options = new() { Device = new CudaDevice(), ComputeType = type };
                     ChunkPlan plan = new(2, 3, true, 2, Flash: type != ComputeType.Float32);
-                    Look(TrainingModel.Training(target, checkpointing: true, plan, options.NewGraph("training")));
-                    Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")));
+                    foreach (bool fused in (bool[])[false, true])
+                    {
+                        TrainingOptions options = new() { Device = new CudaDevice { FusedKernels = fused }, ComputeType = type };
+                        Look(TrainingModel.Training(target, checkpointing: true, plan, options.NewGraph("training")), fused);
+                        Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")), fused);
+                    }
                 }
             }
         }
@@ -170,9 +176,12 @@ public sealed class CudaKernelTests : IDisposable
             () => Look(InferenceModel.Build(checkpoint, new AdapterParts([], [], null)))).Message, StringComparison.Ordinal);
     }
 
-    private static void Look(ModelArtifact artifact)
+    private static void Look(ModelArtifact artifact, bool fused = false)
     {
-        GraphProto graph = ModelProto.Parser.ParseFrom(artifact.Bytes).Graph;
+        ModelProto model = ModelProto.Parser.ParseFrom(artifact.Bytes);
+        GraphProto graph = model.Graph;
+        Assert.Empty(model.Functions); // they would be run in the kernels' place
+        Assert.Equal(fused, graph.Node.Any(node => node.Domain == "mlnetlora"));
         List<string> without = [];
         Look(graph, without);
         Assert.True(without.Count == 0, $"{artifact.Name} has nodes without a kernel: {string.Join("; ", without.Distinct())}");

@@ -39,6 +39,7 @@ public sealed class DeviceTests
         Assert.Equal(one, two);
         Assert.Equal(one.GetHashCode(), two.GetHashCode());
         Assert.NotEqual(one, two with { Tf32 = true });
+        Assert.NotEqual(one, two with { FusedKernels = true });
         Assert.NotEqual(one, two with { ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "0" } });
         Assert.Equal(Device.Cpu, Device.Parse("cpu"));
     }

@@ -134,7 +134,38 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
         Assert.InRange(mean, 0, mostOfAll);
     }
 
-    private double Error(string modelFolder, string folder, ComputeType type, bool recomputed, bool flash, bool expertsInBlocks = false)
+    /// <summary>Fused kernels round less often than the plain graph, whose gradients were compared above: theirs are nearer in the mean.</summary>
+    [Theory]
+    [InlineData(ComputeType.BFloat16)]
+    [InlineData(ComputeType.Float16)]
+    public void Gradients_of_fused_kernels_are_nearer_than_those_of_the_plain_graph(ComputeType type)
+    {
+        List<double> ratios = [];
+        HashSet<string> seen = [];
+        foreach (string modelFolder in Golden.Kinds("gradients").SelectMany(Directory.EnumerateDirectories).Order(StringComparer.Ordinal))
+        {
+            foreach (string folder in Directory.EnumerateDirectories(modelFolder).Order(StringComparer.Ordinal))
+            {
+                string name = $"{Path.GetFileName(modelFolder)}/{Path.GetFileName(folder)}";
+                if (s_pyTorch.ContainsKey(name) && seen.Add(name))
+                {
+                    double plain = Error(modelFolder, folder, type, recomputed: true, flash: true);
+                    double fused = Error(modelFolder, folder, type, recomputed: true, flash: true, fused: true);
+                    output.WriteLine(FormattableString.Invariant($"{name,-50} {fused:E2}, plain {plain:E2}, ratio {fused / plain:F2}"));
+                    Assert.InRange(fused / plain, 0.1, MostOfOne);
+                    Assert.NotEqual(plain, fused);
+                    ratios.Add(fused / plain);
+                }
+            }
+        }
+
+        Assert.InRange(ratios.Count, Committed, s_pyTorch.Count);
+        double mean = Math.Exp(ratios.Average(Math.Log));
+        output.WriteLine(FormattableString.Invariant($"{ratios.Count} cases, geometric mean of the ratios {mean:F3}"));
+        Assert.InRange(mean, 0.1, 1);
+    }
+
+    private double Error(string modelFolder, string folder, ComputeType type, bool recomputed, bool flash, bool expertsInBlocks = false, bool fused = false)
     {
         JsonElement description = GoldenFile.Json(Path.Combine(folder, "case.json"));
         Checkpoint checkpoint = Checkpoint.Open(description.TryGetProperty("model", out JsonElement model)
@@ -150,6 +181,7 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
             Device = Golden.Device,
             SimulatesComputeType = Golden.Device is not CudaDevice,
             ExpertsInBlocks = expertsInBlocks,
+            FusesKernels = fused,
         };
         ChunkPlan plan = recomputed ? new ChunkPlan(2, 2, true, 2, Flash: flash) : ChunkPlan.Whole;
         using TrainingSession session = new(target, options, plan);
