@@ -8,8 +8,8 @@ namespace MLNetLora.Onnx;
 /// <remarks>
 /// With A assignments of rows to E experts a block has B rows, the mean A / E rounded up to a multiple of 16. Every expert has one block, for which its matrix
 /// is used where it lies, and those with more rows have further ones, (A − 1) / B together at the most, for which it is copied: about twice the rows at the
-/// most, and a copy of as many matrices as there are. With few rows blocks of experts without rows would be most of the work. There an expert has the blocks that it
-/// needs, (A + min(E, A)·(B − 1)) / B together at the most, and where there are fewer assignments than experts, B is 1.
+/// most, and a copy of as many matrices as there are. With few rows blocks of experts without rows would be most of the work. There an expert has the blocks
+/// that it needs, (A + min(E, A)·(B − 1)) / B together at the most, and where there are fewer assignments than experts, B is 1.
 /// </remarks>
 internal sealed class ExpertBlocks
 {

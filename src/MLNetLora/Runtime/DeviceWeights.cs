@@ -50,7 +50,7 @@ internal sealed class DeviceWeights : IDisposable
     {
         List<(string Name, Place Place)> asked = [.. ModelProto.Parser.ParseFrom(artifact.Bytes).Graph.Initializer
             .Where(tensor => tensor.ExternalData.Count > 0 && given?.Contains(tensor.Name) != true
-                && (tensor.Dims.Count == 2 || IsCode(tensor) || tensor.Dims.Aggregate(1L, (count, size) => count * size) >= LongVector || artifact.Stacks.ContainsKey(tensor.Name)))
+                && (tensor.Dims.Count == 2 || IsCode(tensor) || IsLong(tensor) || artifact.Stacks.ContainsKey(tensor.Name)))
             .Select(tensor => (tensor.Name, Find(tensor, artifact)))];
         Place[] missing = [.. asked.Select(item => item.Place).Where(place => !_read.Contains(place.Key)).DistinctBy(place => place.Key)];
         _tensors.Reserve(missing.Where(place => !_tensors.Has(place.Key))
@@ -157,6 +157,8 @@ internal sealed class DeviceWeights : IDisposable
         TensorType.Float32 => ElementType.Float32,
         _ => throw new InvalidOperationException($"{tensor.Entry.Name} is of the type {tensor.Entry.TypeName}, which no graph reads."),
     };
+
+    private static bool IsLong(TensorProto tensor) => tensor.Dims.Aggregate(1L, (count, size) => count * size) >= LongVector;
 
     private static bool IsCode(TensorProto tensor) => (ElementType)tensor.DataType is ElementType.UInt8 or ElementType.UInt16;
 
