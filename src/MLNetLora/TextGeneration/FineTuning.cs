@@ -45,6 +45,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
+            CapturedRuns.RequireFor(training.Device, checkpoint.Config, checkpoint.Folder);
             RequireUsable(training.OutputFolder!);
         }
         else

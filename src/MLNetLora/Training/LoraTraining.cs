@@ -95,6 +95,7 @@ internal static class LoraTraining
     /// <exception cref="OptionException">It has none.</exception>
     internal static void RequireFor(Device? device, Checkpoint checkpoint)
     {
+        CapturedRuns.RequireFor(device, checkpoint.Config, checkpoint.Folder);
         if (device is CudaDevice && checkpoint.Config.Experts is not null)
         {
             throw new OptionException($"{checkpoint.Folder} is a mixture of experts ({checkpoint.Config.ModelType}) and {nameof(TrainingOptions.Device)} is "

@@ -274,6 +274,8 @@ public class TrainingOptions
         }
 
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
+        Require.That(PackingLength == 0 || Device is not CudaDevice { Graphs: true }, nameof(PackingLength), PackingLength,
+            $"0 (no packing) when {nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} is true: every packed batch would be a graph of its own");
     }
 
     /// <summary>Refuses what is given to a session in the process's memory: where a provider has its own, the runtime reads the file instead.</summary>
