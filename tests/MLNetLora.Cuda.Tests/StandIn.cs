@@ -53,6 +53,10 @@ internal static partial class StandIn
     [LibraryImport(Runtime, EntryPoint = "standin_add_to")]
     public static partial void AddTo(nint number);
 
+    /// <summary>Lets the next capture of a graph fail.</summary>
+    [LibraryImport(Runtime, EntryPoint = "standin_lose_capture")]
+    public static partial void LoseCapture();
+
     private static string? Load()
     {
         try
@@ -133,9 +137,10 @@ internal static partial class StandIn
 /// <param name="CapturedLaunches">Kernels in them, which are not among those that were started.</param>
 /// <param name="CapturedFromHost">Copies in them whose source is not on the device.</param>
 /// <param name="Replays">Graphs that were started.</param>
+/// <param name="ChangedSources">Copies in those whose source is not on the device and holds something else than when they were captured.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceCounts(long Launches, long Flash, long ToDevice, long ToHost, long Bytes, long PeakBytes, long Captures,
-    long CapturedLaunches, long CapturedFromHost, long Replays);
+    long CapturedLaunches, long CapturedFromHost, long Replays, long ChangedSources);
 
 /// <summary>A test on the stand-in; skipped where it cannot be used, with the reason.</summary>
 public sealed class CudaFactAttribute : FactAttribute

@@ -242,6 +242,7 @@ public class TrainingOptions
     internal GraphBuilder NewGraph(string name) => new(name)
     {
         ForCuda = Device is CudaDevice,
+        ForCapture = Device is CudaDevice { Graphs: true },
         ComputeType = UsedComputeType switch
         {
             Runtime.ComputeType.BFloat16 => ElementType.BFloat16,

@@ -47,6 +47,7 @@ typedef struct {
   int64_t captured_launches;
   int64_t captured_from_host;
   int64_t replays;
+  int64_t changed_sources;
 } standin_counts;
 
 // Counts from zero; the peak, from what is taken now. Launches of kernels whose names contain a text are counted a second time, apart.
@@ -55,6 +56,9 @@ void standin_read(standin_counts *counts);
 
 // Those kernels do one thing, where a number is given: they add one to it, as gradients are added up. Null: nothing.
 void standin_add_to(float *number);
+
+// The next capture is lost, as if a thread had done what CUDA refuses meanwhile.
+void standin_lose_capture(void);
 
 // A kernel was started in a stream, or captured. The name is null where a library does it, of whose kernels nothing is known.
 void standin_launch(const char *name, void *stream);
@@ -77,6 +81,7 @@ struct call {
   const char *from;
   size_t to_pitch, from_pitch, width, height;
   int value, is_kernel, is_from_host;
+  uint64_t sum; // of what a copy from the process read when it was captured
   void (*function)(void *);
 };
 OWN int record(void *stream, call made);
