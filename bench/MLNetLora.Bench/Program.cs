@@ -27,6 +27,7 @@ Option<int> threads = new("--threads") { DefaultValueFactory = _ => 0, Descripti
 Option<string> device = new("--device") { DefaultValueFactory = _ => "cpu", Description = "cpu or cuda:N (built with -p:OnnxRuntimePackage=Gpu)" };
 Option<ComputeType?> computeType = new("--compute-type") { Description = "Float32 or BFloat16; by default BFloat16 on a GPU that has it" };
 Option<bool> tf32 = new("--tf32") { Description = "Products of float32 in TF32 on a GPU" };
+Option<bool> graphs = new("--graphs") { Description = "A micro-batch's kernels as a CUDA graph on a GPU; run without it, too, to compare" };
 Option<double> peak = new("--peak-tflops") { Description = "A GPU's TFLOP/s, for the share reached (MFU): H100 SXM 989 in bfloat16" };
 Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix products alone out" };
 Option<bool> json = new("--json") { Description = "One line of JSON" };
@@ -53,7 +54,7 @@ Option<bool> profile = new("--profile") { Description = "The ten most expensive 
 Command training = new("training", "LoRA training steps beside the floor of their matrix products")
 {
     model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers,
-    noFloor, profile, json, device, computeType, tf32, peak
+    noFloor, profile, json, device, computeType, tf32, graphs, peak
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
     p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
@@ -67,7 +68,9 @@ training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!
     PeakTflops = p.GetValue(peak)
 }, p.GetValue(optimizers)![1..],
     !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
-Device TrainingDevice(ParseResult p) => Device.Parse(p.GetValue(device)!) is CudaDevice cuda ? cuda with { Tf32 = p.GetValue(tf32) } : Device.Cpu;
+Device TrainingDevice(ParseResult p) => Device.Parse(p.GetValue(device)!) is CudaDevice cuda
+    ? cuda with { Tf32 = p.GetValue(tf32), Graphs = p.GetValue(graphs) }
+    : Device.Cpu;
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };

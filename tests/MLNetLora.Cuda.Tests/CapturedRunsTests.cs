@@ -104,39 +104,6 @@ public sealed class CapturedRunsTests : IDisposable
         Assert.Equal([0.25f, 1.25f, 2.25f, 3.25f, 4.25f, 5.25f], all);
     }
 
-    /// <summary>Kernels that take a table of addresses copy it from the process, and the runtime keeps it for as long as the graph.</summary>
-    [CudaFact]
-    public void Tables_of_addresses_are_kept()
-    {
-        GraphBuilder graph = new("joined") { ForCuda = true };
-        Value x = graph.Input("x", ElementType.Float32, "n");
-        Value w = graph.Input("w", ElementType.Float32);
-        graph.Output("y", graph.Concat([x, graph.Reshape(w, [1], [1])], 0, "m"));
-        graph.Output("loss", w);
-        using DeviceMemory device = new(s_graphs);
-        using OnnxSession session = new(new ModelArtifact("joined.onnx", graph.ToBytes(), null), SessionUse.Training, 1, device: s_graphs, captures: true);
-        using CapturedRuns runs = new(session, device);
-        using FloatBuffer gradients = new(9, device: device);
-        using FloatBuffer losses = new(1, device: device);
-        DeviceCounts first = StandIn.Count(() => Run(2));
-        Assert.True(first.CapturedFromHost > 0);
-        for (int count = 3; count < 9; count++)
-        {
-            Assert.Equal(0, StandIn.Count(() => Run(count)).ChangedSources);
-        }
-
-        DeviceCounts again = StandIn.Count(() => Run(2));
-        Assert.Equal((1, 0), (again.Replays, again.ChangedSources));
-
-        void Run(int count)
-        {
-            using NativeTensor numbers = Tensors.Of(new float[count], count);
-            using NativeTensor number = Tensors.Of([1f]);
-            runs.Run(new() { ["x"] = numbers, ["w"] = number }, new() { ["y"] = gradients.View(0, [count + 1]) }, gradients,
-                new LossSlot(losses, 0, losses.View(0, [])), default);
-        }
-    }
-
     [CudaFact]
     public void Inputs_are_written_whole_and_where_the_graph_reads_them()
     {

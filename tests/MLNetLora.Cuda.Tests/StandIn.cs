@@ -137,10 +137,9 @@ internal static partial class StandIn
 /// <param name="CapturedLaunches">Kernels in them, which are not among those that were started.</param>
 /// <param name="CapturedFromHost">Copies in them whose source is not on the device.</param>
 /// <param name="Replays">Graphs that were started.</param>
-/// <param name="ChangedSources">Copies in those whose source is not on the device and holds something else than when they were captured.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceCounts(long Launches, long Flash, long ToDevice, long ToHost, long Bytes, long PeakBytes, long Captures,
-    long CapturedLaunches, long CapturedFromHost, long Replays, long ChangedSources);
+    long CapturedLaunches, long CapturedFromHost, long Replays);
 
 /// <summary>A test on the stand-in; skipped where it cannot be used, with the reason.</summary>
 public sealed class CudaFactAttribute : FactAttribute

@@ -47,7 +47,6 @@ typedef struct {
   int64_t captured_launches;
   int64_t captured_from_host;
   int64_t replays;
-  int64_t changed_sources;
 } standin_counts;
 
 // Counts from zero; the peak, from what is taken now. Launches of kernels whose names contain a text are counted a second time, apart.
@@ -81,7 +80,6 @@ struct call {
   const char *from;
   size_t to_pitch, from_pitch, width, height;
   int value, is_kernel, is_from_host;
-  uint64_t sum; // of what a copy from the process read when it was captured
   void (*function)(void *);
 };
 OWN int record(void *stream, call made);

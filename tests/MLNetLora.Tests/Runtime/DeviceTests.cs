@@ -85,8 +85,6 @@ public sealed class DeviceTests : IDisposable
         Dictionary<string, string> stream = new() { ["user_compute_stream"] = "1" };
         Assert.Contains("'user_compute_stream'; it may have", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = stream } }),
             StringComparison.Ordinal);
-        Assert.Contains("PackingLength is 64; it must be 0 (no packing) when CudaDevice.Graphs is true",
-            Refusal(new TrainingOptions { Device = new CudaDevice { Graphs = true }, PackingLength = 64 }), StringComparison.Ordinal);
         Dictionary<string, string> nothing = new() { ["sdpa_kernel"] = "" };
         Assert.Contains("no value for sdpa_kernel", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = nothing } }),
             StringComparison.Ordinal);
