@@ -251,9 +251,11 @@ public sealed class CapturedRunsTests : IDisposable
                     ComputeType = type,
                     Precision = Enum.Parse<WeightPrecision>(precision),
                 };
-                DeviceCounts counts = StandIn.Count(() => TrainingPlacementTests.Train(checkpoint, trained, options, rows, plan));
+                IReadOnlyList<PlacedNode> nodes = [];
+                DeviceCounts counts = StandIn.Count(
+                    () => nodes = Placement.Of(() => TrainingPlacementTests.Train(checkpoint, trained, options, rows, plan)));
                 Assert.True((1, 2, 0) == (counts.Captures, counts.Replays, counts.CapturedFromHost), $"{family} {type} {plan}: {counts}");
-                Placement.RequireDevice(Placement.Of(() => TrainingPlacementTests.Train(checkpoint, trained, options, rows, plan)));
+                Placement.RequireDevice(nodes);
             }
         }
     }

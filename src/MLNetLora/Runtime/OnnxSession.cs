@@ -115,7 +115,8 @@ internal sealed class OnnxSession : IDisposable
     /// <exception cref="ObjectDisposedException">The session or a tensor was disposed before.</exception>
     /// <exception cref="NativeMemoryException">Memory ran out.</exception>
     public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs,
-        IReadOnlyCollection<NativeTensor> results, int? graph = null, CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
+        IReadOnlyCollection<NativeTensor> results, int? graph = null, CancellationToken cancellation = default) => Held([.. values, .. results],
+        (session, run) =>
     {
         if (_captures)
         {

@@ -43,8 +43,8 @@ internal sealed class CapturedRuns(OnnxSession session, DeviceMemory device) : I
             : null;
         if (reason is not null)
         {
-            throw new OptionException($"{nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} is true; it must be false for {folder} ({config.ModelType}): {reason}, "
-                + "and a CUDA graph is the same kernels every time.");
+            throw new OptionException($"{nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} is true; it must be false for {folder} ({config.ModelType}): "
+                + $"{reason}, and a CUDA graph is the same kernels every time.");
         }
     }
 
@@ -102,22 +102,26 @@ internal sealed class CapturedRuns(OnnxSession session, DeviceMemory device) : I
         using FloatBuffer saved = new(gradients.Length, "the gradients while kernels are captured", device);
         gradients.CopyTo(0, saved, 0, gradients.Length);
         CapturedRun run = new(++_started, inputs.Where(input => IsCopied(input.Key, input.Value)), device);
+        bool isCaptured = false;
         try
         {
             run.Write(inputs);
             session.Run(inputs.Keys, run.Inputs(inputs), names, [.. outputs.Values, run.Loss], run.Graph, cancellation);
+            isCaptured = true;
             return run;
         }
-        catch (Exception e)
+        catch (MLNetLoraException e) when (e is not NativeMemoryException)
         {
-            run.Dispose();
-            throw e is MLNetLoraException and not NativeMemoryException
-                ? new MLNetLoraException($"The kernels of a micro-batch could not be captured. Set {nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} to false. "
-                    + e.Message, e)
-                : e;
+            throw new MLNetLoraException(
+                $"The kernels of a micro-batch could not be captured. Set {nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} to false. {e.Message}", e);
         }
         finally
         {
+            if (!isCaptured)
+            {
+                run.Dispose();
+            }
+
             saved.CopyTo(0, gradients, 0, gradients.Length);
         }
     }
