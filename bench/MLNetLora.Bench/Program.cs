@@ -28,6 +28,7 @@ Option<string> device = new("--device") { DefaultValueFactory = _ => "cpu", Desc
 Option<ComputeType?> computeType = new("--compute-type") { Description = "Float32 or BFloat16; by default BFloat16 on a GPU that has it" };
 Option<bool> tf32 = new("--tf32") { Description = "Products of float32 in TF32 on a GPU" };
 Option<bool> fused = new("--fused-kernels") { Description = "This library's own kernels on a GPU (CudaDevice.FusedKernels)" };
+Option<bool> graphs = new("--graphs") { Description = "A micro-batch's kernels as a CUDA graph on a GPU; run without it, too, to compare" };
 Option<double> peak = new("--peak-tflops") { Description = "A GPU's TFLOP/s, for the share reached (MFU): H100 SXM 989 in bfloat16" };
 Option<bool> noFloor = new("--no-floor") { Description = "Leaves the matrix products alone out" };
 Option<bool> json = new("--json") { Description = "One line of JSON" };
@@ -54,7 +55,7 @@ Option<bool> profile = new("--profile") { Description = "The ten most expensive 
 Command training = new("training", "LoRA training steps beside the floor of their matrix products")
 {
     model, batch, length, labelled, rank, targets, dropout, checkpointing, steps, threads, packed, tokenizerFolder, arithmetic, prepack, optimizers,
-    noFloor, profile, json, device, computeType, tf32, fused, peak
+    noFloor, profile, json, device, computeType, tf32, fused, graphs, peak
 };
 training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), p.GetValue(labelled), p.GetValue(rank),
     p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(','), p.GetValue(dropout), p.GetValue(checkpointing),
@@ -69,7 +70,7 @@ training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!
 }, p.GetValue(optimizers)![1..],
     !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Device TrainingDevice(ParseResult p) => Device.Parse(p.GetValue(device)!) is CudaDevice cuda
-    ? cuda with { Tf32 = p.GetValue(tf32), FusedKernels = p.GetValue(fused) } : Device.Cpu;
+    ? cuda with { Tf32 = p.GetValue(tf32), FusedKernels = p.GetValue(fused), Graphs = p.GetValue(graphs) } : Device.Cpu;
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };

@@ -86,7 +86,8 @@ internal static class TrainingBench
             return;
         }
 
-        Console.WriteLine($"model                        {setting.Model}{(setting.Device == Device.Cpu ? "" : $" on {setting.Device}")}");
+        string graphs = setting.Device is CudaDevice { Graphs: true } ? " with graphs" : "";
+        Console.WriteLine($"model                        {setting.Model}{(setting.Device == Device.Cpu ? "" : $" on {setting.Device}{graphs}")}");
         Console.WriteLine($"batch x length               {setting.Batch} x {setting.Length}, {f.Labels} labels, rank {setting.Rank} on "
             + $"{setting.Targets}, dropout "
             + $"{setting.Dropout}{(setting.Checkpointing ? ", recomputed" : "")}{(setting.Prepack ? ", prepacked" : "")}, {setting.Precision}");

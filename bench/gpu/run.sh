@@ -29,29 +29,32 @@ if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.T
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~Gradients_are_as_near_as; then near=true; else near=false; fi
 if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DeviceAnswersTests; then answers=true; else answers=false; fi
 
+# With CUDA graphs, against runs without.
+if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~CapturedRunsTests; then graphs_equal=true; else graphs_equal=false; fi
+
 rows=""
-for case in "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do
-  read -r size batch length <<<"$case"
+for case in "Qwen2.5-0.5B 1 256" "Qwen2.5-0.5B 1 256 --graphs" "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do
+  read -r size batch length graphs <<<"$case"
   [ -d "$models/$size" ] || tool --size "$size" --dtype bf16 --out "$models/$size" || exit 1
   memory=$(mktemp)
   nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 200 >"$memory" 2>/dev/null & sampler=$!
   setting=(training --model "$models/$size" --batch "$batch" --length "$length" --rank 16 --targets all-linear --dropout 0 --checkpointing --steps 10
-    --no-floor --device cuda:0 --peak-tflops "$peak" --json)
+    --no-floor --device cuda:0 --peak-tflops "$peak" --json $graphs)
   ours=$(bench "${setting[@]}") || ours=null
   kill "$sampler"; wait "$sampler" 2>/dev/null
   own=$(bench "${setting[@]}" --fused-kernels) || own=null
   peer=null
-  if python3 -c 'import torch, transformers, peft' 2>/dev/null; then
+  if [ -z "$graphs" ] && python3 -c 'import torch, transformers, peft' 2>/dev/null; then
     peer=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length") || peer=null
   fi
   unsloth=null
-  if python3 -c 'import unsloth' 2>/dev/null; then
+  if [ -z "$graphs" ] && python3 -c 'import unsloth' 2>/dev/null; then
     unsloth=$(python3 bench/gpu/peft_step.py "$models/$size" "$batch" "$length" --unsloth) || unsloth=null
   fi
-  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"ours_fused\":${own:-null},\"peft\":${peer:-null},\"unsloth\":${unsloth:-null}}"
+  rows="$rows${rows:+,}{\"model\":\"$size\",\"batch\":$batch,\"length\":$length,\"graphs\":$([ -n "$graphs" ] && echo true || echo false),\"memory_mib\":$(sort -n "$memory" | tail -1 | grep . || echo null),\"ours\":${ours:-null},\"ours_fused\":${own:-null},\"peft\":${peer:-null},\"unsloth\":${unsloth:-null}}"
 done
 
 driver=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
-echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"gradients_equal_fused\":$fused,\"codes_equal\":$codes,\"gradients_near_in_16_bits\":$near,\"answers_near\":$answers,\"training\":[$rows]}" >"$out"
+echo "{\"gpu\":\"$driver\",\"peak_tflops\":$peak,\"gradients_equal\":$parity,\"gradients_equal_fused\":$fused,\"codes_equal\":$codes,\"gradients_near_in_16_bits\":$near,\"answers_near\":$answers,\"graphs_equal\":$graphs_equal,\"training\":[$rows]}" >"$out"
 echo "written: $out"
-[ "$parity$fused$codes$near$answers" = truetruetruetruetrue ]
+[ "$parity$fused$codes$near$answers$graphs_equal" = truetruetruetruetruetrue ]

@@ -66,6 +66,12 @@ internal sealed partial class GraphBuilder
     /// </summary>
     public bool FusesKernels { get; init; }
 
+    /// <summary>
+    /// Whether runs are captured as CUDA graphs, in which a copy is made anew at each launch: nothing then stands in the graph that copies from memory of the
+    /// process, where there is something else by then.
+    /// </summary>
+    public bool ForCapture { get; init; }
+
     /// <summary>What the graph computes in where it can: float32, or a 16-bit type (<see cref="ReducedPrecision"/>).</summary>
     public ElementType ComputeType { get; init; } = ElementType.Float32;
 

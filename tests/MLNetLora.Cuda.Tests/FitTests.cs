@@ -45,6 +45,19 @@ public sealed class FitTests
         Assert.NotEqual("", model.Generate("Say yes."));
     }
 
+    [CudaFact]
+    public void So_does_what_is_trained_with_graphs()
+    {
+        QwenLoraTransformer? model = null;
+        DeviceCounts training = StandIn.Count(() => model = Fit(WeightPrecision.Checkpoint, new CudaDevice { Graphs = true }));
+        using (model)
+        {
+            Assert.True(training.Captures > 0);
+            DeviceCounts answer = StandIn.Count(() => Assert.NotEqual("", model!.Generate("Say yes.")));
+            Assert.True(answer is { Launches: > 0, Captures: 0, Replays: 0 });
+        }
+    }
+
     [CudaTheory]
     [InlineData(WeightPrecision.Nf4, null)]
     [InlineData(WeightPrecision.Checkpoint, ComputeType.Float16)]

@@ -22,6 +22,30 @@ public sealed class SizesTests(Xunit.Abstractions.ITestOutputHelper output) : ID
     public void A_step_fits(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches, long fused) =>
         Steps(size, batchSize, length, gigabytes, withEvaluation, launches, fused);
 
+    /// <summary>As a CUDA graph, a step is one call.</summary>
+    [CudaFact]
+    public void A_small_step_is_started_with_one_call()
+    {
+        string folder = _folder.File("base");
+        new CheckpointWriter(ModelSize.Find("Qwen2.5-0.5B"), ElementType.BFloat16) { IsSparse = true }.Write(folder);
+        Checkpoint checkpoint = Checkpoint.Open(folder);
+        LoraOptions lora = new() { Rank = 16, Dropout = 0, TargetModules = TargetModules.AllLinear };
+        TrainingOptions options = new() { Device = new CudaDevice { Graphs = true }, ActivationCheckpointing = true };
+        TrainingRow[] rows = [Row(new Random(1), 256)];
+        TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
+        ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, [rows], [], options, target.MaximumLossChunks);
+        using TrainingSession session = new(target, options, plan);
+        Batch batch = Batch.Of(rows, plan.Attention);
+        DeviceCounts captured = StandIn.Count(() => session.Add(batch, 10, 0, default));
+        long begun = Stopwatch.GetTimestamp();
+        DeviceCounts replayed = StandIn.Count(() => session.Add(batch, 10, 1, default));
+        double host = Stopwatch.GetElapsedTime(begun).TotalMilliseconds;
+        output.WriteLine(FormattableString.Invariant($"{captured.CapturedLaunches} kernels, {captured.PeakBytes / 1e9:F2} GB at most, {host:F1} ms"));
+        Assert.InRange(captured.CapturedLaunches, 1_000, 5_200);
+        Assert.InRange(captured.PeakBytes / 1e9, 0.1, 2.5);
+        Assert.Equal((0, 1, 1, 0), (replayed.Launches, replayed.Replays, replayed.ToDevice, replayed.ToHost));
+    }
+
     [LargeCudaTheory]
     [InlineData("Qwen2.5-7B", 4, 2048, 24.0, 26.0, 8_300, 7_250)]
     public void A_large_step_fits(string size, int batchSize, int length, double gigabytes, double withEvaluation, long launches, long fused) =>

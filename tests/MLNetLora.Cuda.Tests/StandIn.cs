@@ -17,7 +17,7 @@ internal static partial class StandIn
     // A library stands below those that it asks for.
     private static readonly (string Name, string[] Sources, string[] Needs)[] s_libraries =
     [
-        (Runtime, ["cudart.c", "memory.c", "launches.c"], []),
+        (Runtime, ["cudart.c", "memory.c", "launches.c", "graphs.c"], []),
         ("libcublasLt.so.13", ["cublasLt.c"], [Runtime]),
         ("libcublas.so.13", ["cublas.c"], [Runtime]),
         ("libcurand.so.10", ["curand.c"], []),
@@ -66,6 +66,14 @@ internal static partial class StandIn
             RefuseLaunches(0);
         }
     }
+
+    /// <summary>Lets kernels of FlashAttention add one to a number on the device, as gradients are added up; 0 for none.</summary>
+    [LibraryImport(Runtime, EntryPoint = "standin_add_to")]
+    public static partial void AddTo(nint number);
+
+    /// <summary>Lets the next capture of a graph fail.</summary>
+    [LibraryImport(Runtime, EntryPoint = "standin_lose_capture")]
+    public static partial void LoseCapture();
 
     private static string? Load()
     {
@@ -148,8 +156,13 @@ internal static partial class StandIn
 /// <param name="ToHost">Copies from it.</param>
 /// <param name="Bytes">Memory that is taken.</param>
 /// <param name="PeakBytes">Most that was at a time.</param>
+/// <param name="Captures">Graphs that were captured.</param>
+/// <param name="CapturedLaunches">Kernels in them, which are not among those that were started.</param>
+/// <param name="CapturedFromHost">Copies in them whose source is not on the device.</param>
+/// <param name="Replays">Graphs that were started.</param>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly record struct DeviceCounts(long Launches, long Flash, long ToDevice, long ToHost, long Bytes, long PeakBytes);
+internal readonly record struct DeviceCounts(long Launches, long Flash, long ToDevice, long ToHost, long Bytes, long PeakBytes, long Captures,
+    long CapturedLaunches, long CapturedFromHost, long Replays);
 
 /// <summary>A test on the stand-in; skipped where it cannot be used, with the reason.</summary>
 public sealed class CudaFactAttribute : FactAttribute

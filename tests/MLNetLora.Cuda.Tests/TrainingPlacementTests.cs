@@ -101,7 +101,7 @@ public sealed class TrainingPlacementTests : IDisposable
         static bool IsOf(PlacedNode node, string model) => node.Graph.StartsWith(model, StringComparison.Ordinal);
     }
 
-    private static void Train(Checkpoint checkpoint, string trained, TrainingOptions options, TrainingRow[] rows, ChunkPlan plan)
+    internal static void Train(Checkpoint checkpoint, string trained, TrainingOptions options, TrainingRow[] rows, ChunkPlan plan)
     {
         LoraOptions lora = new()
         {

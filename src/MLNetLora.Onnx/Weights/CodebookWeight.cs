@@ -35,9 +35,10 @@ internal sealed class CodebookWeight(
     /// <inheritdoc/>
     public override Value Product(GraphBuilder graph, Value x, Weight? bias = null)
     {
-        if (graph.ComputeType != ElementType.Float32)
+        // MatMulBnb4 would take absmax in 16 bits, too, and copies its levels from the processor's stack.
+        if (graph.ComputeType != ElementType.Float32 || graph.ForCapture)
         {
-            return graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true); // MatMulBnb4 would take absmax in 16 bits, too
+            return graph.Gemm(x, Read(graph), bias?.Read(graph), transB: true);
         }
 
         Value scales;

@@ -129,7 +129,7 @@ internal sealed class BatchDecoder(
             outputs["logits"] = Own(Tensors.Of(logits, batch, config.VocabSize));
             _rotary.Add(inputs, training: false);
             _cache.Add(firstRow, batch, inputs, outputs, owned);
-            session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation);
+            session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
         }
         finally
         {

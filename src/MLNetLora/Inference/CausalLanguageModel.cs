@@ -119,7 +119,7 @@ internal sealed class CausalLanguageModel : IDisposable
             IReadOnlyDictionary<string, NativeTensor>? initializers = _device is null
                 ? memory?.Initializers
                 : OnDevice(model, quantized, _device, cancellation);
-            _session = _resources.Own(new OnnxSession(model, use, threads, initializers, device, cancellation));
+            _session = _resources.Own(new OnnxSession(model, use, threads, initializers, device, cancellation: cancellation));
             foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
                 Keep(tensor.Key, values, [.. tensor.Shape]);

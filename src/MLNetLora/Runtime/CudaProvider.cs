@@ -50,9 +50,10 @@ internal static class CudaProvider
     /// <summary>Adds the provider to the options of a session.</summary>
     /// <param name="options">The options.</param>
     /// <param name="device">The GPU.</param>
-    public static void Append(SessionOptions options, CudaDevice device)
+    /// <param name="captures">Whether runs may be captured as CUDA graphs.</param>
+    public static void Append(SessionOptions options, CudaDevice device, bool captures)
     {
-        using OrtCUDAProviderOptions cuda = Options(device);
+        using OrtCUDAProviderOptions cuda = Options(device, captures);
         options.AppendExecutionProvider_CUDA(cuda);
         if (device.FusedKernels)
         {
@@ -60,12 +61,12 @@ internal static class CudaProvider
         }
     }
 
-    private static OrtCUDAProviderOptions Options(CudaDevice device)
+    private static OrtCUDAProviderOptions Options(CudaDevice device, bool captures = false)
     {
         OrtCUDAProviderOptions cuda = new();
         try
         {
-            cuda.UpdateOptions(device.ToProviderOptions());
+            cuda.UpdateOptions(device.ToProviderOptions(captures));
             return cuda;
         }
         catch (OnnxRuntimeException e) when (e.Message.Contains("device_id", StringComparison.Ordinal))

@@ -46,7 +46,7 @@ public abstract record Device
 /// Microsoft.ML.OnnxRuntime, and the machine has a driver and the CUDA libraries that it asks for.</summary>
 public sealed record CudaDevice : Device
 {
-    private static readonly string[] s_own = ["device_id", "use_tf32", "gpu_mem_limit"];
+    private static readonly string[] s_own = ["device_id", "use_tf32", "gpu_mem_limit", "enable_cuda_graph"];
 
     // What has an effect on graphs such as these, and takes neither memory nor streams of the caller's.
     private static readonly string[] s_known = ["arena_extend_strategy", "enable_cudnn", "external_data_loader_reading_threads", "sdpa_kernel"];
@@ -73,6 +73,16 @@ public sealed record CudaDevice : Device
     /// </summary>
     public bool FusedKernels { get; init; }
 
+    /// <summary>
+    /// Whether training captures the kernels of a micro-batch as a CUDA graph, once for each shape, and then starts them with one call: for small models and
+    /// short rows, whose steps take as long as it takes to start thousands of kernels. Lengths and numbers of labels are padded to few sizes, 32 graphs are
+    /// captured at most, and what comes after them runs without one; a capture takes the trained parameters' memory once more. Refused with
+    /// <see cref="Training.TrainingOptions.PackingLength"/>, for Qwen3.5 and for mixtures of experts; answers and evaluations are computed without graphs.
+    /// While a shape is captured, CUDA refuses other sessions of the process new memory of a GPU: train alone in a process. Has not run on a GPU yet.
+    /// Default false. ONNX Runtime's name: enable_cuda_graph.
+    /// </summary>
+    public bool Graphs { get; init; }
+
     /// <summary>Options of ONNX Runtime's CUDA provider beyond these, by its names: arena_extend_strategy, enable_cudnn, sdpa_kernel and
     /// external_data_loader_reading_threads; others are refused. None by default.</summary>
     public IReadOnlyDictionary<string, string> ProviderOptions
@@ -87,13 +97,14 @@ public sealed record CudaDevice : Device
 
     /// <summary>Equal where all options are.</summary>
     public bool Equals(CudaDevice? other) => other is not null && DeviceId == other.DeviceId && MemoryLimit == other.MemoryLimit && Tf32 == other.Tf32
-        && FusedKernels == other.FusedKernels && ProviderOptions.Count == other.ProviderOptions.Count && ProviderOptions.All(other.ProviderOptions.Contains);
+        && FusedKernels == other.FusedKernels && Graphs == other.Graphs && ProviderOptions.Count == other.ProviderOptions.Count && ProviderOptions.All(other.ProviderOptions.Contains);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(DeviceId, MemoryLimit, Tf32, FusedKernels, ProviderOptions.Count);
+    public override int GetHashCode() => HashCode.Combine(DeviceId, MemoryLimit, Tf32, FusedKernels, Graphs, ProviderOptions.Count);
 
     /// <summary>The provider's options, as it takes them.</summary>
-    internal Dictionary<string, string> ToProviderOptions()
+    /// <param name="captures">Whether the session's runs may be captured.</param>
+    internal Dictionary<string, string> ToProviderOptions(bool captures = false)
     {
         Dictionary<string, string> options = new()
         {
@@ -106,6 +117,11 @@ public sealed record CudaDevice : Device
         if (MemoryLimit is long limit)
         {
             options["gpu_mem_limit"] = limit.ToString(CultureInfo.InvariantCulture);
+        }
+
+        if (captures)
+        {
+            options["enable_cuda_graph"] = "1";
         }
 
         foreach ((string name, string value) in ProviderOptions)
@@ -124,7 +140,7 @@ public sealed record CudaDevice : Device
         if (ProviderOptions.Keys.FirstOrDefault(name => !s_own.Contains(name) && !s_known.Contains(name)) is { } unknown)
         {
             throw new OptionException($"{nameof(ProviderOptions)} has '{unknown}'; it may have {string.Join(", ", s_known)}. Others of ONNX Runtime's, such as "
-                + "those of streams, allocators and captured graphs, would change what is computed here.");
+                + "those of streams and allocators, would change what is computed here.");
         }
 
         if (ProviderOptions.FirstOrDefault(option => string.IsNullOrWhiteSpace(option.Value)) is { Key: { } empty })
@@ -135,7 +151,7 @@ public sealed record CudaDevice : Device
         if (ProviderOptions.Keys.FirstOrDefault(s_own.Contains) is { } name)
         {
             throw new OptionException($"{nameof(ProviderOptions)} has {name}, which is a property of {nameof(CudaDevice)}: "
-                + $"{nameof(DeviceId)}, {nameof(Tf32)} or {nameof(MemoryLimit)}.");
+                + $"{nameof(DeviceId)}, {nameof(Tf32)}, {nameof(MemoryLimit)} or {nameof(Graphs)}.");
         }
     }
 }

@@ -31,6 +31,10 @@ internal sealed class FloatBuffer : IDisposable
     /// <summary>Copies floats in.</summary>
     public void Write(long offset, ReadOnlySpan<float> numbers) => _memory.Write(offset * sizeof(float), numbers);
 
+    /// <summary>Copies floats to another buffer in the same kind of memory.</summary>
+    public void CopyTo(long offset, FloatBuffer target, long targetOffset, long count) =>
+        _memory.CopyTo(offset * sizeof(float), target._memory, targetOffset * sizeof(float), count * sizeof(float));
+
     /// <summary>The floats from an offset on; not on a device.</summary>
     public Span<float> Span(long offset, int count) => _memory.Span<float>(offset * sizeof(float), count);
 

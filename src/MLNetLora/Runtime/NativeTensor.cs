@@ -35,6 +35,9 @@ internal sealed class NativeTensor : NativeHandle
     /// <summary>Whether its numbers are on a device.</summary>
     public bool IsOnDevice => _buffer?.IsOnDevice ?? false;
 
+    /// <summary>Where the numbers begin, on the device or in the process; 0 where the runtime has made them.</summary>
+    internal nint Address => _address;
+
     /// <summary>What the runtime takes.</summary>
     internal OrtValue Value
     {
@@ -96,6 +99,16 @@ internal sealed class NativeTensor : NativeHandle
     /// <summary>The numbers.</summary>
     public ReadOnlySpan<T> Span<T>()
         where T : unmanaged => Value.GetTensorDataAsSpan<T>();
+
+    /// <summary>The bytes of numbers in the process's memory.</summary>
+    internal unsafe ReadOnlySpan<byte> Bytes() => new((void*)_address, checked((int)Value.GetTensorSizeInBytes()));
+
+    /// <summary>Type and shape.</summary>
+    internal (ElementType Type, long[] Shape) Kind()
+    {
+        OrtTensorTypeAndShapeInfo info = Value.GetTensorTypeAndShape();
+        return ((ElementType)(int)info.ElementDataType, info.Shape);
+    }
 
     /// <summary>A tensor of this one's type and shape, of zeros of its own, for as long as a run. Both are in the process's memory and held.</summary>
     internal NativeTensor Twin()

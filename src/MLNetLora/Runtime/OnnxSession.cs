@@ -29,6 +29,7 @@ internal sealed class OnnxSession : IDisposable
     private readonly SessionHandle _handle;
     private readonly Advice _running;
     private readonly bool _isCustom;
+    private readonly bool _captures;
 
     /// <summary>
     /// Where benchmarks want ONNX Runtime's profiles of the sessions made from now on by this thread, a path without its end; written when a session
@@ -43,12 +44,13 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="initializers">Tensors that take the place of initializers; the session keeps them. Null for none.</param>
     /// <param name="device">Where it runs; null for the processor.</param>
+    /// <param name="captures">Whether runs may be captured as CUDA graphs; on a <see cref="CudaDevice"/>.</param>
     /// <param name="cancellation">Ends the loading.</param>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     /// <exception cref="MLNetLoraException">The runtime refuses the model, or is not there.</exception>
     public OnnxSession(ModelArtifact artifact, SessionUse use, int threads, IReadOnlyDictionary<string, NativeTensor>? initializers = null,
-        Device? device = null, CancellationToken cancellation = default)
+        Device? device = null, bool captures = false, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         if (device is CudaDevice or CustomDevice && initializers?.FirstOrDefault(item => !item.Value.IsOnDevice).Key is { } outside)
@@ -58,12 +60,13 @@ internal sealed class OnnxSession : IDisposable
         }
 
         _isCustom = device is CustomDevice;
+        _captures = captures;
         _running = Advice.For("while it ran", artifact.Name, use, device);
         try
         {
             InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use, device), () =>
             {
-                using SessionOptions options = Options(artifact, use, threads, device);
+                using SessionOptions options = Options(artifact, use, threads, device, captures);
                 foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
                 {
                     options.AddInitializer(name, tensor.Value);
@@ -85,6 +88,13 @@ internal sealed class OnnxSession : IDisposable
     /// <summary>Names of the inputs.</summary>
     public IReadOnlyList<string> InputNames { get; }
 
+    /// <summary>Names of the inputs that are read on the device; what sizes depend on is read on the processor.</summary>
+    public IReadOnlySet<string> DeviceInputs() => NativeCalls.Do("session", _running, () =>
+    {
+        using IDisposableReadOnlyCollection<OrtMemoryInfo> memory = _handle.Session.GetMemoryInfosForInputs();
+        return InputNames.Zip(memory).Where(input => input.Second.Name == "Cuda").Select(input => input.First).ToHashSet();
+    });
+
     /// <summary>Keeps the session, to be followed by <see cref="Release"/>.</summary>
     internal void Hold() => _handle.Hold();
 
@@ -99,13 +109,20 @@ internal sealed class OnnxSession : IDisposable
     /// <param name="values">Their values.</param>
     /// <param name="outputs">Names of the outputs.</param>
     /// <param name="results">Where they are written.</param>
+    /// <param name="graph">The CUDA graph that the run is captured as, or that is replayed where this thread has captured it; null for none.</param>
     /// <param name="cancellation">Ends the run at its next node.</param>
     /// <exception cref="OperationCanceledException">The token was cancelled; the outputs are undefined, the session can run again.</exception>
     /// <exception cref="ObjectDisposedException">The session or a tensor was disposed before.</exception>
     /// <exception cref="NativeMemoryException">Memory ran out.</exception>
     public void Run(IReadOnlyCollection<string> inputs, IReadOnlyCollection<NativeTensor> values, IReadOnlyCollection<string> outputs,
-        IReadOnlyCollection<NativeTensor> results, CancellationToken cancellation = default) => Held([.. values, .. results], (session, run) =>
+        IReadOnlyCollection<NativeTensor> results, int? graph = null, CancellationToken cancellation = default) => Held([.. values, .. results],
+        (session, run) =>
     {
+        if (_captures)
+        {
+            run.AddRunConfigEntry("gpu_graph_id", (graph ?? -1).ToString(CultureInfo.InvariantCulture));
+        }
+
         // Some results stand where inputs do, and a provider that compiles many nodes into one may write the former before it has read the latter.
         using NativeTensors? twins = _isCustom ? new NativeTensors(results.Select(tensor => tensor.Twin())) : null;
         IEnumerable<NativeTensor> written = twins ?? (IEnumerable<NativeTensor>)results;
@@ -129,7 +146,7 @@ internal sealed class OnnxSession : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
 
-    private static SessionOptions Options(ModelArtifact artifact, SessionUse use, int threads, Device? device)
+    private static SessionOptions Options(ModelArtifact artifact, SessionUse use, int threads, Device? device, bool captures)
     {
         SessionOptions options = new();
 
@@ -163,7 +180,7 @@ internal sealed class OnnxSession : IDisposable
 
         if (device is CudaDevice cuda)
         {
-            CudaProvider.Append(options, cuda);
+            CudaProvider.Append(options, cuda, captures);
         }
         else if (device is CustomDevice custom)
         {

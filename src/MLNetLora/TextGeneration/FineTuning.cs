@@ -42,6 +42,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
+        CapturedRuns.RequireFor(training.Device, checkpoint.Config, checkpoint.Folder);
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);

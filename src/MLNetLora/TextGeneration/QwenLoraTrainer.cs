@@ -155,6 +155,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             there.Device = device;
             there.Validate();
             _ = there.UsedComputeType;
+            CapturedRuns.RequireFor(device, checkpoint.Config, checkpoint.Folder);
         }
     }
 

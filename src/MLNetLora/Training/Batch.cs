@@ -17,6 +17,30 @@ internal sealed record Batch(int Rows, int Length, long[] InputIds, long[] Posit
     /// <summary>A batch of single rows.</summary>
     public static Batch Of(IEnumerable<TrainingRow> rows, int multiple = 1) => Of([.. rows.Select(row => new[] { row })], multiple);
 
+    /// <summary>The same, padded to a length; what the padding holds is never seen.</summary>
+    /// <param name="length">At least the present one.</param>
+    public Batch PaddedTo(int length) => length == Length ? this : this with
+    {
+        Length = length,
+        InputIds = Padded(InputIds, Rows, length),
+        PositionIds = Padded(PositionIds, Rows, length),
+        LabelPositions = [.. LabelPositions.Select(at => (at / Length * length) + (at % Length))],
+        Segments = Segments is null ? null : Padded(Segments, Rows, length),
+    };
+
+    /// <summary>Numbers of tokens, row after row, with zeros behind those of each row.</summary>
+    public static T[] Padded<T>(T[] numbers, int rows, int length)
+    {
+        T[] padded = new T[rows * length];
+        int from = numbers.Length / rows;
+        for (int row = 0; row < rows; row++)
+        {
+            numbers.AsSpan(row * from, from).CopyTo(padded.AsSpan(row * length));
+        }
+
+        return padded;
+    }
+
     /// <summary>Pads sequences to the longest of them. Under a causal mask padding on the right is never seen by a token, so any id will do.</summary>
     /// <param name="sequences">Each with the rows packed into it; no loss crosses a border, since the first token of a row has no label.</param>
     /// <param name="multiple">The length becomes a multiple of this.</param>

@@ -57,6 +57,7 @@ internal static class FullTraining
 
         QwenConfig config = QwenConfig.Read(configFolder);
         RequireTrainable(config, configFolder, initial);
+        CapturedRuns.RequireFor(options.Device, config, configFolder);
         RowChecks.Check(rows, config.VocabSize, "training");
         RowChecks.Check(validation ?? [], config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, config, options);

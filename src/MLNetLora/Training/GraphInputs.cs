@@ -1,3 +1,4 @@
+using System.Numerics;
 using MLNetLora.Artifacts;
 using MLNetLora.Models;
 using MLNetLora.Onnx.Differentiable;
@@ -8,11 +9,13 @@ namespace MLNetLora.Training;
 /// <summary>Inputs of training graphs, or of evaluation graphs; the rotary tables are made once.</summary>
 /// <param name="config">The model.</param>
 /// <param name="training">Whether rows longer than what the model was trained with are rotated as training does, which is as all others.</param>
-internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposable
+/// <param name="captured">The memory of a device that the tables are in, where runs are captured: numbers of labels are then those of
+/// <see cref="CapturedRuns.Padded"/>. Else null.</param>
+internal sealed class GraphInputs(QwenConfig config, bool training, DeviceMemory? captured = null) : IDisposable
 {
     private const int FirstPositions = 512;
 
-    private readonly RotaryInputs _rotary = new(config);
+    private readonly RotaryInputs _rotary = new(config, captured);
 
     /// <summary>The windows that the layers have; int.MaxValue for full attention.</summary>
     private IEnumerable<int> Windows => config.SlidingWindows.Select(window => window ?? int.MaxValue).Distinct();
@@ -26,7 +29,8 @@ internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposabl
     public void Add(Batch batch, float weight, ChunkPlan plan, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
     {
         int chunks = plan.Loss;
-        int labels = Math.Max(chunks, (batch.LabelIds.Length + chunks - 1) / chunks * chunks);
+        int asked = captured is null ? batch.LabelIds.Length : CapturedRuns.Padded(batch.LabelIds.Length);
+        int labels = Math.Max(chunks, (asked + chunks - 1) / chunks * chunks);
         float[] weights = new float[labels];
         weights.AsSpan(0, batch.LabelIds.Length).Fill(weight);
         long[] positions = batch.LabelPositions;
@@ -80,7 +84,8 @@ internal sealed class GraphInputs(QwenConfig config, bool training) : IDisposabl
             rows.Add((first, end, _rotary.Section(end - first)));
         }
 
-        _rotary.Reserve(Math.Max(batch.Length, FirstPositions));
+        int needed = Math.Max(batch.Length, FirstPositions);
+        _rotary.Reserve(captured is null ? needed : (int)BitOperations.RoundUpToPowerOf2((uint)needed)); // graphs captured before read tables that are gone
         if (rows.All(row => row.Section == 0))
         {
             return positions;

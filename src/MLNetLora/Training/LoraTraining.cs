@@ -37,6 +37,7 @@ internal static class LoraTraining
         options.Device ??= Device.Cpu;
         options.Validate();
         lora.Validate();
+        CapturedRuns.RequireFor(options.Device, checkpoint.Config, checkpoint.Folder);
         RowChecks.Check(rows, checkpoint.Config.VocabSize, "training");
         RowChecks.Check(validation ?? [], checkpoint.Config.VocabSize, "validation", mayBeEmpty: true);
         RowChecks.CheckSizes(rows, checkpoint.Config, options);

@@ -250,6 +250,7 @@ public class TrainingOptions
         ForCuda = Device is CudaDevice,
         ExpertsInBlocks = ExpertsInBlocks,
         FusesKernels = FusesKernels || Device is CudaDevice { FusedKernels: true },
+        ForCapture = Device is CudaDevice { Graphs: true },
         ComputeType = UsedComputeType switch
         {
             Runtime.ComputeType.BFloat16 => ElementType.BFloat16,
@@ -282,6 +283,8 @@ public class TrainingOptions
         }
 
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
+        Require.That(PackingLength == 0 || Device is not CudaDevice { Graphs: true }, nameof(PackingLength), PackingLength,
+            $"0 (no packing) when {nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)} is true: every packed batch would be a graph of its own");
     }
 
     /// <summary>Refuses what is given to a session in the process's memory: where a provider has its own, the runtime reads the file instead.</summary>

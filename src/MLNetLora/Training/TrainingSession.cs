@@ -18,6 +18,7 @@ internal sealed class TrainingSession : IDisposable
     private readonly GraphInputs _evaluationInputs;
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
+    private readonly CapturedRuns? _captured; // where its kernels are started as CUDA graphs
     private readonly OptimizerStep _optimizer;
     private readonly DeviceMemory? _device;
     private readonly DeviceWeights? _weights; // on the device, for training and evaluation
@@ -47,9 +48,10 @@ internal sealed class TrainingSession : IDisposable
         Plan = plan;
         try
         {
-            _inputs = Own(new GraphInputs(target.Config, training: true));
             _evaluationInputs = Own(new GraphInputs(target.Config, training: false));
             _device = options.Device is CudaDevice cuda ? Own(new DeviceMemory(cuda)) : null;
+            bool captures = options.Device is CudaDevice { Graphs: true };
+            _inputs = Own(new GraphInputs(target.Config, training: true, captures ? _device : null));
             _losses = Own(new FloatBuffer(Losses + 1, "losses", _device)); // the last one is that of evaluations
             _lossViews = [.. Enumerable.Range(0, Losses + 1).Select(i => _losses.View(i, []))];
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
@@ -61,7 +63,8 @@ internal sealed class TrainingSession : IDisposable
             SessionUse use = options.PrepackWeights ? SessionUse.PrepackedTraining : SessionUse.Training;
             _weights = _device is null || target.Checkpoint is null ? null : Own(new DeviceWeights(target.Checkpoint, _device));
             IReadOnlyDictionary<string, NativeTensor>? initializers = _weights?.For(training, cancellation: cancellation) ?? int8?.Tensors;
-            _training = Own(new OnnxSession(training, use, options.Threads, initializers, options.Device, cancellation));
+            _training = Own(new OnnxSession(training, use, options.Threads, initializers, options.Device, captures, cancellation));
+            _captured = captures ? Own(new CapturedRuns(_training, _device!)) : null;
             _optimizer = Own(new OptimizerStep(optimizer, Parameters, options, _device));
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
@@ -129,14 +132,24 @@ internal sealed class TrainingSession : IDisposable
         List<NativeTensor> owned = [];
         try
         {
-            _inputs.Add(batch, LossScale / Math.Max(1, windowLabels), Plan, inputs, owned);
+            Batch padded = _captured is null ? batch : batch.PaddedTo(CapturedRuns.Length(batch.Length, Plan));
+            _inputs.Add(padded, LossScale / Math.Max(1, windowLabels), Plan, inputs, owned);
             if (_dropout is not null)
             {
-                AddMasks(_dropout, microBatch, batch.Rows * batch.Length, inputs, owned);
+                AddMasks(_dropout, microBatch, batch, padded.Length, inputs, owned);
             }
 
-            _training.Run(inputs.Keys, inputs.Values, [.. _views.TrainingOutputs.Keys, "loss"], [.. _views.TrainingOutputs.Values, NextLoss()],
-                cancellation);
+            NativeTensor loss = NextLoss();
+            if (_captured is null)
+            {
+                _training.Run(inputs.Keys, inputs.Values, [.. _views.TrainingOutputs.Keys, "loss"], [.. _views.TrainingOutputs.Values, loss],
+                    cancellation: cancellation);
+            }
+            else
+            {
+                _captured.Run(inputs, _views.TrainingOutputs, Parameters.Gradients, new LossSlot(_losses, _pending, loss), cancellation);
+            }
+
             _pending++;
         }
         finally
@@ -196,7 +209,7 @@ internal sealed class TrainingSession : IDisposable
             _target.Checkpoint?.RequireUnchanged(areMapped: false);
             ModelArtifact model = TrainingModel.Evaluation(_target, Plan, graph: _options.NewGraph("evaluation"));
             _evaluation = Own(new OnnxSession(model, SessionUse.Training, _options.Threads, _weights?.For(model, cancellation: cancellation),
-                _options.Device, cancellation));
+                _options.Device, cancellation: cancellation));
         }
 
         Dictionary<string, NativeTensor> inputs = new(_held);
@@ -209,7 +222,7 @@ internal sealed class TrainingSession : IDisposable
         try
         {
             _evaluationInputs.Add(batch, 1f, Plan, inputs, owned);
-            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_lossViews[Losses]], cancellation);
+            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_lossViews[Losses]], cancellation: cancellation);
             Span<float> loss = stackalloc float[1];
             _losses.Read(Losses, loss);
             return loss[0];
@@ -229,12 +242,14 @@ internal sealed class TrainingSession : IDisposable
         }
     }
 
-    private void AddMasks(DropoutMasks masks, long microBatch, int tokens, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
+    /// <summary>Adds the masks of a batch, or what they are made from: the same whatever length it is then padded to.</summary>
+    private void AddMasks(DropoutMasks masks, long microBatch, Batch batch, int length, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
     {
+        int tokens = batch.Rows * batch.Length;
         if (_device is not null)
         {
             (long[] rows, long[] columns) = masks.Counters(microBatch, tokens);
-            Add("dropout_rows", Tensors.Of(rows, tokens, 1));
+            Add("dropout_rows", Tensors.Of(Batch.Padded(rows, batch.Rows, length), batch.Rows * length, 1));
             Add("dropout_columns", Tensors.Of(columns, 1, columns.Length));
             return;
         }

@@ -2,9 +2,12 @@
 #include <stdlib.h>
 #include "stand-in.h"
 
+// A handle keeps whether TF32 is allowed, which the provider reads, sets and sets back, and the stream that products are put into.
+typedef struct { int mode; void *stream; } handle;
+
 #define COUNTED(name) \
-  int name(void) { \
-    standin_launch(NULL); \
+  int name(handle *of) { \
+    standin_launch(NULL, of->stream); \
     return SUCCESS; \
   }
 
@@ -26,21 +29,23 @@ COUNTED(cublasSgetriBatched)
 COUNTED(cublasDgetrfBatched)
 COUNTED(cublasDgetriBatched)
 
-// A handle keeps whether TF32 is allowed: the provider reads it, sets it and sets it back.
-int cublasCreate_v2(int **handle) { return (*handle = calloc(1, sizeof **handle)) ? SUCCESS : 3 /* CUBLAS_STATUS_ALLOC_FAILED */; }
-int cublasDestroy_v2(int *handle) {
-  free(handle);
+int cublasCreate_v2(handle **made) { return (*made = calloc(1, sizeof **made)) ? SUCCESS : 3 /* CUBLAS_STATUS_ALLOC_FAILED */; }
+int cublasDestroy_v2(handle *of) {
+  free(of);
   return SUCCESS;
 }
-int cublasGetMathMode(int *handle, int *mode) {
-  *mode = *handle;
+int cublasGetMathMode(handle *of, int *mode) {
+  *mode = of->mode;
   return SUCCESS;
 }
-int cublasSetMathMode(int *handle, int mode) {
-  *handle = mode;
+int cublasSetMathMode(handle *of, int mode) {
+  of->mode = mode;
   return SUCCESS;
 }
-DOES_NOTHING(cublasSetStream_v2)
+int cublasSetStream_v2(handle *of, void *stream) {
+  of->stream = stream;
+  return SUCCESS;
+}
 
 const char *cublasGetStatusName(int status) { return status ? "CUBLAS_STATUS of the stand-in" : "CUBLAS_STATUS_SUCCESS"; }
 const char *cublasGetStatusString(int status) { return cublasGetStatusName(status); }

@@ -132,9 +132,9 @@ int cuModuleGetFunction(function **result, void *loaded, const char *name) {
 // Counted with the other launches, and done by the processor: not where this library is compiled alone.
 #ifdef WITH_EMULATION
 int emulate(const char *name, unsigned grid, unsigned block, void **arguments);
-static int launch(const char *name, unsigned grid, unsigned block, void **arguments) {
+static int launch(const char *name, unsigned grid, unsigned block, void *stream, void **arguments) {
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-  standin_launch(name);
+  standin_launch(name, stream);
   if ((int64_t)grid * block > EMULATED_AT_MOST) {
     return SUCCESS; // these are activations, whose numbers mean nothing here
   }
@@ -144,7 +144,7 @@ static int launch(const char *name, unsigned grid, unsigned block, void **argume
   return is_refused ? INVALID_VALUE : SUCCESS;
 }
 #else
-static int launch(const char *name, unsigned grid, unsigned block, void **arguments) { return SUCCESS; }
+static int launch(const char *name, unsigned grid, unsigned block, void *stream, void **arguments) { return SUCCESS; }
 #endif
 
 int cuLaunchKernel(function *started, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
@@ -159,7 +159,7 @@ int cuLaunchKernel(function *started, unsigned grid_x, unsigned grid_y, unsigned
   for (int i = 0; i < started->arguments; i++) {
     bytes += *(volatile unsigned char *)arguments[i];
   }
-  return launch(started->name, grid_x, block_x, arguments);
+  return launch(started->name, grid_x, block_x, stream, arguments);
 }
 
 int cuGetErrorName(int error, const char **text) {

@@ -117,9 +117,12 @@ static int destroy(void *handle) {
 int cudaStreamCreate(void **stream) { return create(stream); }
 int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return create(stream); }
 int cudaStreamDestroy(void *stream) { return destroy(stream); }
-DOES_NOTHING(cudaStreamSynchronize)
+int cudaStreamSynchronize(void *stream) {
+  OUTSIDE_CAPTURE
+  return SUCCESS;
+}
+int cudaDeviceSynchronize(void) { return cudaStreamSynchronize(NULL); }
 DOES_NOTHING(cudaStreamWaitEvent)
-DOES_NOTHING(cudaDeviceSynchronize)
 
 int cudaEventCreate(void **event) { return create(event); }
 int cudaEventCreateWithFlags(void **event, unsigned flags) { return create(event); }
@@ -131,18 +134,6 @@ int cudaEventElapsedTime(float *milliseconds, void *begin, void *end) {
   *milliseconds = 1;
   return SUCCESS;
 }
-
-// Graphs of launches are not used.
-int cudaStreamIsCapturing(void *stream, int *status) {
-  *status = 0;
-  return SUCCESS;
-}
-IS_REFUSED(cudaStreamBeginCapture)
-IS_REFUSED(cudaStreamEndCapture)
-IS_REFUSED(cudaGraphInstantiate)
-IS_REFUSED(cudaGraphLaunch)
-IS_REFUSED(cudaGraphDestroy)
-IS_REFUSED(cudaGraphExecDestroy)
 
 // Functions of the driver, which only kernels that do nothing here would need.
 int cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version, unsigned long long flags, int *found) {
@@ -163,7 +154,10 @@ const char *cudaGetErrorName(int error) {
     case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
     case INVALID_CONFIGURATION: return "cudaErrorInvalidConfiguration";
     case INVALID_DEVICE: return "cudaErrorInvalidDevice";
+    case ILLEGAL_STATE: return "cudaErrorIllegalState";
     case NOT_SUPPORTED: return "cudaErrorNotSupported";
+    case CAPTURE_UNSUPPORTED: return "cudaErrorStreamCaptureUnsupported";
+    case CAPTURE_INVALIDATED: return "cudaErrorStreamCaptureInvalidated";
     default: return "an error that the stand-in does not return";
   }
 }

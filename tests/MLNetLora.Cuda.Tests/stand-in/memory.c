@@ -20,6 +20,7 @@ static size_t whole(size_t size) { return (size + GRANULE - 1) / GRANULE * GRANU
 
 // Mapped apart, so that what was freed is gone: who uses it ends there.
 int cudaMalloc(void **result, size_t size) {
+  OUTSIDE_CAPTURE
   *result = NULL;
   if (!size) {
     return SUCCESS;
@@ -46,6 +47,7 @@ int cudaMalloc(void **result, size_t size) {
 }
 
 int cudaFree(void *begin) {
+  OUTSIDE_CAPTURE
   int status = begin ? INVALID_VALUE : SUCCESS;
   lock();
   for (size_t i = 0; begin && i < block_count; i++) {
@@ -84,20 +86,30 @@ static void count_copy(void *to, const void *from) {
   unlock();
 }
 
-int cudaMemcpy(void *to, const void *from, size_t size, int kind) {
-  count_copy(to, from);
-  if (size && size <= COPIED_AT_MOST) {
-    memmove(to, from, size);
+static void copy(const call *made) {
+  for (size_t i = 0; made->width * made->height <= COPIED_AT_MOST && i < made->height; i++) {
+    memmove(made->to + i * made->to_pitch, made->from + i * made->from_pitch, made->width);
+  }
+}
+static int copy_in(void *stream, call made) {
+  made.run = copy;
+  made.is_from_host = !is_on_device(made.from);
+  if (!record(stream, made)) {
+    count_copy(made.to, made.from);
+    copy(&made);
   }
   return SUCCESS;
 }
-int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) { return cudaMemcpy(to, from, size, kind); }
+
+int cudaMemcpy(void *to, const void *from, size_t size, int kind) {
+  OUTSIDE_CAPTURE
+  return copy_in(NULL, (call){ .to = to, .from = from, .width = size, .height = 1 });
+}
+int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) {
+  return copy_in(stream, (call){ .to = to, .from = from, .width = size, .height = 1 });
+}
 int cudaMemcpy2DAsync(char *to, size_t to_pitch, const char *from, size_t from_pitch, size_t width, size_t height, int kind, void *stream) {
-  count_copy(to, from);
-  for (size_t i = 0; width * height <= COPIED_AT_MOST && i < height; i++) {
-    memmove(to + i * to_pitch, from + i * from_pitch, width);
-  }
-  return SUCCESS;
+  return copy_in(stream, (call){ .to = to, .from = from, .to_pitch = to_pitch, .from_pitch = from_pitch, .width = width, .height = height });
 }
 
 // A variable in the device's code; kernels do nothing, so none was written.
@@ -106,13 +118,22 @@ int cudaMemcpyFromSymbol(void *to, const void *symbol, size_t size, size_t offse
   return SUCCESS;
 }
 
-int cudaMemset(void *to, int value, size_t size) {
-  if (size <= COPIED_AT_MOST) {
-    memset(to, value, size);
+static void set(const call *made) {
+  if (made->width <= COPIED_AT_MOST) {
+    memset(made->to, made->value, made->width);
+  }
+}
+int cudaMemsetAsync(void *to, int value, size_t size, void *stream) {
+  call made = { .run = set, .to = to, .value = value, .width = size };
+  if (!record(stream, made)) {
+    set(&made);
   }
   return SUCCESS;
 }
-int cudaMemsetAsync(void *to, int value, size_t size, void *stream) { return cudaMemset(to, value, size); }
+int cudaMemset(void *to, int value, size_t size) {
+  OUTSIDE_CAPTURE
+  return cudaMemsetAsync(to, value, size, NULL);
+}
 
 int cudaMemGetInfo(size_t *unused, size_t *total) {
   lock();
@@ -130,9 +151,13 @@ int cudaPointerGetAttributes(place *result, const void *address) {
 }
 
 // Memory of the process that a GPU could reach, which starts at pages.
-int cudaMallocHost(void **result, size_t size) { return posix_memalign(result, 4096, size ? size : 1) ? OUT_OF_MEMORY : SUCCESS; }
+int cudaMallocHost(void **result, size_t size) {
+  OUTSIDE_CAPTURE
+  return posix_memalign(result, 4096, size ? size : 1) ? OUT_OF_MEMORY : SUCCESS;
+}
 int cudaHostAlloc(void **result, size_t size, unsigned flags) { return cudaMallocHost(result, size); }
 int cudaFreeHost(void *memory) {
+  OUTSIDE_CAPTURE
   free(memory);
   return SUCCESS;
 }

@@ -26,8 +26,8 @@
 
 // Results, the numbers being CUDA's.
 enum {
-  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500,
-  LAUNCH_OUT_OF_RESOURCES = 701, NOT_SUPPORTED = 801,
+  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_PTX = 218, ILLEGAL_STATE = 401,
+  NOT_FOUND = 500, LAUNCH_OUT_OF_RESOURCES = 701, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
 };
 
 // Whether a GPU takes a kernel's sizes.
@@ -50,17 +50,50 @@ typedef struct {
   int64_t to_host;
   int64_t live_bytes;
   int64_t peak_bytes;
+  int64_t captures;
+  int64_t captured_launches;
+  int64_t captured_from_host;
+  int64_t replays;
 } standin_counts;
 
 // Counts from zero; the peak, from what is taken now. Launches of kernels whose names contain a text are counted a second time, apart.
 void standin_begin(const char *chosen);
 void standin_read(standin_counts *counts);
 
-// A kernel was started. The name is null where a library does it, of whose kernels nothing is known.
-void standin_launch(const char *name);
+// Those kernels do one thing, where a number is given: they add one to it, as gradients are added up. Null: nothing.
+void standin_add_to(float *number);
+
+// The next capture is lost, as if a thread had done what CUDA refuses meanwhile.
+void standin_lose_capture(void);
+
+// A kernel was started in a stream, or captured. The name is null where a library does it, of whose kernels nothing is known.
+void standin_launch(const char *name, void *stream);
 
 // For cudart's own files: the counts, and the lock that they and all tables are under.
 #define OWN __attribute__((visibility("hidden")))
 extern OWN standin_counts counts;
 OWN void lock(void);
 OWN void unlock(void);
+
+// A kernel runs: at once, or when a graph with it is launched. Under the lock.
+OWN void run_kernel(const char *name);
+
+// A call that takes effect when the graph is launched: recorded, and then 1, where the stream is captured; else 0.
+typedef struct call call;
+struct call {
+  void (*run)(const call *);
+  const char *name; // of a kernel
+  char *to;
+  const char *from;
+  size_t to_pitch, from_pitch, width, height;
+  int value, is_kernel, is_from_host;
+  void (*function)(void *);
+};
+OWN int record(void *stream, call made);
+
+// What CUDA refuses while a stream is captured, and the capture is then lost.
+OWN int refuse_in_capture(void);
+#define OUTSIDE_CAPTURE \
+  if (refuse_in_capture()) { \
+    return CAPTURE_UNSUPPORTED; \
+  }

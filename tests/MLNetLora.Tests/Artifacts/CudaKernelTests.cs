@@ -121,7 +121,8 @@ public sealed class CudaKernelTests : IDisposable
                     {
                         TrainingOptions options = new() { Device = new CudaDevice { FusedKernels = fused }, ComputeType = type };
                         Look(TrainingModel.Training(target, checkpointing: true, plan, options.NewGraph("training")), fused);
-                        Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")), fused);
+                        Look(TrainingModel.Evaluation(target, plan, graph: options.NewGraph("evaluation")),
+                            fused && family != "qwen3_moe"); // of which every block has experts, which stay as they are
                     }
                 }
             }

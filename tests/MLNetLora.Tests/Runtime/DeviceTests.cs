@@ -40,6 +40,7 @@ public sealed class DeviceTests
         Assert.Equal(one.GetHashCode(), two.GetHashCode());
         Assert.NotEqual(one, two with { Tf32 = true });
         Assert.NotEqual(one, two with { FusedKernels = true });
+        Assert.NotEqual(one, two with { Graphs = true });
         Assert.NotEqual(one, two with { ProviderOptions = new Dictionary<string, string> { ["sdpa_kernel"] = "0" } });
         Assert.Equal(Device.Cpu, Device.Parse("cpu"));
     }
@@ -63,6 +64,9 @@ public sealed class DeviceTests
         Assert.Equal("0", s_first.ToProviderOptions()["enable_cudnn"]);
         Assert.Equal("19", s_first.ToProviderOptions()["sdpa_kernel"]);
         Assert.DoesNotContain("gpu_mem_limit", s_first.ToProviderOptions());
+        CudaDevice graphs = s_first with { Graphs = true };
+        Assert.DoesNotContain("enable_cuda_graph", graphs.ToProviderOptions()); // but where a session captures
+        Assert.Equal("1", graphs.ToProviderOptions(captures: true)["enable_cuda_graph"]);
     }
 
     [Fact]
@@ -71,7 +75,10 @@ public sealed class DeviceTests
         Assert.StartsWith("DeviceId is -1", Refusal(new TrainingOptions { Device = new CudaDevice { DeviceId = -1 } }), StringComparison.Ordinal);
         Assert.StartsWith("MemoryLimit is 0", Refusal(new TrainingOptions { Device = new CudaDevice { MemoryLimit = 0 } }), StringComparison.Ordinal);
         Dictionary<string, string> captured = new() { ["enable_cuda_graph"] = "1" };
-        Assert.Contains("'enable_cuda_graph'; it may have", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = captured } }),
+        Assert.Contains("has enable_cuda_graph, which is a property", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = captured } }),
+            StringComparison.Ordinal);
+        Dictionary<string, string> stream = new() { ["user_compute_stream"] = "1" };
+        Assert.Contains("'user_compute_stream'; it may have", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = stream } }),
             StringComparison.Ordinal);
         Dictionary<string, string> nothing = new() { ["sdpa_kernel"] = "" };
         Assert.Contains("no value for sdpa_kernel", Refusal(new TrainingOptions { Device = new CudaDevice { ProviderOptions = nothing } }),

@@ -88,7 +88,7 @@ public sealed class OnnxSessionTests
             () =>
             {
                 NativeCalls.Before = _ => begun.Set(); // session and tensors are held by then
-                session.Run(["x"], [x], ["y"], [y], source.Token);
+                session.Run(["x"], [x], ["y"], [y], cancellation: source.Token);
             },
             source.Token,
             TaskCreationOptions.LongRunning,
