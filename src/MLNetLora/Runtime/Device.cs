@@ -97,7 +97,8 @@ public sealed record CudaDevice : Device
 
     /// <summary>Equal where all options are.</summary>
     public bool Equals(CudaDevice? other) => other is not null && DeviceId == other.DeviceId && MemoryLimit == other.MemoryLimit && Tf32 == other.Tf32
-        && FusedKernels == other.FusedKernels && Graphs == other.Graphs && ProviderOptions.Count == other.ProviderOptions.Count && ProviderOptions.All(other.ProviderOptions.Contains);
+        && FusedKernels == other.FusedKernels && Graphs == other.Graphs
+        && ProviderOptions.Count == other.ProviderOptions.Count && ProviderOptions.All(other.ProviderOptions.Contains);
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(DeviceId, MemoryLimit, Tf32, FusedKernels, Graphs, ProviderOptions.Count);
