@@ -18,7 +18,7 @@ namespace MLNetLora.Cuda.Tests;
 /// </summary>
 public sealed class LaunchTableTests : IDisposable
 {
-    private const string Header = "family\tstored\tcomputed\tprecision\tmicro-batch\trecomputed\tevaluation\toptimizer\tprefill\ttoken";
+    private const string Header = "family\tstored\tcomputed\tprecision\tfused\tmicro-batch\trecomputed\tevaluation\toptimizer\tprefill\ttoken";
 
     private static readonly string s_table = Path.Combine(Repository.Root, "tests", "MLNetLora.Cuda.Tests", "launches.tsv");
 
@@ -30,13 +30,14 @@ public sealed class LaunchTableTests : IDisposable
     public void Every_graph_starts_as_many_kernels_as_the_table_says()
     {
         List<string> lines = [Header];
-        foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text"])
+        foreach (string family in (string[])["qwen", "qwen2", "qwen2 sliding", "qwen3", "qwen3_5_text", "qwen2_moe", "qwen3_moe"])
         {
             foreach (TensorType stored in (TensorType[])[TensorType.BFloat16, TensorType.Float32])
             {
                 lines.Add(Line(family, stored, ComputeType.BFloat16, WeightPrecision.Checkpoint));
             }
 
+            lines.Add(Line(family, TensorType.BFloat16, ComputeType.BFloat16, WeightPrecision.Checkpoint, fused: true));
             lines.Add(Line(family, TensorType.BFloat16, ComputeType.Float32, WeightPrecision.Checkpoint));
             lines.Add(Line(family, TensorType.BFloat16, ComputeType.Float16, WeightPrecision.Checkpoint));
             lines.Add(Line(family, TensorType.BFloat16, ComputeType.BFloat16, WeightPrecision.Nf4));
@@ -50,25 +51,26 @@ public sealed class LaunchTableTests : IDisposable
         Assert.Equal(File.ReadAllLines(s_table), lines);
     }
 
-    private string Line(string family, TensorType stored, ComputeType computed, WeightPrecision precision)
+    private string Line(string family, TensorType stored, ComputeType computed, WeightPrecision precision, bool fused = false)
     {
+        CudaDevice device = new() { FusedKernels = fused };
         string[] words = family.Split(' ');
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(
             _folder.File($"{family} {stored}"), words[0], type: stored, slidingWindow: words.Length > 1 ? 4 : null, positions: 256);
         LoraOptions lora = new() { Rank = 2, Dropout = 0.1, TargetModules = TargetModules.AllLinear };
-        long plain = Step(checkpoint, lora, computed, precision, recomputed: false, out long evaluation, out long optimizer);
-        long recomputed = Step(checkpoint, lora, computed, precision, recomputed: true, out _, out _);
-        (long prefill, long token) = computed == ComputeType.BFloat16 ? Answer(checkpoint, lora, precision) : (0, 0);
-        return string.Join('\t', [family, $"{stored}", $"{computed}", $"{precision}",
+        long plain = Step(checkpoint, lora, device, computed, precision, recomputed: false, out long evaluation, out long optimizer);
+        long recomputed = Step(checkpoint, lora, device, computed, precision, recomputed: true, out _, out _);
+        (long prefill, long token) = computed == ComputeType.BFloat16 ? Answer(checkpoint, lora, device, precision) : (0, 0);
+        return string.Join('\t', [family, $"{stored}", $"{computed}", $"{precision}", $"{fused}",
             .. new[] { plain, recomputed, evaluation, optimizer, prefill, token }.Select(count => count.ToString(CultureInfo.InvariantCulture))]);
     }
 
-    private static long Step(Checkpoint checkpoint, LoraOptions lora, ComputeType type, WeightPrecision precision, bool recomputed, out long evaluation,
-        out long optimizer)
+    private static long Step(Checkpoint checkpoint, LoraOptions lora, CudaDevice device, ComputeType type, WeightPrecision precision, bool recomputed,
+        out long evaluation, out long optimizer)
     {
         TrainingOptions options = new()
         {
-            Device = new CudaDevice(),
+            Device = device,
             BatchSize = 2,
             ActivationCheckpointing = recomputed,
             ComputeType = type,
@@ -88,10 +90,10 @@ public sealed class LaunchTableTests : IDisposable
         return launches;
     }
 
-    private static (long Prefill, long Token) Answer(Checkpoint checkpoint, LoraOptions lora, WeightPrecision precision)
+    private static (long Prefill, long Token) Answer(Checkpoint checkpoint, LoraOptions lora, CudaDevice device, WeightPrecision precision)
     {
         LoraAdapter adapter = LoraAdapter.Create(lora, checkpoint, 1);
-        using CausalLanguageModel lm = new(checkpoint, adapter, precision: precision, device: new CudaDevice());
+        using CausalLanguageModel lm = new(checkpoint, adapter, precision: precision, device: device);
         GenerationOptions options = new() { MaximumNewTokens = 1 };
         long prefill = StandIn.Count(() => lm.Generate([[1, 2, 3]], options)).Launches;
         options.MaximumNewTokens = 2;
