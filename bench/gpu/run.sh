@@ -13,24 +13,31 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 MLNETLORA_TEST_DEVICE=cuda:
 
 dotnet build -c Release -p:OnnxRuntimePackage=Gpu || exit 1
 tool() { dotnet "tools/SyntheticCheckpoint/bin/Release/net10.0/SyntheticCheckpoint.dll" "$@"; }
+# Whether tests pass, and any ran.
+passes() {
+  local output
+  output=$(dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter "FullyQualifiedName~$1" 2>&1)
+  local status=$?
+  echo "$output" | tail -20 >&2
+  [ $status -eq 0 ] && grep -qE 'Passed: +[1-9]' <<<"$output"
+}
 bench() { dotnet "bench/MLNetLora.Bench/bin/Release/net10.0/MLNetLora.Bench.dll" "$@"; }
 
 # Against PyTorch's gradients, in float32 without TF32.
-if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~GradientGoldenTests; then parity=true; else parity=false; fi
+if passes GradientGoldenTests; then parity=true; else parity=false; fi
 
 # The library's own kernels: alone against double precision, then the same gradients with them.
-if MLNETLORA_TEST_DEVICE=cuda:0+fused dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests \
-  --filter "FullyQualifiedName~Runtime.FusedKernelTests|FullyQualifiedName~GradientGoldenTests"; then fused=true; else fused=false; fi
+if MLNETLORA_TEST_DEVICE=cuda:0+fused passes "Runtime.FusedKernelTests|FullyQualifiedName~GradientGoldenTests"; then fused=true; else fused=false; fi
 
 # Against the processor's.
-if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DynamicMapGraphTests; then codes=true; else codes=false; fi
+if passes DynamicMapGraphTests; then codes=true; else codes=false; fi
 
 # In 16 bits, against PyTorch's error in bfloat16; and scores beside the processor's.
-if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~Gradients_are_as_near_as; then near=true; else near=false; fi
-if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~DeviceAnswersTests; then answers=true; else answers=false; fi
+if passes Gradients_are_as_near_as; then near=true; else near=false; fi
+if passes DeviceAnswersTests; then answers=true; else answers=false; fi
 
 # With CUDA graphs, against runs without.
-if dotnet test -c Release --no-build -p:OnnxRuntimePackage=Gpu tests/MLNetLora.Tests --filter FullyQualifiedName~CapturedRunsTests; then graphs_equal=true; else graphs_equal=false; fi
+if passes CapturedRunsTests; then graphs_equal=true; else graphs_equal=false; fi
 
 rows=""
 for case in "Qwen2.5-0.5B 1 256" "Qwen2.5-0.5B 1 256 --graphs" "Qwen2.5-0.5B 1 512" "Qwen2.5-0.5B 8 1024" "Qwen2.5-1.5B 4 2048" "Qwen2.5-7B 4 2048"; do

@@ -27,17 +27,17 @@ internal sealed class ExpertBlocks
     /// <param name="weights">[rows, k].</param>
     /// <param name="count">How many experts there are.</param>
     /// <param name="fewRows">Whether there are mostly fewer assignments than experts.</param>
-    /// <param name="most">[at least as many as there are rows]: what the size and the number of blocks follow from, so that layers with fewer rows than others
-    /// share their memory; null for the rows themselves.</param>
+    /// <param name="most">[1], 64-bit, in the processor's memory: at least as many as there are rows. The size and the number of blocks follow from it, so that
+    /// layers with fewer rows than others share their memory; null for the rows themselves.</param>
     public ExpertBlocks(GraphBuilder graph, Value experts, Value weights, int count, bool fewRows, Value? most = null)
     {
-        (_graph, _count, _k, _of) = (graph, count, experts.Shape[1].Size, (most ?? experts).Shape[0].ToString());
+        (_graph, _count, _k, _of) = (graph, count, experts.Shape[1].Size, most is null ? experts.Shape[0].ToString() : "most");
         Dimension assigned = $"assigned.{experts.Shape[0]}";
         Value flat = graph.Reshape(experts, [-1], [assigned]); // [assigned]
 
         // Sizes are in the processor's memory, [1] each.
         Value assignments = graph.Shape(flat);
-        Value size = most is null ? assignments : graph.Mul(graph.Shape(most), graph.Int64s(_k));
+        Value size = most is null ? assignments : graph.Mul(most, graph.Int64s(_k));
         Value mean = graph.Div(size, graph.Int64s(count));
         Value blockSize = graph.Max(graph.Int64s(1), graph.Mul(graph.Div(graph.Add(mean, graph.Int64s(Grain - 1)), graph.Int64s(Grain)), graph.Int64s(Grain)));
         Value lessOne = graph.Sub(blockSize, graph.Int64s(1));

@@ -12,7 +12,8 @@ internal sealed record ExpertWeights(
     /// <summary>Whether most runs have fewer rows than there are experts, as one that goes from token to token has.</summary>
     public bool FewRows { get; init; }
 
-    /// <summary>[at least as many as the rows of any layer], from which the sizes of blocks follow that all layers share; null for a layer's own.</summary>
+    /// <summary>[1], 64-bit: at least as many as the rows of any layer, from which the sizes of blocks follow that all layers share; null for a layer's own.
+    /// </summary>
     public Value? MostRows { get; init; }
 }
 

@@ -21,6 +21,9 @@ internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttentio
 
     /// <summary>Rows of a part of the output layer. Measured at 256 rows of x: the product back runs at 265 GFLOP/s with parts of 9,496 rows, at 249
     /// whole.</summary>
+    /// <summary>Queries of a part of attention in the backward pass on a GPU.</summary>
+    public const int CudaQueries = 512;
+
     private const int VocabularyRows = 10_000;
 
     /// <summary>Elements of one chunk of logits: 160 MB, 256 rows of Qwen2.5's vocabulary. Measured there: 64 rows cost 5% of a step, 128 half of
@@ -60,10 +63,9 @@ internal sealed record ChunkPlan(int Loss, int Attention, bool RecomputeAttentio
     public static ChunkPlan ForCuda(QwenConfig config, int length, int labels, int mostLabels, int maximumLoss = 64, bool flash = false)
     {
         const long Elements = 2 * LossElements;
-        const int Queries = 512;
         return new(
             Loss: (int)Math.Clamp(Math.Max(Parts(labels, config, Elements), Parts(mostLabels, config, 2 * Elements)), 1, maximumLoss),
-            Attention: (length + Queries - 1) / Queries,
+            Attention: (length + CudaQueries - 1) / CudaQueries,
             RecomputeAttention: length > Long,
             Flash: flash);
     }

@@ -188,7 +188,7 @@ internal sealed record ModelGraph(
             AdaptedExperts.GetValueOrDefault(names.GateUp), AdaptedExperts.GetValueOrDefault(names.Down))
         {
             FewRows = FewRows,
-            MostRows = FewRows ? null : Graph.Reshape(InputIds, [-1], ["tokens"]), // the last block has those of labels
+            MostRows = FewRows ? null : Graph.Max(Graph.Shape(Graph.Reshape(InputIds, [-1], ["tokens"])), Graph.Shape(OutputRows)), // labels may be padded
         };
         return Onnx.Differentiable.Experts.Apply(Tape, x, weights, chosen, matrices); // [rows, hidden]
 

@@ -34,7 +34,7 @@ internal unsafe struct CustomOperator
     public nint GetAliasMap;
     public nint ReleaseAliasMap;
 
-    /// <summary>Behind the runtime's own fields: the <see cref="FusedKernel"/>.</summary>
+    /// <summary>Behind the runtime's own fields: what makes nodes of it.</summary>
     public nint Handle;
 
     /// <summary>The operator's name, as a C string.</summary>

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using Microsoft.ML.OnnxRuntime;
 
 namespace MLNetLora.Runtime;
 
@@ -123,11 +124,20 @@ internal static unsafe partial class OrtFunctions
 
     private static nint FindTable()
     {
-        nint table = ((delegate* unmanaged<uint, nint>)(*(nint*)OrtGetApiBase()))(Version); // GetApi
+        nint library;
+        try
+        {
+            library = NativeLibrary.Load("onnxruntime", typeof(OrtEnv).Assembly, null); // the one that the managed package has
+        }
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
+        {
+            throw new DeviceException($"{nameof(CudaDevice.FusedKernels)} were asked for, and the native ONNX Runtime could not be found beside the application: "
+                + $"{e.Message}", e);
+        }
+
+        delegate* unmanaged<nint> getApiBase = (delegate* unmanaged<nint>)NativeLibrary.GetExport(library, "OrtGetApiBase");
+        nint table = ((delegate* unmanaged<uint, nint>)(*(nint*)getApiBase()))(Version); // GetApi
         return table != 0 ? table : throw new MLNetLoraException(
             $"{nameof(CudaDevice.FusedKernels)} need ONNX Runtime 1.{Version} or later, and the native one of this application is older.");
     }
-
-    [LibraryImport("onnxruntime")]
-    private static partial nint OrtGetApiBase();
 }

@@ -25,6 +25,9 @@ internal sealed class CapturedRuns(OnnxSession session, DeviceMemory device) : I
     /// <summary>Most graphs: each holds some memory of the device until the session goes.</summary>
     internal const int Most = 32;
 
+    /// <summary>Most parts of the loss or of attention: the runtime does not capture what puts more together.</summary>
+    internal const int MostParts = 32;
+
     private const int Fine = 64; // what sizes are multiples of up to FineTo
     private const int FineTo = 512;
     private const int Coarse = 256; // and beyond
@@ -47,6 +50,12 @@ internal sealed class CapturedRuns(OnnxSession session, DeviceMemory device) : I
                 + $"{reason}, and a CUDA graph is the same kernels every time.");
         }
     }
+
+    /// <summary>Refuses rows whose attention goes through the backward pass in more parts than can be put together in a graph.</summary>
+    /// <exception cref="OptionException">They are too long.</exception>
+    public static void RequireLength(int longest) => Require.That(longest <= MostParts * ChunkPlan.CudaQueries,
+        $"{nameof(CudaDevice)}.{nameof(CudaDevice.Graphs)}", true,
+        FormattableString.Invariant($"false with rows of {longest} tokens: graphs are captured of up to {MostParts * ChunkPlan.CudaQueries}"));
 
     /// <summary>One of few sizes, at least a count.</summary>
     public static int Padded(int count) => Multiple(Math.Max(count, 1), count <= FineTo ? Fine : Coarse);

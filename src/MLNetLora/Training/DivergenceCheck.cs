@@ -23,18 +23,18 @@ internal static class DivergenceCheck
         int step = state.Step + 1;
         if (!double.IsFinite(loss))
         {
-            throw Error(state, $"The loss of step {step} is {loss}: "
+            throw Error(state, step, $"The loss of step {step} is {loss}: "
                 + (state.Scale.IsDynamic ? $"{InFloat16} With those this may also be training that has diverged: then lower LearningRate." : Remedy));
         }
 
         if (!float.IsFinite(norm))
         {
-            throw Error(state, $"A gradient of step {step} is not a finite number: {Remedy}");
+            throw Error(state, step, $"A gradient of step {step} is not a finite number: {Remedy}");
         }
 
         if (norm == 0 && loss > 1e-3)
         {
-            throw Error(state, FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
+            throw Error(state, step, FormattableString.Invariant($"The gradient of step {step} is exactly zero at a loss of {loss:F3}: ")
                 + (state.Made == 0 ? NothingLearned : "numbers inside have overflowed and training has diverged. Lower LearningRate."));
         }
     }
@@ -46,7 +46,7 @@ internal static class DivergenceCheck
     {
         if (state.Scale.IsExhausted)
         {
-            throw Error(state, $"The gradients of step {state.Step} and of the steps before are not finite numbers, however small the loss scale: {InFloat16}");
+            throw Error(state, state.Step, $"The gradients of step {state.Step} and of the steps before are not finite numbers, however small the loss scale: {InFloat16}");
         }
     }
 
@@ -57,7 +57,7 @@ internal static class DivergenceCheck
     {
         if (state.Step > 0 && state.Made == 0)
         {
-            throw Error(state, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss scale might "
+            throw Error(state, state.Step, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss scale might "
                 + $"have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to {nameof(Runtime.ComputeType.BFloat16)} or "
                 + $"{nameof(Runtime.ComputeType.Float32)}.");
         }
@@ -68,5 +68,5 @@ internal static class DivergenceCheck
         ? [$"{state.Skipped} of {state.Step} steps were skipped, since gradients overflowed in float16: the learning rate did not come down to its end."]
         : [];
 
-    private static TrainingDivergedException Error(TrainingState state, string message) => new(message, state.Step + 1, state.Made == 0 ? 0 : state.Step);
+    private static TrainingDivergedException Error(TrainingState state, int step, string message) => new(message, step, state.Made == 0 ? 0 : state.Step);
 }

@@ -94,7 +94,7 @@ internal static class FullTraining
             {
                 file.WriteFinished(session.Parameters, summary.Steps.Count);
             }
-            else if (summary.Steps.Count > 0)
+            else if (summary.Steps.Any(step => !step.WasSkipped))
             {
                 string kept = file.WriteUnfinished(session.Parameters);
                 string cancelled = $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}";

@@ -65,6 +65,9 @@ internal sealed class GraphInputs(QwenConfig config, bool training, DeviceMemory
         }
     }
 
+    /// <summary>Makes the tables of rotations for the longest rows that will come, so that their addresses stay.</summary>
+    public void Reserve(int length) => _rotary.Reserve(Math.Max(length, FirstPositions));
+
     /// <inheritdoc/>
     public void Dispose() => _rotary.Dispose();
 

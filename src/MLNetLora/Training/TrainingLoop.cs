@@ -28,6 +28,7 @@ internal static class TrainingLoop
         int step = 0;
         try
         {
+            session.Reserve(sequences.Max(rows => rows.Sum(row => row.InputIds.Length)));
             foreach (Window window in Window.From(state, sequences, options).Take(total - state.Step))
             {
                 TimeSpan begun = watch.Elapsed;
@@ -80,7 +81,7 @@ internal static class TrainingLoop
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
-            throw TrainingException.In(step, total, state.Step, e);
+            throw TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
         }
 
         TrainingSummary Summary(bool wasCancelled) => new(steps, wasCancelled, watch.Elapsed) { Warnings = [.. DivergenceCheck.Warnings(state)] };
@@ -96,6 +97,12 @@ internal static class TrainingLoop
         int most = labels.Take(options.BatchSize).Sum();
         int ordinary = Math.Min(most, (int)(1.5 * labels.Average() * options.BatchSize));
         int longest = all.Max(rows => rows.Sum(row => row.InputIds.Length));
+        if (options.Device is CudaDevice { Graphs: true })
+        {
+            CapturedRuns.RequireLength(longest);
+            maximumLossChunks = Math.Min(maximumLossChunks, CapturedRuns.MostParts);
+        }
+
         return options.Device is CudaDevice
             ? ChunkPlan.ForCuda(config, longest, ordinary, most, maximumLossChunks,
                 flash: options.PackingLength == 0 && options.UsedComputeType != ComputeType.Float32)

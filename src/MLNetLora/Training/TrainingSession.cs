@@ -106,6 +106,9 @@ internal sealed class TrainingSession : IDisposable
         }
     }
 
+    /// <summary>Prepares for rows of up to a length: graphs that are captured read tables at one address.</summary>
+    public void Reserve(int length) => _inputs.Reserve(_options.Device is CudaDevice { Graphs: true } ? CapturedRuns.Length(length, Plan) : length);
+
     /// <summary>Runs forward and backward of a micro-batch and adds its gradients to the buffers.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="windowLabels">Label tokens of the whole accumulation window, by which losses are divided.</param>

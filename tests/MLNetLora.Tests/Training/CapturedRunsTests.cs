@@ -99,6 +99,8 @@ public sealed class CapturedRunsTests : IDisposable
         TrainingRow[] rows = [.. Enumerable.Range(0, 24).Select(i => TinyModel.Row(random, 5 + (7 * i)))];
         TrainingProgress[] plain = Train(graphs: false);
         TrainingProgress[] captured = Train(graphs: true);
+        Assert.NotEmpty(plain);
+        Assert.Equal(plain.Length, captured.Length);
         Assert.All(plain.Zip(captured), pair => Assert.Equal(pair.First.Loss, pair.Second.Loss, 1e-4));
         Assert.All(plain.Zip(captured), pair => Assert.Equal(pair.First.GradientNorm, pair.Second.GradientNorm, 1e-3 * pair.First.GradientNorm));
 
