@@ -131,8 +131,8 @@ internal static unsafe partial class OrtFunctions
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            throw new DeviceException($"{nameof(CudaDevice.FusedKernels)} were asked for, and the native ONNX Runtime could not be found beside the application: "
-                + $"{e.Message}", e);
+            throw new DeviceException($"{nameof(CudaDevice.FusedKernels)} were asked for, and the native ONNX Runtime could not be found beside the "
+                + $"application: {e.Message}", e);
         }
 
         delegate* unmanaged<nint> getApiBase = (delegate* unmanaged<nint>)NativeLibrary.GetExport(library, "OrtGetApiBase");

@@ -46,7 +46,8 @@ internal static class DivergenceCheck
     {
         if (state.Scale.IsExhausted)
         {
-            throw Error(state, state.Step, $"The gradients of step {state.Step} and of the steps before are not finite numbers, however small the loss scale: {InFloat16}");
+            throw Error(state, state.Step,
+                $"The gradients of step {state.Step} and of the steps before are not finite numbers, however small the loss scale: {InFloat16}");
         }
     }
 
@@ -57,8 +58,8 @@ internal static class DivergenceCheck
     {
         if (state.Step > 0 && state.Made == 0)
         {
-            throw Error(state, state.Step, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss scale might "
-                + $"have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to {nameof(Runtime.ComputeType.BFloat16)} or "
+            throw Error(state, state.Step, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss "
+                + $"scale might have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to {nameof(Runtime.ComputeType.BFloat16)} or "
                 + $"{nameof(Runtime.ComputeType.Float32)}.");
         }
     }

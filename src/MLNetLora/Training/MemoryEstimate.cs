@@ -47,7 +47,8 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         bool isReduced = isOnGpu && options.UsedComputeType != ComputeType.Float32;
         int number = isReduced ? sizeof(short) : sizeof(float); // bytes of an activation
         bool captures = options.Device is CudaDevice { Graphs: true }; // which takes the gradients once more
-        int vectors = captures ? Vectors + 1 : target.Checkpoint is null || isOnGpu ? Vectors : Vectors + 1; // a LoRA run starts from an adapter on the managed heap
+        bool isStarted = target.Checkpoint is not null && !isOnGpu; // from an adapter on the managed heap
+        int vectors = captures || isStarted ? Vectors + 1 : Vectors;
         IReadOnlyList<TrainableTensor> tensors = target.Trainables;
         long parameters = (vectors * sizeof(float) * tensors.Sum(tensor => tensor.Count)) + Optimizers.Of(options).StateBytes(tensors);
         long rows = Math.Min(options.BatchSize, sequences.Count);

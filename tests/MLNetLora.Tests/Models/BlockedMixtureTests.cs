@@ -38,7 +38,8 @@ public sealed class BlockedMixtureTests(Xunit.Abstractions.ITestOutputHelper out
         }
     }
 
-    /// <summary>Labels are padded to a multiple of the loss's parts, so the last block may have more rows than there are tokens, all for the same experts.</summary>
+    /// <summary>Labels are padded to a multiple of the loss's parts, so the last block may have more rows than there are tokens, all for the same experts.
+    /// </summary>
     [Theory]
     [InlineData(3, 32)]
     [InlineData(3, 64)]
