@@ -1,6 +1,7 @@
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Quantization;
@@ -150,6 +151,33 @@ public sealed class CapturedRunsTests : IDisposable
         other.Join();
         session.Add(Rows(8), 10, 2, default);
         Assert.Equal(6, Gradients(session)[0]);
+    }
+
+    /// <summary>CUDA refuses copies and waiting to all threads while one captures: they wait for each other.</summary>
+    [CudaFact]
+    public void Who_uses_the_device_beside_a_capture_waits_for_it()
+    {
+        using TrainingSession session = Open("qwen3", s_graphs);
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("answers"));
+        bool ends = false;
+        Task others = Task.WhenAll(Enumerable.Range(0, 3).Select(_ => Task.Run(() =>
+        {
+            while (!Volatile.Read(ref ends))
+            {
+                using CausalLanguageModel lm = new(checkpoint, device: new CudaDevice());
+                lm.Generate([[1, 2, 3]], new GenerationOptions { MaximumNewTokens = 20 });
+            }
+        })));
+        DeviceCounts counts = StandIn.Count(() =>
+        {
+            for (int length = 8; length < 8 + (20 * 64); length += 64)
+            {
+                session.Add(Rows(length), 10, 0, default);
+            }
+        });
+        Volatile.Write(ref ends, true);
+        others.GetAwaiter().GetResult();
+        Assert.InRange(counts.Captures, 10, 20);
     }
 
     [CudaFact]

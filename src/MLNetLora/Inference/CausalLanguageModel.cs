@@ -130,9 +130,14 @@ internal sealed class CausalLanguageModel : IDisposable
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }
-        catch
+        catch (Exception e)
         {
             Dispose();
+            if (e is MLNetLoraException and not (OptionException or NativeMemoryException))
+            {
+                checkpoint.RequireUnchanged(areMapped: false); // what the runtime says of a file that became shorter names none
+            }
+
             throw;
         }
     }

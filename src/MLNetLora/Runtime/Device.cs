@@ -78,8 +78,8 @@ public sealed record CudaDevice : Device
     /// short rows, whose steps take as long as it takes to start thousands of kernels. Lengths and numbers of labels are padded to few sizes, 32 graphs are
     /// captured at most, and what comes after them runs without one; a capture takes the trained parameters' memory once more. Refused with
     /// <see cref="Training.TrainingOptions.PackingLength"/>, for Qwen3.5 and for mixtures of experts; answers and evaluations are computed without graphs.
-    /// While a shape is captured, CUDA refuses other sessions of the process new memory of a GPU: train alone in a process. Has not run on a GPU yet.
-    /// Default false. ONNX Runtime's name: enable_cuda_graph.
+    /// While a shape is captured, CUDA refuses the GPU to other threads of the process: those of this library wait. Has not run on a GPU yet. Default false.
+    /// ONNX Runtime's name: enable_cuda_graph.
     /// </summary>
     public bool Graphs { get; init; }
 

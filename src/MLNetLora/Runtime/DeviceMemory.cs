@@ -70,7 +70,7 @@ internal sealed class DeviceMemory : NativeHandle
 
         Advice advice = new($"while memory of {Device} was taken for {what}", Remedy);
         OrtValue value = NativeCalls.Do("device memory", advice,
-            () => OrtValue.CreateAllocatedTensorValue(_allocator, TensorElementType.Int64, [count]));
+            () => DeviceUse.Beside(Device, () => OrtValue.CreateAllocatedTensorValue(_allocator, TensorElementType.Int64, [count])));
         address = (nint)Unsafe.AsPointer(ref MemoryMarshal.GetReference(value.GetTensorMutableDataAsSpan<long>()));
         return value;
     }
@@ -150,13 +150,13 @@ internal sealed class DeviceMemory : NativeHandle
             using NativeTensors zero = _zeros.Run(["shape"], [one], [_output]);
         }
 
-        _ = NativeCalls.Do("copy", new Advice($"while it copied {bytes} bytes from or to {Device}", ""), () =>
+        _ = NativeCalls.Do("copy", new Advice($"while it copied {bytes} bytes from or to {Device}", ""), () => DeviceUse.Beside(Device, () =>
         {
             using OrtValue source = OrtValue.CreateTensorValueWithData(fromInfo, TensorElementType.UInt8, [bytes], from, bytes);
             using OrtValue target = OrtValue.CreateTensorValueWithData(toInfo, TensorElementType.UInt8, [bytes], to, bytes);
             OrtEnv.Instance().CopyTensors([source], [target], null);
             return true;
-        });
+        }));
     }
 
     /// <summary>A model of one node: so many zeros as it is told.</summary>

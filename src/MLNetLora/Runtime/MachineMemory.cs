@@ -13,6 +13,7 @@ internal static class MachineMemory
     /// <summary>Bytes of a GPU, whoever uses them; null where the driver does not say.</summary>
     public static long? Of(CudaDevice device) => (Given ?? CudaDriver.Ask(device.DeviceId)?.Memory) is > 0 and var memory ? memory : null;
 
-    /// <summary>Bytes as people read them: 15.2 GB.</summary>
-    public static string Gigabytes(long bytes) => FormattableString.Invariant($"{bytes / 1e9:F1} GB");
+    /// <summary>Bytes as people read them: 15.2 GB, or 3.1 MB.</summary>
+    public static string Gigabytes(long bytes) =>
+        bytes >= 100_000_000 ? FormattableString.Invariant($"{bytes / 1e9:F1} GB") : FormattableString.Invariant($"{bytes / 1e6:F1} MB");
 }

@@ -74,9 +74,9 @@ internal sealed class OnnxSession : IDisposable
 
                 using CancellationTokenRegistration ended = cancellation.UnsafeRegister(
                     static options => ((SessionOptions)options!).SetLoadCancellationFlag(true), options);
-                return new InferenceSession(artifact.Bytes, options);
+                return DeviceUse.Beside(device, () => new InferenceSession(artifact.Bytes, options));
             });
-            _handle = new SessionHandle(session, [.. initializers?.Values ?? []]);
+            _handle = new SessionHandle(session, [.. initializers?.Values ?? []], device);
             InputNames = session.InputNames;
         }
         catch (MLNetLoraException e) when (e is not NativeMemoryException && cancellation.IsCancellationRequested)
@@ -206,7 +206,7 @@ internal sealed class OnnxSession : IDisposable
 
             using RunOptions run = NativeCalls.Do("run", _running, () => new RunOptions());
             using CancellationTokenRegistration ended = cancellation.UnsafeRegister(static options => ((RunOptions)options!).Terminate = true, run);
-            return NativeCalls.Do("run", _running, () => action(_handle.Session, run));
+            return NativeCalls.Do("run", _running, () => DeviceUse.Beside(_handle.Device, () => action(_handle.Session, run)));
         }
         catch (MLNetLoraException e) when (e is not NativeMemoryException && cancellation.IsCancellationRequested)
         {

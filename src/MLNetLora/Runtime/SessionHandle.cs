@@ -15,9 +15,11 @@ internal sealed class SessionHandle : NativeHandle
     /// <summary>Takes a session over.</summary>
     /// <param name="session">The session.</param>
     /// <param name="initializers">What it points to; kept until it is gone.</param>
-    public SessionHandle(InferenceSession session, NativeTensor[] initializers)
+    /// <param name="device">Where it runs; null for the processor.</param>
+    public SessionHandle(InferenceSession session, NativeTensor[] initializers, Device? device = null)
     {
         Session = session;
+        Device = device;
         _initializers = initializers;
         foreach (NativeTensor tensor in initializers)
         {
@@ -34,10 +36,17 @@ internal sealed class SessionHandle : NativeHandle
     /// <summary>The session; only for its users.</summary>
     public InferenceSession Session { get; }
 
+    /// <summary>Where it runs; null for the processor.</summary>
+    public Device? Device { get; }
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
-        Session.Dispose();
+        DeviceUse.Beside(Device, () =>
+        {
+            Session.Dispose();
+            return true;
+        });
         foreach (NativeTensor tensor in _initializers)
         {
             tensor.DangerousRelease();

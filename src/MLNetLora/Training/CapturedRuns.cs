@@ -81,7 +81,7 @@ internal sealed class CapturedRuns(OnnxSession session, DeviceMemory device) : I
             session.Run(inputs.Keys, inputs.Values, names, [.. outputs.Values, loss.View], cancellation: cancellation);
             if (_started < Most)
             {
-                _runs[key] = Capture(inputs, outputs, names, gradients, cancellation);
+                _runs[key] = DeviceUse.Alone(() => Capture(inputs, outputs, names, gradients, cancellation));
             }
 
             return;

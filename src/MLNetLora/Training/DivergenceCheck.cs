@@ -59,8 +59,8 @@ internal static class DivergenceCheck
         if (state.Step > 0 && state.Made == 0)
         {
             throw Error(state, state.Step, $"Each of the {state.Step} steps was skipped, since its gradients overflowed in float16; after more steps the loss "
-                + $"scale might have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to {nameof(Runtime.ComputeType.BFloat16)} or "
-                + $"{nameof(Runtime.ComputeType.Float32)}.");
+                + $"scale might have been small enough. Train longer, or set {nameof(TrainingOptions.ComputeType)} to "
+                + $"{nameof(Runtime.ComputeType.BFloat16)} or {nameof(Runtime.ComputeType.Float32)}.");
         }
     }
 

@@ -69,9 +69,14 @@ internal sealed class TrainingSession : IDisposable
             _views = View(Parameters.Values, Parameters.Gradients);
             _viewsAfterSwap = View(Parameters.Gradients, Parameters.Values);
         }
-        catch
+        catch (Exception e)
         {
             Dispose();
+            if (e is MLNetLoraException and not (OptionException or NativeMemoryException))
+            {
+                target.Checkpoint?.RequireUnchanged(areMapped: false); // what the runtime says of a file that became shorter names none
+            }
+
             throw;
         }
     }

@@ -59,9 +59,11 @@ public sealed class EngineMemoryTests : IDisposable
     {
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
         long eight = EngineMemory.Of(nano, new BlockWeights(nano, WeightPrecision.Int8));
-        Assert.EndsWith(" Set WeightPrecision to Int8 (0.0 GB) or Int4 (0.0 GB).", Refusal(eight, WeightPrecision.Checkpoint), StringComparison.Ordinal);
+        string four = MachineMemory.Gigabytes(EngineMemory.Of(nano, new BlockWeights(nano, WeightPrecision.Int4)));
+        Assert.EndsWith($" Set WeightPrecision to Int8 ({MachineMemory.Gigabytes(eight)}) or Int4 ({four}).", Refusal(eight, WeightPrecision.Checkpoint),
+            StringComparison.Ordinal);
         Assert.Contains("float32 copies of its 16-bit weights", Refusal(eight, WeightPrecision.Checkpoint), StringComparison.Ordinal);
-        Assert.EndsWith(" Set WeightPrecision to Int4 (0.0 GB).", Refusal(eight - 1, WeightPrecision.Int8), StringComparison.Ordinal);
+        Assert.EndsWith($" Set WeightPrecision to Int4 ({four}).", Refusal(eight - 1, WeightPrecision.Int8), StringComparison.Ordinal);
         Assert.EndsWith(" Take a smaller model, or a machine with more.", Refusal(1000, WeightPrecision.Int4), StringComparison.Ordinal);
         MachineMemory.Given = eight;
         try
