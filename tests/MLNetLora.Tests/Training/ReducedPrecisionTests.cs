@@ -162,7 +162,7 @@ public sealed class ReducedPrecisionTests(Xunit.Abstractions.ITestOutputHelper o
         Assert.InRange(ratios.Count, Committed, s_pyTorch.Count);
         double mean = Math.Exp(ratios.Average(Math.Log));
         output.WriteLine(FormattableString.Invariant($"{ratios.Count} cases, geometric mean of the ratios {mean:F3}"));
-        Assert.InRange(mean, 0.1, 1);
+        Assert.InRange(mean, 0.1, ratios.Count == s_pyTorch.Count ? 1 : 1.1); // of few cases the mean is a matter of luck, too
     }
 
     private double Error(string modelFolder, string folder, ComputeType type, bool recomputed, bool flash, bool expertsInBlocks = false, bool fused = false)
