@@ -31,17 +31,21 @@ internal static class CudaProvider
                 + "build with -p:OnnxRuntimePackage=Gpu.");
         }
 
-        CudaDriver driver = CudaDriver.Ask(device.DeviceId) ?? throw new DeviceException(
-            $"{device} was asked for, and NVIDIA's driver was not found ({(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1")}). Install it, or "
-            + "in a container start that with access to the GPU (docker run --gpus all).");
-        RequireDevice(device, driver);
-        if (device.FusedKernels)
+        _ = DeviceUse.Beside(device, () =>
         {
-            _ = CudaKernels.Of(device);
-        }
+            CudaDriver driver = CudaDriver.Ask(device.DeviceId) ?? throw new DeviceException(
+                $"{device} was asked for, and NVIDIA's driver was not found ({(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1")}). Install it, or "
+                + "in a container start that with access to the GPU (docker run --gpus all).");
+            RequireDevice(device, driver);
+            if (device.FusedKernels)
+            {
+                _ = CudaKernels.Of(device);
+            }
 
-        Register(device);
-        using OrtCUDAProviderOptions options = Options(device);
+            Register(device);
+            using OrtCUDAProviderOptions options = Options(device);
+            return true;
+        });
     }
 
     /// <summary>Whether a GPU computes in bfloat16.</summary>
@@ -51,15 +55,17 @@ internal static class CudaProvider
     /// <param name="options">The options.</param>
     /// <param name="device">The GPU.</param>
     /// <param name="captures">Whether runs may be captured as CUDA graphs.</param>
-    public static void Append(SessionOptions options, CudaDevice device, bool captures)
+    public static void Append(SessionOptions options, CudaDevice device, bool captures) => DeviceUse.Beside(device, () =>
     {
-        using OrtCUDAProviderOptions cuda = Options(device, captures);
+        using OrtCUDAProviderOptions cuda = Options(device, captures); // takes some memory of the device for a moment, to see whether it answers
         options.AppendExecutionProvider_CUDA(cuda);
         if (device.FusedKernels)
         {
             CustomOperators.AddTo(options, device);
         }
-    }
+
+        return true;
+    });
 
     private static OrtCUDAProviderOptions Options(CudaDevice device, bool captures = false)
     {
