@@ -92,9 +92,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
         using RunStart run = RunStart.Open(options, Notice, Warn);
-        if (_isSeedDrawn && run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)) is { } seed)
+        if (_isSeedDrawn && int.TryParse(run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)), CultureInfo.InvariantCulture, out int seed))
         {
-            options.Seed = int.Parse(seed, CultureInfo.InvariantCulture);
+            options.Seed = seed;
         }
 
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {options.Seed}.");

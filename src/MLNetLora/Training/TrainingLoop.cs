@@ -96,17 +96,28 @@ internal static class TrainingLoop
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            SaveLast();
-            return Summary(wasCancelled: true); // gradients of half a window go with the session
+            return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
-            if (isWhole)
-            {
-                SaveLast();
-            }
+            _ = isWhole ? Attempt(SaveLast) : null; // what ended the run is what counts
+            throw Failed(e);
+        }
 
-            throw TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+
+        // A handler of the log may throw; what was learned must not go with it.
+        static Exception? Attempt(Action action)
+        {
+            try
+            {
+                action();
+                return null;
+            }
+            catch (Exception e)
+            {
+                return e;
+            }
         }
 
         // Where a step has failed after the last checkpoint, or somebody has stopped the run, it goes on from its last whole step.
@@ -115,6 +126,7 @@ internal static class TrainingLoop
             if (steps.Count == state.Step)
             {
                 checkpoints?.After(session.Parameters, state, steps, options, isDue: state.Step > 0 && options.SaveSteps is not 0);
+                checkpoints?.Prune(steps, options); // whoever killed a process may have done it between a new one and the removal of an old one
             }
         }
 
