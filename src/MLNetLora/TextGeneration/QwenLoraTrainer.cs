@@ -210,7 +210,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         if (progress.ValidationLoss is { } validationLoss)
         {
-            Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");
+            (double? perplexity, double? accuracy) = (progress.ValidationPerplexity, progress.ValidationTokenAccuracy);
+            Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}, perplexity {perplexity:G5}, token accuracy {accuracy:F4}.");
         }
 
         _options.ProgressCallback?.Invoke(progress);
