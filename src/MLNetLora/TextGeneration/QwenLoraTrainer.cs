@@ -43,6 +43,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
     }
 
+    /// <summary>What is trained.</summary>
+    internal FineTuningMethod Method => _options.Method;
+
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
