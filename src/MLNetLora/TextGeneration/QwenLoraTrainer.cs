@@ -46,6 +46,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.Seed ??= _host.Rand.Next();
     }
 
+    /// <summary>What is trained.</summary>
+    internal FineTuningMethod Method => _options.Method;
+
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
@@ -232,7 +235,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         if (progress.ValidationLoss is { } validationLoss)
         {
-            Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");
+            (int step, int all, double? perplexity) = (progress.Step, progress.TotalSteps, progress.ValidationPerplexity);
+            double? accuracy = progress.ValidationTokenAccuracy;
+            Info(channel, $"Step {step}/{all}, validation loss {validationLoss:F4}, perplexity {perplexity:G5}, token accuracy {accuracy:F4}.");
         }
 
         _options.ProgressCallback?.Invoke(progress);
