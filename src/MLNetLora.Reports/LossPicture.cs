@@ -1,3 +1,4 @@
+using System.Text;
 using MLNetLora.Checkpoints;
 using MLNetLora.Training;
 using ScottPlot;
@@ -59,8 +60,10 @@ public static class LossPicture
                     Draw(canvas, history, title ?? "", scale: 1);
                 }
 
-                bytes.Position = 0;
-                bytes.CopyTo(stream);
+                // A browser that has not the font takes one of the same widths, not one with serifs.
+                string svg = Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length);
+                svg = svg.Replace($"font-family=\"{LabelFont.Name}\"", $"font-family=\"{LabelFont.Name}, Verdana, sans-serif\"", StringComparison.Ordinal);
+                stream.Write(Encoding.UTF8.GetBytes(svg));
             }
         });
     }
@@ -78,7 +81,6 @@ public static class LossPicture
         AxisLimits limits = losses.Axes.GetLimits();
         foreach (Plot plot in (Plot[])[losses, rates])
         {
-            plot.ScaleFactor = scale;
             plot.Axes.SetLimitsX(limits.Left, limits.Right);
             plot.Axes.Left.MinimumSize = plot.Axes.Left.MaximumSize = LeftWidth;
             plot.Axes.Right.MinimumSize = plot.Axes.Right.MaximumSize = RightWidth;
@@ -87,8 +89,16 @@ public static class LossPicture
             LabelFont.Use(plot, title);
         }
 
-        losses.Render(canvas, new PixelRect(0, Width * scale, LossHeight * scale, 0));
-        rates.Render(canvas, new PixelRect(0, Width * scale, (LossHeight + RateHeight) * scale, LossHeight * scale));
+        canvas.Scale(scale);
+        Render(losses, 0, LossHeight);
+        Render(rates, LossHeight, LossHeight + RateHeight);
+
+        void Render(Plot plot, int top, int bottom)
+        {
+            using SKAutoCanvasRestore restore = new(canvas);
+            canvas.ClipRect(new SKRect(0, top, Width, bottom)); // a plot clears the canvas first
+            plot.Render(canvas, new PixelRect(0, Width, bottom, top));
+        }
     }
 
     private static Plot Losses(IReadOnlyList<TrainingProgress> history)
@@ -116,9 +126,10 @@ public static class LossPicture
         }
 
         plot.YLabel("loss (nats per token)");
-        plot.ShowLegend(Alignment.UpperRight);
-        plot.Legend.ShadowColor = Colors.Transparent;
-        plot.Legend.OutlineColor = Colors.Gray.WithAlpha(0.4);
+        plot.Legend.Orientation = Orientation.Horizontal;
+        plot.Legend.ShadowColor = plot.Legend.OutlineColor = Colors.Transparent;
+        plot.Legend.TightHorizontalWrapping = true;
+        plot.ShowLegend(Edge.Top).Padding = new PixelPadding(0); // beside the curves, since within it would hide a part of some
         return plot;
     }
 

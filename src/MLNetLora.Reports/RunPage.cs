@@ -17,7 +17,7 @@ internal static class RunPage
     public static string Of(RunRecord run)
     {
         StringBuilder html = new();
-        string name = run.Start is { ModelPath.Length: > 0 } start ? start.ModelPath : "Training run";
+        string name = run.Start is { ModelPath.Length: > 0 } start ? Name(start.ModelPath) : "Training run";
         html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
         html.Append("<meta http-equiv=\"Content-Security-Policy\" content=\"").Append(s_policy).Append("\">");
         html.Append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
@@ -65,7 +65,7 @@ internal static class RunPage
     {
         html.Append("<dl class=\"figures\">");
         TrainingProgress? last = run.Steps.LastOrDefault();
-        Figure("steps", last is null ? $"0 of {Numbers.Whole(run.TotalSteps)}" : $"{Numbers.Whole(last.Step)} of {Numbers.Whole(run.TotalSteps)}");
+        Figure("steps", Numbers.Whole(last?.Step ?? 0), $"of {Numbers.Whole(run.TotalSteps)}");
         if (last is not null)
         {
             Figure("epochs", Numbers.Short(Math.Round(last.Epoch, 2)));
@@ -77,7 +77,7 @@ internal static class RunPage
         {
             TrainingProgress best = validated.MinBy(step => step.ValidationLoss)!;
             Figure("validation loss", Loss(validated[^1].ValidationLoss));
-            Figure("lowest validation loss", $"{Loss(best.ValidationLoss)} at step {Numbers.Whole(best.Step)}");
+            Figure("lowest validation loss", Loss(best.ValidationLoss), $"step {Numbers.Whole(best.Step)}");
         }
 
         if (run.Duration > TimeSpan.Zero)
@@ -102,13 +102,13 @@ internal static class RunPage
         if (run.Start is { TrainableParameters: > 0 } start)
         {
             string share = (100.0 * start.TrainableParameters / start.AllParameters).ToString("0.##", CultureInfo.InvariantCulture);
-            Figure("trained parameters", $"{Numbers.Whole(start.TrainableParameters)} ({share}%)");
+            Figure("trained parameters", Numbers.Whole(start.TrainableParameters), $"{share}%");
         }
 
         html.Append("</dl>\n");
 
-        void Figure(string name, string value) =>
-            html.Append("<div><dt>").Append(name).Append("</dt><dd>").Append(Escape(value)).Append("</dd></div>");
+        void Figure(string name, string value, string note = "") => html.Append("<div><dt>").Append(name).Append("</dt><dd>").Append(Escape(value))
+            .Append(note.Length > 0 ? $" <small>{Escape(note)}</small>" : "").Append("</dd></div>");
     }
 
     private static void Curves(StringBuilder html, RunRecord run)
@@ -248,6 +248,9 @@ internal static class RunPage
 
         html.Append("</tbody></table>");
     }
+
+    /// <summary>A folder by its own name alone; a hub id as it is.</summary>
+    private static string Name(string model) => Path.IsPathRooted(model) && Path.GetFileName(model.TrimEnd('/', '\\')) is { Length: > 0 } name ? name : model;
 
     private static string Loss(double? value) => value is { } loss && double.IsFinite(loss) ? loss.ToString("F4", CultureInfo.InvariantCulture) : "–";
 
