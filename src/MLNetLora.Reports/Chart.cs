@@ -46,7 +46,8 @@ internal static class Chart
         }
 
         html.Append("</figcaption><div class=\"plot\">");
-        Invariant(html, $"<svg viewBox=\"0 0 {Size} {Size}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{Escape(title)} over steps\"><path class=\"grid\" d=\"");
+        Invariant(html, $"<svg viewBox=\"0 0 {Size} {Size}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{Escape(title)} over steps\">");
+        html.Append("<path class=\"grid\" d=\"");
         foreach (double tick in y.Ticks)
         {
             Invariant(html, $"M0 {Down(y, tick):0.#}H{Size}");

@@ -263,8 +263,8 @@ public sealed partial class QwenLoraTrainer
         public Action<TrainingProgress>? ProgressCallback { get; set; }
 
         /// <summary>
-        /// What follows the run from its beginning to its end: <see cref="ProgressLine"/>, <see cref="JsonLinesLog"/>, <see cref="TensorBoardLog"/>, a program's
-        /// own. Called in this order, on the thread that trains, after <see cref="ProgressCallback"/>; an exception ends the training, see
+        /// What follows the run from its beginning to its end: <see cref="ProgressLine"/>, <see cref="JsonLinesLog"/>, <see cref="TensorBoardLog"/>,
+        /// a program's own. Called in this order, on the thread that trains, after <see cref="ProgressCallback"/>; an exception ends the training, see
         /// <see cref="TrainingCallback"/>. Default none. The peers' name: callbacks.
         /// </summary>
         public IReadOnlyList<TrainingCallback> Callbacks { get; set; } = [];

@@ -59,8 +59,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// step.</exception>
     /// <exception cref="TrainingException">
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
-    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
-    /// <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first step comes as it is.
+    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with
+    /// <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first
+    /// step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
     /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.

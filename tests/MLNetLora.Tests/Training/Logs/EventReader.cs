@@ -87,12 +87,19 @@ internal static class EventReader
                 case 1: tag = input.ReadString(); break;
                 case 2: value = input.ReadFloat(); break;
                 case 8: value = Strings(input.ReadBytes().ToByteArray()); break;
-                case 9: Fields(input.ReadBytes().ToByteArray(), (_, metadata) => Fields(metadata.ReadBytes().ToByteArray(), (_, name) => plugin = name.ReadString())); break;
+                case 9: plugin = Plugin(input.ReadBytes().ToByteArray()); break;
                 default: Assert.Fail($"field {field} of a value"); break;
             }
         });
         Assert.Equal(value is string ? "text" : null, plugin);
         values.Add(tag, value!);
+    }
+
+    private static string? Plugin(byte[] metadata)
+    {
+        string? name = null;
+        Fields(metadata, (_, plugin) => Fields(plugin.ReadBytes().ToByteArray(), (_, input) => name = input.ReadString()));
+        return name;
     }
 
     private static string Strings(byte[] tensor)

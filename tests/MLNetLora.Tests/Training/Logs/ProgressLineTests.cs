@@ -42,7 +42,7 @@ public sealed class ProgressLineTests : IDisposable
         Assert.Equal(
             ["1", "10", "20", "30", "33", "35", "37", "40", "50", "50", "60", "70", "80", "90", "100", "finished"],
             lines.Select(text => text.Split(' ', '/') is ["step", var step, ..] ? step : text.Split(' ')[0]));
-        Assert.Equal("step 50/100  validation loss 1.2500", lines[10]);
+        Assert.Equal("step 50/100  validation loss 1.2500", lines[9]);
         Assert.Matches(@"^step 10/100  epoch 2\.00  loss 0\.3000  .* \d+\.\d GB  0:45 left$", lines[1]);
         Assert.Equal("finished 100 steps in 0:50, last loss 0.0300", lines[^1]);
         Assert.DoesNotContain('\r', _writer.ToString());
