@@ -41,6 +41,21 @@ public static partial class ModelFolder
                 + $"download {model}' or 'git clone', and give its folder.");
     }
 
+    /// <summary>Finds the folder of a model, and downloads it where it is given by a hub id of which the cache holds no whole snapshot.</summary>
+    /// <param name="model">As for <see cref="Find"/>.</param>
+    /// <param name="options">How it is downloaded; null takes what the environment says.</param>
+    /// <param name="progress">Told at most ten times a second, from any thread; null for none.</param>
+    /// <param name="cancellationToken">Ends the download; what has arrived is kept for the next one.</param>
+    /// <returns>The folder, absolute.</returns>
+    /// <exception cref="CheckpointException">It is neither a folder nor a hub id.</exception>
+    /// <exception cref="HubException">It cannot be downloaded; see <see cref="ModelHub.DownloadAsync"/>.</exception>
+    /// <exception cref="OptionException">An option makes no sense.</exception>
+    public static Task<string> FindOrDownloadAsync(
+        string model,
+        HubDownloadOptions? options = null,
+        IProgress<HubProgress>? progress = null,
+        CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
     /// <summary>Whether the text could be a hub id, OWNER/NAME; it may be a relative path as well.</summary>
     internal static bool IsHubId(string model)
     {
