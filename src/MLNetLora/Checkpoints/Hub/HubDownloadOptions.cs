@@ -4,7 +4,7 @@ namespace MLNetLora.Checkpoints;
 /// serves all programs of a machine.</summary>
 public sealed class HubDownloadOptions
 {
-    internal const int DefaultConnections = 4;
+    internal const string TokenForm = "of printable ASCII characters without spaces";
     private const int MostConnections = 64;
 
     /// <summary>Where the model is downloaded from. Null (default): ModelScope where USE_MODELSCOPE_HUB (LLaMA-Factory's variable) is 1, true, yes or on, else
@@ -31,7 +31,7 @@ public sealed class HubDownloadOptions
     public string? CacheFolder { get; set; }
 
     /// <summary>How many connections load at once, 1 to 64. Each takes 8 MiB of memory. Default 4. huggingface_hub's name: max_workers.</summary>
-    public int Connections { get; set; } = DefaultConnections;
+    public int Connections { get; set; } = 4;
 
     /// <summary>How long a server may say nothing before the connection counts as cut. Default 30 seconds. huggingface_hub's name:
     /// HF_HUB_DOWNLOAD_TIMEOUT.</summary>
@@ -50,12 +50,20 @@ public sealed class HubDownloadOptions
         }
 
         Require.That(Endpoint is null || IsEndpoint(Endpoint), nameof(Endpoint), Endpoint, "an address such as https://huggingface.co, or null");
-        Require.That(Token is null || Token.All(c => c is > ' ' and <= '~'), nameof(Token), "not shown", "of printable ASCII characters without spaces");
+        Require.That(Token is null || IsToken(Token), nameof(Token), "not shown", TokenForm);
         Require.That(CacheFolder is null || !string.IsNullOrWhiteSpace(CacheFolder), nameof(CacheFolder), "empty", "a folder, or null");
         Require.That(Connections is >= 1 and <= MostConnections, nameof(Connections), Connections, $"1 to {MostConnections}");
         Require.That(Timeout > TimeSpan.Zero && Timeout.TotalDays <= 1, nameof(Timeout), Timeout, "above 0 and at most a day");
         Require.That(Retries is >= 0 and <= 100, nameof(Retries), Retries, "0 to 100");
     }
+
+    /// <summary>The machine; a test has another one.</summary>
+    internal HubEnvironment Environment { get; set; } = HubEnvironment.Process;
+
+    /// <summary>The folder that the models come to, absolute.</summary>
+    internal string Cache => CacheFolder is null ? Environment.Cache : Path.GetFullPath(CacheFolder);
+
+    internal static bool IsToken(string text) => text.All(c => c is > ' ' and <= '~');
 
     internal static bool IsEndpoint(string text) =>
         Uri.TryCreate(text, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri is { Query: "", Fragment: "", UserInfo: "" };

@@ -15,9 +15,33 @@ public static class ModelHub
     /// <exception cref="HubException">There is no such model, revision or file, it is gated, the server or the network fails, a hash is wrong, the disk is full,
     /// or <see cref="HubDownloadOptions.Offline"/> holds and the cache has no such model.</exception>
     /// <exception cref="OptionException">An option makes no sense, or the model is no hub id.</exception>
-    public static Task<string> DownloadAsync(
+    public static async Task<string> DownloadAsync(
         string model,
         HubDownloadOptions? options = null,
         IProgress<HubProgress>? progress = null,
-        CancellationToken cancellationToken = default) => throw new NotSupportedException();
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        options = options?.Copy() ?? new HubDownloadOptions();
+        options.Validate();
+        HubId id = HubId.TryParse(model, out HubId parsed)
+            ? parsed
+            : throw new OptionException($"'{HubErrors.Shown(model)}' is no hub id; it must be OWNER/NAME or OWNER/NAME@REVISION, such as Qwen/Qwen2.5-0.5B-Instruct.");
+        try
+        {
+            return await new HubDownload(id, options, progress).RunAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (cancellationToken.IsCancellationRequested)
+        {
+            throw new OperationCanceledException($"The download of {id} was cancelled; what has arrived is kept.", e, cancellationToken);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new HubException($"{id} cannot be written to the Hugging Face cache {options.Cache}: {e.Message} HF_HOME can name another folder.", e);
+        }
+    }
+
+    /// <summary>The whole snapshot of a revision that the cache holds; null where it holds none.</summary>
+    /// <exception cref="CheckpointException">The cache cannot be read.</exception>
+    internal static string? Kept(HubId id, HubDownloadOptions options) => new HubDownload(id, options, progress: null).Kept;
 }
