@@ -9,11 +9,9 @@ namespace MLNetLora.Checkpoints;
 /// </summary>
 internal sealed class BlobDownload(HubClient client, HubRepository repository, HubFile file, string revision, HubDownloadOptions options, HubMeter meter)
 {
-    /// <summary>Bytes of a part.</summary>
-    public const int PartBytes = 8 << 20;
-
     private const int BlockBytes = 128 << 10;
 
+    private readonly int _partBytes = options.Environment.PartBytes;
     private Uri? _location; // where the hub leads to, for a while
 
     /// <summary>Brings the blob, unless it is there; the caller holds its lock.</summary>
@@ -65,7 +63,7 @@ internal sealed class BlobDownload(HubClient client, HubRepository repository, H
 
     private async Task LoadAsync(BlobFile blob, CancellationToken cancellation)
     {
-        if (options.Connections > 1 && file.Size - blob.Length > PartBytes && await LoadPartsAsync(blob, cancellation).ConfigureAwait(false))
+        if (options.Connections > 1 && file.Size - blob.Length > _partBytes && await LoadPartsAsync(blob, cancellation).ConfigureAwait(false))
         {
             return;
         }
@@ -153,7 +151,7 @@ internal sealed class BlobDownload(HubClient client, HubRepository repository, H
 
         void Start()
         {
-            Part part = new(next, (int)Math.Min(PartBytes, file.Size - next), buffers.TryPop(out byte[]? buffer) ? buffer : new byte[PartBytes + 1]);
+            Part part = new(next, (int)Math.Min(_partBytes, file.Size - next), buffers.TryPop(out byte[]? buffer) ? buffer : new byte[_partBytes + 1]);
             next += part.Size;
             parts.Enqueue((part, LoadPartAsync(part, stop.Token)));
         }

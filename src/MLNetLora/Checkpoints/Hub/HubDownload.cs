@@ -94,11 +94,12 @@ internal sealed class HubDownload
         }
 
         RequireSpace(missing);
-        _meter.Expect(files.Sum(file => file.Size), files.Except(missing).Sum(file => file.Size));
+        long all = files.Sum(file => file.Size);
+        _meter.Expect(all, all - missing.Sum(file => file.Size));
         ParallelOptions parallel = new() { MaxDegreeOfParallelism = _options.Connections, CancellationToken = cancellation };
-        await Parallel.ForEachAsync(missing.Where(file => file.Size <= BlobDownload.PartBytes), parallel, async (file, token) =>
+        await Parallel.ForEachAsync(missing.Where(file => file.Size <= _options.Environment.PartBytes), parallel, async (file, token) =>
             await LoadAsync(client, listing, file, fresh, token).ConfigureAwait(false)).ConfigureAwait(false);
-        foreach (HubFile file in missing.Where(file => file.Size > BlobDownload.PartBytes))
+        foreach (HubFile file in missing.Where(file => file.Size > _options.Environment.PartBytes))
         {
             await LoadAsync(client, listing, file, fresh, cancellation).ConfigureAwait(false);
         }

@@ -23,6 +23,9 @@ internal sealed partial class HubEnvironment
     /// <summary>Stands between a download and the file that it is written to.</summary>
     public Func<Stream, Stream> Disk { get; init; } = stream => stream;
 
+    /// <summary>Bytes of a part of a large file. Each connection holds one in memory; a smaller one would wait longer for answers than for bytes.</summary>
+    public int PartBytes { get; init; } = 8 << 20;
+
     /// <summary>The folder of the Hugging Face cache, absolute, as huggingface_hub finds it; it need not exist.</summary>
     public string Cache => Path.GetFullPath(Folder("HF_HUB_CACHE") ?? Folder("HUGGINGFACE_HUB_CACHE") ?? Path.Combine(HuggingFaceHome, "hub"));
 

@@ -15,13 +15,12 @@ internal sealed class HubMeter(string model, IProgress<HubProgress>? progress)
     private long _received; // over the network, also what had to be thrown away
     private TimeSpan? _told;
 
-    /// <summary>Files that belong to the download; what the cache has of them counts as here.</summary>
+    /// <summary>Says how much it all is, and how much of that is here.</summary>
     public void Expect(long bytes, long here)
     {
         lock (_lock)
         {
-            _total += bytes;
-            _bytes += here;
+            (_total, _bytes) = (bytes, here);
         }
     }
 
