@@ -180,9 +180,10 @@ internal sealed class HubClient : IDisposable
         }
     }
 
-    private static Uri Follow(Uri from, string target)
+    /// <summary>Where a redirect leads; refuses what would give up encryption.</summary>
+    internal static Uri Follow(Uri from, string target)
     {
-        if (!Uri.TryCreate(from, target, out Uri? next) || next.Scheme is not ("http" or "https"))
+        if (target.Length == 0 || !Uri.TryCreate(from, target, out Uri? next) || next.Scheme is not ("http" or "https"))
         {
             throw new HubException($"{from.Host} redirects to '{HubErrors.Shown(target)}', which is no address of the web.");
         }
@@ -196,16 +197,14 @@ internal sealed class HubClient : IDisposable
     {
         if (failures > _options.Retries)
         {
-            throw new HubException(failures == 1 ? e.Message : $"{e.Message} That was the {failures}th attempt. What has arrived is kept, and the next download goes on there.", e)
-            {
-                StatusCode = e.Status,
-            };
+            string tried = failures == 1 ? "" : $" It was tried {failures} times in a row. What has arrived is kept, and the next download goes on there.";
+            throw new HubException(e.Message + tried, e) { StatusCode = e.Status };
         }
 
         if (e.After > s_longestWait)
         {
-            throw new HubException(
-                FormattableString.Invariant($"{e.Message} The server asks to wait {e.After.Value.TotalMinutes:F0} minutes; start the download again then, it goes on there."), e)
+            throw new HubException(FormattableString.Invariant($"{e.Message} The server asks to wait {e.After.Value.TotalMinutes:F0} minutes; start the download ")
+                + "again then, it goes on there.", e)
             {
                 StatusCode = e.Status,
             };
@@ -239,7 +238,7 @@ internal sealed class HubDeadline(TimeSpan timeout, string host, CancellationTok
         }
         catch (HttpRequestException e) when (e.InnerException is AuthenticationException inner)
         {
-            throw new HubException($"The certificate of {host} is not trusted: {inner.Message} If a proxy of your network stands in between, this machine must know its "
+            throw new HubException($"There is no secure connection to {host}: {inner.Message} If a proxy of your network stands in between, this machine must know its "
                 + "certificate.", e);
         }
         catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.NameResolutionError)
