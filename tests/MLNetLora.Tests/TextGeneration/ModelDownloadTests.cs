@@ -129,6 +129,23 @@ public sealed class ModelDownloadTests : IDisposable
     }
 
     [Fact]
+    public void How_far_it_is_is_told_after_two_seconds_and_then_every_ten()
+    {
+        List<string> told = [];
+        Clock clock = new();
+        ModelDownload.Log log = new("a/b", told.Add, clock);
+        foreach (double seconds in new[] { 0, 1.9, 2, 3, 11.9, 12, 13, 22 })
+        {
+            clock.Seconds = seconds;
+            log.Report(new HubProgress("x", (long)(seconds * 10e6), 1_000_000_000, 0));
+        }
+
+        Assert.Equal(["20", "120", "220"], told.Select(line => line.Split(' ')[2]));
+        log.Report(new HubProgress("x", 0, 0, 0) { Message = "The server asks to wait." });
+        Assert.Equal("The server asks to wait.", told[^1]);
+    }
+
+    [Fact]
     public void A_saved_model_downloads_nothing()
     {
         using Workbench bench = new();
@@ -150,5 +167,14 @@ public sealed class ModelDownloadTests : IDisposable
         options.Generation.MaximumNewTokens = 2;
         change?.Invoke(options);
         return _ml.TextGeneration.Trainers.QwenLora(options);
+    }
+
+    private sealed class Clock : TimeProvider
+    {
+        public double Seconds { get; set; }
+
+        public override long TimestampFrequency => 1000;
+
+        public override long GetTimestamp() => (long)(Seconds * 1000);
     }
 }

@@ -42,6 +42,10 @@ public sealed class HubLayoutTests : IDisposable
         Assert.Equal($"../../../blobs/{_hub.Etag("additional_chat_templates/tool_use.jinja")}",
             new FileInfo(Path.Combine(snapshot, "additional_chat_templates", "tool_use.jinja")).LinkTarget);
 
+        // A lock can be taken by the user's group.
+        string locks = Path.Combine(_hub.Cache, ".locks", "models--Test--model-1.5");
+        Assert.All(Directory.EnumerateFiles(locks), file => Assert.True(File.GetUnixFileMode(file).HasFlag(UnixFileMode.GroupWrite)));
+
         // The cache may be moved as a whole.
         string elsewhere = _hub.Cache + "-moved";
         Directory.Move(_hub.Cache, elsewhere);
