@@ -59,6 +59,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="DeviceException"><see cref="TrainingOptions.Device"/> cannot be used; the message names what is missing.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="HubException">The base checkpoint cannot be downloaded.</exception>
     /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
     /// base.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
@@ -99,7 +100,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation
             ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
             : null;
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+        Checkpoint checkpoint = Checkpoint.Open(ModelDownload.Folder(_options.ModelPath, _options.DownloadModel, channel, cancellationToken));
         Options options = _options.Copy();
         options.Device = _device.Usable(CheckDevice, warning => channel.Warning(MessageSensitivity.None, warning));
         options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
@@ -203,6 +204,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
     /// <exception cref="DatasetException">As for <see cref="Fit"/>.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="HubException">The base checkpoint cannot be downloaded.</exception>
     public Preflight Preflight(IDataView input)
     {
         ArgumentNullException.ThrowIfNull(input);
@@ -210,7 +212,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         return cancellation.Run(token =>
         {
             IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", token);
-            Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+            using IChannel channel = _host.Start("Preflight");
+            Checkpoint checkpoint = Checkpoint.Open(ModelDownload.Folder(_options.ModelPath, _options.DownloadModel, channel, token));
             return new FineTuning(checkpoint, Prompt()).Inspect(rows, _options.Threads);
         });
     }

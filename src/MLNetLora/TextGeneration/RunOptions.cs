@@ -39,6 +39,7 @@ internal static class RunOptions
         nameof(QwenLoraTrainer.Options.ValidationSet),
         nameof(QwenLoraTrainer.Options.ProgressCallback),
         nameof(QwenLoraTrainer.Options.Callbacks),
+        nameof(QwenLoraTrainer.Options.DownloadModel),
         nameof(QwenLoraTrainer.Options.CancellationToken),
         nameof(QwenLoraTrainer.Options.Generation),
         nameof(QwenLoraTrainer.Options.WeightPrecision),
