@@ -43,7 +43,7 @@ internal sealed class RunFolder : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw new OptionException($"{option} is {folder}, which cannot be made: {e.Message} Give a folder for the run.", e);
+            throw new OptionException($"{option} is {folder}, which cannot be written to: {e.Message} Give a folder for the run.", e);
         }
 
         try
