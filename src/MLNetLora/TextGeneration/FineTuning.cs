@@ -20,6 +20,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="validationRows">Rows whose loss is measured; null for none.</param>
     /// <param name="training">The training's options, with the base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on
     /// every machine, and not the folder of its snapshot.</param>
+    /// <param name="baseModel">What the base is known by.</param>
+    /// <param name="run">Where the run writes and what it goes on from.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="notice">Receives messages for the log.</param>
     /// <param name="warn">Receives warnings for the log, which are in the summary too.</param>
@@ -28,6 +30,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         IEnumerable<TextRow> rows,
         IEnumerable<TextRow>? validationRows,
         QwenLoraTrainer.Options training,
+        BaseModelRecord baseModel,
+        RunStart run,
         Action<TrainingProgress> progress,
         Action<string> notice,
         Action<string> warn,
@@ -46,7 +50,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
-            RequireUsable(training.OutputFolder!);
+            RequireUsable(training.OutputFolder!, run.From is not null);
         }
         else
         {
@@ -62,24 +66,28 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
         notice(preflight.Statistics);
-        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? []];
+        RunIdentity identity = RunOptions.Identity(training, baseModel, learned, validation);
+        IReadOnlyList<string> changes = run.From?.Identity.Require(identity, run.From.Folder, training.ResumeWithChanges) ?? [];
+        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? [], .. changes];
         foreach (string warning in warnings)
         {
             warn(warning);
         }
 
         RowChecks.Refuse(warnings, training);
+        RunCheckpoints checkpoints = new(training.WritesCheckpoints ? run.Folder : null, identity, run.From) { Warn = warn };
         if (training.Method == FineTuningMethod.Full)
         {
             notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
-            return TrainAll(learned, validation, training, asked, progress, warnings, cancellationToken);
+            return TrainAll(learned, validation, training, asked, progress, warnings, checkpoints, cancellationToken);
         }
 
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
-        LoraAdapter start = read ?? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
+        LoraAdapter start = read ?? (run.From is null ? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken)
+            : LoraTraining.FreshShape(lora, checkpoint));
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
-        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
+        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, checkpoints, cancellationToken);
     }
 
     /// <summary>Trains every weight, and writes a checkpoint: first the weights, last the configuration, without which no folder is one.</summary>
@@ -90,13 +98,15 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         PromptSettings asked,
         Action<TrainingProgress> progress,
         string[] warnings,
+        RunCheckpoints checkpoints,
         CancellationToken cancellationToken)
     {
+        checkpoints.WriteModel = target => WriteBeside(target, asked);
         string folder = Path.GetFullPath(training.OutputFolder!);
         Directory.CreateDirectory(folder);
         string weights = Path.Combine(folder, WeightFiles.SingleName);
         TrainingSummary summary = FullTraining.Train(
-            checkpoint.Folder, learned, training, weights, type: null, checkpoint, validation, progress, cancellationToken);
+            checkpoint.Folder, learned, training, weights, type: null, checkpoint, validation, progress, checkpoints, cancellationToken);
         summary = summary with { Warnings = [.. warnings.Union(summary.Warnings)] };
         if (summary.Steps.Count > 0)
         {
@@ -147,7 +157,9 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     }
 
     /// <summary>Refuses a folder whose files would be read beside the new ones, and one that cannot be written to.</summary>
-    private void RequireUsable(string outputFolder)
+    /// <param name="outputFolder">The folder.</param>
+    /// <param name="isOwn">Whether what it holds is of the same run, which was stopped, and will be replaced.</param>
+    private void RequireUsable(string outputFolder, bool isOwn)
     {
         const string option = nameof(QwenLoraTrainer.Options.OutputFolder);
         try
@@ -157,7 +169,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             Directory.CreateDirectory(folder);
             string? present = Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
                 name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) ?? Merge.Stray(checkpoint, folder);
-            if (present is not null)
+            if (present is not null && !isOwn)
             {
                 throw new OptionException($"{option} is {folder}, which holds {present}; give an empty folder.");
             }

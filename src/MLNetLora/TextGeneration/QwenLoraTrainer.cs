@@ -27,6 +27,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     private readonly IHost _host;
     private readonly Options _options;
     private readonly DeviceChoice _device;
+    private readonly bool _isSeedDrawn; // nobody has chosen it
 
     internal QwenLoraTrainer(MLContext context, Options options)
     {
@@ -40,11 +41,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
-        _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
+        _options.Seed ??= MLNetInternals.Seed(context);
+        _isSeedDrawn = _options.Seed is null;
+        _options.Seed ??= _host.Rand.Next();
     }
 
-    /// <summary>What is trained.</summary>
-    internal FineTuningMethod Method => _options.Method;
+    /// <summary>The folder that a run writes to, or goes on from; null for none.</summary>
+    internal string? Folder => _options.OutputFolder ?? _options.ResumeFrom;
 
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
@@ -90,11 +93,14 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         Options options = _options.Copy();
         options.Device = _device.Usable(CheckDevice, warning => channel.Warning(MessageSensitivity.None, warning));
         options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
-        BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full
-            ? null
-            : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
+        BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
+        using RunStart run = RunStart.Open(options, Notice, Warn);
+        if (_isSeedDrawn && int.TryParse(run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)), CultureInfo.InvariantCulture, out int seed))
+        {
+            options.Seed = seed;
+        }
 
-        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
+        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {options.Seed}.");
         if (options.Device != Device.Cpu)
         {
             Info(channel, $"Training on {options.Device}.");
@@ -104,9 +110,11 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             rows,
             validationRows,
             options,
+            baseModel,
+            run,
             progress => Report(channel, progress),
-            message => channel.Info(MessageSensitivity.UserData, message),
-            warning => channel.Warning(MessageSensitivity.UserData, warning),
+            Notice,
+            Warn,
             cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)
         {
@@ -115,11 +123,21 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         try
         {
-            ReportEnd(channel, summary);
-            if (baseModel is null)
+            ReportEnd(channel, summary, options);
+            if (_options.Method == FineTuningMethod.Full)
             {
                 checkpoint = Checkpoint.Open(_options.OutputFolder!);
                 baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint, CancellationToken.None); // hours of training must not end with it
+            }
+            else if (run.Folder is not null && !summary.WasCancelled)
+            {
+                adapter.SaveAsPeft(run.Folder.Path);
+                Info(channel, $"The adapter is in {run.Folder.Path}.");
+            }
+
+            if (options.WritesCheckpoints)
+            {
+                TrainerStateFile.Save(run.Folder!, summary.Steps, options);
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
@@ -151,6 +169,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
             throw error;
         }
+
+        void Notice(string message) => channel.Info(MessageSensitivity.UserData, message);
+
+        void Warn(string warning) => channel.Warning(MessageSensitivity.UserData, warning);
 
         void CheckDevice(Device device)
         {
@@ -221,12 +243,19 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.ProgressCallback?.Invoke(progress);
     }
 
-    private static void ReportEnd(IChannel channel, TrainingSummary summary)
+    private static void ReportEnd(IChannel channel, TrainingSummary summary, Options options)
     {
         if (summary.WasCancelled)
         {
-            channel.Warning(MessageSensitivity.None, FormattableString.Invariant(
-                $"Cancelled after {summary.Steps.Count} of {summary.Steps[^1].TotalSteps} steps; the model holds the adapter of the last one."));
+            string learned = options.Method == FineTuningMethod.Full ? "weights" : "adapter";
+            channel.Warning(MessageSensitivity.UserData, FormattableString.Invariant(
+                $"Cancelled after {summary.Steps.Count} of {summary.Steps[^1].TotalSteps} steps; the model holds the {learned} of the last one.")
+                + (options is { WritesCheckpoints: true, SaveSteps: not 0 } ? $" Set {nameof(options.ResumeFrom)} to {options.OutputFolder} to go on." : ""));
+        }
+
+        if (summary.StoppedEarly)
+        {
+            Info(channel, $"Ended early, after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: no validation loss since step {summary.BestStep} is lower.");
         }
 
         double loss = summary.Steps.Count == 0 ? double.NaN : summary.Steps[^1].Loss;
