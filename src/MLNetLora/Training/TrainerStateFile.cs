@@ -93,9 +93,11 @@ internal static class TrainerStateFile
             {
                 if (entry.TryGetProperty("eval_loss", out JsonElement loss))
                 {
-                    bool hasAccuracy = entry.TryGetProperty("eval_mean_token_accuracy", out JsonElement share) && share.ValueKind != JsonValueKind.Null;
-                    double? accuracy = hasAccuracy ? share.GetDouble() : null;
-                    steps[^1] = steps[^1] with { ValidationLoss = Double(loss), ValidationTokenAccuracy = accuracy };
+                    steps[^1] = steps[^1] with
+                    {
+                        ValidationLoss = Double(loss),
+                        ValidationTokenAccuracy = entry.TryGetProperty("eval_mean_token_accuracy", out JsonElement accuracy) ? Double(accuracy) : null,
+                    };
                 }
                 else
                 {
