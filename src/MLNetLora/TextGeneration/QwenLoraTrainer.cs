@@ -46,8 +46,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.Seed ??= _host.Rand.Next();
     }
 
-    /// <summary>What is trained.</summary>
-    internal FineTuningMethod Method => _options.Method;
+    /// <summary>The folder that a run writes to, or goes on from; null for none.</summary>
+    internal string? Folder => _options.OutputFolder ?? _options.ResumeFrom;
 
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>

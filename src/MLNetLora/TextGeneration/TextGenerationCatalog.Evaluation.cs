@@ -57,8 +57,8 @@ public sealed partial class TextGenerationCatalog
     /// <param name="seed">Which rows go together; null for ML.NET's default.</param>
     /// <returns>Model, metrics and scored rows of each fold.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numberOfFolds"/> is less than 2, or a column is missing or is not text.</exception>
-    /// <exception cref="OptionException">The trainer trains every weight (<see cref="FineTuningMethod.Full"/>): all folds would write to one
-    /// folder.</exception>
+    /// <exception cref="OptionException">The trainer has a folder to write to or to go on from, which is one run's: training every weight needs
+    /// one.</exception>
     /// <exception cref="DatasetException">A fold has no row with a reference.</exception>
     /// <exception cref="OperationCanceledException">A training was cancelled.</exception>
     public IReadOnlyList<TrainCatalogBase.CrossValidationResult<TextGenerationMetrics>> CrossValidate(
@@ -77,11 +77,10 @@ public sealed partial class TextGenerationCatalog
         ArgumentNullException.ThrowIfNull(estimator);
         ArgumentOutOfRangeException.ThrowIfLessThan(numberOfFolds, 2);
         AnswerScoring scoring = Scoring(labelColumnName, predictedColumnName, conversationColumnName, errorColumnName, rougeTokenizer);
-        if (estimator is QwenLoraTrainer { Method: FineTuningMethod.Full })
+        if (estimator is QwenLoraTrainer { Folder: { } folder })
         {
-            throw new OptionException($"{nameof(QwenLoraTrainer.Options.Method)} is {FineTuningMethod.Full}, whose folds would all write to one "
-                + $"{nameof(QwenLoraTrainer.Options.OutputFolder)}. Cross-validate an adapter, or train and evaluate on the folds of "
-                + "ml.Data.CrossValidationSplit one by one.");
+            throw new OptionException($"{nameof(QwenLoraTrainer.Options.OutputFolder)} or {nameof(QwenLoraTrainer.Options.ResumeFrom)} is {folder}, which is "
+                + "one run's, and every fold is a run. Set both to null, or train and evaluate on the folds of ml.Data.CrossValidationSplit one by one.");
         }
 
         // A wrong name or an empty fold is told before hours of training.

@@ -131,12 +131,13 @@ public sealed class CrossValidateTests : IDisposable
         Refused("conversationColumnName", () => catalog.CrossValidate(_rows, trainer, conversationColumnName: "Talk"));
         Refused("errorColumnName", () => catalog.CrossValidate(_rows, trainer, errorColumnName: "Error"));
         Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, trainer, rougeTokenizer: (RougeTokenizer)9));
-        QwenLoraTrainer full = _bench.Trainer(options =>
+        foreach (QwenLoraTrainer ofOneRun in (QwenLoraTrainer[])[
+            _bench.Trainer(options => options.OutputFolder = _bench.PathOf("run")),
+            _bench.Trainer(options => options.ResumeFrom = _bench.PathOf("run"))])
         {
-            options.Method = FineTuningMethod.Full;
-            options.OutputFolder = _bench.PathOf("full");
-        });
-        Assert.Contains("OutputFolder", Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, full)).Message);
+            string refused = Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, ofOneRun)).Message;
+            Assert.Contains($"is {_bench.PathOf("run")}, which is one run's", refused, StringComparison.Ordinal);
+        }
     }
 
     private static IEnumerable<string> Outputs(IDataView view) => view.GetColumn<string>("Output");

@@ -116,7 +116,7 @@ public sealed class ResumeTests : IDisposable
     [Fact]
     public void Checkpoints_have_transformers_names()
     {
-        Run("run", options =>
+        TrainingSummary summary = Run("run", options =>
         {
             Validated(options);
             options.SystemPrompt = "Be brief.";
@@ -135,6 +135,9 @@ public sealed class ResumeTests : IDisposable
         Assert.Equal((4, Steps), (state.GetProperty("global_step").GetInt32(), state.GetProperty("max_steps").GetInt32()));
         Assert.Equal(4, state.GetProperty("log_history").EnumerateArray().Count(entry => entry.TryGetProperty("loss", out _)));
         Assert.Equal(2, state.GetProperty("log_history").EnumerateArray().Count(entry => entry.TryGetProperty("eval_loss", out _)));
+        Assert.Equal(
+            summary.Steps.Take(4).Select(step => (step.ValidationLoss, step.ValidationTokenAccuracy)),
+            TrainerStateFile.Read(Path.Combine(folder, "trainer_state.json")).Select(step => (step.ValidationLoss, step.ValidationTokenAccuracy)));
         string best = state.GetProperty("best_model_checkpoint").GetString()!;
         Assert.Equal(_bench.PathOf($"run/checkpoint-{state.GetProperty("best_global_step").GetInt32()}"), best);
         Assert.True(File.Exists(_bench.PathOf("run/adapter_config.json")) && File.Exists(_bench.PathOf("run/trainer_state.json")));
