@@ -14,7 +14,7 @@ using MLNetLora.TextGeneration;
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
 Option<string> modelOption = new("--model")
 {
-    Description = "Folder of a Qwen checkpoint, or a hub id in the local cache",
+    Description = "Folder of a Qwen checkpoint, or a hub id, downloaded if the local cache does not hold it",
     DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano"),
 };
 Option<string> dataOption = new("--data")
@@ -89,7 +89,8 @@ static int Run(QwenLoraTrainer.Options options, string data, string output)
     InstructionRow[] questions = [.. Dataset.Read(data).Select(row => row.Instruction).OfType<InstructionRow>()];
     Console.WriteLine($"Before: {questions.Length} questions to {options.ModelPath}");
     string[] before;
-    using (TextGenerator untrained = new(Checkpoint.Open(ModelFolder.Find(options.ModelPath)), precision: options.Precision))
+    string folder = ModelFolder.FindOrDownloadAsync(options.ModelPath, progress: new DownloadLine()).GetAwaiter().GetResult();
+    using (TextGenerator untrained = new(Checkpoint.Open(folder), precision: options.Precision))
     {
         before = [.. untrained.Generate(questions, options.Generation).Select(answer => answer.Text)];
     }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Microsoft.ML.Runtime;
 using MLNetLora.Checkpoints;
 
@@ -16,19 +15,19 @@ internal static class ModelDownload
     /// <exception cref="HubException">It cannot be downloaded.</exception>
     public static string Folder(string model, bool mayDownload, IChannel channel, CancellationToken cancellation)
     {
-        Log log = new(model, channel);
+        Log log = new(model, message => channel.Info(MessageSensitivity.UserData, message), TimeProvider.System);
         return mayDownload
-            ? Task.Run(() => ModelFolder.FindOrDownloadAsync(model, progress: log, cancellationToken: cancellation), CancellationToken.None).GetAwaiter().GetResult()
+            ? Task.Run(() => ModelFolder.FindOrDownloadAsync(model, null, log, cancellation), CancellationToken.None).GetAwaiter().GetResult()
             : ModelFolder.Find(model);
     }
 
     /// <summary>Tells sentences at once, and how far it is after two seconds and then every ten.</summary>
-    private sealed class Log(string model, IChannel channel) : IProgress<HubProgress>
+    internal sealed class Log(string model, Action<string> tell, TimeProvider time) : IProgress<HubProgress>
     {
         private static readonly TimeSpan s_first = TimeSpan.FromSeconds(2);
         private static readonly TimeSpan s_period = TimeSpan.FromSeconds(10);
 
-        private readonly Stopwatch _watch = Stopwatch.StartNew();
+        private readonly long _start = time.GetTimestamp();
         private readonly Lock _lock = new();
         private TimeSpan _next = s_first;
 
@@ -36,14 +35,15 @@ internal static class ModelDownload
         {
             lock (_lock)
             {
+                TimeSpan elapsed = time.GetElapsedTime(_start);
                 if (value.Message is { } message)
                 {
-                    channel.Info(MessageSensitivity.UserData, message);
+                    tell(message);
                 }
-                else if (_watch.Elapsed >= _next)
+                else if (elapsed >= _next)
                 {
-                    _next = _watch.Elapsed + s_period;
-                    channel.Info(MessageSensitivity.UserData, Line(model, value));
+                    _next = elapsed + s_period;
+                    tell(Line(model, value));
                 }
             }
         }

@@ -124,8 +124,26 @@ public sealed class ModelDownloadTests : IDisposable
     [Fact]
     public void Progress_reads_as_a_sentence()
     {
-        Assert.Equal("Downloading a/b: 494 of 988 MB (50 %), 9.9 MB/s, 00:00:50 left.", ModelDownload.Line("a/b", new HubProgress("x", 494_000_000, 988_000_000, 9_880_000)));
+        HubProgress half = new("x", 494_000_000, 988_000_000, 9_880_000);
+        Assert.Equal("Downloading a/b: 494 of 988 MB (50 %), 9.9 MB/s, 00:00:50 left.", ModelDownload.Line("a/b", half));
         Assert.Equal("Downloading a/b: 0 of 0 MB (0 %), 0.0 MB/s.", ModelDownload.Line("a/b", new HubProgress("x", 0, 0, 0)));
+    }
+
+    [Fact]
+    public void How_far_it_is_is_told_after_two_seconds_and_then_every_ten()
+    {
+        List<string> told = [];
+        Clock clock = new();
+        ModelDownload.Log log = new("a/b", told.Add, clock);
+        foreach (double seconds in new[] { 0, 1.9, 2, 3, 11.9, 12, 13, 22 })
+        {
+            clock.Seconds = seconds;
+            log.Report(new HubProgress("x", (long)(seconds * 10e6), 1_000_000_000, 0));
+        }
+
+        Assert.Equal(["20", "120", "220"], told.Select(line => line.Split(' ')[2]));
+        log.Report(new HubProgress("x", 0, 0, 0) { Message = "The server asks to wait." });
+        Assert.Equal("The server asks to wait.", told[^1]);
     }
 
     [Fact]
@@ -150,5 +168,14 @@ public sealed class ModelDownloadTests : IDisposable
         options.Generation.MaximumNewTokens = 2;
         change?.Invoke(options);
         return _ml.TextGeneration.Trainers.QwenLora(options);
+    }
+
+    private sealed class Clock : TimeProvider
+    {
+        public double Seconds { get; set; }
+
+        public override long TimestampFrequency => 1000;
+
+        public override long GetTimestamp() => (long)(Seconds * 1000);
     }
 }
