@@ -17,7 +17,7 @@ internal static class ModelDownload
     {
         Log log = new(model, message => channel.Info(MessageSensitivity.UserData, message), TimeProvider.System);
         return mayDownload
-            ? Task.Run(() => ModelFolder.FindOrDownloadAsync(model, progress: log, cancellationToken: cancellation), CancellationToken.None).GetAwaiter().GetResult()
+            ? Task.Run(() => ModelFolder.FindOrDownloadAsync(model, null, log, cancellation), CancellationToken.None).GetAwaiter().GetResult()
             : ModelFolder.Find(model);
     }
 

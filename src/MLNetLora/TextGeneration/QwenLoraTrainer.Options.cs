@@ -20,15 +20,15 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>
         /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
-        /// Qwen/Qwen2.5-0.5B-Instruct, with @REVISION behind it where not the main branch is meant. An id is looked up in the Hugging Face cache of this machine
-        /// (see <see cref="Checkpoints.ModelFolder"/>), and downloaded into it where it is not there, unless <see cref="DownloadModel"/> is false.
+        /// Qwen/Qwen2.5-0.5B-Instruct, with @REVISION behind it where not the main branch is meant. An id is looked up in the Hugging Face cache of this
+        /// machine (see <see cref="Checkpoints.ModelFolder"/>), and downloaded into it where it is not there, unless <see cref="DownloadModel"/> is false.
         /// </summary>
         public string ModelPath { get; set; } = "";
 
         /// <summary>
-        /// Whether a <see cref="ModelPath"/> that is a hub id is downloaded where the Hugging Face cache does not hold it; from where, with which token and into
-        /// which folder the environment says (see <see cref="Checkpoints.HubDownloadOptions"/>), also that nothing may be (HF_HUB_OFFLINE=1). What is done is told
-        /// in the log. Default true; the opposite of transformers' local_files_only.
+        /// Whether a <see cref="ModelPath"/> that is a hub id is downloaded where the Hugging Face cache does not hold it; from where, with which token and
+        /// into which folder the environment says (see <see cref="Checkpoints.HubDownloadOptions"/>), also that nothing may be (HF_HUB_OFFLINE=1). What is
+        /// done is told in the log. Default true; the opposite of transformers' local_files_only.
         /// </summary>
         public bool DownloadModel { get; set; } = true;
 

@@ -124,7 +124,8 @@ public sealed class ModelDownloadTests : IDisposable
     [Fact]
     public void Progress_reads_as_a_sentence()
     {
-        Assert.Equal("Downloading a/b: 494 of 988 MB (50 %), 9.9 MB/s, 00:00:50 left.", ModelDownload.Line("a/b", new HubProgress("x", 494_000_000, 988_000_000, 9_880_000)));
+        HubProgress half = new("x", 494_000_000, 988_000_000, 9_880_000);
+        Assert.Equal("Downloading a/b: 494 of 988 MB (50 %), 9.9 MB/s, 00:00:50 left.", ModelDownload.Line("a/b", half));
         Assert.Equal("Downloading a/b: 0 of 0 MB (0 %), 0.0 MB/s.", ModelDownload.Line("a/b", new HubProgress("x", 0, 0, 0)));
     }
 

@@ -4,7 +4,8 @@ using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Tests.Checkpoints;
 
-/// <summary>Servers that refuse, break off, lie or send something else: what is tried again, what is told, and that nothing wrong comes into the cache.</summary>
+/// <summary>Servers that refuse, break off, lie or send something else: what is tried again, what is told, and that nothing wrong comes into the
+/// cache.</summary>
 public sealed class HubFailureTests : IDisposable
 {
     private readonly FakeHub _hub = new();
@@ -106,13 +107,8 @@ public sealed class HubFailureTests : IDisposable
     }
 
     [Fact]
-    public async Task A_name_that_leads_nowhere_and_a_port_that_nobody_hears_are_told()
-    {
-        Assert.Contains("The connection to 127.0.0.1 failed:", await _hub.RefusalAsync(change: options =>
-            (options.Endpoint, options.Retries) = ("http://127.0.0.1:1", 0)));
-        Assert.Contains("no-such-host.invalid", await _hub.RefusalAsync(change: options =>
-            (options.Endpoint, options.Retries) = ("http://no-such-host.invalid", 0)));
-    }
+    public async Task A_port_that_nobody_hears_is_told() => Assert.StartsWith("The connection to 127.0.0.1 failed:", await _hub.RefusalAsync(change: options =>
+        (options.Endpoint, options.Retries) = ("http://127.0.0.1:1", 0)), StringComparison.Ordinal);
 
     [Theory]
     [InlineData(1)]
@@ -321,9 +317,10 @@ public sealed class HubFailureTests : IDisposable
         {
             string etag = form.Replace("{0}", _hub.Etag(request.Name), StringComparison.Ordinal);
             int size = _hub.Files[request.Name].Length;
-            return header == "ETag"
-                ? new HubReply(200) { ClaimedLength = size, Headers = { ["ETag"] = etag } }
-                : new HubReply(302) { Headers = { ["Location"] = "http://localhost:1/blob", [header] = etag, ["X-Linked-Size"] = $"{size}", ["ETag"] = "\"other\"" } };
+            return header == "ETag" ? new HubReply(200) { ClaimedLength = size, Headers = { ["ETag"] = etag } } : new HubReply(302)
+            {
+                Headers = { ["Location"] = "http://localhost:1/blob", [header] = etag, ["X-Linked-Size"] = $"{size}", ["ETag"] = "\"other\"" },
+            };
         }
     }
 

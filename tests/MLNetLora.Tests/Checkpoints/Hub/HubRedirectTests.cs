@@ -27,7 +27,8 @@ public sealed class HubRedirectTests : IDisposable
         Assert.All(_hub.Server.Requests, request => Assert.Equal("Bearer hf_secret", request.Header("Authorization")));
         Assert.NotEmpty(_storage.Requests);
         Assert.All(_storage.Requests, request => Assert.DoesNotContain("hf_secret", string.Join('\n', request.Headers.Values)));
-        Assert.All(_hub.Server.Requests.Concat(_storage.Requests), request => Assert.StartsWith("MLNetLora/", request.Header("User-Agent"), StringComparison.Ordinal));
+        Assert.All(_hub.Server.Requests.Concat(_storage.Requests), request =>
+            Assert.StartsWith("MLNetLora/", request.Header("User-Agent"), StringComparison.Ordinal));
     }
 
     [Fact]
@@ -42,7 +43,7 @@ public sealed class HubRedirectTests : IDisposable
     public async Task The_token_follows_where_the_hub_itself_is_meant()
     {
         // As for a model that has been renamed.
-        _hub.Misbehaviour = request => request.Target.StartsWith("/api/models/Old/", StringComparison.Ordinal) || request.Target.StartsWith("/Old/", StringComparison.Ordinal)
+        _hub.Misbehaviour = request => request.Target.Contains("/Old/name/", StringComparison.Ordinal)
             ? new HubReply(307) { Headers = { ["Location"] = request.Target.Replace("/Old/name/", $"/{FakeHub.Id}/", StringComparison.Ordinal) } }
             : null;
         string snapshot = await _hub.DownloadAsync("Old/name", options => options.Token = "hf_secret");
@@ -115,14 +116,14 @@ public sealed class HubRedirectTests : IDisposable
     [InlineData("http://a.b/c/d", "e", "http://a.b/c/e")]
     [InlineData("http://a.b/c", "https://d.e/", "https://d.e/")]
     [InlineData("https://a.b/c", "//d.e/f", "https://d.e/f")]
-    public void Other_redirects_are_followed(string from, string to, string expected) => Assert.Equal(expected, HubClient.Follow(new Uri(from), to).AbsoluteUri);
+    public void Other_redirects_are_followed(string from, string to, string expected) =>
+        Assert.Equal(expected, HubClient.Follow(new Uri(from), to).AbsoluteUri);
 
     [Fact]
     public async Task A_server_that_does_not_speak_TLS_is_told()
     {
         string message = await _hub.RefusalAsync(change: options => (options.Endpoint, options.Retries) = ($"https://127.0.0.1:{_storage.Port}", 0));
-        Assert.Contains("127.0.0.1", message);
-        Assert.True(message.Contains("There is no secure connection", StringComparison.Ordinal) || message.Contains("connection to 127.0.0.1 failed", StringComparison.Ordinal), message);
+        Assert.Matches("(There is no secure connection to 127.0.0.1:|The connection to 127.0.0.1 failed:)", message);
     }
 
     private void Redirect(string to) => _hub.Misbehaviour = request =>

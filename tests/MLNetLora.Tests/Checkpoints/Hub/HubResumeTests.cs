@@ -154,7 +154,8 @@ public sealed class HubResumeTests : IDisposable
             };
         };
 
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _hub.DownloadAsync(change: options => options.Connections = 3, cancellation: source.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            _hub.DownloadAsync(change: options => options.Connections = 3, cancellation: source.Token));
 
         byte[] kept = File.ReadAllBytes(Incomplete);
         Assert.True(kept.Length >= 64 << 10);
