@@ -48,7 +48,6 @@ command.SetAction(parsed =>
     {
         ModelPath = parsed.GetValue(modelOption)!,
         Generation = new GenerationOptions { MaximumNewTokens = 96, BatchSize = 16 }, // greedy
-        Callbacks = [new ProgressLine()],
     };
     if (parsed.GetValue(recipeOption) is string recipe)
     {
@@ -96,12 +95,14 @@ static int Run(QwenLoraTrainer.Options options, string data, string output)
         before = [.. untrained.Generate(questions, options.Generation).Select(answer => answer.Text)];
     }
 
+    ProgressLine progress = new();
+    options.Callbacks = [progress];
     MLContext ml = new(seed: 42);
     ml.Log += (_, message) =>
     {
         if (message.Source.Contains("QwenLora", StringComparison.Ordinal) && message.Kind >= Microsoft.ML.Runtime.ChannelMessageKind.Info)
         {
-            Console.WriteLine(message.RawMessage);
+            progress.WriteLine(message.RawMessage); // which makes room for it
         }
     };
     IDataView rows = ml.Data.LoadFromInstructionFile(data);
