@@ -84,7 +84,7 @@ public sealed class RunReport : TrainingCallback
 
         if (start.FirstStep > 1)
         {
-            AddEarlier(run, start.FirstStep);
+            AddEarlier(run, start);
         }
 
         _run = run;
@@ -126,21 +126,24 @@ public sealed class RunReport : TrainingCallback
     }
 
     /// <summary>Adds what was before a run was resumed; a log that cannot be read is no reason not to go on.</summary>
-    private void AddEarlier(RunRecord run, int firstStep)
+    private void AddEarlier(RunRecord run, TrainingStart start)
     {
+        int firstStep = start.FirstStep;
+        run.Steps.AddRange(start.EarlierSteps);
         string log = Path.Combine(_folder, LogName);
         try
         {
             if (File.Exists(log))
             {
                 RunRecord before = LogReader.Read(log);
-                run.Steps.AddRange(before.Steps.Where(step => step.Step < firstStep));
+                run.Steps.AddRange(start.EarlierSteps.Count > 0 ? [] : before.Steps.Where(step => step.Step < firstStep));
                 run.Checkpoints.AddRange(before.Checkpoints.Where(checkpoint => checkpoint.Step < firstStep));
             }
         }
         catch (DatasetException e)
         {
-            run.Warnings = [.. run.Warnings, $"The steps before {firstStep} are missing here. {e.Message}"];
+            string missing = start.EarlierSteps.Count > 0 ? "checkpoints" : "steps";
+            run.Warnings = [.. run.Warnings, $"The {missing} before {firstStep} are missing here. {e.Message}"];
         }
     }
 
