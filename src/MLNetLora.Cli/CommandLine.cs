@@ -1,0 +1,79 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+using MLNetLora.Cli.Configuration;
+using MLNetLora.Cli.Output;
+
+namespace MLNetLora.Cli;
+
+/// <summary>The command mlnetlora: finds out what is asked, does it, and turns errors into a paragraph and an exit code.</summary>
+internal static class CommandLine
+{
+    /// <summary>Name of the command.</summary>
+    public const string Name = "mlnetlora";
+
+    /// <summary>Runs it.</summary>
+    /// <param name="arguments">The words behind the command's name.</param>
+    /// <param name="terminal">Where it reads and writes.</param>
+    /// <returns>The exit code.</returns>
+    public static async Task<int> RunAsync(string[] arguments, Terminal terminal)
+    {
+        RootCommand root = Root(terminal);
+        ParseResult parsed = root.Parse(PeersOptions.Translate(arguments, root), new ParserConfiguration { ResponseFileTokenReplacer = null });
+        terminal.IsVerbose = parsed.GetValue<bool>(CommonOptions.VerboseName);
+        if (parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction or null)
+        {
+            string path = string.Join(' ', Path(parsed.CommandResult.Command));
+            foreach (string message in ParseErrors.Of(parsed).Distinct())
+            {
+                terminal.WriteError(message);
+            }
+
+            terminal.Error.WriteLine($"See '{path} --help'.");
+            return ExitCode.Usage;
+        }
+
+        try
+        {
+            return await parsed.InvokeAsync(new InvocationConfiguration
+            {
+                Output = terminal.Out,
+                Error = terminal.Error,
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null, // signals are ours
+            });
+        }
+        catch (Exception error)
+        {
+            return Failures.Report(error, terminal);
+        }
+        finally
+        {
+            terminal.Out.Flush();
+            terminal.Error.Flush();
+        }
+    }
+
+    /// <summary>All commands.</summary>
+    public static RootCommand Root(Terminal terminal)
+    {
+        RootCommand root = new("Fine-tunes Qwen with LoRA on ONNX Runtime, and answers with what was learned.")
+        {
+            Commands.TrainCommand.Create(terminal),
+            Commands.PreflightCommand.Create(terminal),
+            Commands.CompletionCommand.Create(terminal),
+        };
+        root.Options.Add(CommonOptions.Verbose());
+        foreach (HelpOption help in root.Options.OfType<HelpOption>())
+        {
+            help.Action = new HelpPage(terminal.Width);
+        }
+
+        return root;
+    }
+
+    /// <summary>The names of a command and those above it.</summary>
+    public static IEnumerable<string> Path(Command command) => command.Parents.OfType<Command>().FirstOrDefault() is { } parent
+        ? [.. Path(parent), command.Name]
+        : [Name];
+}
