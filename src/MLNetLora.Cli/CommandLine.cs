@@ -14,22 +14,22 @@ internal static class CommandLine
 
     /// <summary>Runs it.</summary>
     /// <param name="arguments">The words behind the command's name.</param>
-    /// <param name="terminal">Where it reads and writes.</param>
+    /// <param name="screen">Where it reads and writes.</param>
     /// <returns>The exit code.</returns>
-    public static async Task<int> RunAsync(string[] arguments, Terminal terminal)
+    public static async Task<int> RunAsync(string[] arguments, Screen screen)
     {
-        RootCommand root = Root(terminal);
+        RootCommand root = Root(screen);
         ParseResult parsed = root.Parse(PeersOptions.Translate(arguments, root), new ParserConfiguration { ResponseFileTokenReplacer = null });
-        terminal.IsVerbose = parsed.GetValue<bool>(CommonOptions.VerboseName);
+        screen.IsVerbose = parsed.GetValue<bool>(CommonOptions.VerboseName);
         if (parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction or null)
         {
             string path = string.Join(' ', Path(parsed.CommandResult.Command));
             foreach (string message in ParseErrors.Of(parsed).Distinct())
             {
-                terminal.WriteError(message);
+                screen.WriteError(message);
             }
 
-            terminal.Error.WriteLine($"See '{path} --help'.");
+            screen.Error.WriteLine($"See '{path} --help'.");
             return ExitCode.Usage;
         }
 
@@ -37,36 +37,36 @@ internal static class CommandLine
         {
             return await parsed.InvokeAsync(new InvocationConfiguration
             {
-                Output = terminal.Out,
-                Error = terminal.Error,
+                Output = screen.Out,
+                Error = screen.Error,
                 EnableDefaultExceptionHandler = false,
                 ProcessTerminationTimeout = null, // signals are ours
             });
         }
         catch (Exception error)
         {
-            return Failures.Report(error, terminal);
+            return Failures.Report(error, screen);
         }
         finally
         {
-            terminal.Out.Flush();
-            terminal.Error.Flush();
+            screen.Out.Flush();
+            screen.Error.Flush();
         }
     }
 
     /// <summary>All commands.</summary>
-    public static RootCommand Root(Terminal terminal)
+    public static RootCommand Root(Screen screen)
     {
         RootCommand root = new("Fine-tunes Qwen with LoRA on ONNX Runtime, and answers with what was learned.")
         {
-            Commands.TrainCommand.Create(terminal),
-            Commands.PreflightCommand.Create(terminal),
-            Commands.CompletionCommand.Create(terminal),
+            Commands.TrainCommand.Create(screen),
+            Commands.PreflightCommand.Create(screen),
+            Commands.CompletionCommand.Create(screen),
         };
         root.Options.Add(CommonOptions.Verbose());
         foreach (HelpOption help in root.Options.OfType<HelpOption>())
         {
-            help.Action = new HelpPage(terminal.Width);
+            help.Action = new HelpPage(screen.Width);
         }
 
         return root;

@@ -7,11 +7,11 @@ namespace MLNetLora.Cli;
 internal static class Failures
 {
     /// <summary>Writes it, and gives the exit code.</summary>
-    public static int Report(Exception error, Terminal terminal)
+    public static int Report(Exception error, Screen screen)
     {
-        if (error is OperationCanceledException && terminal.Interruption.Came)
+        if (error is OperationCanceledException && screen.Interruption.Came)
         {
-            return terminal.Interruption.ExitCode;
+            return screen.Interruption.ExitCode;
         }
 
         if (error is IOException && error.InnerException is null && IsBrokenPipe(error))
@@ -19,20 +19,20 @@ internal static class Failures
             return ExitCode.Success; // whoever read the output has enough of it, as head has
         }
 
-        terminal.WriteError(error switch
+        screen.WriteError(error switch
         {
             MLNetLoraException or IOException or UnauthorizedAccessException or OperationCanceledException => error.Message,
             ArgumentException => error.Message,
             OutOfMemoryException => "The memory of the process ran out. Take a smaller --batch-size, --activation-checkpointing or --precision nf4.",
             _ => $"{error.Message} ({error.GetType().Name})",
         });
-        if (terminal.IsVerbose)
+        if (screen.IsVerbose)
         {
-            terminal.Error.WriteLine(error);
+            screen.Error.WriteLine(error);
         }
         else if (error is not (MLNetLoraException or IOException or UnauthorizedAccessException))
         {
-            terminal.Error.WriteLine("--verbose shows where it comes from.");
+            screen.Error.WriteLine("--verbose shows where it comes from.");
         }
 
         return error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;

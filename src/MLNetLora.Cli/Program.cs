@@ -10,4 +10,4 @@ CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
 using Interruption interruption = new();
 interruption.Listen();
 ParquetData.Register();
-return await CommandLine.RunAsync(args, Terminal.OfProcess(interruption));
+return await CommandLine.RunAsync(args, Screen.OfProcess(interruption));

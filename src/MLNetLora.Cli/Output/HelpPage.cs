@@ -6,7 +6,7 @@ using MLNetLora.Cli.Configuration;
 namespace MLNetLora.Cli.Output;
 
 /// <summary>The page of --help: what a command does, how it is written, examples, and its options by subject.</summary>
-/// <param name="width">Columns of the terminal.</param>
+/// <param name="width">Columns of the screen.</param>
 internal sealed class HelpPage(int width) : SynchronousCommandLineAction
 {
     private const int LongestLine = 140;

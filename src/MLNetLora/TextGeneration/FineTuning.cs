@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -21,6 +22,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="training">The training's options, with the base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on
     /// every machine, and not the folder of its snapshot.</param>
     /// <param name="progress">Called after every optimizer step.</param>
+    /// <param name="callbacks">What follows the run; hears of its beginning and of its checkpoints here, of its steps and its end from the caller.</param>
     /// <param name="notice">Receives messages for the log.</param>
     /// <param name="warn">Receives warnings for the log, which are in the summary too.</param>
     /// <param name="cancellationToken">Ends the training early.</param>
@@ -29,6 +31,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         IEnumerable<TextRow>? validationRows,
         QwenLoraTrainer.Options training,
         Action<TrainingProgress> progress,
+        RunCallbacks callbacks,
         Action<string> notice,
         Action<string> warn,
         CancellationToken cancellationToken)
@@ -72,15 +75,46 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (training.Method == FineTuningMethod.Full)
         {
             notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
-            return TrainAll(learned, validation, training, asked, progress, warnings, cancellationToken);
+            Begin(checkpoint.TextParameterCount, checkpoint.ParameterCount);
+            return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, cancellationToken);
         }
 
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
         LoraAdapter start = read ?? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
+        Begin(initial.ParameterCount, initial.ParametersWith(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
+
+        void Begin(long trainable, long all)
+        {
+            if (learned.Count > 0)
+            {
+                callbacks.Begin(Describe(training, learned, preflight, ofValidation.Rows, trainable, all, warnings));
+            }
+        }
     }
+
+    /// <summary>What is known of a run before its first step.</summary>
+    private static TrainingStart Describe(QwenLoraTrainer.Options training, List<TrainingRow> learned, Preflight preflight, long validationRows,
+        long trainable, long all, string[] warnings) => new()
+        {
+            ModelPath = training.ModelPath,
+            Method = training.Method.ToString(),
+            TotalSteps = Schedule.TotalSteps(Packing.Sequences(learned, training).Count, training),
+            Rows = preflight.Rows,
+            ValidationRows = validationRows,
+            Tokens = preflight.Tokens,
+            LabelTokens = preflight.LabelTokens,
+            DataStatistics = preflight.Statistics,
+            TrainableParameters = trainable,
+            AllParameters = all,
+            Options = OptionList.Of(training),
+            Seed = training.SeedOrDefault,
+            Device = (training.Device ?? Device.Cpu).ToString(),
+            StartTime = DateTimeOffset.Now,
+            Warnings = warnings,
+        };
 
     /// <summary>Trains every weight, and writes a checkpoint: first the weights, last the configuration, without which no folder is one.</summary>
     private (LoraAdapter None, TrainingSummary Summary) TrainAll(
@@ -89,6 +123,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         QwenLoraTrainer.Options training,
         PromptSettings asked,
         Action<TrainingProgress> progress,
+        RunCallbacks callbacks,
         string[] warnings,
         CancellationToken cancellationToken)
     {
@@ -103,6 +138,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             try
             {
                 WriteBeside(folder, asked);
+                callbacks.Saved(summary.Steps[^1].Step, folder);
             }
             catch (Exception e)
             {

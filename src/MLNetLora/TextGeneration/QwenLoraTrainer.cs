@@ -58,8 +58,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
     /// step.</exception>
     /// <exception cref="TrainingException">
-    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the
-    /// log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
+    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
+    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
     /// <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
@@ -69,10 +69,19 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     {
         ArgumentNullException.ThrowIfNull(input);
         using Cancellation cancellation = new(_host, _options.CancellationToken, CancellationToken.None);
-        return cancellation.Run(token => Train(input, token));
+        RunCallbacks callbacks = new(_options.Callbacks);
+        try
+        {
+            return cancellation.Run(token => Train(input, callbacks, token));
+        }
+        catch (Exception e)
+        {
+            callbacks.End(summary: null, e);
+            throw;
+        }
     }
 
-    private QwenLoraTransformer Train(IDataView input, CancellationToken cancellationToken)
+    private QwenLoraTransformer Train(IDataView input, RunCallbacks callbacks, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using IChannel channel = _host.Start("Fit");
@@ -101,7 +110,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             rows,
             validationRows,
             options,
-            progress => Report(channel, progress),
+            progress => Report(channel, progress, callbacks),
+            callbacks,
             message => channel.Info(MessageSensitivity.UserData, message),
             warning => channel.Warning(MessageSensitivity.UserData, warning),
             cancellationToken);
@@ -131,6 +141,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
                 Threads = _options.Threads,
                 Device = refusal is null ? options.Device! : Device.Cpu,
             };
+            callbacks.End(summary, error: null);
             return new QwenLoraTransformer(model, summary, _host);
         }
         catch (Exception e) when (summary.Steps.Count > 0)
@@ -196,7 +207,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <summary>How rows become prompts: what the options leave open is asked as the adapter to go on from was trained to be.</summary>
     private PromptOptions Prompt() => _options.InitialAdapter is { } folder ? _options.Prompt.Or(PromptSettings.Load(folder)) : _options.Prompt;
 
-    private void Report(IChannel channel, TrainingProgress progress)
+    private void Report(IChannel channel, TrainingProgress progress, RunCallbacks callbacks)
     {
         channel.Trace(MessageSensitivity.None, string.Create(
             CultureInfo.InvariantCulture,
@@ -214,6 +225,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         _options.ProgressCallback?.Invoke(progress);
+        callbacks.Step(progress);
     }
 
     private static void ReportEnd(IChannel channel, TrainingSummary summary)

@@ -4,7 +4,7 @@ using Spectre.Console;
 namespace MLNetLora.Cli.Output;
 
 /// <summary>Where a command reads and writes, and what it may do there.</summary>
-internal sealed class Terminal
+internal sealed class Screen
 {
     private const int Unbounded = 100_000; // what goes to a file or a pipe is not wrapped
 
@@ -20,7 +20,7 @@ internal sealed class Terminal
     /// <summary>Whether somebody types, rather than a pipe.</summary>
     public bool IsInteractive { get; init; }
 
-    /// <summary>Whether results go to a terminal whose line can be written over.</summary>
+    /// <summary>Whether results go to a screen whose line can be written over.</summary>
     public bool IsLive { get; init; }
 
     /// <summary>Whether results may have colours.</summary>
@@ -29,7 +29,7 @@ internal sealed class Terminal
     /// <summary>Whether warnings and errors may have colours.</summary>
     public bool HasErrorColor { get; init; }
 
-    /// <summary>Columns of the terminal.</summary>
+    /// <summary>Columns of the screen.</summary>
     public int Width { get; init; } = Unbounded;
 
     /// <summary>Whether errors come with their stack.</summary>
@@ -38,8 +38,8 @@ internal sealed class Terminal
     /// <summary>Ends what is under way.</summary>
     public Interruption Interruption { get; init; } = new();
 
-    /// <summary>The process's own console: UTF-8, colours where it is a terminal, NO_COLOR is not set and TERM is not dumb.</summary>
-    public static Terminal OfProcess(Interruption interruption)
+    /// <summary>The process's own console: UTF-8, colours where it is a screen, NO_COLOR is not set and TERM is not dumb.</summary>
+    public static Screen OfProcess(Interruption interruption)
     {
         UTF8Encoding utf8 = new(encoderShouldEmitUTF8Identifier: false);
         bool isDumb = Environment.GetEnvironmentVariable("TERM") == "dumb";
@@ -50,7 +50,7 @@ internal sealed class Terminal
             Console.InputEncoding = utf8;
         }
 
-        return new Terminal
+        return new Screen
         {
             In = Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
             Out = Console.IsOutputRedirected ? new StreamWriter(Console.OpenStandardOutput(), utf8) { AutoFlush = true } : Console.Out,
