@@ -19,9 +19,9 @@ internal static class CommandLine
     public static async Task<int> RunAsync(string[] arguments, Screen screen)
     {
         RootCommand root = Root(screen);
-        ParseResult parsed = root.Parse(PeersOptions.Translate(arguments, root), new ParserConfiguration { ResponseFileTokenReplacer = null });
+        ParseResult parsed = root.Parse(PeersOptions.Translate(Suggestions.Translate(arguments), root), new ParserConfiguration { ResponseFileTokenReplacer = null });
         screen.IsVerbose = parsed.GetValue<bool>(CommonOptions.VerboseName);
-        if (parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction or null)
+        if (parsed.Action is ParseErrorAction or null || (parsed.Action is not HelpPage && ParseErrors.AnyStray(parsed)))
         {
             string path = string.Join(' ', Path(parsed.CommandResult.Command));
             foreach (string message in ParseErrors.Of(parsed).Distinct())

@@ -25,7 +25,7 @@ internal sealed class SettingOptions
         AllowMultipleArgumentsPerToken = false,
     };
 
-    private readonly List<(Setting Setting, Option<string[]> Option)> _options = [];
+    private readonly List<(Setting Setting, Option Option)> _options = [];
 
     /// <summary>Adds the options of a command to its line.</summary>
     /// <param name="line">The command.</param>
@@ -37,13 +37,11 @@ internal sealed class SettingOptions
         line.Options.Add(_set);
         foreach (Setting setting in SettingsTable.Of(command))
         {
-            Option<string[]> option = new(setting.Option, [.. setting.ShortNames])
-            {
-                Description = setting.Description,
-                HelpName = setting.IsFlag ? "true|false" : HelpName(setting),
-                Arity = setting.IsFlag ? ArgumentArity.ZeroOrOne : setting.IsList ? ArgumentArity.OneOrMore : ArgumentArity.ExactlyOne,
-                AllowMultipleArgumentsPerToken = setting.IsList,
-            };
+            Option option = setting.IsList
+                ? new Option<string[]>(setting.Option, [.. setting.ShortNames]) { AllowMultipleArgumentsPerToken = true, Arity = ArgumentArity.OneOrMore }
+                : new Option<string>(setting.Option, [.. setting.ShortNames]) { Arity = setting.IsFlag ? ArgumentArity.ZeroOrOne : ArgumentArity.ExactlyOne };
+            option.Description = setting.Description;
+            option.HelpName = setting.IsFlag ? "true|false" : HelpName(setting);
             Type type = Nullable.GetUnderlyingType(setting.Type) ?? setting.Type;
             if (type.IsEnum && setting.Read is null)
             {
@@ -74,16 +72,11 @@ internal sealed class SettingOptions
         }
 
         List<Given> line = [];
-        foreach ((Setting setting, Option<string[]> option) in _options)
+        foreach ((Setting setting, Option option) in _options)
         {
             if (parsed.GetResult(option) is { Implicit: false } result)
             {
                 string[] words = [.. result.Tokens.Select(token => token.Value)];
-                if (result.IdentifierTokenCount > 1 && !setting.IsList)
-                {
-                    throw new ConfigException($"{setting.Option} is given {result.IdentifierTokenCount} times; once is meant.");
-                }
-
                 line.Add(new Given(setting.Option, Value(setting, words)));
             }
         }
@@ -125,6 +118,7 @@ internal sealed class SettingOptions
             : setting.Name is nameof(RunSettings.Data) or nameof(RunSettings.Validation) ? "FILE"
             : setting.Name is nameof(RunSettings.Output) or nameof(RunSettings.Adapter) or nameof(RunSettings.DatasetFolder) ? "FOLDER"
             : type == typeof(string) ? "TEXT"
+            : setting.Type == typeof(IReadOnlyList<int>) ? "N"
             : setting.IsList ? "NAME"
             : "NAME: N";
     }

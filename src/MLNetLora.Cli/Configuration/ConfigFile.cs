@@ -99,7 +99,7 @@ internal static class ConfigFile
             throw new ConfigException($"{place}: lists and maps are nested deeper than {Deepest} levels.");
         }
 
-        if (parser.TryConsume(out Scalar? scalar))
+        if (parser.TryConsume<Scalar>(out Scalar? scalar))
         {
             return new ScalarValue(scalar.Value, scalar.Style is not (ScalarStyle.Plain or ScalarStyle.Any), place);
         }
@@ -124,7 +124,7 @@ internal static class ConfigFile
         while (!parser.TryConsume<MappingEnd>(out _))
         {
             Place at = new(path, (int)parser.Current!.Start.Line);
-            if (!parser.TryConsume(out Scalar? key))
+            if (!parser.TryConsume<Scalar>(out Scalar? key))
             {
                 throw new ConfigException($"{at}: a key must be a word.");
             }

@@ -19,15 +19,15 @@ internal enum CommandKinds
 internal enum SettingGroup
 {
     Model,
-    Data,
-    Output,
-    Adapter,
-    Training,
-    Optimizer,
-    Speed,
-    Prompt,
-    Columns,
-    Generation,
+    Rows,
+    Results,
+    Lora,
+    Steps,
+    Optimization,
+    Hardware,
+    Prompts,
+    MlColumns,
+    Answers,
 }
 
 /// <summary>Another name of a setting, as a peer has it.</summary>

@@ -84,10 +84,11 @@ internal sealed class SettingsReader(CommandKinds command)
             }
             else
             {
-                object? value = given.Value.IsNull && Nullable(meaning.Setting!) ? null : meaning.Setting!.Value(given, meaning.Alias);
+                Setting setting = meaning.Setting!;
+                object? value = given.Value.IsNull && Nullable(setting) ? null : setting.Value(given, meaning.Alias);
                 if (value != Setting.Unsaid)
                 {
-                    Say(meaning.Setting.Name, value, given);
+                    Say(setting.Name, value, given);
                 }
             }
         }

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using MLNetLora.Adapters;
 using MLNetLora.Runtime;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli.Configuration;
 
@@ -83,6 +84,8 @@ internal static partial class Values
         null => "(none)",
         bool flag => flag ? "true" : "false",
         string text => text.ReplaceLineEndings("\\n"),
+        OptimizerKind.AdamW8Bit => "adamw_8bit",
+        OptimizerKind kind => kind.ToString().ToLowerInvariant(),
         Enum item => Casing.Snake(item.ToString()),
         TargetModules targets => targets.Pattern ?? $"[{targets}]",
         IDictionary map => map.Count == 0 ? "(none)" : string.Join(", ", map.Keys.Cast<object>().Select(key => $"{key}: {Show(map[key])}")),

@@ -6,7 +6,7 @@ using MLNetLora.Cli.Configuration;
 namespace MLNetLora.Cli.Output;
 
 /// <summary>The page of --help: what a command does, how it is written, examples, and its options by subject.</summary>
-/// <param name="width">Columns of the screen.</param>
+/// <param name="width">Columns of the terminal.</param>
 internal sealed class HelpPage(int width) : SynchronousCommandLineAction
 {
     private const int LongestLine = 140;
@@ -61,14 +61,14 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
     public static string Title(SettingGroup group) => group switch
     {
         SettingGroup.Model => "Model",
-        SettingGroup.Data => "Data",
-        SettingGroup.Output => "Output",
-        SettingGroup.Adapter => "Adapter",
-        SettingGroup.Training => "Training",
-        SettingGroup.Optimizer => "Optimizer",
-        SettingGroup.Speed => "Device, speed and memory",
-        SettingGroup.Prompt => "Prompt",
-        SettingGroup.Columns => "Columns of model.zip in ML.NET",
+        SettingGroup.Rows => "Data",
+        SettingGroup.Results => "Output",
+        SettingGroup.Lora => "Adapter",
+        SettingGroup.Steps => "Training",
+        SettingGroup.Optimization => "Optimizer",
+        SettingGroup.Hardware => "Device, speed and memory",
+        SettingGroup.Prompts => "Prompt",
+        SettingGroup.MlColumns => "Columns of model.zip in ML.NET",
         _ => "Answers",
     };
 
@@ -97,7 +97,7 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
         string example = setting.Example is null ? "" : $", such as {setting.Example}";
         return standard is "(none)" or "" or "false" || text.Contains("default:", StringComparison.Ordinal)
             ? text + example
-            : $"{text}{example} [{standard}]";
+            : $"{text}{example} [{standard.Trim('[', ']')}]";
     }
 
     private void Section(TextWriter output, string title, IEnumerable<(string Name, string Text)> rows)

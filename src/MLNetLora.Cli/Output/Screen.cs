@@ -20,7 +20,7 @@ internal sealed class Screen
     /// <summary>Whether somebody types, rather than a pipe.</summary>
     public bool IsInteractive { get; init; }
 
-    /// <summary>Whether results go to a screen whose line can be written over.</summary>
+    /// <summary>Whether results go to a terminal whose line can be written over.</summary>
     public bool IsLive { get; init; }
 
     /// <summary>Whether results may have colours.</summary>
@@ -29,7 +29,7 @@ internal sealed class Screen
     /// <summary>Whether warnings and errors may have colours.</summary>
     public bool HasErrorColor { get; init; }
 
-    /// <summary>Columns of the screen.</summary>
+    /// <summary>Columns of the terminal.</summary>
     public int Width { get; init; } = Unbounded;
 
     /// <summary>Whether errors come with their stack.</summary>
@@ -38,7 +38,7 @@ internal sealed class Screen
     /// <summary>Ends what is under way.</summary>
     public Interruption Interruption { get; init; } = new();
 
-    /// <summary>The process's own console: UTF-8, colours where it is a screen, NO_COLOR is not set and TERM is not dumb.</summary>
+    /// <summary>The process's own console: UTF-8, colours where it is a terminal, NO_COLOR is not set and TERM is not dumb.</summary>
     public static Screen OfProcess(Interruption interruption)
     {
         UTF8Encoding utf8 = new(encoderShouldEmitUTF8Identifier: false);
@@ -82,12 +82,12 @@ internal sealed class Screen
         Table table = new Table().Border(TableBorder.Simple);
         foreach (string heading in headings)
         {
-            table.AddColumn(new TableColumn(new Text(heading)));
+            table.AddColumn(new TableColumn(new Spectre.Console.Text(heading)));
         }
 
         foreach (IReadOnlyList<string> row in rows)
         {
-            table.AddRow(row.Select(cell => new Text(cell)));
+            table.AddRow(row.Select(cell => new Spectre.Console.Text(cell)));
         }
 
         StringWriter text = new();
