@@ -61,6 +61,9 @@ internal static class CommandLine
         {
             Commands.TrainCommand.Create(screen),
             Commands.PreflightCommand.Create(screen),
+            Commands.GenerateCommand.Create(screen),
+            Commands.ChatCommand.Create(screen),
+            Commands.MergeCommand.Create(screen),
             Commands.CompletionCommand.Create(screen),
         };
         root.Options.Add(CommonOptions.Verbose());

@@ -45,14 +45,19 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     /// <summary>What was let through without effect, and which defaults differ from those of the program that a file was written for.</summary>
     public static void WriteNotes(Screen screen, SettingsReader reader)
     {
-        if (reader.IgnoredLine is { } ignored)
-        {
-            screen.Out.WriteLine(screen.Dim(ignored));
-        }
-
+        WriteIgnored(screen, reader);
         if (PeersDefaults.Line(reader) is { } defaults)
         {
-            screen.Out.WriteLine(screen.Dim(defaults));
+            screen.Error.WriteLine(defaults);
+        }
+    }
+
+    /// <summary>What was let through without effect, beside the results.</summary>
+    public static void WriteIgnored(Screen screen, SettingsReader reader)
+    {
+        if (reader.IgnoredLine is { } ignored)
+        {
+            screen.Error.WriteLine(ignored);
         }
     }
 
