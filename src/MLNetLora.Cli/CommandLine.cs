@@ -64,6 +64,8 @@ internal static class CommandLine
             Commands.GenerateCommand.Create(screen),
             Commands.ChatCommand.Create(screen),
             Commands.MergeCommand.Create(screen),
+            Commands.InspectCommand.Create(screen),
+            Commands.NewCheckpointCommand.Create(screen),
             Commands.CompletionCommand.Create(screen),
         };
         root.Options.Add(CommonOptions.Verbose());

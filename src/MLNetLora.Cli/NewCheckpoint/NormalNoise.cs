@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>
 /// Normal noise by table: 65,536 equally likely quantiles, drawn by 16 random bits each, in the bytes of the file's own type.

@@ -1,4 +1,4 @@
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 internal enum Family { Qwen1, Qwen2, Qwen3, Qwen2Moe, Qwen3Moe, Qwen35 }
 

@@ -1,4 +1,4 @@
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>Which tensor goes into which file, decided before the first byte is written.</summary>
 /// <param name="Shards">File names with their tensors, in order.</param>

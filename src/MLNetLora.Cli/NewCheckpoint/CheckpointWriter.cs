@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>Writes a whole checkpoint folder; it appears under its name only when it is complete.</summary>
 internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>Writes config.json and generation_config.json as the published checkpoints of the family have them.</summary>
 internal static class ConfigFiles

@@ -1,4 +1,4 @@
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>How numbers are stored, with the names that safetensors and config.json use for it.</summary>
 internal sealed record ElementType(string Option, string Safetensors, string Torch, int Size)

@@ -1,11 +1,11 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text.Json;
-using MLNetLora.Tools.SyntheticCheckpoint;
+using MLNetLora.Cli.NewCheckpoint;
 
-namespace MLNetLora.Tools.Tests;
+namespace MLNetLora.Cli.Tests;
 
-public sealed class SyntheticCheckpointTests : IDisposable
+public sealed class NewCheckpointTests : IDisposable
 {
     private static readonly ModelSize s_small = ModelSize.Find("Qwen2.5-0.5B") with
     {

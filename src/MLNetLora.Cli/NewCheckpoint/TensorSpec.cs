@@ -1,4 +1,4 @@
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>A tensor to be made: name, shape, and whether it is a norm's weight (ones) or noise.</summary>
 internal sealed record TensorSpec(string Name, int[] Shape, bool IsNorm = false)

@@ -1,6 +1,6 @@
 using MLNetLora.Checkpoints;
 
-namespace MLNetLora.Tools.SyntheticCheckpoint;
+namespace MLNetLora.Cli.NewCheckpoint;
 
 /// <summary>Streams one file of random weights through the library's safetensors writer.</summary>
 internal static class WeightFile
