@@ -4,6 +4,7 @@ using System.Reflection;
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
+using MLNetLora.Runtime;
 using MLNetLora.Training;
 
 namespace MLNetLora.TextGeneration;
@@ -14,7 +15,7 @@ internal static class OptionList
     /// <summary>Every option that is data: not views, callbacks and tokens.</summary>
     public static IReadOnlyList<TrainingOption> Of(QwenLoraTrainer.Options options) =>
     [
-        .. Of(options, new QwenLoraTrainer.Options(), ""),
+        .. Of(options, new QwenLoraTrainer.Options { Device = Device.Cpu }, ""), // what null stands for
         .. Of(options.Generation, new GenerationOptions(), $"{nameof(options.Generation)}."),
     ];
 
