@@ -226,6 +226,23 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         return preflight;
     }
 
+    /// <summary>The tokens of rows whose answers are scored; at least one row has a label.</summary>
+    /// <param name="rows">The rows, enumerated once.</param>
+    /// <param name="what">What messages call the rows.</param>
+    /// <param name="threads">How many threads; 0 takes all cores.</param>
+    /// <param name="warn">Receives what is lost of them.</param>
+    public IReadOnlyList<TrainingRow> Tokenize(IEnumerable<TextRow> rows, string what, int threads, Action<string> warn)
+    {
+        Preflight preflight = new(_tokenizer, samples: 0, checkpoint.Config.ContextLength);
+        List<TrainingRow> tokenized = [.. NewRowTokenizer(threads).Tokenize(rows, what, preflight)];
+        foreach (string warning in preflight.Warnings(what))
+        {
+            warn(warning);
+        }
+
+        return tokenized;
+    }
+
     private RowTokenizer NewRowTokenizer(int threads) =>
         new(new RowFormatter(_tokenizer, checkpoint.Folder, prompt.Settings), prompt, checkpoint.Config.VocabSize, threads);
 

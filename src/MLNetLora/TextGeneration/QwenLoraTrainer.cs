@@ -221,7 +221,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         if (progress.ValidationLoss is { } validationLoss)
         {
-            Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");
+            (int step, int all, double? perplexity) = (progress.Step, progress.TotalSteps, progress.ValidationPerplexity);
+            double? accuracy = progress.ValidationTokenAccuracy;
+            Info(channel, $"Step {step}/{all}, validation loss {validationLoss:F4}, perplexity {perplexity:G5}, token accuracy {accuracy:F4}.");
         }
 
         _options.ProgressCallback?.Invoke(progress);

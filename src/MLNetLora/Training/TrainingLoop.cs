@@ -61,11 +61,12 @@ internal static class TrainingLoop
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
                 bool evaluates = validation.Count > 0 && Schedule.Evaluates(step, total, sequences.Count, options);
-                double? validationLoss = evaluates ? Evaluate(session, validation, options, cancellation) : null;
+                Evaluation? evaluation = evaluates ? Evaluate(session, validation, options, cancellation) : null;
                 TimeSpan remaining = watch.Elapsed / step * (total - step);
                 double epoch = window.EpochsAfter(sequences.Count, options);
-                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, validationLoss)
+                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, evaluation?.Loss)
                 {
+                    ValidationTokenAccuracy = evaluation?.TokenAccuracy,
                     WasSkipped = isSkipped,
                     LossScale = session.LossScale,
                 });
@@ -109,18 +110,16 @@ internal static class TrainingLoop
             : ChunkPlan.For(config, longest, ordinary, most, maximumLossChunks);
     }
 
-    /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>
-    /// <returns>The loss in nats; null when the token was cancelled on the way.</returns>
-    public static double? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
+    /// <summary>Means over the label tokens of all rows, without dropout.</summary>
+    /// <returns>Null when the token was cancelled on the way.</returns>
+    public static Evaluation? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
     {
-        (double sum, long labels) = (0, 0);
+        TokenSums sums = default;
         try
         {
             foreach (TrainingRow[] chunk in rows.Chunk(options.BatchSize))
             {
-                Batch batch = Batch.Of(chunk, session.Plan.Attention);
-                sum += session.Evaluate(batch, cancellation);
-                labels += batch.LabelIds.Length;
+                sums += session.Evaluate(Batch.Of(chunk, session.Plan.Attention), cancellation);
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -128,6 +127,6 @@ internal static class TrainingLoop
             return null;
         }
 
-        return sum / Math.Max(1, labels);
+        return sums.Mean;
     }
 }

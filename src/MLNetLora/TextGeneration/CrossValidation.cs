@@ -1,0 +1,57 @@
+using Microsoft.ML;
+using Microsoft.ML.Data;
+using static Microsoft.ML.DataOperationsCatalog;
+using static Microsoft.ML.TrainCatalogBase;
+
+namespace MLNetLora.TextGeneration;
+
+/// <summary>Trains and scores fold by fold.</summary>
+internal static class CrossValidation
+{
+    /// <summary>Runs it; when a fold fails, the models before it are disposed.</summary>
+    /// <param name="folds">Rows to train on and to score.</param>
+    /// <param name="estimator">What is fitted.</param>
+    /// <param name="score">Scores the rows that a model answered.</param>
+    public static IReadOnlyList<CrossValidationResult<TMetrics>> Run<TMetrics>(
+        IReadOnlyList<TrainTestData> folds, IEstimator<ITransformer> estimator, Func<IDataView, TMetrics> score)
+        where TMetrics : class
+    {
+        List<CrossValidationResult<TMetrics>> results = [];
+        ITransformer? model = null;
+        try
+        {
+            foreach ((int fold, TrainTestData rows) in folds.Index())
+            {
+                model = estimator.Fit(rows.TrainSet);
+                IDataView scored = model.Transform(rows.TestSet);
+                TMetrics metrics = score(scored);
+                CloseEngines(model);
+                results.Add(MLNetInternals.Result(model, metrics, scored, fold));
+                model = null;
+            }
+
+            return results;
+        }
+        catch
+        {
+            (model as IDisposable)?.Dispose();
+            results.ForEach(result => (result.Model as IDisposable)?.Dispose());
+            throw;
+        }
+    }
+
+    private static void CloseEngines(ITransformer model)
+    {
+        if (model is QwenLoraTransformer transformer)
+        {
+            transformer.CloseEngine();
+        }
+        else if (model is IEnumerable<ITransformer> chain)
+        {
+            foreach (ITransformer part in chain)
+            {
+                CloseEngines(part);
+            }
+        }
+    }
+}
