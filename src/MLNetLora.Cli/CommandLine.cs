@@ -61,10 +61,12 @@ internal static class CommandLine
         {
             Commands.TrainCommand.Create(screen),
             Commands.PreflightCommand.Create(screen),
+            Commands.EvaluateCommand.Create(screen),
             Commands.GenerateCommand.Create(screen),
             Commands.ChatCommand.Create(screen),
             Commands.MergeCommand.Create(screen),
             Commands.InspectCommand.Create(screen),
+            Commands.DownloadCommand.Create(screen),
             Commands.NewCheckpointCommand.Create(screen),
             Commands.CompletionCommand.Create(screen),
         };

@@ -36,6 +36,10 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
         .. Any("it belongs to another way of training", "pref_beta", "pref_loss", "pref_ftx", "galore_rank", "galore_target", "apollo_rank", "apollo_target",
             "badam_mode", "freeze_trainable_layers", "freeze_trainable_modules", "oft_rank", "oft_target", "loraplus_lr_embedding"),
         .. Any("there is one adapter folder", "create_new_adapter"),
+        .. Any("the loss is drawn in any case", "plot_loss"),
+        .. Any("what was learned is saved at the end, and when a run is interrupted", "save_steps", "save_strategy", "save_total_limit", "save_only_model",
+            "metric_for_best_model", "greater_is_better", "enable_jit_checkpoint", "save_safetensors"),
+        Only("report_to", "the output folder has the logs: metrics.jsonl, runs/ for TensorBoard, run.html", "none", "tensorboard", "all", ""),
         Only("do_train", "the command says what is done", "true", "True", "yes"),
         Only("stage", "supervised fine-tuning is what is done here: sft, or pt with documents", "sft", "pt"),
         Only("template", "the checkpoint's own chat template is used", "qwen", "qwen3", "qwen3_nothink", "qwen3_5", "qwen3_5_nothink", "default"),
@@ -61,6 +65,8 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
         .. Off("every row counts", "dataloader_drop_last", "auto_find_batch_size", "interleave_probs", "eval_on_each_dataset"),
         .. Off("the command generate answers rows", "do_predict", "predict_with_generate"),
         .. Off("the loss alone is measured during training", "compute_accuracy", "eval_on_start", "eval_delay"),
+        .. Off("a run ends with its last step, and that is what is saved", "load_best_model_at_end", "early_stopping_steps"),
+        .. Off("a run begins at its first step; initial_adapter trains on", "resume_from_checkpoint", "ignore_data_skip"),
         .. Off("nothing is written to a hub", "push_to_hub"),
         .. Off("results are not sent anywhere", "use_swanlab"),
         .. Off("tokenized rows are not kept", "tokenized_path"),
@@ -70,6 +76,7 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
     public bool Allows(ConfigValue value) => Allowed is null || value.IsNull || value switch
     {
         ScalarValue scalar => Allowed.Contains(scalar.Text, StringComparer.OrdinalIgnoreCase),
+        ListValue list when list.Items.Count > 0 => list.Items.All(item => item is ScalarValue && Allows(item)),
         ListValue { Items.Count: 0 } or MapValue { Items.Count: 0 } => Allowed == s_off,
         _ => false,
     };

@@ -13,6 +13,9 @@ namespace MLNetLora.Cli.Running;
 /// <summary>A model that is open for answering: a base, a base with an adapter, or a model zip.</summary>
 internal sealed class AnsweringModel : IDisposable
 {
+    /// <summary>What is said where no model was named.</summary>
+    public const string NoModel = "There is no model: give --model, the folder of a checkpoint, a hub id or a model zip.";
+
     private readonly QwenLoraTransformer? _zip;
 
     private AnsweringModel(TextGenerator engine, GenerationOptions generation, string name, QwenLoraTransformer? zip = null)
@@ -47,7 +50,7 @@ internal sealed class AnsweringModel : IDisposable
 
         if (string.IsNullOrWhiteSpace(model))
         {
-            throw new ConfigException("There is no model: give --model, the folder of a checkpoint, a hub id or a model zip.");
+            throw new ConfigException(NoModel);
         }
 
         settings.Generation.Validate();
@@ -113,22 +116,25 @@ internal sealed class AnsweringModel : IDisposable
         }
     }
 
-    private static bool IsZip(string? path) => path is not null && path.EndsWith(".zip", StringComparison.OrdinalIgnoreCase) && !Directory.Exists(path);
+    internal static bool IsZip(string? path) => path is not null && path.EndsWith(".zip", StringComparison.OrdinalIgnoreCase) && !Directory.Exists(path);
 
     private static AnsweringModel OpenZip(SettingsReader reader, RunSettings settings, string path, string? baseModel)
     {
-        QwenLoraTransformer zip = new MLContext().TextGeneration.Load(path, baseModel, options =>
-        {
-            // What nobody says stays as it was saved.
-            RunSettings saved = new() { Generation = options.Generation };
-            reader.Apply(saved, setting => setting.Group == SettingGroup.Answers);
-            options.SystemPrompt = settings.Training.SystemPrompt ?? options.SystemPrompt;
-            options.PromptTemplate = settings.Training.PromptTemplate ?? options.PromptTemplate;
-            options.EnableThinking = settings.Training.EnableThinking ?? options.EnableThinking;
-            options.WeightPrecision = reader.Decisions.ContainsKey(nameof(options.WeightPrecision)) ? settings.Training.WeightPrecision : options.WeightPrecision;
-            options.Threads = settings.Training.Threads;
-            options.Device = settings.Training.Device ?? Device.Cpu;
-        });
+        QwenLoraTransformer zip = new MLContext().TextGeneration.Load(path, baseModel, options => Change(options, reader, settings));
         return new AnsweringModel(zip.Engine, zip.Generation, path, zip);
+    }
+
+    /// <summary>Sets what was said; what nobody says stays as it was saved.</summary>
+    internal static void Change(QwenLoraTransformer.Options options, SettingsReader reader, RunSettings settings)
+    {
+        RunSettings saved = new() { Generation = options.Generation };
+        reader.Apply(saved, setting => setting.Group == SettingGroup.Answers);
+        options.SystemPrompt = settings.Training.SystemPrompt ?? options.SystemPrompt;
+        options.PromptTemplate = settings.Training.PromptTemplate ?? options.PromptTemplate;
+        options.EnableThinking = settings.Training.EnableThinking ?? options.EnableThinking;
+        bool isSaid = reader.Decisions.ContainsKey(nameof(options.WeightPrecision)) || reader.Decisions.ContainsKey(nameof(settings.Training.Precision));
+        options.WeightPrecision = isSaid ? settings.Training.WeightPrecision : options.WeightPrecision;
+        options.Threads = settings.Training.Threads;
+        options.Device = settings.Training.Device ?? Device.Cpu;
     }
 }

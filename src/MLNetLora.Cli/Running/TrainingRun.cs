@@ -3,6 +3,7 @@ using Microsoft.ML.Runtime;
 using MLNetLora.Adapters;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
+using MLNetLora.Reports;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -70,7 +71,12 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         WriteNotes(screen, reader);
         ProgressLine progress = new(screen.Out, screen.IsLive);
         Options.CancellationToken = screen.Interruption.Token;
-        Options.Callbacks = [new RunStart(screen), settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress];
+        Options.Callbacks =
+        [
+            new RunStart(screen),
+            settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
+            .. RunLogs.In(Output),
+        ];
         screen.Interruption.Noticed = () => screen.Error.WriteLine(
             $"{Environment.NewLine}Stopping after this step, and saving what was learned. A second Ctrl-C ends at once.");
         MLContext ml = new(Options.Seed);
@@ -80,6 +86,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         {
             using QwenLoraTransformer trained = ml.TextGeneration.Trainers.QwenLora(Options).Fit(rows);
             Save(trained, rows);
+            RunLogs.Draw(screen, Output, trained.TrainingSummary!);
             return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
         }
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
@@ -176,6 +183,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             results.Add(("ML.NET model", Path.Combine(Output, ZipName)));
         }
 
+        results.Add(("how it went", Path.Combine(Output, RunReport.FileName)));
         foreach ((string what, string where) in results)
         {
             screen.Out.WriteLine($"{what + ":",-20}{where}");
