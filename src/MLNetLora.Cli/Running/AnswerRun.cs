@@ -78,7 +78,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         int failed = 0;
         try
         {
-            foreach (DatasetRow[] batch in Dataset.Read(path, format).Chunk(model.Generation.BatchSize))
+            foreach (DatasetRow[] batch in Dataset.ReadQuestions(path, format).Chunk(model.Generation.BatchSize))
             {
                 TextRow[] rows = [.. batch.Select(Asked)];
                 IReadOnlyList<GeneratedText> answers = model.Engine.Generate(rows, model.Generation, null, Token, firstNumber: done + 1);

@@ -12,15 +12,16 @@ internal static class DryRun
         TrainingRun.Prepare(settings);
         settings.Training.Validate();
         screen.WriteTable(["setting", "value", "from"], SettingsTable.Of(command).Select(setting =>
-            (IReadOnlyList<string>)[setting.Key, Values.Show(setting.Get(settings)), From(reader, setting)]));
+            (IReadOnlyList<string>)[setting.Key, Values.Show(setting.Get(settings)), From(reader, settings, setting)]));
         TrainingRun.WriteNotes(screen, reader);
     }
 
-    private static string From(SettingsReader reader, Setting setting)
+    private static string From(SettingsReader reader, RunSettings settings, Setting setting)
     {
         if (!reader.Decisions.TryGetValue(setting.Name, out Decision? decision))
         {
-            return "default";
+            bool isPacked = setting.Name == nameof(settings.Training.PackingLength) && settings.Packing;
+            return isPacked ? Casing.Snake(nameof(settings.Packing)) : "default";
         }
 
         Given from = decision.From;
