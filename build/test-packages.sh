@@ -73,4 +73,11 @@ internal sealed class Row
 }
 EOF
 dotnet run -c Release -- "$repository/samples/models/qwen3-nano"
+
+# The command as a tool of the feed alone.
+dotnet pack "$repository/src/MLNetLora.Cli" -c Release -v q -nologo -p:Version="$version" -o "$work/feed"
+dotnet tool install MLNetLora.Cli --version "$version" --tool-path "$work/tool" --configfile "$work/app/nuget.config"
+"$work/tool/mlnetlora" train --model "$repository/samples/models/qwen3-nano" --data "$repository/samples/CompanyQa/company_data.json" \
+  --output "$work/run" --rank 4 --max-steps 1 --max-new-tokens 4
+[ -n "$("$work/tool/mlnetlora" generate --model "$work/run/model.zip" "What is 3?")" ] || { echo "the tool gives no answer"; exit 1; }
 echo "the packages work in a fresh project"

@@ -1,0 +1,117 @@
+using System.Diagnostics;
+using System.Text;
+using MLNetLora.Tests;
+
+namespace MLNetLora.Cli.Tests;
+
+/// <summary>The command as a process of its own: signals, exit codes, pipes, completion.</summary>
+public sealed class ProcessTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [LinuxTheory]
+    [InlineData("-INT", ExitCode.Interrupted)]
+    [InlineData("-TERM", ExitCode.Terminated)]
+    public async Task A_signal_ends_a_training_with_what_was_learned(string signal, int expected)
+    {
+        using Process process = Start(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--max-steps", "100000", "--rank", "4",
+            "--set", "logging_steps=1"]);
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        while (await process.StandardOutput.ReadLineAsync() is { } line && !line.StartsWith("step 1/", StringComparison.Ordinal))
+        {
+            // Until the first step is done.
+        }
+
+        Task<string> rest = process.StandardOutput.ReadToEndAsync();
+        using (Process kill = Process.Start("kill", [signal, process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        await process.WaitForExitAsync();
+        await rest;
+        Assert.Equal(expected, process.ExitCode);
+        Assert.True(File.Exists(_folder.At("out/adapter/adapter_model.safetensors")));
+        Assert.Contains("--initial-adapter", await error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_is_piped_in_is_answered_in_UTF_8()
+    {
+        using Process process = Start(["generate", "-m", Repository.Nano, "--max-new-tokens", "2", "--json"]);
+        await process.StandardInput.WriteLineAsync("你好");
+        process.StandardInput.Close();
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal(0, process.ExitCode);
+        Assert.Contains("\"instruction\":\"你好\"", output, StringComparison.Ordinal);
+        Assert.DoesNotContain('\e', output);
+    }
+
+    [Fact]
+    public async Task A_wrong_line_ends_with_2()
+    {
+        using Process process = Start(["trian"]);
+        string error = await process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal(ExitCode.Usage, process.ExitCode);
+        Assert.Contains("there is no command trian. The nearest one is train.", error, StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+    public async Task Bash_completes_by_asking_the_command()
+    {
+        string shim = _folder.Write("mlnetlora", $"#!/bin/bash\nexec dotnet '{Program}' \"$@\"\n");
+        File.SetUnixFileMode(shim, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string script = $$"""
+            PATH="{{_folder.Path}}:$PATH"
+            eval "$(mlnetlora completion bash)"
+            complete_line() {
+              COMP_LINE="$1"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=($1); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+              _mlnetlora; echo "${COMPREPLY[*]}"
+            }
+            complete_line "mlnetlora tra"
+            complete_line "mlnetlora train --rank-p"
+            """;
+        using Process process = Process.Start(new ProcessStartInfo("/bin/bash", ["-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal(["train", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+    }
+
+    [Theory]
+    [InlineData("mlnetlora tr", "train")]
+    [InlineData("mlnetlora train --bias ", "lora_only")]
+    [InlineData("mlnetlora new-checkpoint --size Qwen3.5-0", "Qwen3.5-0.8B")]
+    public async Task A_shell_is_told_what_may_follow(string line, string expected) =>
+        Assert.Contains(expected, (await Cli.Run($"[suggest:{line.Length}]", line)).Succeeded().Lines);
+
+    [Theory]
+    [InlineData("bash", "complete -o default -F _mlnetlora mlnetlora")]
+    [InlineData("zsh", "compdef _mlnetlora mlnetlora")]
+    [InlineData("pwsh", "Register-ArgumentCompleter -Native -CommandName mlnetlora")]
+    public async Task There_is_a_script_for_each_shell(string shell, string expected) =>
+        Assert.Contains(expected, (await Cli.Run("completion", shell)).Succeeded().Out, StringComparison.Ordinal);
+
+    [Fact]
+    public async Task Another_shell_is_refused() => Assert.Equal(ExitCode.Usage, (await Cli.Run("completion", "fish")).Code);
+
+    private static string Program => typeof(CommandLine).Assembly.Location;
+
+    private static Process Start(string[] arguments)
+    {
+        UTF8Encoding utf8 = new(encoderShouldEmitUTF8Identifier: false);
+        return Process.Start(new ProcessStartInfo("dotnet", [Program, .. arguments])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            StandardInputEncoding = utf8,
+            StandardOutputEncoding = utf8,
+            StandardErrorEncoding = utf8,
+        })!;
+    }
+}
