@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using MLNetLora.Tests;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -16,8 +17,7 @@ public sealed class ProcessTests : IDisposable
     [InlineData("-TERM", ExitCode.Terminated)]
     public async Task A_signal_ends_a_training_with_what_was_learned(string signal, int expected)
     {
-        using Process process = Start(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--max-steps", "100000", "--rank", "4",
-            "--set", "logging_steps=1"]);
+        using Process process = Start(Training(100_000));
         Task<string> error = process.StandardError.ReadToEndAsync();
         while (await process.StandardOutput.ReadLineAsync() is { } line && !line.StartsWith("step 1/", StringComparison.Ordinal))
         {
@@ -33,9 +33,17 @@ public sealed class ProcessTests : IDisposable
         await process.WaitForExitAsync();
         await rest;
         Assert.Equal(expected, process.ExitCode);
-        Assert.True(File.Exists(_folder.At("out/adapter/adapter_model.safetensors")));
-        Assert.Contains("--initial-adapter", await error, StringComparison.Ordinal);
+        Assert.False(File.Exists(_folder.At("out/adapter_model.safetensors"))); // it is no result
+        int made = RunFolder.Checkpoints(_folder.At("out")).First().Step;
+        Assert.Contains("The same command with --resume goes on", await error, StringComparison.Ordinal);
+
+        Cli resumed = await Cli.Run([.. Training(made + 2), "--resume", "--resume-with-changes"]);
+        Assert.Contains(FormattableString.Invariant($"step {made + 1}/{made + 2}"), resumed.Succeeded().Out, StringComparison.Ordinal);
+        Assert.True(File.Exists(_folder.At("out/adapter_model.safetensors")));
     }
+
+    private string[] Training(int steps) => ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--max-steps", $"{steps}",
+        "--rank", "4", "--set", "logging_steps=1", "--threads", "1"];
 
     [Fact]
     public async Task What_is_piped_in_is_answered_in_UTF_8()

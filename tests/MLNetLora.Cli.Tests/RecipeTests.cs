@@ -26,7 +26,7 @@ public sealed class RecipeTests : IDisposable
         Outcome run = (await Cli.Run(["train", Repository.At("samples", "recipes", name), "--model", Repository.Nano, "--output", _folder.At("out"), "--max-steps", "1",
             .. data])).Succeeded();
         Assert.Matches(@"steps +1\b", run.Out);
-        Assert.True(File.Exists(_folder.At("out/adapter/adapter_model.safetensors")));
+        Assert.True(File.Exists(_folder.At("out/adapter_model.safetensors")));
     }
 
     [Fact]

@@ -14,7 +14,7 @@ public sealed class TrainTests : IDisposable
     public async Task A_run_leaves_adapter_zip_logs_and_says_where()
     {
         Outcome run = (await Train("--merge", "--validation-size", "0.2", "--seed", "7")).Succeeded();
-        foreach (string file in (string[])["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "merged/model.safetensors", "merged/tokenizer.json",
+        foreach (string file in (string[])["adapter_config.json", "adapter_model.safetensors", "merged/model.safetensors", "merged/tokenizer.json",
             "model.zip", "metrics.jsonl", "run.html", "loss.png"])
         {
             Assert.True(File.Exists(Path.Combine(Out, file)), file);

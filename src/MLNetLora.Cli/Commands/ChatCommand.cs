@@ -16,7 +16,7 @@ internal static class ChatCommand
 
         Examples:
           mlnetlora chat --model out/company/model.zip
-          mlnetlora chat --model Qwen/Qwen3-0.6B --adapter out/company/adapter --system-prompt "Answer briefly."
+          mlnetlora chat --model Qwen/Qwen3-0.6B --adapter out/company --system-prompt "Answer briefly."
 
         In the chat: /reset forgets what was said, /system TEXT sets the system message, /exit ends. Ctrl-C ends an answer.
         """;

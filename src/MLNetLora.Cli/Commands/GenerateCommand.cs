@@ -13,7 +13,7 @@ internal static class GenerateCommand
 
         Examples:
           mlnetlora generate --model out/company/model.zip "How do I claim travel expenses?"
-          mlnetlora generate --model Qwen/Qwen3-0.6B --adapter out/company/adapter --temperature 0.7 "Who may sign orders?"
+          mlnetlora generate --model Qwen/Qwen3-0.6B --adapter out/company --temperature 0.7 "Who may sign orders?"
           mlnetlora generate --model out/company/model.zip --in questions.jsonl --out answers.jsonl
           cat questions.txt | mlnetlora generate --model out/company/model.zip --json
         """;

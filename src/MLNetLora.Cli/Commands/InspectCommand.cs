@@ -15,7 +15,7 @@ internal static class InspectCommand
 
         Examples:
           mlnetlora inspect Qwen/Qwen2.5-0.5B-Instruct
-          mlnetlora inspect out/company/adapter
+          mlnetlora inspect out/company
           mlnetlora inspect out/company/model.zip --json
         """;
 

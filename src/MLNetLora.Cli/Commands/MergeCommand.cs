@@ -14,7 +14,7 @@ internal static class MergeCommand
         Adds an adapter to its base for good, and writes a plain Hugging Face checkpoint.
 
         Examples:
-          mlnetlora merge --base Qwen/Qwen2.5-0.5B-Instruct --adapter out/company/adapter --out out/company/merged
+          mlnetlora merge --base Qwen/Qwen2.5-0.5B-Instruct --adapter out/company --out out/company/merged
         """;
 
     public static Command Create(Screen screen)

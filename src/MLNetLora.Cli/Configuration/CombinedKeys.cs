@@ -31,6 +31,8 @@ internal sealed record CombinedKeys(
             "the type that a GPU computes in; the processor computes in float32, and says so", ComputeIn),
         new(["eval_strategy", "evaluation_strategy", "do_eval", "eval_steps"], [nameof(RunSettings.Evaluates), nameof(QwenLoraTrainer.Options.EvaluationSteps)],
             "no: validation rows are not used; epoch: once an epoch; steps: every eval_steps", Evaluation),
+        new(["save_strategy", "save_steps"], [nameof(QwenLoraTrainer.Options.SaveSteps)],
+            "no: no checkpoints; epoch: once an epoch; steps: every save_steps, 500 as in transformers where it is not given", Saving),
         new(["warmup_steps"], [nameof(QwenLoraTrainer.Options.WarmupSteps), nameof(QwenLoraTrainer.Options.WarmupRatio)],
             "a number of steps, or below 1 a share of all", (given, assign) => Warmup(given["warmup_steps"], assign)),
         new(["train_on_prompt", "mask_history", "assistant_only_loss", "completion_only_loss"], [nameof(QwenLoraTrainer.Options.LabelScope)],
@@ -144,6 +146,32 @@ internal sealed record CombinedKeys(
 
         // YAML 1.1 reads a bare no as false.
         static string Strategy(Given given) => Values.OneOf(given, ("no", "no"), ("false", "no"), ("steps", "steps"), ("epoch", "epoch"));
+    }
+
+    private static void Saving(IReadOnlyDictionary<string, Given> given, Assign assign)
+    {
+        const int theirs = 500;
+        const string saves = nameof(QwenLoraTrainer.Options.SaveSteps);
+        Given? steps = given.GetValueOrDefault("save_steps");
+        if (!given.TryGetValue("save_strategy", out Given? strategy))
+        {
+            assign(saves, (int)Values.Whole(steps!), steps!);
+            return;
+        }
+
+        // YAML 1.1 reads a bare no as false.
+        switch (Values.OneOf(strategy, ("no", "no"), ("false", "no"), ("steps", "steps"), ("epoch", "epoch")))
+        {
+            case "no":
+                assign(saves, 0, strategy);
+                break;
+            case "epoch":
+                assign(saves, null, strategy);
+                break;
+            default:
+                assign(saves, steps is null ? theirs : (int)Values.Whole(steps), steps ?? strategy);
+                break;
+        }
     }
 
     private static void Warmup(Given given, Assign assign)

@@ -27,6 +27,16 @@ internal static class PeersValues
     /// <summary>max_steps: -1 is no limit.</summary>
     public static object? MaximumSteps(Given given) => Values.Whole(given, least: -1) is > 0 and var steps ? (int)steps : null;
 
+    /// <summary>resume_from_checkpoint: a folder, or true for the output folder.</summary>
+    public static object? ResumeFrom(Given given) => given.Value is ScalarValue { IsQuoted: false } scalar
+        ? scalar.Text.ToLowerInvariant() switch
+        {
+            "true" => RunSettings.OwnFolder,
+            "false" => Setting.Unsaid,
+            _ => Values.Text(given),
+        }
+        : Values.Text(given);
+
     /// <summary>lr_scheduler_type.</summary>
     public static object? Schedule(Given given) => Values.OneOf(
         given,

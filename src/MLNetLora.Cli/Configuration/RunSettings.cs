@@ -42,6 +42,12 @@ internal sealed class RunSettings
     /// <summary>Folder for all that a training leaves.</summary>
     public string? Output { get; set; }
 
+    /// <summary>What resume_from_checkpoint: true reads as: the output folder, which another setting names.</summary>
+    public const string OwnFolder = "\0";
+
+    /// <summary>Whether the run in that folder is gone on with.</summary>
+    public bool Resume { get; set; }
+
     /// <summary>Whether results in that folder may be replaced.</summary>
     public bool Overwrite { get; set; }
 

@@ -56,6 +56,16 @@ internal static class SettingsTable
 
         Own(Results, nameof(RunSettings.Output), "Folder for what the training leaves", "output_dir") with { On = Train | Answering, ShortNames = ["-o"] },
         Own(Results, nameof(RunSettings.Overwrite), "Replaces the results that the folder has", "overwrite_output_dir") with { On = Train },
+        Own(Results, nameof(RunSettings.Resume), "Goes on with the run in the output folder; where there is none yet, begins it") with { On = Train },
+        Option(Results, nameof(Options.ResumeFrom), "Goes on from a checkpoint, or with the run in another folder",
+            new Alias("resume_from_checkpoint", PeersValues.ResumeFrom)) with { On = Train, Example = "out/company/checkpoint-50" },
+        Option(Results, nameof(Options.ResumeWithChanges), "Goes on although settings or rows are others than those that the run began with") with { On = Train },
+        Option(Results, nameof(Options.SaveSteps), "Steps between two checkpoints; 0: none; default: once an epoch, with method full none") with { On = Train },
+        Option(Results, nameof(Options.SaveTotalLimit), "How many checkpoints are kept, the best among them; default: all") with { On = Train },
+        Option(Results, nameof(Options.EarlyStoppingPatience), "Ends after so many measurements of the validation loss that were no better; default: never",
+            "early_stopping_steps") with { On = Train },
+        Option(Results, nameof(Options.EarlyStoppingThreshold), "By how much a validation loss must be lower to be better") with { On = Train },
+        Option(Results, nameof(Options.LoadBestModelAtEnd), "The result is that of the step with the lowest validation loss") with { On = Train },
         Own(Results, nameof(RunSettings.Merge), "Writes base and adapter merged as a checkpoint, too") with { On = Train },
         Own(Results, nameof(RunSettings.Zip), "Writes model.zip, which ML.NET loads") with { On = Train },
         Own(Results, nameof(RunSettings.LoggingSteps), "Steps between two lines of progress where there is no terminal; 0: ten in all") with

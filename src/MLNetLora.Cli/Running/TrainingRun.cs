@@ -12,7 +12,6 @@ namespace MLNetLora.Cli.Running;
 /// <summary>A training from its start to the message where everything is.</summary>
 internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSettings settings)
 {
-    private const string AdapterFolder = "adapter";
     private const string MergedFolder = "merged";
     private const string ModelFolder = "model";
     private const string ZipName = "model.zip";
@@ -23,8 +22,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private bool IsFull => Options.Method == FineTuningMethod.Full;
 
-    /// <summary>The adapter that a run leaves in its folder.</summary>
-    public static string AdapterIn(string output) => Path.Combine(output, AdapterFolder);
+    /// <summary>Where a run leaves its adapter: beside its checkpoints, as the peers do.</summary>
+    public static string AdapterIn(string output) => output;
 
     /// <summary>The checkpoint that a full fine-tuning leaves in its folder.</summary>
     public static string ModelIn(string output) => Path.Combine(output, ModelFolder);
@@ -37,10 +36,14 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             throw new ConfigException("There is no model: give --model FOLDER or a hub id, or model_path in the configuration.");
         }
 
-        if (settings.Training.Method == FineTuningMethod.Full)
+        QwenLoraTrainer.Options training = settings.Training;
+        training.OutputFolder = training.Method == FineTuningMethod.Full ? Path.Combine(settings.Output ?? "", ModelFolder) : settings.Output;
+        if (settings.Resume && training.ResumeFrom is not (null or RunSettings.OwnFolder))
         {
-            settings.Training.OutputFolder = Path.Combine(settings.Output ?? "", ModelFolder);
+            throw new ConfigException("resume goes on with the run in the output folder, and resume_from names another: one of them must go.");
         }
+
+        training.ResumeFrom = settings.Resume || training.ResumeFrom == RunSettings.OwnFolder ? training.OutputFolder : training.ResumeFrom;
     }
 
     /// <summary>What was let through without effect, and which defaults differ from those of the program that a file was written for.</summary>
@@ -89,10 +92,16 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             RunLogs.Draw(screen, Output, trained.TrainingSummary!);
             return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
         }
+        catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
+        {
+            screen.Error.WriteLine($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}. {GoOn}");
+            throw;
+        }
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
         {
-            adapter.SaveAsPeft(AdapterIn(Output));
-            screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {AdapterIn(Output)}.");
+            string folder = Path.Combine(Output, FormattableString.Invariant($"adapter-of-step-{e.LastGoodStep}"));
+            adapter.SaveAsPeft(folder);
+            screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {folder}.");
             throw;
         }
         catch (OperationCanceledException) when (screen.Interruption.Came)
@@ -120,21 +129,41 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             throw new ConfigException("merge is for adapters; a full fine-tuning writes a checkpoint anyway.");
         }
 
-        if (!settings.Overwrite && new[] { AdapterFolder, ModelFolder, MergedFolder, ZipName }.FirstOrDefault(name => Path.Exists(Path.Combine(Output, name)))
-            is { } present)
+        string[] present = Options.ResumeFrom is null ? [.. Present()] : [];
+        if (present.Length > 0 && !settings.Overwrite)
         {
-            throw new ConfigException($"{Output} has results already ({present}). Give another folder, or --overwrite.");
+            throw new ConfigException($"{Output} has results already ({Path.GetFileName(present[0])}). Give another folder, --resume to go on with that run, or --overwrite.");
         }
 
         try
         {
             Directory.CreateDirectory(Output);
+            foreach (string old in present)
+            {
+                if (Directory.Exists(old))
+                {
+                    Directory.Delete(old, recursive: true);
+                }
+                else
+                {
+                    File.Delete(old);
+                }
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
     }
+
+    /// <summary>What an earlier run left, that would be in a new one's way.</summary>
+    private IEnumerable<string> Present() => new[] { LoraAdapter.ConfigName, LoraAdapter.WeightsName, ModelFolder, MergedFolder, ZipName }
+        .Select(name => Path.Combine(Output, name)).Where(Path.Exists)
+        .Concat(RunFolder.Checkpoints(Output).Select(checkpoint => checkpoint.Folder));
+
+    private string Checkpoint(int step) => Path.Combine(Options.OutputFolder!, FormattableString.Invariant($"{RunFolder.Prefix}{step}"));
+
+    private const string GoOn = "The same command with --resume goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
     {
@@ -151,9 +180,14 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private void Save(QwenLoraTransformer trained, IDataView rows)
     {
-        if (!IsFull)
+        if (trained.TrainingSummary is { WasCancelled: true } cancelled && Directory.Exists(Checkpoint(cancelled.Steps[^1].Step)))
         {
-            trained.Adapter.SaveAsPeft(AdapterIn(Output));
+            return; // it is not the result
+        }
+
+        if (!IsFull && trained.TrainingSummary!.WasCancelled)
+        {
+            trained.Adapter.SaveAsPeft(AdapterIn(Output)); // else the trainer has
         }
 
         if (settings.Zip)
@@ -199,7 +233,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     {
         TrainingProgress last = summary.Steps[^1];
         screen.Error.WriteLine(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
-            + (IsFull
+            + (Directory.Exists(Checkpoint(last.Step)) ? $"Its checkpoint is {Checkpoint(last.Step)}. {GoOn}"
+            : IsFull
                 ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {Quoted(ModelIn(Output))}."
                 : $"The adapter as of then is in {AdapterIn(Output)}; it can be trained on with new moments and a new schedule: --initial-adapter "
                     + $"{Quoted(AdapterIn(Output))} and another --output."));
