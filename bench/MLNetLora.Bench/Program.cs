@@ -71,6 +71,17 @@ training.SetAction(p => TrainingBench.Run(new TrainingSetting(p.GetValue(model)!
     !p.GetValue(noFloor), p.GetValue(profile), p.GetValue(json)));
 Device TrainingDevice(ParseResult p) => Device.Parse(p.GetValue(device)!) is CudaDevice cuda
     ? cuda with { Tf32 = p.GetValue(tf32), FusedKernels = p.GetValue(fused), Graphs = p.GetValue(graphs) } : Device.Cpu;
+Command checkpoints = new("checkpoints", "What writing a checkpoint after every step costs a run")
+{
+    model, batch, length, rank, targets, dropout, steps, threads, arithmetic, optimizers
+};
+checkpoints.SetAction(p => CheckpointBench.Run(new TrainingSetting(p.GetValue(model)!, p.GetValue(batch), p.GetValue(length), 0.5, p.GetValue(rank),
+    p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(','), p.GetValue(dropout), false, p.GetValue(steps),
+    p.GetValue(threads), [], null)
+{
+    Precision = p.GetValue(arithmetic),
+    Optimizer = p.GetValue(optimizers)![0],
+}));
 Option<int> prompt = new("--prompt") { DefaultValueFactory = _ => 256, Description = "Tokens of a prompt" };
 Option<int> tokens = new("--tokens") { DefaultValueFactory = _ => 32, Description = "Tokens to generate" };
 Option<int> together = new("--together") { DefaultValueFactory = _ => 16, Description = "Prompts at once" };
@@ -158,5 +169,5 @@ cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, mixture, cancellation, curve, text, packing, dataset
+    table, training, generation, mixture, cancellation, checkpoints, curve, text, packing, dataset
 }.Parse(args).Invoke();

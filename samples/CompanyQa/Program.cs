@@ -15,7 +15,7 @@ using MLNetLora.Training;
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
 Option<string> modelOption = new("--model")
 {
-    Description = "Folder of a Qwen checkpoint, or a hub id in the local cache",
+    Description = "Folder of a Qwen checkpoint, or a hub id, downloaded if the local cache does not hold it",
     DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "qwen3-nano"),
 };
 Option<string> dataOption = new("--data")
@@ -48,7 +48,6 @@ command.SetAction(parsed =>
     {
         ModelPath = parsed.GetValue(modelOption)!,
         Generation = new GenerationOptions { MaximumNewTokens = 96, BatchSize = 16 }, // greedy
-        Callbacks = [new ProgressLine()],
     };
     if (parsed.GetValue(recipeOption) is string recipe)
     {
@@ -90,17 +89,20 @@ static int Run(QwenLoraTrainer.Options options, string data, string output)
     InstructionRow[] questions = [.. Dataset.Read(data).Select(row => row.Instruction).OfType<InstructionRow>()];
     Console.WriteLine($"Before: {questions.Length} questions to {options.ModelPath}");
     string[] before;
-    using (TextGenerator untrained = new(Checkpoint.Open(ModelFolder.Find(options.ModelPath)), precision: options.Precision))
+    string folder = ModelFolder.FindOrDownloadAsync(options.ModelPath, progress: new DownloadLine()).GetAwaiter().GetResult();
+    using (TextGenerator untrained = new(Checkpoint.Open(folder), precision: options.Precision))
     {
         before = [.. untrained.Generate(questions, options.Generation).Select(answer => answer.Text)];
     }
 
+    ProgressLine progress = new();
+    options.Callbacks = [progress];
     MLContext ml = new(seed: 42);
     ml.Log += (_, message) =>
     {
         if (message.Source.Contains("QwenLora", StringComparison.Ordinal) && message.Kind >= Microsoft.ML.Runtime.ChannelMessageKind.Info)
         {
-            Console.WriteLine(message.RawMessage);
+            progress.WriteLine(message.RawMessage); // which makes room for it
         }
     };
     IDataView rows = ml.Data.LoadFromInstructionFile(data);

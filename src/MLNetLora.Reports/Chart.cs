@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Unicode;
 
 namespace MLNetLora.Reports;
 
@@ -20,6 +21,9 @@ internal static class Chart
 {
     private const int Size = 1000; // units of the picture, in both directions
     private const int MostPoints = 1200;
+
+    // Letters of all languages as they are: the page says that it is UTF-8.
+    private static readonly HtmlEncoder s_encoder = HtmlEncoder.Create(UnicodeRanges.All);
 
     /// <summary>Writes a chart; nothing where no curve has a point.</summary>
     /// <param name="html">Where to.</param>
@@ -46,7 +50,8 @@ internal static class Chart
         }
 
         html.Append("</figcaption><div class=\"plot\">");
-        Invariant(html, $"<svg viewBox=\"0 0 {Size} {Size}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{Escape(title)} over steps\"><path class=\"grid\" d=\"");
+        Invariant(html, $"<svg viewBox=\"0 0 {Size} {Size}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{Escape(title)} over steps\">");
+        html.Append("<path class=\"grid\" d=\"");
         foreach (double tick in y.Ticks)
         {
             Invariant(html, $"M0 {Down(y, tick):0.#}H{Size}");
@@ -74,7 +79,7 @@ internal static class Chart
     }
 
     /// <summary>Text that stays text in HTML, in attributes too.</summary>
-    public static string Escape(string text) => HtmlEncoder.Default.Encode(text);
+    public static string Escape(string text) => s_encoder.Encode(text);
 
     private static void Line(StringBuilder html, ChartCurve curve, Axis x, Axis y)
     {

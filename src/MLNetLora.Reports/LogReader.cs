@@ -12,8 +12,6 @@ namespace MLNetLora.Reports;
 /// </summary>
 internal static partial class LogReader
 {
-    private const int MostBytes = 256 << 20;
-
     /// <summary>Reads a log.</summary>
     /// <param name="path">The file.</param>
     /// <exception cref="DatasetException">It is none.</exception>
@@ -22,7 +20,9 @@ internal static partial class LogReader
         string text = Text(path);
         RunRecord run = new();
         SortedDictionary<int, TrainingProgress> steps = [];
-        if (Document(text) is { } state && state.TryGetProperty("log_history", out JsonElement history) && history.ValueKind == JsonValueKind.Array)
+        if (Document(text) is { ValueKind: JsonValueKind.Object } state
+            && state.TryGetProperty("log_history", out JsonElement history)
+            && history.ValueKind == JsonValueKind.Array)
         {
             foreach ((int i, JsonElement entry) in history.EnumerateArray().Index())
             {
@@ -71,8 +71,8 @@ internal static partial class LogReader
     {
         try
         {
-            return BoundedFile.ReadText(path, MostBytes)
-                ?? throw new DatasetException($"{path} has more than {MostBytes >> 20} MB; give the log of one run.");
+            return BoundedFile.ReadText(path, JsonLinesFile.MostBytes)
+                ?? throw new DatasetException($"{path} has more than {JsonLinesFile.MostBytes >> 20} MB; give the log of one run.");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -82,12 +82,9 @@ public sealed class RunReport : TrainingCallback
             run.Samples.AddRange(_run.Samples);
         }
 
-        string log = Path.Combine(_folder, LogName);
-        if (start.FirstStep > 1 && File.Exists(log))
+        if (start.FirstStep > 1)
         {
-            RunRecord before = LogReader.Read(log);
-            run.Steps.AddRange(before.Steps.Where(step => step.Step < start.FirstStep));
-            run.Checkpoints.AddRange(before.Checkpoints.Where(checkpoint => checkpoint.Step < start.FirstStep));
+            AddEarlier(run, start);
         }
 
         _run = run;
@@ -126,6 +123,28 @@ public sealed class RunReport : TrainingCallback
         }
 
         Write();
+    }
+
+    /// <summary>Adds what was before a run was resumed; a log that cannot be read is no reason not to go on.</summary>
+    private void AddEarlier(RunRecord run, TrainingStart start)
+    {
+        int firstStep = start.FirstStep;
+        run.Steps.AddRange(start.EarlierSteps);
+        string log = Path.Combine(_folder, LogName);
+        try
+        {
+            if (File.Exists(log))
+            {
+                RunRecord before = LogReader.Read(log);
+                run.Steps.AddRange(start.EarlierSteps.Count > 0 ? [] : before.Steps.Where(step => step.Step < firstStep));
+                run.Checkpoints.AddRange(before.Checkpoints.Where(checkpoint => checkpoint.Step < firstStep));
+            }
+        }
+        catch (DatasetException e)
+        {
+            string missing = start.EarlierSteps.Count > 0 ? "checkpoints" : "steps";
+            run.Warnings = [.. run.Warnings, $"The {missing} before {firstStep} are missing here. {e.Message}"];
+        }
     }
 
     private void Write()

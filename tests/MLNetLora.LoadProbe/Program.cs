@@ -3,10 +3,11 @@ using Microsoft.ML;
 
 // Loads the model zip given as the first argument with nothing but ML.NET, and says what came: "touched" whether this library was loaded before,
 // "type" for each transformer, "error" with the innermost message. Then asks it the second argument. With full-disk as the first argument see there;
-// with device, whether the device given as the second one can be used.
+// with train, a training that can be ended and resumed; with device, whether the device given as the second one can be used.
 return args switch
 {
     ["full-disk", string zip, string what, string target, string limit] => FullDisk.Run(zip, what, target, ulong.Parse(limit, CultureInfo.InvariantCulture)),
+    ["train", string model, string data, string output, .. string[] settings] => ResumedRun.Run(model, data, output, settings),
     ["device", string device] => DeviceProbe.Use(device, fused: false),
     ["device", string device, "fused"] => DeviceProbe.Use(device, fused: true),
     _ => Probe.Run(args[0], args[1]),

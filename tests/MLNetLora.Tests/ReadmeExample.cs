@@ -13,7 +13,7 @@ internal static class ReadmeExample
         IDataView rows = ml.Data.LoadFromInstructionFile(In("company_data.json"));
         var trainer = ml.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
         {
-            ModelPath = In("Qwen/Qwen2.5-0.5B-Instruct"), // a folder, or a hub id in the local Hugging Face cache
+            ModelPath = In("Qwen/Qwen2.5-0.5B-Instruct"), // a folder, or a hub id, downloaded once
             Rank = 64,
             Alpha = 16,
             Dropout = 0.05f,

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 
 namespace MLNetLora.Adapters;
@@ -28,11 +29,12 @@ internal static class PeftConfig
     /// layers_to_transform).</summary>
     public static string Write(LoraOptions options, string baseModel, IEnumerable<LoraModule> modules)
     {
+        HubId? id = HubId.TryParse(baseModel, out HubId parsed) && !Directory.Exists(baseModel) ? parsed : null;
         string[] names = options.TargetModules.IsAllLinear ? [.. Names(modules).Distinct().Order(StringComparer.Ordinal)] : [.. options.TargetModules];
         JsonObject json = new()
         {
             ["alpha_pattern"] = new JsonObject(options.AlphaPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)Number(item.Value)))),
-            ["base_model_name_or_path"] = baseModel,
+            ["base_model_name_or_path"] = id?.Name ?? baseModel,
             ["bias"] = options.Bias switch { LoraBias.All => "all", LoraBias.LoraOnly => "lora_only", _ => "none" },
             ["exclude_modules"] = options.ExcludeModules is null ? null : Modules(options.ExcludeModules, [.. options.ExcludeModules]),
             ["fan_in_fan_out"] = false,
@@ -46,6 +48,7 @@ internal static class PeftConfig
             ["peft_type"] = "LORA",
             ["r"] = options.Rank,
             ["rank_pattern"] = new JsonObject(options.RankPattern.Select(item => KeyValuePair.Create(item.Key, (JsonNode?)item.Value))),
+            ["revision"] = id?.Revision,
             ["target_modules"] = Modules(options.TargetModules, names),
             ["target_parameters"] = new JsonArray([.. options.TargetParameters.Select(name => (JsonNode)name)]),
             ["task_type"] = "CAUSAL_LM",
@@ -53,6 +56,11 @@ internal static class PeftConfig
             ["use_dora"] = options.UseDora,
             ["use_rslora"] = options.UseRsLora,
         };
+        if (id?.Revision is null)
+        {
+            json.Remove("revision"); // the main branch
+        }
+
         if (options.ExcludeModules is null)
         {
             json.Remove("exclude_modules"); // which PEFT has since 0.14
@@ -146,7 +154,8 @@ internal static class PeftConfig
                 AlphaPattern = (json["alpha_pattern"]?.AsObject() ?? []).ToDictionary(item => item.Key, item => item.Value!.GetValue<double>()),
             };
             options.Validate();
-            return (options, Text(json, "base_model_name_or_path") ?? "");
+            string baseModel = Text(json, "base_model_name_or_path") ?? "";
+            return (options, Text(json, "revision") is { } revision && HubId.TryParse($"{baseModel}@{revision}", out HubId id) ? id.ToString() : baseModel);
         }
         catch (OptionException e)
         {

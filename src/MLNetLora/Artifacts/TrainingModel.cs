@@ -16,7 +16,8 @@ namespace MLNetLora.Artifacts;
 /// MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>, or on a device in their place for all of them dropout_rows [tokens, 1] and
 /// dropout_columns [1, ⌈widest in / 8⌉], of which it makes the masks itself.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
-/// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
+/// Outputs: loss []; in evaluation correct []; in training NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one
+/// addition and the two can share memory.
 /// </remarks>
 internal static class TrainingModel
 {

@@ -1,7 +1,7 @@
 namespace MLNetLora.Checkpoints;
 
-/// <summary>Where a model comes from: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct or Qwen/Qwen2.5-0.5B-Instruct@REVISION in the Hugging Face cache of
-/// this machine, into which <see cref="ModelHub"/> downloads.</summary>
+/// <summary>Where a model comes from: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct or Qwen/Qwen2.5-0.5B-Instruct@REVISION in the Hugging Face
+/// cache of this machine, into which <see cref="ModelHub"/> downloads.</summary>
 public static class ModelFolder
 {
     /// <summary>Finds the folder of a model; nothing is downloaded.</summary>

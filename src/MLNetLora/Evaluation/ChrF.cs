@@ -78,7 +78,8 @@ public sealed class ChrF
 
     private static int[] Characters(string text) => TextSymbols.Characters(TextSymbols.WithoutSpace(text));
 
-    /// <summary>Words between white space; of each that is longer than a character, one mark of punctuation stands alone: its last, or else its first.</summary>
+    /// <summary>Words between white space; of each that is longer than a character, one mark of punctuation stands alone: its last character, or else its
+    /// first.</summary>
     private static List<string> Words(string text)
     {
         List<string> words = [];

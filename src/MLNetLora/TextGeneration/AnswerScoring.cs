@@ -18,43 +18,61 @@ internal sealed record AnswerScoring(string Answer, string Label, string? Conver
     /// <exception cref="DatasetException">No row has a reference.</exception>
     public TextGenerationMetrics Run(IDataView data)
     {
-        (bool hasLabel, bool hasConversation) = References(TextColumns.Of(data.Schema));
         RequireAnswers(TextColumns.Of(data.Schema));
-        bool hasError = Error is not null;
-        string?[] names = [Answer, hasLabel ? Label : null, hasConversation ? Conversation : null, Error];
-        using DataViewRowCursor cursor = data.GetRowCursor(names.OfType<string>().Distinct().Select(name => data.Schema[name]));
-        Func<string>[] readers = [.. names.Select(name => Reader(cursor, name))];
+        string?[] references = References(data.Schema);
+        using DataViewRowCursor cursor = Cursor(data, [Answer, Error, .. references]);
+        Func<string> answer = Reader(cursor, Answer);
+        Func<string> error = Reader(cursor, Error);
+        Func<string?> reference = Reference(cursor, references);
         TextScores scores = new(Tokenizer);
         (long failed, long withoutReference) = (0, 0);
         while (cursor.MoveNext())
         {
             // The reference first: where there is none, the answer need not be generated.
-            string label = readers[1]();
-            string? reference = label.Length > 0 ? ThinkTags.Split(label).Answer : OfConversation(readers[2](), cursor.Position + 1);
-            if (string.IsNullOrWhiteSpace(reference))
+            if (reference() is { } expected)
+            {
+                scores.Add(answer(), expected);
+                failed += error().Length > 0 ? 1 : 0;
+            }
+            else
             {
                 withoutReference++;
-                continue;
             }
-
-            scores.Add(readers[0](), reference);
-            failed += readers[3]().Length > 0 ? 1 : 0;
         }
 
-        return scores.Rows > 0 ? scores.Metrics(hasError ? failed : null, withoutReference) : throw new DatasetException(withoutReference == 0
+        return scores.Rows > 0 ? scores.Metrics(Error is null ? null : failed, withoutReference) : throw new DatasetException(withoutReference == 0
             ? "The data has no rows."
             : $"None of the {withoutReference} rows has a reference to compare its answer with: column '{Label}' is empty. Set labelColumnName to the "
                 + "column that has it.");
     }
 
-    /// <summary>Which of the columns with references there are.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">One is missing or is not text.</exception>
-    public (bool Label, bool Conversation) References(TextColumns columns)
+    /// <summary>Whether any row has a reference; answers are not asked for.</summary>
+    public bool HasReference(IDataView data)
     {
+        string?[] references = References(data.Schema);
+        using DataViewRowCursor cursor = Cursor(data, references);
+        Func<string?> reference = Reference(cursor, references);
+        while (cursor.MoveNext())
+        {
+            if (reference() is not null)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The columns with references: the label's and the conversation's, null for one that there is not.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">One is missing or is not text.</exception>
+    public string?[] References(DataViewSchema schema)
+    {
+        TextColumns columns = TextColumns.Of(schema);
         bool conversation = Conversation == ColumnNames.DefaultConversation
             ? columns.Has(Conversation)
             : Conversation is not null && columns.Require(Conversation, "conversationColumnName");
-        return (conversation && Label == ColumnNames.DefaultOutput ? columns.Has(Label) : columns.Require(Label, "labelColumnName"), conversation);
+        bool label = conversation && Label == ColumnNames.DefaultOutput ? columns.Has(Label) : columns.Require(Label, "labelColumnName");
+        return [label ? Label : null, conversation ? Conversation : null];
     }
 
     /// <summary>Refuses rows that nobody answered.</summary>
@@ -68,8 +86,21 @@ internal sealed record AnswerScoring(string Answer, string Label, string? Conver
         }
     }
 
+    /// <summary>Reads the reference of the row that the cursor is on; null where it has none.</summary>
+    private Func<string?> Reference(DataViewRowCursor cursor, string?[] columns)
+    {
+        Func<string> label = Reader(cursor, columns[0]);
+        Func<string> conversation = Reader(cursor, columns[1]);
+        return () =>
+        {
+            string? text = label() is { Length: > 0 } own ? own : LastAnswer(conversation(), cursor.Position + 1);
+            string? reference = text is null ? null : ThinkTags.Split(text).Answer;
+            return string.IsNullOrWhiteSpace(reference) ? null : reference;
+        };
+    }
+
     /// <summary>What the assistant says at the end of a conversation, where a transformer is asked; null where it says nothing.</summary>
-    private string? OfConversation(string json, long number)
+    private string? LastAnswer(string json, long number)
     {
         if (string.IsNullOrWhiteSpace(json))
         {
@@ -78,8 +109,11 @@ internal sealed record AnswerScoring(string Answer, string Label, string? Conver
 
         IReadOnlyList<ChatMessage> messages = ConversationJson.Read(json, $"Row {number}, column '{Conversation}'").Messages;
         int asked = messages.ToList().FindLastIndex(message => message.Role != "assistant") + 1;
-        return asked < messages.Count && messages[asked].Content is { } content ? ThinkTags.Split(content).Answer : null;
+        return asked < messages.Count ? messages[asked].Content : null;
     }
+
+    private static DataViewRowCursor Cursor(IDataView data, IEnumerable<string?> columns) =>
+        data.GetRowCursor(columns.OfType<string>().Distinct().Select(name => data.Schema[name]));
 
     private static Func<string> Reader(DataViewRow row, string? name)
     {

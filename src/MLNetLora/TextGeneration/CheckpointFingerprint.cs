@@ -14,7 +14,7 @@ namespace MLNetLora.TextGeneration;
 internal sealed record CheckpointFingerprint(IReadOnlyDictionary<string, string> Config, string Template, TokenizerFingerprint Tokenizer)
 {
     /// <summary>Fields of <see cref="QwenConfig"/> that generation_config.json decides.</summary>
-    private static readonly string[] s_generation = [nameof(QwenConfig.EosTokenIds), "Generation"];
+    internal static readonly string[] OfGeneration = [nameof(QwenConfig.EosTokenIds), "Generation"];
 
     private static readonly JsonSerializerOptions s_json = new() { NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals };
 
@@ -32,7 +32,7 @@ internal sealed record CheckpointFingerprint(IReadOnlyDictionary<string, string>
         {
             if (found.TryGetValue(field, out string? value) && value != expected)
             {
-                string file = s_generation.Contains(field) ? "generation_config.json" : QwenConfig.FileName;
+                string file = OfGeneration.Contains(field) ? "generation_config.json" : QwenConfig.FileName;
                 return $"{file} differs: {field} {expected} was expected, it is {value}";
             }
         }

@@ -23,9 +23,16 @@ internal static class CrossValidation
             foreach ((int fold, TrainTestData rows) in folds.Index())
             {
                 model = estimator.Fit(rows.TrainSet);
+                QwenLoraTransformer[] parts = [.. Parts(model)];
+                if (parts.Any(part => part.TrainingSummary is { WasCancelled: true }))
+                {
+                    // Some of its steps would be scored as if they were all.
+                    throw new OperationCanceledException($"The training of fold {fold} was cancelled.");
+                }
+
                 IDataView scored = model.Transform(rows.TestSet);
                 TMetrics metrics = score(scored);
-                CloseEngines(model);
+                Array.ForEach(parts, part => part.CloseEngine());
                 results.Add(MLNetInternals.Result(model, metrics, scored, fold));
                 model = null;
             }
@@ -40,18 +47,10 @@ internal static class CrossValidation
         }
     }
 
-    private static void CloseEngines(ITransformer model)
+    private static IEnumerable<QwenLoraTransformer> Parts(ITransformer model) => model switch
     {
-        if (model is QwenLoraTransformer transformer)
-        {
-            transformer.CloseEngine();
-        }
-        else if (model is IEnumerable<ITransformer> chain)
-        {
-            foreach (ITransformer part in chain)
-            {
-                CloseEngines(part);
-            }
-        }
-    }
+        QwenLoraTransformer transformer => [transformer],
+        IEnumerable<ITransformer> chain => chain.SelectMany(Parts),
+        _ => [],
+    };
 }

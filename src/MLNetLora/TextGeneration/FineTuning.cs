@@ -21,6 +21,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="validationRows">Rows whose loss is measured; null for none.</param>
     /// <param name="training">The training's options, with the base as the user calls it: as PEFT does, the adapter remembers a hub id, which means the same on
     /// every machine, and not the folder of its snapshot.</param>
+    /// <param name="baseModel">What the base is known by.</param>
+    /// <param name="run">Where the run writes and what it goes on from.</param>
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="callbacks">What follows the run; hears of its beginning and of its checkpoints here, of its steps and its end from the caller.</param>
     /// <param name="notice">Receives messages for the log.</param>
@@ -30,6 +32,8 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         IEnumerable<TextRow> rows,
         IEnumerable<TextRow>? validationRows,
         QwenLoraTrainer.Options training,
+        BaseModelRecord baseModel,
+        RunStart run,
         Action<TrainingProgress> progress,
         RunCallbacks callbacks,
         Action<string> notice,
@@ -49,7 +53,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
-            RequireUsable(training.OutputFolder!);
+            RequireUsable(training.OutputFolder!, run.From is not null);
         }
         else
         {
@@ -65,40 +69,50 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
         notice(preflight.Statistics);
-        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? []];
+        RunIdentity identity = RunOptions.Identity(training, baseModel, learned, validation);
+        IReadOnlyList<string> changes = run.From?.Identity.Require(identity, run.From.Folder, training.ResumeWithChanges) ?? [];
+        string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? [], .. changes];
         foreach (string warning in warnings)
         {
             warn(warning);
         }
 
         RowChecks.Refuse(warnings, training);
+        RunCheckpoints checkpoints = new(training.WritesCheckpoints ? run.Folder : null, identity, run.From)
+        {
+            Warn = warn,
+            Saved = callbacks.Saved,
+        };
         if (training.Method == FineTuningMethod.Full)
         {
             notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
             Begin(checkpoint.TextParameterCount, checkpoint.ParameterCount);
-            return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, cancellationToken);
+            return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, checkpoints, cancellationToken);
         }
 
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
-        LoraAdapter start = read ?? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken);
+        LoraAdapter start = read ?? (run.From is null ? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken)
+            : LoraTraining.FreshShape(lora, checkpoint));
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
         Begin(initial.ParameterCount, initial.ParametersWith(checkpoint));
-        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, cancellationToken);
+        return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, checkpoints, cancellationToken);
 
         void Begin(long trainable, long all)
         {
             if (learned.Count > 0)
             {
-                callbacks.Begin(Describe(training, learned, preflight, ofValidation.Rows, trainable, all, warnings));
+                callbacks.Begin(Describe(training, run.From, learned, preflight, ofValidation.Rows, trainable, all, warnings));
             }
         }
     }
 
     /// <summary>What is known of a run before its first step.</summary>
-    private static TrainingStart Describe(QwenLoraTrainer.Options training, List<TrainingRow> learned, Preflight preflight, long validationRows,
-        long trainable, long all, string[] warnings) => new()
+    private static TrainingStart Describe(QwenLoraTrainer.Options training, SavedRun? from, List<TrainingRow> learned, Preflight preflight,
+        long validationRows, long trainable, long all, string[] warnings) => new()
         {
+            FirstStep = (from?.State.Step ?? 0) + 1,
+            EarlierSteps = from?.Steps ?? [],
             ModelPath = training.ModelPath,
             Method = training.Method.ToString(),
             TotalSteps = Schedule.TotalSteps(Packing.Sequences(learned, training).Count, training),
@@ -125,13 +139,15 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         Action<TrainingProgress> progress,
         RunCallbacks callbacks,
         string[] warnings,
+        RunCheckpoints checkpoints,
         CancellationToken cancellationToken)
     {
+        checkpoints.WriteModel = target => WriteBeside(target, asked);
         string folder = Path.GetFullPath(training.OutputFolder!);
         Directory.CreateDirectory(folder);
         string weights = Path.Combine(folder, WeightFiles.SingleName);
         TrainingSummary summary = FullTraining.Train(
-            checkpoint.Folder, learned, training, weights, type: null, checkpoint, validation, progress, cancellationToken);
+            checkpoint.Folder, learned, training, weights, type: null, checkpoint, validation, progress, checkpoints, cancellationToken);
         summary = summary with { Warnings = [.. warnings.Union(summary.Warnings)] };
         if (summary.Steps.Count > 0)
         {
@@ -183,7 +199,9 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     }
 
     /// <summary>Refuses a folder whose files would be read beside the new ones, and one that cannot be written to.</summary>
-    private void RequireUsable(string outputFolder)
+    /// <param name="outputFolder">The folder.</param>
+    /// <param name="isOwn">Whether what it holds is of the same run, which was stopped, and will be replaced.</param>
+    private void RequireUsable(string outputFolder, bool isOwn)
     {
         const string option = nameof(QwenLoraTrainer.Options.OutputFolder);
         try
@@ -193,7 +211,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             Directory.CreateDirectory(folder);
             string? present = Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(
                 name => name is LoraAdapter.ConfigName || name!.Contains(".safetensors", StringComparison.Ordinal)) ?? Merge.Stray(checkpoint, folder);
-            if (present is not null)
+            if (present is not null && !isOwn)
             {
                 throw new OptionException($"{option} is {folder}, which holds {present}; give an empty folder.");
             }

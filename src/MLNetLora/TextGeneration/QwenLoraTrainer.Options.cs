@@ -20,21 +20,43 @@ public sealed partial class QwenLoraTrainer
 
         /// <summary>
         /// The base checkpoint: a Hugging Face folder with config.json, tokenizer files and .safetensors weights of a Qwen model, or a hub id such as
-        /// Qwen/Qwen2.5-0.5B-Instruct that the Hugging Face cache of this machine already holds (see <see cref="Checkpoints.ModelFolder"/>); nothing
-        /// is downloaded.
+        /// Qwen/Qwen2.5-0.5B-Instruct, with @REVISION behind it where not the main branch is meant. An id is looked up in the Hugging Face cache of this
+        /// machine (see <see cref="Checkpoints.ModelFolder"/>), and downloaded into it where it is not there, unless <see cref="DownloadModel"/> is false.
         /// </summary>
         public string ModelPath { get; set; } = "";
+
+        /// <summary>
+        /// Whether a <see cref="ModelPath"/> that is a hub id is downloaded where the Hugging Face cache does not hold it; from where, with which token and
+        /// into which folder the environment says (see <see cref="Checkpoints.HubDownloadOptions"/>), also that nothing may be (HF_HUB_OFFLINE=1). What is
+        /// done is told in the log. Default true; the opposite of transformers' local_files_only.
+        /// </summary>
+        public bool DownloadModel { get; set; } = true;
 
         /// <summary>What is trained. Default <see cref="FineTuningMethod.Lora"/>, an adapter. <see cref="FineTuningMethod.Full"/> needs an
         /// <see cref="OutputFolder"/>, and the options of the adapter at their defaults. LLaMA-Factory's name: finetuning_type.</summary>
         public FineTuningMethod Method { get; set; }
 
         /// <summary>
-        /// Folder that receives the checkpoint of <see cref="FineTuningMethod.Full"/>: weights, configuration, tokenizer and template. Made if it is not
-        /// there; one that holds weights already is refused. The transformer answers from it. Null (default) with <see cref="FineTuningMethod.Lora"/>. The
-        /// peers' name: output_dir.
+        /// Folder of the run, which one run at a time has. Made if it is not there; one that holds an earlier run is refused but for
+        /// <see cref="ResumeFrom"/>. With <see cref="FineTuningMethod.Lora"/> it receives checkpoints (checkpoint-STEP, see
+        /// <see cref="TrainingOptions.SaveSteps"/>), at the end the adapter as PEFT has it, and trainer_state.json; null (default): nothing is written. With
+        /// <see cref="FineTuningMethod.Full"/> it is needed, and receives the trained checkpoint: weights, configuration, tokenizer and template, from which the
+        /// transformer answers; and checkpoint-STEP where <see cref="TrainingOptions.SaveSteps"/> is given, each of them some 14 bytes per parameter. The peers'
+        /// name: output_dir.
         /// </summary>
         public string? OutputFolder { get; set; }
+
+        /// <summary>
+        /// What the run goes on from: a checkpoint-STEP that a run of this library wrote, or the folder of a run, whose newest whole checkpoint is taken; where that
+        /// is <see cref="OutputFolder"/> and holds none yet, the run begins anew, so that whoever starts it again and again need not know. With the same data,
+        /// options, base and <see cref="TrainingOptions.Threads"/> on the same machine the result is that of a run that was never stopped, to the last bit; what
+        /// differs is refused and named. Null (default): a new run. The peers' name: resume_from_checkpoint.
+        /// </summary>
+        public string? ResumeFrom { get; set; }
+
+        /// <summary>Whether a run goes on with other options or rows than it began with, say with more epochs: what differs is then said in a warning. The base, the
+        /// shape of the adapter and the optimizer stay. Default false: it is refused.</summary>
+        public bool ResumeWithChanges { get; set; }
 
         /// <summary>
         /// Folder of a PEFT adapter for this base (adapter_config.json and adapter_model.safetensors) to train on from, with new moments and a new schedule.
@@ -263,8 +285,8 @@ public sealed partial class QwenLoraTrainer
         public Action<TrainingProgress>? ProgressCallback { get; set; }
 
         /// <summary>
-        /// What follows the run from its beginning to its end: <see cref="ProgressLine"/>, <see cref="JsonLinesLog"/>, <see cref="TensorBoardLog"/>, a program's
-        /// own. Called in this order, on the thread that trains, after <see cref="ProgressCallback"/>; an exception ends the training, see
+        /// What follows the run from its beginning to its end: <see cref="ProgressLine"/>, <see cref="JsonLinesLog"/>, <see cref="TensorBoardLog"/>,
+        /// a program's own. Called in this order, on the thread that trains, after <see cref="ProgressCallback"/>; an exception ends the training, see
         /// <see cref="TrainingCallback"/>. Default none. The peers' name: callbacks.
         /// </summary>
         public IReadOnlyList<TrainingCallback> Callbacks { get; set; } = [];
@@ -285,8 +307,16 @@ public sealed partial class QwenLoraTrainer
 
             Require.Defined(Method, nameof(Method));
             bool isFull = Method == FineTuningMethod.Full;
-            Require.That(isFull ? !string.IsNullOrWhiteSpace(OutputFolder) : OutputFolder is null, nameof(OutputFolder), OutputFolder ?? "null",
-                isFull ? $"a folder when {nameof(Method)} is {Method}" : $"null when {nameof(Method)} is {Method}; save the adapter with SaveAsPeft");
+            Require.That(isFull ? !string.IsNullOrWhiteSpace(OutputFolder) : OutputFolder is null || !string.IsNullOrWhiteSpace(OutputFolder),
+                nameof(OutputFolder), OutputFolder ?? "null", isFull ? $"a folder when {nameof(Method)} is {Method}" : "a folder, or null");
+            Require.That(ResumeFrom is null || !string.IsNullOrWhiteSpace(ResumeFrom), nameof(ResumeFrom), "empty", "the folder of a run or of a checkpoint, or null");
+            Require.That(!ResumeWithChanges || ResumeFrom is not null, nameof(ResumeWithChanges), ResumeWithChanges, $"false when {nameof(ResumeFrom)} is null");
+            Require.That(SaveSteps is null or 0 || OutputFolder is not null, nameof(SaveSteps), SaveSteps, $"null or 0 when {nameof(OutputFolder)} is null");
+            Require.That(SaveTotalLimit is null || OutputFolder is not null, nameof(SaveTotalLimit), SaveTotalLimit, $"null when {nameof(OutputFolder)} is null");
+            Require.That(EarlyStoppingPatience is null || ValidationSet is not null, nameof(EarlyStoppingPatience), EarlyStoppingPatience,
+                $"null when {nameof(ValidationSet)} is null");
+            Require.That(!LoadBestModelAtEnd || (ValidationSet is not null && OutputFolder is not null), nameof(LoadBestModelAtEnd), LoadBestModelAtEnd,
+                $"false when {nameof(ValidationSet)} or {nameof(OutputFolder)} is null");
             Require.That(!isFull || InitialAdapter is null, nameof(InitialAdapter), InitialAdapter, $"null when {nameof(Method)} is {Method}");
             Require.That(!isFull || Precision == WeightPrecision.Checkpoint, nameof(Precision), Precision,
                 $"{WeightPrecision.Checkpoint} when {nameof(Method)} is {Method}, since no weight is frozen");
@@ -330,6 +360,9 @@ public sealed partial class QwenLoraTrainer
                 PromptTokensColumnName,
                 NewTokensColumnName,
                 ErrorColumnName)).Normalized();
+
+        /// <summary>Whether checkpoints are written: with every weight only where somebody asks for it, since each takes some 14 bytes per parameter.</summary>
+        internal bool WritesCheckpoints => OutputFolder is not null && (Method != FineTuningMethod.Full || SaveSteps is not null || LoadBestModelAtEnd);
 
         internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 

@@ -27,6 +27,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     private readonly IHost _host;
     private readonly Options _options;
     private readonly DeviceChoice _device;
+    private readonly bool _isSeedDrawn; // nobody has chosen it
 
     internal QwenLoraTrainer(MLContext context, Options options)
     {
@@ -40,8 +41,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         }
 
         _host = ((IHostEnvironment)context).Register(nameof(QwenLoraTrainer));
-        _options.Seed ??= MLNetInternals.Seed(context) ?? _host.Rand.Next();
+        _options.Seed ??= MLNetInternals.Seed(context);
+        _isSeedDrawn = _options.Seed is null;
+        _options.Seed ??= _host.Rand.Next();
     }
+
+    /// <summary>The folder that a run writes to, or goes on from; null for none.</summary>
+    internal string? Folder => _options.OutputFolder ?? _options.ResumeFrom;
 
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
@@ -53,14 +59,16 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="OptionException"><see cref="Options.EnableThinking"/> is set and the checkpoint's chat template does not read it.</exception>
     /// <exception cref="DeviceException"><see cref="TrainingOptions.Device"/> cannot be used; the message names what is missing.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="HubException">The base checkpoint cannot be downloaded.</exception>
     /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
     /// base.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
     /// step.</exception>
     /// <exception cref="TrainingException">
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
-    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
-    /// <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first step comes as it is.
+    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with
+    /// <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first
+    /// step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
     /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.
@@ -92,15 +100,18 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         IEnumerable<TextRow>? validationRows = _options.ValidationSet is { } validation
             ? TrainingRows.Read(validation, columns, "validation", cancellationToken)
             : null;
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+        Checkpoint checkpoint = Checkpoint.Open(ModelDownload.Folder(_options.ModelPath, _options.DownloadModel, channel, cancellationToken));
         Options options = _options.Copy();
         options.Device = _device.Usable(CheckDevice, warning => channel.Warning(MessageSensitivity.None, warning));
         options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
-        BaseModelRecord? baseModel = _options.Method == FineTuningMethod.Full
-            ? null
-            : BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
+        BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
+        using RunStart run = RunStart.Open(options, Notice, Warn);
+        if (_isSeedDrawn && int.TryParse(run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)), CultureInfo.InvariantCulture, out int seed))
+        {
+            options.Seed = seed;
+        }
 
-        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {_options.Seed}.");
+        Info(channel, $"Fine-tuning {_options.ModelPath}; seed {options.Seed}.");
         if (options.Device != Device.Cpu)
         {
             Info(channel, $"Training on {options.Device}.");
@@ -110,10 +121,12 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             rows,
             validationRows,
             options,
+            baseModel,
+            run,
             progress => Report(channel, progress, callbacks),
             callbacks,
-            message => channel.Info(MessageSensitivity.UserData, message),
-            warning => channel.Warning(MessageSensitivity.UserData, warning),
+            Notice,
+            Warn,
             cancellationToken);
         if (summary.WasCancelled && summary.Steps.Count == 0)
         {
@@ -122,11 +135,21 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         try
         {
-            ReportEnd(channel, summary);
-            if (baseModel is null)
+            ReportEnd(channel, summary, options);
+            if (_options.Method == FineTuningMethod.Full)
             {
                 checkpoint = Checkpoint.Open(_options.OutputFolder!);
                 baseModel = BaseModelRecord.Create(_options.OutputFolder!, checkpoint, CancellationToken.None); // hours of training must not end with it
+            }
+            else if (run.Folder is not null && !summary.WasCancelled)
+            {
+                adapter.SaveAsPeft(run.Folder.Path);
+                Info(channel, $"The adapter is in {run.Folder.Path}.");
+            }
+
+            if (options.WritesCheckpoints)
+            {
+                TrainerStateFile.Save(run.Folder!, summary.Steps, options);
             }
 
             PromptOptions prompt = _options.Prompt.With(adapter.Prompt);
@@ -160,6 +183,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             throw error;
         }
 
+        void Notice(string message) => channel.Info(MessageSensitivity.UserData, message);
+
+        void Warn(string warning) => channel.Warning(MessageSensitivity.UserData, warning);
+
         void CheckDevice(Device device)
         {
             Options there = _options.Copy();
@@ -177,6 +204,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="ArgumentOutOfRangeException">A column is missing or is not text; the message names it.</exception>
     /// <exception cref="DatasetException">As for <see cref="Fit"/>.</exception>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="HubException">The base checkpoint cannot be downloaded.</exception>
     public Preflight Preflight(IDataView input)
     {
         ArgumentNullException.ThrowIfNull(input);
@@ -184,7 +212,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         return cancellation.Run(token =>
         {
             IEnumerable<TextRow> rows = TrainingRows.Read(input, _options.Columns, "training", token);
-            Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(_options.ModelPath));
+            using IChannel channel = _host.Start("Preflight");
+            Checkpoint checkpoint = Checkpoint.Open(ModelDownload.Folder(_options.ModelPath, _options.DownloadModel, channel, token));
             return new FineTuning(checkpoint, Prompt()).Inspect(rows, _options.Threads);
         });
     }
@@ -230,12 +259,19 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         callbacks.Step(progress);
     }
 
-    private static void ReportEnd(IChannel channel, TrainingSummary summary)
+    private static void ReportEnd(IChannel channel, TrainingSummary summary, Options options)
     {
         if (summary.WasCancelled)
         {
-            channel.Warning(MessageSensitivity.None, FormattableString.Invariant(
-                $"Cancelled after {summary.Steps.Count} of {summary.Steps[^1].TotalSteps} steps; the model holds the adapter of the last one."));
+            string learned = options.Method == FineTuningMethod.Full ? "weights" : "adapter";
+            channel.Warning(MessageSensitivity.UserData, FormattableString.Invariant(
+                $"Cancelled after {summary.Steps.Count} of {summary.Steps[^1].TotalSteps} steps; the model holds the {learned} of the last one.")
+                + (options is { WritesCheckpoints: true, SaveSteps: not 0 } ? $" Set {nameof(options.ResumeFrom)} to {options.OutputFolder} to go on." : ""));
+        }
+
+        if (summary.StoppedEarly)
+        {
+            Info(channel, $"Ended early, after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: no validation loss since step {summary.BestStep} is lower.");
         }
 
         double loss = summary.Steps.Count == 0 ? double.NaN : summary.Steps[^1].Loss;

@@ -12,7 +12,8 @@ namespace MLNetLora.TextGeneration;
 // How likely the model finds given answers.
 public sealed partial class QwenLoraTransformer
 {
-    /// <summary>Loss, perplexity and token accuracy of rows with their answers, as they are computed for validation rows in training. Generates nothing.</summary>
+    /// <summary>Loss, perplexity and token accuracy of rows with their answers, as they are computed for validation rows in training. Generates
+    /// nothing.</summary>
     /// <remarks>
     /// Rows become tokens as in training: with the model's prompt settings, label scope and maximum length, which a zip remembers (of
     /// <c>ml.TextGeneration.LoadAdapter</c> the trainer's defaults). What is lost of them is a warning in <c>MLContext.Log</c>. The graph is another than that

@@ -42,23 +42,29 @@ public sealed partial class TextGenerationCatalog
     /// <summary>Makes a transformer of a base checkpoint and a LoRA adapter in PEFT's format, whoever trained it; nothing is trained.</summary>
     /// <remarks>An adapter of this library remembers system message, prompt template and thinking; for one of PEFT say them in
     /// <paramref name="change"/> where it was trained with any.</remarks>
-    /// <param name="baseModel">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
+    /// <param name="baseModel">The base checkpoint: a Hugging Face folder, or a hub id, as for <see cref="QwenLoraTrainer.Options.ModelPath"/>.</param>
     /// <param name="peftFolder">The folder with adapter_config.json and adapter_model.safetensors.</param>
     /// <param name="change">Changes column names, generation options, weight precision and the rest; null leaves the defaults. The device is the GPU that
     /// <see cref="MLContext.GpuDeviceId"/> names, if it names one, else the processor.</param>
+    /// <param name="downloadModel">As <see cref="QwenLoraTrainer.Options.DownloadModel"/>.</param>
     /// <returns>The transformer, to be disposed by the caller; the engine opens when the first answer is asked for.</returns>
     /// <exception cref="CheckpointException">The base checkpoint cannot be used.</exception>
+    /// <exception cref="HubException">The base checkpoint cannot be downloaded.</exception>
     /// <exception cref="AdapterException">The adapter cannot be used, or was made for another base.</exception>
     /// <exception cref="OptionException">An option makes no sense; the message names it.</exception>
     /// <exception cref="DeviceException">The MLContext's GPU cannot be used, and it does not allow <see cref="MLContext.FallbackToCpu"/>.</exception>
-    public QwenLoraTransformer LoadAdapter(string baseModel, string peftFolder, Action<QwenLoraTransformer.Options>? change = null)
+    public QwenLoraTransformer LoadAdapter(
+        string baseModel, string peftFolder, Action<QwenLoraTransformer.Options>? change = null, bool downloadModel = true)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(baseModel);
         ArgumentException.ThrowIfNullOrWhiteSpace(peftFolder);
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(baseModel));
-        LoraAdapter adapter = LoraAdapter.LoadPeft(peftFolder, checkpoint);
+        Checkpoint checkpoint;
+        LoraAdapter adapter;
         using (IChannel channel = ((IChannelProvider)_context).Start(nameof(LoadAdapter)))
         {
+            using Cancellation cancellation = new(_context, CancellationToken.None, CancellationToken.None);
+            checkpoint = Checkpoint.Open(cancellation.Run(token => ModelDownload.Folder(baseModel, downloadModel, channel, token)));
+            adapter = LoraAdapter.LoadPeft(peftFolder, checkpoint);
             foreach (string warning in adapter.Warnings)
             {
                 channel.Warning(MessageSensitivity.UserData, $"{peftFolder}: {warning}");
@@ -112,7 +118,7 @@ public sealed partial class TextGenerationCatalog
     /// the recorded location.
     /// May be called several times, for models with several bases: a folder is taken only for models that were trained on exactly that checkpoint.
     /// </summary>
-    /// <param name="folder">A checkpoint folder, or a hub id that the Hugging Face cache of this machine holds.</param>
+    /// <param name="folder">A checkpoint folder, or a hub id that the Hugging Face cache of this machine holds; nothing is downloaded.</param>
     public void UseBaseModel(string folder)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(folder);
@@ -180,7 +186,7 @@ public sealed class TextGenerationTrainers
     internal TextGenerationTrainers(MLContext context) => _context = context;
 
     /// <summary>Fine-tunes a Qwen checkpoint with LoRA; the other overload has every option.</summary>
-    /// <param name="modelPath">The base checkpoint: a Hugging Face folder, or a hub id that the Hugging Face cache of this machine already holds.</param>
+    /// <param name="modelPath">The base checkpoint: a Hugging Face folder, or a hub id, as for <see cref="QwenLoraTrainer.Options.ModelPath"/>.</param>
     /// <param name="rank">Rank r of the LoRA factors.</param>
     /// <param name="alpha">The adapter's output is scaled by alpha / rank.</param>
     /// <param name="dropout">Share of the adapter's inputs zeroed in training.</param>

@@ -25,6 +25,7 @@ internal static class FullTraining
     /// of standard deviation 0.02, norms 1, biases 0, and what the family says otherwise.</param>
     /// <param name="validation">Rows whose loss is reported along the way; null or empty for none.</param>
     /// <param name="progress">Called after every optimizer step.</param>
+    /// <param name="checkpoints">Where the run goes on from and what it writes on the way; null: it begins anew and writes nothing.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
     /// <returns>Every step; where the weights of a cancelled run were written is in its warnings.</returns>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written, the message says
@@ -33,7 +34,7 @@ internal static class FullTraining
     /// where.</exception>
     public static TrainingSummary Train(string configFolder, IReadOnlyList<TrainingRow> rows, TrainingOptions options, string output, TensorType? type,
         Checkpoint? initial = null, IReadOnlyList<TrainingRow>? validation = null, Action<TrainingProgress>? progress = null,
-        CancellationToken cancellation = default)
+        RunCheckpoints? checkpoints = null, CancellationToken cancellation = default)
     {
         options = options.Copy();
         options.Device ??= Device.Cpu;
@@ -55,6 +56,7 @@ internal static class FullTraining
                 + "null, since there are no factors.");
         }
 
+        RowChecks.CheckBest(validation ?? [], options, checkpoints);
         QwenConfig config = QwenConfig.Read(configFolder);
         RequireTrainable(config, configFolder, initial);
         CapturedRuns.RequireFor(options.Device, config, configFolder);
@@ -85,10 +87,28 @@ internal static class FullTraining
         }
 
         using TrainingSession session = opened;
-        Initialize(session.Parameters, target, options.SeedOrDefault, initial);
+        if (checkpoints?.Start is { } start)
+        {
+            StateTensors.Load(start.Tensors(), session.Parameters);
+        }
+        else
+        {
+            Initialize(session.Parameters, target, options.SeedOrDefault, initial);
+        }
+
+        if (checkpoints is not null)
+        {
+            Action<string>? beside = checkpoints.WriteModel;
+            checkpoints.WriteModel = folder =>
+            {
+                new TrainedFile(Path.Combine(folder, WeightFiles.SingleName), target.Trainables, type, initial).Write(session.Parameters);
+                beside?.Invoke(folder);
+            };
+        }
+
         try
         {
-            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, cancellation);
+            TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, checkpoints, cancellation);
             summary = summary with { Warnings = [.. warnings, .. summary.Warnings] };
             if (!summary.WasCancelled)
             {

@@ -39,6 +39,17 @@ internal static class RowChecks
         }
     }
 
+    /// <summary>Refuses options that need validation rows, or a folder for checkpoints, where there are none.</summary>
+    public static void CheckBest(IReadOnlyList<TrainingRow> validation, TrainingOptions options, RunCheckpoints? checkpoints)
+    {
+        Require.That(options.EarlyStoppingPatience is null || validation.Count > 0, nameof(options.EarlyStoppingPatience), options.EarlyStoppingPatience,
+            "null where there are no validation rows");
+        Require.That(!options.LoadBestModelAtEnd || validation.Count > 0, nameof(options.LoadBestModelAtEnd), options.LoadBestModelAtEnd,
+            "false where there are no validation rows");
+        Require.That(!options.LoadBestModelAtEnd || checkpoints is { Writes: true }, nameof(options.LoadBestModelAtEnd), options.LoadBestModelAtEnd,
+            "false where no checkpoints are written (OutputFolder)");
+    }
+
     /// <summary>What rows lose in a model: those that are longer than its context. Where they come from text, a <see cref="Preflight"/> says more.</summary>
     public static IReadOnlyList<string> Warnings(IReadOnlyList<TrainingRow> rows, IReadOnlyList<TrainingRow> validation, QwenConfig config)
     {

@@ -25,6 +25,13 @@ internal static class Schedule
         return step % every == 0 || step == total;
     }
 
+    /// <summary>Whether a checkpoint is written after a step: every so many steps or at the end of each epoch.</summary>
+    /// <param name="step">Optimizer step, from 1.</param>
+    /// <param name="rows">Rows of an epoch.</param>
+    /// <param name="options">How often.</param>
+    public static bool Saves(int step, int rows, TrainingOptions options) =>
+        options.SaveSteps is not 0 && step % (options.SaveSteps ?? StepsPerEpoch(rows, options)) == 0;
+
     /// <summary>Warm-up steps of a run.</summary>
     public static int WarmupSteps(int total, TrainingOptions options) =>
         options.WarmupSteps > 0 ? options.WarmupSteps : (int)Math.Ceiling(total * options.WarmupRatio);

@@ -76,6 +76,9 @@ internal sealed class TrainedFile(string path, IReadOnlyList<TrainableTensor> te
         return $"The weights of the last whole step are in {target}{without}{(isTaken ? $"; {path}, which was there before, is unchanged" : "")}.";
     }
 
+    /// <summary>Writes the weights as they are.</summary>
+    public void Write(ParameterSet parameters) => Write(path, parameters);
+
     private void Write(string target, ParameterSet parameters)
     {
         if (Beside.Count > 0)

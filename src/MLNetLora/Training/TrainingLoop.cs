@@ -15,22 +15,30 @@ internal static class TrainingLoop
     /// <param name="validation">Rows whose loss is reported along the way.</param>
     /// <param name="options">The options.</param>
     /// <param name="progress">Called after every step.</param>
+    /// <param name="checkpoints">Where the run goes on from and what it writes on the way; null: it begins anew and writes nothing.</param>
     /// <param name="cancellation">Ends the run, in the middle of a kernel too.</param>
     /// <exception cref="TrainingDivergedException">The loss or a gradient is not a finite number.</exception>
     /// <exception cref="TrainingException">Something failed after the first whole step. What fails before comes as it is.</exception>
     public static TrainingSummary Run(TrainingSession session, IReadOnlyList<TrainingRow[]> sequences, IReadOnlyList<TrainingRow> validation,
-        TrainingOptions options, Action<TrainingProgress>? progress, CancellationToken cancellation)
+        TrainingOptions options, Action<TrainingProgress>? progress, RunCheckpoints? checkpoints, CancellationToken cancellation)
     {
         Stopwatch watch = Stopwatch.StartNew();
         int total = Schedule.TotalSteps(sequences.Count, options);
-        List<TrainingProgress> steps = [];
-        TrainingState state = TrainingState.Start(LossScale.For(options.UsedComputeType));
-        int step = 0;
+        List<TrainingProgress> steps = [.. checkpoints?.Start?.Steps ?? []];
+        TrainingState state = checkpoints?.Start?.State ?? TrainingState.Start(LossScale.For(options.UsedComputeType));
+        (int first, TimeSpan before) = (state.Step, steps.Count == 0 ? TimeSpan.Zero : steps[^1].Elapsed);
+        int step = state.Step;
+        bool isWhole = true; // but while the optimizer changes its states
         try
         {
             session.Reserve(sequences.Max(rows => rows.Sum(row => row.InputIds.Length)));
-            foreach (Window window in Window.From(state, sequences, options).Take(total - state.Step))
+            foreach (Window window in Window.From(state, sequences, options).Take(Math.Max(0, total - first)))
             {
+                if (EarlyStopping.IsDue(steps, options))
+                {
+                    break;
+                }
+
                 TimeSpan begun = watch.Elapsed;
                 step = state.Step + 1;
                 Batch[] batches = window.Batches(options.BatchSize, session.Plan.Attention);
@@ -52,7 +60,9 @@ internal static class TrainingLoop
                 else
                 {
                     DivergenceCheck.Require(state, loss, norm);
+                    isWhole = false;
                     session.Update(rate, state.Made + 1);
+                    isWhole = true;
                 }
 
                 state = state.After(window, batches.Length, isSkipped); // from here on the parameters are those of this step
@@ -62,30 +72,72 @@ internal static class TrainingLoop
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
                 bool evaluates = validation.Count > 0 && Schedule.Evaluates(step, total, sequences.Count, options);
                 Evaluation? evaluation = evaluates ? Evaluate(session, validation, options, cancellation) : null;
-                TimeSpan remaining = watch.Elapsed / step * (total - step);
+                TimeSpan remaining = watch.Elapsed / (step - first) * (total - step);
                 double epoch = window.EpochsAfter(sequences.Count, options);
-                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, watch.Elapsed, remaining, evaluation?.Loss)
+                steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, before + watch.Elapsed, remaining,
+                    evaluation?.Loss)
                 {
                     ValidationTokenAccuracy = evaluation?.TokenAccuracy,
                     WasSkipped = isSkipped,
                     LossScale = session.LossScale,
                 });
                 progress?.Invoke(steps[^1]);
+                checkpoints?.After(session.Parameters, state, steps, options, isDue: Schedule.Saves(step, sequences.Count, options));
             }
 
             DivergenceCheck.RequireAnyStep(state);
+            SaveLast();
+            TrainingProgress? best = options.LoadBestModelAtEnd ? EarlyStopping.Best(steps) : null;
+            if (best is not null && best.Step != state.Step)
+            {
+                checkpoints!.LoadParameters(best.Step, session.Parameters);
+            }
+
             return Summary(wasCancelled: false);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            return Summary(wasCancelled: true); // gradients of half a window go with the session
+            return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
-            throw TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+            _ = isWhole ? Attempt(SaveLast) : null; // what ended the run is what counts
+            throw Failed(e);
         }
 
-        TrainingSummary Summary(bool wasCancelled) => new(steps, wasCancelled, watch.Elapsed) { Warnings = [.. DivergenceCheck.Warnings(state)] };
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+
+        // A handler of the log may throw; what was learned must not go with it.
+        static Exception? Attempt(Action action)
+        {
+            try
+            {
+                action();
+                return null;
+            }
+            catch (Exception e)
+            {
+                return e;
+            }
+        }
+
+        // Where a step has failed after the last checkpoint, or somebody has stopped the run, it goes on from its last whole step.
+        void SaveLast()
+        {
+            if (steps.Count == state.Step)
+            {
+                checkpoints?.After(session.Parameters, state, steps, options, isDue: state.Step > 0 && options.SaveSteps is not 0);
+                checkpoints?.Prune(steps, options); // whoever killed a process may have done it between a new one and the removal of an old one
+            }
+        }
+
+        TrainingSummary Summary(bool wasCancelled) => new(steps, wasCancelled, before + watch.Elapsed)
+        {
+            FirstStep = first + 1,
+            BestStep = EarlyStopping.Best(steps)?.Step,
+            StoppedEarly = !wasCancelled && steps.Count < total,
+            Warnings = [.. DivergenceCheck.Warnings(state), .. checkpoints?.Warnings ?? []],
+        };
     }
 
     /// <summary>How to cut the graphs for batches of these sequences: for an ordinary one, of half as many labels again as the average, and so that

@@ -166,6 +166,29 @@ public class TrainingOptions
     public int EvaluationSteps { get; set; }
 
     /// <summary>
+    /// Writes a checkpoint every so many optimizer steps; null (default) at the end of each epoch, 0 never. Where they go is said by
+    /// <see cref="TextGeneration.QwenLoraTrainer.Options.OutputFolder"/>. The last step has one in any case, a run that is cancelled or fails one of its last
+    /// whole step, and the best validation loss one. The peers' name: save_steps.
+    /// </summary>
+    public int? SaveSteps { get; set; }
+
+    /// <summary>How many checkpoints are kept, the newest and the best among them, even where it is 1; older ones are removed when a new one is whole. Null
+    /// (default): all. The peers' name: save_total_limit.</summary>
+    public int? SaveTotalLimit { get; set; }
+
+    /// <summary>Ends the run after so many evaluations in a row whose validation loss is not better than the best before; null (default): never. Needs validation
+    /// rows. transformers' name: EarlyStoppingCallback's early_stopping_patience.</summary>
+    public int? EarlyStoppingPatience { get; set; }
+
+    /// <summary>By how much, in nats, a validation loss must be lower than the best before to count as better for <see cref="EarlyStoppingPatience"/>. Default 0.
+    /// transformers' name: early_stopping_threshold.</summary>
+    public double EarlyStoppingThreshold { get; set; }
+
+    /// <summary>Whether the result of a run that made its steps is that of the step with the lowest validation loss in place of the last one. Default false. Needs
+    /// validation rows, and a folder for checkpoints. The peers' name: load_best_model_at_end.</summary>
+    public bool LoadBestModelAtEnd { get; set; }
+
+    /// <summary>
     /// Whether a warning about the data or the checkpoint is a <see cref="TrainingWarningException"/> before the first step, rather than a line in
     /// the log and in <see cref="TrainingSummary.Warnings"/>: rows that are cut off, left out or longer than the model's context, an end that is not
     /// learned. Default false.
@@ -228,6 +251,12 @@ public class TrainingOptions
         }
 
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
+        Require.That(SaveSteps is null or >= 0, nameof(SaveSteps), SaveSteps, "0 (never) or more, or null (each epoch)");
+        Require.That(SaveTotalLimit is null or >= 1, nameof(SaveTotalLimit), SaveTotalLimit, "at least 1, or null (all)");
+        Require.That(EarlyStoppingPatience is null or >= 1, nameof(EarlyStoppingPatience), EarlyStoppingPatience, "at least 1, or null");
+        Require.That(EarlyStoppingThreshold >= 0 && double.IsFinite(EarlyStoppingThreshold), nameof(EarlyStoppingThreshold), EarlyStoppingThreshold, "0 or more");
+        Require.That(EarlyStoppingThreshold == 0 || EarlyStoppingPatience is not null, nameof(EarlyStoppingThreshold), EarlyStoppingThreshold,
+            $"0 when {nameof(EarlyStoppingPatience)} is null, which it is for");
     }
 
     /// <summary>Refuses a number that the optimizer has not: a run that was told it would go on without it.</summary>
@@ -299,6 +328,9 @@ public class TrainingOptions
 
         Require.That(!PrepackWeights, nameof(PrepackWeights), PrepackWeights, $"false when {nameof(Device)} is {Device}: it is a layout for processors");
     }
+
+    /// <summary>Whether the checkpoint of the best step is kept.</summary>
+    internal bool KeepsBest => SaveSteps is not 0 || LoadBestModelAtEnd;
 
     /// <summary>The seed where nothing above the training loop has chosen one.</summary>
     internal int SeedOrDefault => Seed ?? 42;

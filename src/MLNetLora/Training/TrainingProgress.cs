@@ -33,11 +33,21 @@ public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, do
 }
 
 /// <summary>What a finished (or cancelled) run leaves behind, besides the trained tensors.</summary>
-/// <param name="Steps">Every optimizer step, in order.</param>
+/// <param name="Steps">Every optimizer step, in order; of a run that was resumed those before, too.</param>
 /// <param name="WasCancelled">True when the cancellation token stopped the run early; the tensors are those of the last whole step.</param>
-/// <param name="Duration">Wall-clock time of the run.</param>
+/// <param name="Duration">Wall-clock time of the run; of a run that was resumed with the time that its steps before took.</param>
 public sealed record TrainingSummary(IReadOnlyList<TrainingProgress> Steps, bool WasCancelled, TimeSpan Duration)
 {
+    /// <summary>The first step that this call made, from 1; more where the run was resumed.</summary>
+    public int FirstStep { get; init; } = 1;
+
+    /// <summary>The step with the lowest validation loss; null where there was no validation. transformers' name: best_global_step.</summary>
+    public int? BestStep { get; init; }
+
+    /// <summary>Whether the run ended before its last step since the validation loss became no better: see
+    /// <see cref="TrainingOptions.EarlyStoppingPatience"/>.</summary>
+    public bool StoppedEarly { get; init; }
+
     /// <summary>What was lost or looks wrong, a sentence each: rows that were cut or left out, options without effect, where an unfinished result was
     /// written. Empty when there is nothing.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];

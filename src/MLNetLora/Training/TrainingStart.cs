@@ -15,6 +15,9 @@ public sealed record TrainingStart
     /// <summary>The first step that this process makes, from 1; more than 1 where a run is resumed, whose earlier steps were made before.</summary>
     public int FirstStep { get; init; } = 1;
 
+    /// <summary>The steps before <see cref="FirstStep"/>, of a run that is resumed.</summary>
+    public IReadOnlyList<TrainingProgress> EarlierSteps { get; init; } = [];
+
     /// <summary>Rows of the training data.</summary>
     public required long Rows { get; init; }
 

@@ -3,7 +3,8 @@ using MLNetLora.Evaluation;
 
 namespace MLNetLora.Tests.Evaluation;
 
-/// <summary>Metrics of texts against tests/golden/metrics: sacreBLEU and NLTK themselves, rouge_score's definition. Its README says how they were made.</summary>
+/// <summary>Metrics of texts against tests/golden/metrics: sacreBLEU and NLTK themselves, rouge_score's definition. tests/golden/README.md says how the
+/// numbers were made.</summary>
 public sealed class MetricsTests
 {
     private static readonly JsonElement s_table = GoldenFile.Json(Path.Combine(Golden.Committed, "metrics", "cases.json"));

@@ -42,7 +42,9 @@ public sealed class CrossValidateTests : IDisposable
     {
         Fitted trainer = new(_bench.Trainer(options => options.MaximumSteps = 1));
         Run(seed: 1, samplingKey: "Input");
-        Assert.All(trainer.Seen, seen => Assert.All(seen.GroupBy(output => int.Parse(output, CultureInfo.InvariantCulture) / 3), group => Assert.Equal(3, group.Count())));
+        Assert.All(
+            trainer.Seen.SelectMany(seen => seen.GroupBy(output => int.Parse(output, CultureInfo.InvariantCulture) / 3)),
+            group => Assert.Equal(3, group.Count()));
         Run(seed: 1);
         Run(seed: 5);
         Assert.NotEqual(trainer.Seen[2].Order(), trainer.Seen[4].Order());
@@ -85,6 +87,37 @@ public sealed class CrossValidateTests : IDisposable
     }
 
     [Fact]
+    public void A_fold_whose_training_is_cancelled_is_not_scored()
+    {
+        using CancellationTokenSource cancel = new();
+        int trainings = 0;
+        Fitted trainer = new(_bench.Trainer(options =>
+        {
+            options.GradientAccumulationSteps = 1;
+            options.CancellationToken = cancel.Token;
+            options.ProgressCallback = step =>
+            {
+                if (step.Step == 1 && ++trainings == 2)
+                {
+                    cancel.Cancel();
+                }
+            };
+        }));
+        string message = Assert.Throws<OperationCanceledException>(() => _bench.Context.TextGeneration.CrossValidate(_rows, trainer, 2)).Message;
+        Assert.Equal("The training of fold 1 was cancelled.", message);
+        Assert.All(trainer.Models, model => Assert.Throws<ObjectDisposedException>(() => model.Generate("what")));
+    }
+
+    [Fact]
+    public void A_fold_without_rows_is_told_before_anything_is_trained()
+    {
+        Fitted trainer = new(_bench.Trainer()) { FailsAt = 0 };
+        IDataView two = _bench.Context.Data.LoadFromEnumerable<Row>([new("what", "", "1"), new("why", "", "2")]);
+        string message = Assert.Throws<DatasetException>(() => _bench.Context.TextGeneration.CrossValidate(two, trainer, 5)).Message;
+        Assert.Matches("^Fold [0-4] of 5 has no row", message);
+    }
+
+    [Fact]
     public void What_cannot_be_scored_is_refused_before_anything_is_trained()
     {
         Fitted trainer = new(_bench.Trainer()) { FailsAt = 0 };
@@ -98,6 +131,13 @@ public sealed class CrossValidateTests : IDisposable
         Refused("conversationColumnName", () => catalog.CrossValidate(_rows, trainer, conversationColumnName: "Talk"));
         Refused("errorColumnName", () => catalog.CrossValidate(_rows, trainer, errorColumnName: "Error"));
         Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, trainer, rougeTokenizer: (RougeTokenizer)9));
+        foreach (QwenLoraTrainer ofOneRun in (QwenLoraTrainer[])[
+            _bench.Trainer(options => options.OutputFolder = _bench.PathOf("run")),
+            _bench.Trainer(options => options.ResumeFrom = _bench.PathOf("run"))])
+        {
+            string refused = Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, ofOneRun)).Message;
+            Assert.Contains($"is {_bench.PathOf("run")}, which is one run's", refused, StringComparison.Ordinal);
+        }
     }
 
     private static IEnumerable<string> Outputs(IDataView view) => view.GetColumn<string>("Output");

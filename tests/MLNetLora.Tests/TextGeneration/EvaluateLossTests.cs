@@ -52,7 +52,8 @@ public sealed class EvaluateLossTests : IDisposable
     {
         File.WriteAllText(Path.Combine(_bench.BaseFolder, "chat_template.jinja"),
             "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}"
-            + "{{- '<|im_start|>assistant\\n' }}{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}");
+            + "{{- '<|im_start|>assistant\\n' }}{%- if enable_thinking is defined and enable_thinking is false %}"
+            + "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}");
         using QwenLoraTransformer model = _bench.Fit(options =>
         {
             Validated(options);

@@ -16,7 +16,8 @@ public sealed class EvaluateTests : IDisposable
     [Fact]
     public void The_metrics_are_means_of_the_rows_and_chrF_of_all_together()
     {
-        (string Output, string Answer)[] rows = [("Thirty days.", "Thirty days."), ("Ask your manager first.", "First ask a manager"), ("昆明", "在昆明"), ("no", "  ")];
+        (string Output, string Answer)[] rows =
+            [("Thirty days.", "Thirty days."), ("Ask your manager first.", "First ask a manager"), ("昆明", "在昆明"), ("no", "  ")];
         TextGenerationMetrics metrics = Catalog.Evaluate(View(rows));
         ChrF chrF = new();
         ChrF words = new(ChrF.PlusPlus);
@@ -107,7 +108,8 @@ public sealed class EvaluateTests : IDisposable
         // Rows of both kinds: what is in the label's column goes first. Other names, and none.
         IDataView both = _bench.Context.Data.LoadFromEnumerable(
             [new { Talk = Json, Output = "", Answer = "d" }, new { Talk = "", Output = "<think>so</think>e", Answer = "e" }]);
-        Assert.Equal((2, 1.0), (Catalog.Evaluate(both, conversationColumnName: "Talk").Rows, Catalog.Evaluate(both, conversationColumnName: "Talk").ExactMatch));
+        metrics = Catalog.Evaluate(both, conversationColumnName: "Talk");
+        Assert.Equal((2, 1.0), (metrics.Rows, metrics.ExactMatch));
         Assert.Equal(1, Catalog.Evaluate(both, conversationColumnName: null).Rows);
         IDataView broken = _bench.Context.Data.LoadFromEnumerable([new { Conversation = "{", Answer = "d" }]);
         Assert.Contains("Row 1, column 'Conversation'", Assert.Throws<DatasetException>(() => Catalog.Evaluate(broken)).Message);

@@ -79,7 +79,6 @@ public sealed class FullFineTuningTests : IDisposable
     public void What_makes_no_sense_is_refused()
     {
         Refused("OutputFolder is null", options => options.Method = FineTuningMethod.Full);
-        Refused("save the adapter with SaveAsPeft", options => options.OutputFolder = _folder.Path);
         Refused("no weight is frozen", options => (Full(options, _folder.Path).Precision, options.Threads) = (WeightPrecision.Nf4, 1));
         Refused("no weight is frozen", options => Full(options, _folder.Path).PrepackWeights = true);
         Refused("Rank is set, and Method is Full", options => Full(options, _folder.Path).Rank = 8);

@@ -13,7 +13,8 @@ internal static class LoadProbe
     /// <summary>Saves the model of a zip where no file may grow beyond a limit.</summary>
     public static string[] FullDisk(string zip, string what, string target, long limit) => Run(["full-disk", zip, what, target, $"{limit}"], null);
 
-    private static string[] Run(string[] arguments, string? baseModelVariable)
+    /// <summary>Starts it.</summary>
+    public static Process Start(string[] arguments, string? baseModelVariable = null)
     {
         string host = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
         ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), .. arguments])
@@ -22,7 +23,12 @@ internal static class LoadProbe
             RedirectStandardError = true,
         };
         start.Environment["MLNETLORA_BASE_MODEL"] = baseModelVariable ?? "";
-        using Process process = Process.Start(start)!;
+        return Process.Start(start)!;
+    }
+
+    private static string[] Run(string[] arguments, string? baseModelVariable)
+    {
+        using Process process = Start(arguments, baseModelVariable);
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         if (!process.WaitForExit(TimeSpan.FromMinutes(2)))

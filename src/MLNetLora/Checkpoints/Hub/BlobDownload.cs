@@ -255,8 +255,8 @@ internal sealed class BlobDownload(HubClient client, HubRepository repository, H
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new HubException(FormattableString.Invariant($"{file.Path} cannot be written: {e.Message} {blob.Length} of its {file.Size} bytes are kept in ")
-                + $"{blob.Path}. Make room, or say with HF_HOME where there is some, and start again: it goes on there.", e);
+            throw new HubException($"{file.Path} cannot be written: {e.Message} {blob.Length} of its {file.Size} bytes are kept in {blob.Path}. Make room, or "
+                + "say with HF_HOME where there is some, and start again: it goes on there.", e);
         }
     }
 

@@ -18,8 +18,8 @@ internal sealed class HubClient : IDisposable
     private static readonly TimeSpan s_firstPause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan s_longestPause = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan s_longestWait = TimeSpan.FromMinutes(5);
-    private static readonly string s_userAgent = string.Create(System.Globalization.CultureInfo.InvariantCulture,
-        $"MLNetLora/{typeof(HubClient).Assembly.GetName().Version?.ToString(3)} ({RuntimeInformation.FrameworkDescription}; {RuntimeInformation.RuntimeIdentifier})");
+    private static readonly string s_userAgent = $"MLNetLora/{typeof(HubClient).Assembly.GetName().Version?.ToString(3)} "
+        + $"({RuntimeInformation.FrameworkDescription}; {RuntimeInformation.RuntimeIdentifier})";
 
     private readonly HttpClient _http;
     private readonly HubSite _site;
@@ -58,8 +58,8 @@ internal sealed class HubClient : IDisposable
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw new HubException($"{answer.Address.Host} answers with something else than the list of files of {_id} ({e.Message}); is {_site.Endpoint} the right "
-                + "address, and does a proxy want you to sign in?", e);
+            throw new HubException($"{answer.Address.Host} answers with something else than the list of files of {_id} ({e.Message}); is {_site.Endpoint} the "
+                + "right address, and does a proxy want you to sign in?", e);
         }
     }, cancellation);
 
@@ -73,8 +73,8 @@ internal sealed class HubClient : IDisposable
         long size = long.TryParse(answer.Header("X-Linked-Size"), out long linked) ? linked : isFile ? answer.Length ?? -1 : -1;
         return blob is not null && HubFile.IsBlob(blob) && size >= 0
             ? file with { Blob = blob, Size = size, Sha256 = HubFile.IsHex(blob, 64) ? blob : null }
-            : throw new HubException($"{_site.Endpoint} tells neither in its list nor in the headers (ETag, X-Linked-Size) how long {file.Path} of {_id} is and what it "
-                + $"is named by (ETag '{HubErrors.Shown(blob)}').");
+            : throw new HubException($"{_site.Endpoint} tells neither in its list nor in the headers (ETag, X-Linked-Size) how long {file.Path} of {_id} is "
+                + $"and what it is named by (ETag '{HubErrors.Shown(blob)}').");
     }, cancellation);
 
     /// <summary>Where a file is.</summary>
@@ -146,8 +146,8 @@ internal sealed class HubClient : IDisposable
             }
         }
 
-        throw new HubException($"{_site.Endpoint} redirects more than {MostRedirects} times when asked for {file ?? "the files"} of {_id}; the last address was "
-            + $"{address.GetLeftPart(UriPartial.Path)}.");
+        throw new HubException($"{_site.Endpoint} redirects more than {MostRedirects} times when asked for {file ?? "the files"} of {_id}; the last address "
+            + $"was {address.GetLeftPart(UriPartial.Path)}.");
     }
 
     /// <summary>Whether an address is the hub's own, which may see the token.</summary>
@@ -180,32 +180,32 @@ internal sealed class HubClient : IDisposable
         }
     }
 
-    private static Uri Follow(Uri from, string target)
+    /// <summary>Where a redirect leads; refuses what would give up encryption.</summary>
+    internal static Uri Follow(Uri from, string target)
     {
-        if (!Uri.TryCreate(from, target, out Uri? next) || next.Scheme is not ("http" or "https"))
+        if (target.Length == 0 || !Uri.TryCreate(from, target, out Uri? next) || next.Scheme is not ("http" or "https"))
         {
             throw new HubException($"{from.Host} redirects to '{HubErrors.Shown(target)}', which is no address of the web.");
         }
 
         return from.Scheme == "https" && next.Scheme == "http"
-            ? throw new HubException($"{from.Host} redirects from https to {next.Scheme}://{next.Host}, where anybody could change the file; that is not followed.")
+            ? throw new HubException($"{from.Host} redirects from https to http://{next.Host}, where anybody could change the file; that is not followed.")
             : next;
     }
 
     private async Task PauseAsync(PassingException e, int failures, CancellationToken cancellation)
     {
+        cancellation.ThrowIfCancellationRequested(); // what fails because of it comes as something else now and then
         if (failures > _options.Retries)
         {
-            throw new HubException(failures == 1 ? e.Message : $"{e.Message} That was the {failures}th attempt. What has arrived is kept, and the next download goes on there.", e)
-            {
-                StatusCode = e.Status,
-            };
+            string tried = failures == 1 ? "" : $" It was tried {failures} times in a row. What has arrived is kept, and the next download goes on there.";
+            throw new HubException(e.Message + tried, e) { StatusCode = e.Status };
         }
 
         if (e.After > s_longestWait)
         {
-            throw new HubException(
-                FormattableString.Invariant($"{e.Message} The server asks to wait {e.After.Value.TotalMinutes:F0} minutes; start the download again then, it goes on there."), e)
+            throw new HubException(FormattableString.Invariant(
+                $"{e.Message} The server asks to wait {e.After.Value.TotalMinutes:F0} minutes; start the download again then, it goes on there."), e)
             {
                 StatusCode = e.Status,
             };
@@ -239,12 +239,13 @@ internal sealed class HubDeadline(TimeSpan timeout, string host, CancellationTok
         }
         catch (HttpRequestException e) when (e.InnerException is AuthenticationException inner)
         {
-            throw new HubException($"The certificate of {host} is not trusted: {inner.Message} If a proxy of your network stands in between, this machine must know its "
-                + "certificate.", e);
+            throw new HubException($"There is no secure connection to {host}: {inner.Message} If a proxy of your network stands in between, this machine must "
+                + "know its certificate.", e);
         }
         catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.NameResolutionError)
         {
-            throw new PassingException($"The name {host} is not known here: there is no network, or it needs a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT).", e);
+            throw new PassingException(
+                $"The name {host} is not known here: there is no network, or it needs a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT).", e);
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {

@@ -40,9 +40,11 @@ internal sealed class HubDownload
     {
         if (_options.Offline ?? _options.Environment.IsOffline)
         {
-            return Kept ?? _repository.Snapshots(_id.Revision).FirstOrDefault(ModelFiles.IsWhole) ?? throw new HubException(
-                $"{_id} is not in the Hugging Face cache {_cache}{(_repository.Snapshots(_id.Revision).Count > 0 ? ", or only a part of it" : "")}, and nothing may be "
-                + $"downloaded: {(_options.Offline is null ? "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" : "Offline is true")}.");
+            IReadOnlyList<string> snapshots = _repository.Snapshots(_id.Revision);
+            string part = snapshots.Count > 0 ? ", or only a part of it" : "";
+            string why = _options.Offline is null ? "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" : "Offline is true";
+            return Kept ?? snapshots.FirstOrDefault(ModelFiles.IsWhole)
+                ?? throw new HubException($"{_id} is not in the Hugging Face cache {_cache}{part}, and nothing may be downloaded: {why}.");
         }
 
         // A commit is the same forever; whether a branch has moved on only the hub knows.
@@ -146,8 +148,9 @@ internal sealed class HubDownload
             .Aggregate(Int128.Zero, (sum, file) => sum + file.Size - Math.Clamp(HubRepository.Length(_repository.Incomplete(file.Blob)), 0, file.Size));
         if (_options.Environment.FreeSpace(_cache) is { } free && free < bytes)
         {
-            throw new HubException(FormattableString.Invariant(
-                $"{_cache} lies on a drive with {free / 1e6:F0} MB left, and {(double)bytes / 1e6:F0} MB of {_id} are to come. Make room, or set HF_HOME to another drive."));
+            throw new HubException(
+                FormattableString.Invariant($"{_cache} lies on a drive with {free / 1e6:F0} MB left, and {(double)bytes / 1e6:F0} MB of {_id} are to come. ")
+                + "Make room, or set HF_HOME to another drive.");
         }
     }
 }

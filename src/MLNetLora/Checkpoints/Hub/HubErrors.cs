@@ -42,12 +42,15 @@ internal static class HubErrors
             return new HubException($"{where} {site.Endpoint.Host} leads there; is that host blocked here?") { StatusCode = status };
         }
 
-        string signIn = hasToken ? "Your token has no right to it, or has expired" : $"For a private or gated model set {site.TokenVariable} to a token of yours";
+        string signIn = hasToken
+            ? "Your token has no right to it, or has expired"
+            : $"For a private or gated model set {site.TokenVariable} to a token of yours";
+        string shows = $"{site.Page(id)} shows its branches and tags.";
         string message = Header(response, "X-Error-Code") switch
         {
             "GatedRepo" => $"{id.Name} is gated: open {site.Page(id)}, accept its licence with your account, "
                 + $"{(hasToken ? $"whose token {site.TokenVariable} must be" : $"and set {site.TokenVariable} to a token of it")}.{said}",
-            "RevisionNotFound" => $"{id.Name} has no revision '{id.Revision ?? site.DefaultRevision}' on {site.Name}. {site.Page(id)} shows its branches and tags.",
+            "RevisionNotFound" => $"{id.Name} has no revision '{id.Revision ?? site.DefaultRevision}' on {site.Name}. {shows}",
             "EntryNotFound" => $"{id} has no file {file} on {site.Name}.",
             "RepoNotFound" => NoModel(),
             _ => status switch
@@ -56,8 +59,9 @@ internal static class HubErrors
                 HttpStatusCode.Forbidden => $"{where} {signIn}; the licence of a gated model is accepted at {site.Page(id)}.",
                 HttpStatusCode.NotFound when file is not null => $"{id} has no file {file} on {site.Name}.",
                 HttpStatusCode.NotFound when id.Revision is null => NoModel(),
-                HttpStatusCode.NotFound => $"There is no model {id.Name} on {site.Name}, or it has no revision '{id.Revision}'. {site.Page(id)} shows its branches and tags.",
-                HttpStatusCode.ProxyAuthenticationRequired => $"{where} The proxy of this machine wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.",
+                HttpStatusCode.NotFound => $"There is no model {id.Name} on {site.Name}, or it has no revision '{id.Revision}'. {shows}",
+                HttpStatusCode.ProxyAuthenticationRequired =>
+                    $"{where} The proxy of this machine wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.",
                 _ => where,
             },
         };

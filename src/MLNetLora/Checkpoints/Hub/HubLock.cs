@@ -22,9 +22,10 @@ internal static class HubLock
             cancellation.ThrowIfCancellationRequested();
             try
             {
-                FileStream file = new(path, Options());
+                FileStream file = new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
                 if (File.Exists(path))
                 {
+                    Share(file);
                     return file;
                 }
 
@@ -42,16 +43,21 @@ internal static class HubLock
         }
     }
 
-    private static FileStreamOptions Options()
+    /// <summary>Lets the user's group take the lock too, as huggingface_hub does: the users of one cache may be a group.</summary>
+    private static void Share(FileStream file)
     {
-        FileStreamOptions options = new() { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 0 };
-        if (!OperatingSystem.IsWindows())
+        try
         {
-            // As huggingface_hub: the users of one cache may be a group.
-            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead;
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(file.SafeFileHandle, UnixFileMode.UserRead | UnixFileMode.UserWrite
+                    | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead);
+            }
         }
-
-        return options;
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Somebody else's file, which has been shared already.
+        }
     }
 
     /// <summary>A sharing or lock violation on Windows, EWOULDBLOCK elsewhere.</summary>

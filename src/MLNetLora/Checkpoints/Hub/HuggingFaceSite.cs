@@ -20,7 +20,8 @@ internal sealed class HuggingFaceSite(Uri endpoint) : HubSite("Hugging Face", "m
     public override HubListing ReadList(JsonElement answer, HubId id)
     {
         string? commit = Text(answer, "sha")?.ToLowerInvariant();
-        if (commit is null || !HubId.IsCommit(commit) || !answer.TryGetProperty("siblings", out JsonElement siblings) || siblings.ValueKind != JsonValueKind.Array)
+        if (commit is null || !HubId.IsCommit(commit)
+            || !answer.TryGetProperty("siblings", out JsonElement siblings) || siblings.ValueKind != JsonValueKind.Array)
         {
             throw NoList(this, id, "there is no commit (sha) or no list of files (siblings)");
         }

@@ -12,8 +12,8 @@ public static class ModelHub
     /// <param name="progress">Told at most ten times a second, from any thread; null for none.</param>
     /// <param name="cancellationToken">Ends the download; what has arrived is kept for the next one.</param>
     /// <returns>The folder of the snapshot, absolute.</returns>
-    /// <exception cref="HubException">There is no such model, revision or file, it is gated, the server or the network fails, a hash is wrong, the disk is full,
-    /// or <see cref="HubDownloadOptions.Offline"/> holds and the cache has no such model.</exception>
+    /// <exception cref="HubException">There is no such model, revision or file, it is gated, the server or the network fails, a hash is wrong, the disk is
+    /// full, or <see cref="HubDownloadOptions.Offline"/> holds and the cache has no such model.</exception>
     /// <exception cref="OptionException">An option makes no sense, or the model is no hub id.</exception>
     public static async Task<string> DownloadAsync(
         string model,
@@ -26,7 +26,8 @@ public static class ModelHub
         options.Validate();
         HubId id = HubId.TryParse(model, out HubId parsed)
             ? parsed
-            : throw new OptionException($"'{HubErrors.Shown(model)}' is no hub id; it must be OWNER/NAME or OWNER/NAME@REVISION, such as Qwen/Qwen2.5-0.5B-Instruct.");
+            : throw new OptionException(
+                $"'{HubErrors.Shown(model)}' is no hub id; it must be OWNER/NAME or OWNER/NAME@REVISION, such as Qwen/Qwen2.5-0.5B-Instruct.");
         try
         {
             return await new HubDownload(id, options, progress).RunAsync(cancellationToken).ConfigureAwait(false);

@@ -36,8 +36,8 @@ internal sealed class ModelScopeSite(Uri endpoint) : HubSite("ModelScope", "mast
         if ((answer.TryGetProperty("Success", out JsonElement success) && success.ValueKind == JsonValueKind.False) || data.ValueKind != JsonValueKind.Object)
         {
             throw new HubException(
-                $"ModelScope has no model {id.Name}, or it is private (it says '{HubErrors.Shown(Text(answer, "Message"))}'). Check the name; for a private model set "
-                + $"{TokenVariable}.");
+                $"ModelScope has no model {id.Name}, or it is private (it says '{HubErrors.Shown(Text(answer, "Message"))}'). Check the name; for a private "
+                + $"model set {TokenVariable}.");
         }
 
         if (!data.TryGetProperty("Files", out JsonElement files) || files.ValueKind != JsonValueKind.Array)

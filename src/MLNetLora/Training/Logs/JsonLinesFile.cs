@@ -7,6 +7,9 @@ namespace MLNetLora.Training;
 /// <summary>What a log of JSON Lines is to a run that is resumed.</summary>
 internal static class JsonLinesFile
 {
+    /// <summary>What is longer is no log: some 800,000 steps.</summary>
+    public const int MostBytes = 256 << 20;
+
     /// <summary>Letters of all languages as they are; what stands in a log is no HTML.</summary>
     public static JsonWriterOptions Writing { get; } = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -14,14 +17,16 @@ internal static class JsonLinesFile
     /// <param name="path">The file.</param>
     /// <param name="step">The first step that is made again.</param>
     /// <returns>num_input_tokens_seen of the last line that is kept; 0 where none has it.</returns>
+    /// <exception cref="OptionException">The file is far longer than a log of one run.</exception>
     public static long KeepBefore(string path, int step)
     {
+        string text = BoundedFile.ReadText(path, MostBytes) ?? throw new OptionException(
+            $"{path} has more than {MostBytes >> 20} MB, which no log of one run has, and the run is to go on in it. Move it away, or give another file.");
         long tokens = 0;
         AtomicFile.Write(path, stream =>
         {
-            using StreamReader reader = new(path);
             using StreamWriter writer = new(stream, leaveOpen: true) { NewLine = "\n" };
-            while (reader.ReadLine() is { } line)
+            foreach (string line in text.Split('\n'))
             {
                 if (Parse(line) is { } kept && kept.Step < step && !kept.IsEnd)
                 {

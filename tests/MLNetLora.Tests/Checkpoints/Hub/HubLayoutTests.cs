@@ -42,6 +42,11 @@ public sealed class HubLayoutTests : IDisposable
         Assert.Equal($"../../../blobs/{_hub.Etag("additional_chat_templates/tool_use.jinja")}",
             new FileInfo(Path.Combine(snapshot, "additional_chat_templates", "tool_use.jinja")).LinkTarget);
 
+        // A lock can be taken by the user's group.
+        string locks = Path.Combine(_hub.Cache, ".locks", "models--Test--model-1.5");
+        Assert.All(Directory.EnumerateFiles(locks), file => Assert.True(
+            !OperatingSystem.IsWindows() && File.GetUnixFileMode(file).HasFlag(UnixFileMode.GroupWrite)));
+
         // The cache may be moved as a whole.
         string elsewhere = _hub.Cache + "-moved";
         Directory.Move(_hub.Cache, elsewhere);
@@ -78,9 +83,8 @@ public sealed class HubLayoutTests : IDisposable
 
         Assert.Equal(_hub.Snapshot(commit), snapshot);
         string refs = Path.Combine(_hub.Repository, "refs");
-        Assert.Equal(
-            reference is null ? [] : [reference],
-            !Directory.Exists(refs) ? [] : Directory.EnumerateFiles(refs, "*", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(refs, file).Replace('\\', '/')));
+        IEnumerable<string> files = Directory.Exists(refs) ? Directory.EnumerateFiles(refs, "*", SearchOption.AllDirectories) : [];
+        Assert.Equal(reference is null ? [] : [reference], files.Select(file => Path.GetRelativePath(refs, file).Replace('\\', '/')));
         Assert.All(_hub.RequestsFor("config.json"), request => Assert.Contains($"/resolve/{commit}/", request.Target));
         Assert.Equal(snapshot, Assert.Single(new HubRepository(_hub.Cache, FakeHub.Id).Snapshots(revision)));
     }
@@ -108,8 +112,8 @@ public sealed class HubLayoutTests : IDisposable
         Assert.Equal(
             needed.Concat(["config.json", "tokenizer.json", "model.safetensors"]).Order(StringComparer.Ordinal),
             Directory.EnumerateFiles(snapshot, "*", SearchOption.AllDirectories).Select(Path.GetFileName).Order(StringComparer.Ordinal));
-        Assert.All(others, name => Assert.DoesNotContain(_hub.Server.Requests, request => Uri.UnescapeDataString(request.Target).EndsWith(name, StringComparison.Ordinal)
-            && request.Target.Contains("/resolve/", StringComparison.Ordinal) && !needed.Contains(request.Name) && request.Name != "config.json"));
+        Assert.All(others, name => Assert.DoesNotContain(_hub.Server.Requests, request =>
+            Uri.UnescapeDataString(request.Target).EndsWith($"/resolve/{FakeHub.First}/{name}", StringComparison.Ordinal)));
     }
 
     [Fact]

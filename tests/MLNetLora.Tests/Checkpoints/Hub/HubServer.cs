@@ -52,6 +52,7 @@ internal sealed class HubServer : IDisposable
 
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly CancellationTokenSource _stop = new();
+    private readonly ConcurrentBag<TcpClient> _clients = []; // what nobody refers to is closed by the garbage collector
     private readonly Func<HubRequest, HubReply> _answer;
 
     public HubServer(Func<HubRequest, HubReply> answer)
@@ -72,6 +73,11 @@ internal sealed class HubServer : IDisposable
     {
         _stop.Cancel();
         _listener.Stop();
+        foreach (TcpClient client in _clients)
+        {
+            client.Dispose();
+        }
+
         _stop.Dispose();
     }
 
@@ -82,6 +88,7 @@ internal sealed class HubServer : IDisposable
             while (true)
             {
                 TcpClient client = await _listener.AcceptTcpClientAsync(_stop.Token);
+                _clients.Add(client);
                 _ = ServeAsync(client);
             }
         }

@@ -1,0 +1,104 @@
+using MLNetLora.Checkpoints;
+
+namespace MLNetLora.Training;
+
+/// <summary>The checkpoints that a run writes and the one that it goes on from.</summary>
+/// <param name="folder">Where they are written; null: none is.</param>
+/// <param name="identity">What run it is.</param>
+/// <param name="start">The one that it goes on from; null for a new run.</param>
+internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, SavedRun? start)
+{
+    private readonly List<string> _warnings = [];
+    private int _last = start?.State.Step ?? 0; // the newest one's step
+
+    /// <summary>The one that the run goes on from; null for a new run.</summary>
+    public SavedRun? Start => start;
+
+    /// <summary>Whether there is a place for them.</summary>
+    public bool Writes => folder is not null;
+
+    /// <summary>What is to be said of those that could not be written.</summary>
+    public IReadOnlyList<string> Warnings => _warnings;
+
+    /// <summary>Receives warnings as they come; null: nobody does.</summary>
+    public Action<string>? Warn { get; init; }
+
+    /// <summary>Called when a checkpoint was written: its step and its folder.</summary>
+    public Action<int, string>? Saved { get; init; }
+
+    /// <summary>Writes what else belongs into a checkpoint: the adapter, or the model.</summary>
+    public Action<string>? WriteModel { get; set; }
+
+    /// <summary>What the run took out of the base at its start, by name.</summary>
+    public IEnumerable<(string Name, float[] Numbers)> Held { get; set; } = [];
+
+    /// <summary>Writes one after a step where it is time, or the step is the best yet. A disk that is full ends no run: it is said, and tried again when the next
+    /// one is due.</summary>
+    /// <param name="parameters">As the step left them.</param>
+    /// <param name="state">How far the run is.</param>
+    /// <param name="steps">The steps made.</param>
+    /// <param name="options">When, and how many are kept.</param>
+    /// <param name="isDue">Whether it is time whatever the options say.</param>
+    public void After(ParameterSet parameters, TrainingState state, IReadOnlyList<TrainingProgress> steps, TrainingOptions options, bool isDue)
+    {
+        bool isBest = options.KeepsBest && steps.Count > 0 && steps[^1].ValidationLoss is not null && EarlyStopping.Best(steps)?.Step == state.Step;
+        if (folder is null || _last == state.Step || !(isDue || isBest))
+        {
+            return;
+        }
+
+        try
+        {
+            folder.Save(state.Step, target => Write(target, parameters, state, steps, options));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or MLNetLoraException)
+        {
+            string warning = $"{RunFolder.Prefix}{state.Step} could not be written, and the training goes on without: {e.Message}";
+            _warnings.Add(warning);
+            Warn?.Invoke(warning);
+            return;
+        }
+
+        _last = state.Step;
+        Prune(steps, options);
+        Saved?.Invoke(state.Step, folder.Of(state.Step));
+    }
+
+    /// <summary>Puts the parameters of a step back.</summary>
+    /// <exception cref="CheckpointException">Its checkpoint is damaged or gone.</exception>
+    public void LoadParameters(int step, ParameterSet parameters) => StateTensors.Load(SavedRun.Read(folder!.Of(step)).Tensors(), parameters, alone: true);
+
+    private void Write(string target, ParameterSet parameters, TrainingState state, IReadOnlyList<TrainingProgress> steps, TrainingOptions options)
+    {
+        WriteModel?.Invoke(target); // first: an adapter refuses a folder that holds other tensors
+        SafetensorsWriter.Write(Path.Combine(target, StateTensors.FileName), StateTensors.Items(parameters, Held));
+        byte[] history = TrainerStateFile.Write(steps, options, TrainerStateFile.BestFolder(folder!, steps));
+        AtomicFile.Write(Path.Combine(target, TrainerStateFile.FileName), stream => stream.Write(history));
+        SavedRun.Write(target, state, identity);
+    }
+
+    /// <summary>Removes what is too much; the newest and the best stay.</summary>
+    /// <param name="steps">The steps made.</param>
+    /// <param name="options">How many are kept.</param>
+    public void Prune(IReadOnlyList<TrainingProgress> steps, TrainingOptions options)
+    {
+        if (options.SaveTotalLimit is not { } limit || folder is null)
+        {
+            return;
+        }
+
+        int? best = options.KeepsBest ? EarlyStopping.Best(steps)?.Step : null;
+        foreach ((int step, _) in RunFolder.Checkpoints(folder.Path).Where(checkpoint => checkpoint.Step != best && checkpoint.Step <= _last)
+            .Skip(Math.Max(best == _last ? 0 : 1, best is null ? limit : limit - 1)).ToArray())
+        {
+            try
+            {
+                folder.Remove(step);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // Tried again after the next one.
+            }
+        }
+    }
+}
