@@ -10,7 +10,7 @@ public sealed class TrainedFixture : IAsyncLifetime, IDisposable
 
     public string Output => _folder.At("out");
 
-    public string Adapter => Path.Combine(Output, "adapter");
+    public string Adapter => Output;
 
     public string Zip => Path.Combine(Output, "model.zip");
 
