@@ -7,7 +7,8 @@ using MLNetLora.Training;
 
 namespace MLNetLora.Bench;
 
-/// <summary>What checkpoints cost: one run that writes one after every second step, the times after a step with one beside those after a step without.</summary>
+/// <summary>What checkpoints cost: one run that writes one after every second step, the times after a step with one beside those after a step
+/// without.</summary>
 internal static class CheckpointBench
 {
     /// <summary>Measures and prints.</summary>
@@ -41,7 +42,8 @@ internal static class CheckpointBench
             double without = Median(gaps.Where((_, i) => i % 2 == 0));
             double with = Median(gaps.Where((_, i) => i % 2 == 1));
             long bytes = Directory.EnumerateFiles(RunFolder.Checkpoints(folder).First().Folder).Sum(file => new FileInfo(file).Length);
-            Console.WriteLine($"model                        {setting.Model}, rank {setting.Rank} on {setting.Targets}, {setting.Batch} x {setting.Length} tokens a step");
+            Console.WriteLine($"model                        {setting.Model}, rank {setting.Rank} on {setting.Targets}, "
+                + $"{setting.Batch} x {setting.Length} tokens a step");
             Console.WriteLine($"checkpoint                   {bytes / 1e6:F1} MB");
             Console.WriteLine($"step                         {without:F2} s without, {with:F2} s with one, medians of {setting.Steps}");
             Console.WriteLine($"with one after every step    {with / without:F3} of the time");

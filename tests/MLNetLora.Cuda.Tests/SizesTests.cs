@@ -1,11 +1,11 @@
 using System.Diagnostics;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
+using MLNetLora.Cli.NewCheckpoint;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
 using MLNetLora.Text;
-using MLNetLora.Cli.NewCheckpoint;
 using MLNetLora.Training;
 
 namespace MLNetLora.Cuda.Tests;

@@ -178,7 +178,8 @@ internal static class SettingsTable
     {
         PropertyInfo property = typeof(Options).GetProperty(name)!;
         return new Setting(name, group, description, property.PropertyType, settings => property.GetValue(settings.Training),
-            (settings, value) => property.SetValue(settings.Training, value)) { Aliases = aliases };
+            (settings, value) => property.SetValue(settings.Training, value))
+        { Aliases = aliases };
     }
 
     private static Setting Own(SettingGroup group, string name, string description, params Alias[] aliases)
@@ -191,7 +192,8 @@ internal static class SettingsTable
     {
         PropertyInfo property = typeof(GenerationOptions).GetProperty(name)!;
         return new Setting(name, Answers, description, property.PropertyType, settings => property.GetValue(settings.Generation),
-            (settings, value) => property.SetValue(settings.Generation, value)) { Aliases = aliases, On = Train | Answering };
+            (settings, value) => property.SetValue(settings.Generation, value))
+        { Aliases = aliases, On = Train | Answering };
     }
 
     private static Func<Given, object?> Precisions(params WeightPrecision[] precisions) => given =>

@@ -40,22 +40,22 @@ public sealed partial class QwenLoraTrainer
         /// Folder of the run, which one run at a time has. Made if it is not there; one that holds an earlier run is refused but for
         /// <see cref="ResumeFrom"/>. With <see cref="FineTuningMethod.Lora"/> it receives checkpoints (checkpoint-STEP, see
         /// <see cref="TrainingOptions.SaveSteps"/>), at the end the adapter as PEFT has it, and trainer_state.json; null (default): nothing is written. With
-        /// <see cref="FineTuningMethod.Full"/> it is needed, and receives the trained checkpoint: weights, configuration, tokenizer and template, from which the
-        /// transformer answers; and checkpoint-STEP where <see cref="TrainingOptions.SaveSteps"/> is given, each of them some 14 bytes per parameter. The peers'
-        /// name: output_dir.
+        /// <see cref="FineTuningMethod.Full"/> it is needed, and receives the trained checkpoint: weights, configuration, tokenizer and template, from which
+        /// the transformer answers; and checkpoint-STEP where <see cref="TrainingOptions.SaveSteps"/> is given, each of them some 14 bytes per parameter. The
+        /// peers' name: output_dir.
         /// </summary>
         public string? OutputFolder { get; set; }
 
         /// <summary>
-        /// What the run goes on from: a checkpoint-STEP that a run of this library wrote, or the folder of a run, whose newest whole checkpoint is taken; where that
-        /// is <see cref="OutputFolder"/> and holds none yet, the run begins anew, so that whoever starts it again and again need not know. With the same data,
-        /// options, base and <see cref="TrainingOptions.Threads"/> on the same machine the result is that of a run that was never stopped, to the last bit; what
-        /// differs is refused and named. Null (default): a new run. The peers' name: resume_from_checkpoint.
+        /// What the run goes on from: a checkpoint-STEP that a run of this library wrote, or the folder of a run, whose newest whole checkpoint is taken; where
+        /// that is <see cref="OutputFolder"/> and holds none yet, the run begins anew, so that whoever starts it again and again need not know. With the same
+        /// data, options, base and <see cref="TrainingOptions.Threads"/> on the same machine the result is that of a run that was never stopped, to the last
+        /// bit; what differs is refused and named. Null (default): a new run. The peers' name: resume_from_checkpoint.
         /// </summary>
         public string? ResumeFrom { get; set; }
 
-        /// <summary>Whether a run goes on with other options or rows than it began with, say with more epochs: what differs is then said in a warning. The base, the
-        /// shape of the adapter and the optimizer stay. Default false: it is refused.</summary>
+        /// <summary>Whether a run goes on with other options or rows than it began with, say with more epochs: what differs is then said in a warning. The
+        /// base, the shape of the adapter and the optimizer stay. Default false: it is refused.</summary>
         public bool ResumeWithChanges { get; set; }
 
         /// <summary>
@@ -309,10 +309,13 @@ public sealed partial class QwenLoraTrainer
             bool isFull = Method == FineTuningMethod.Full;
             Require.That(isFull ? !string.IsNullOrWhiteSpace(OutputFolder) : OutputFolder is null || !string.IsNullOrWhiteSpace(OutputFolder),
                 nameof(OutputFolder), OutputFolder ?? "null", isFull ? $"a folder when {nameof(Method)} is {Method}" : "a folder, or null");
-            Require.That(ResumeFrom is null || !string.IsNullOrWhiteSpace(ResumeFrom), nameof(ResumeFrom), "empty", "the folder of a run or of a checkpoint, or null");
-            Require.That(!ResumeWithChanges || ResumeFrom is not null, nameof(ResumeWithChanges), ResumeWithChanges, $"false when {nameof(ResumeFrom)} is null");
+            Require.That(ResumeFrom is null || !string.IsNullOrWhiteSpace(ResumeFrom), nameof(ResumeFrom), "empty",
+                "the folder of a run or of a checkpoint, or null");
+            Require.That(!ResumeWithChanges || ResumeFrom is not null, nameof(ResumeWithChanges), ResumeWithChanges,
+                $"false when {nameof(ResumeFrom)} is null");
             Require.That(SaveSteps is null or 0 || OutputFolder is not null, nameof(SaveSteps), SaveSteps, $"null or 0 when {nameof(OutputFolder)} is null");
-            Require.That(SaveTotalLimit is null || OutputFolder is not null, nameof(SaveTotalLimit), SaveTotalLimit, $"null when {nameof(OutputFolder)} is null");
+            Require.That(SaveTotalLimit is null || OutputFolder is not null, nameof(SaveTotalLimit), SaveTotalLimit,
+                $"null when {nameof(OutputFolder)} is null");
             Require.That(EarlyStoppingPatience is null || ValidationSet is not null, nameof(EarlyStoppingPatience), EarlyStoppingPatience,
                 $"null when {nameof(ValidationSet)} is null");
             Require.That(!LoadBestModelAtEnd || (ValidationSet is not null && OutputFolder is not null), nameof(LoadBestModelAtEnd), LoadBestModelAtEnd,

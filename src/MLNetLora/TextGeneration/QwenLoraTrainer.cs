@@ -271,7 +271,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         if (summary.StoppedEarly)
         {
-            Info(channel, $"Ended early, after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: no validation loss since step {summary.BestStep} is lower.");
+            (int made, int all) = (summary.Steps.Count, summary.Steps[^1].TotalSteps);
+            Info(channel, $"Ended early, after step {made} of {all}: no validation loss since step {summary.BestStep} is lower.");
         }
 
         double loss = summary.Steps.Count == 0 ? double.NaN : summary.Steps[^1].Loss;

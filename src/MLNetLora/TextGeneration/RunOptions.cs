@@ -16,7 +16,8 @@ namespace MLNetLora.TextGeneration;
 internal static class RunOptions
 {
     /// <summary>What the saved numbers have a place for, beside the options of the adapter.</summary>
-    private static readonly string[] s_shape = [nameof(QwenLoraTrainer.Options.Method), nameof(TrainingOptions.Optimizer), nameof(TrainingOptions.LoraPlusRatio)];
+    private static readonly string[] s_shape = [nameof(QwenLoraTrainer.Options.Method), nameof(TrainingOptions.Optimizer),
+        nameof(TrainingOptions.LoraPlusRatio)];
 
     /// <summary>What changes the last digits, or when something is done.</summary>
     private static readonly string[] s_conditions =

@@ -24,8 +24,8 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
             {
                 if (folder is not null && Present(folder.Path) is { } present)
                 {
-                    throw new OptionException($"{output} is {folder.Path}, which holds {present} of an earlier run. Set {nameof(options.ResumeFrom)} to the same "
-                        + "folder to go on with that run, or give an empty folder.");
+                    throw new OptionException($"{output} is {folder.Path}, which holds {present} of an earlier run. "
+                        + $"Set {nameof(options.ResumeFrom)} to the same folder to go on with that run, or give an empty folder.");
                 }
 
                 return new RunStart(folder, null);
@@ -62,8 +62,8 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
             && Path.GetFileName(folder).StartsWith(RunFolder.Prefix, StringComparison.Ordinal)))
         {
             return File.Exists(Path.Combine(folder, "optimizer.pt")) && !File.Exists(Path.Combine(folder, SavedRun.FileName))
-                ? throw new OptionException($"{option} is {folder}, a checkpoint of transformers, whose states are Python pickles: opening one can run any code, so "
-                    + $"they are not read. Set {nameof(QwenLoraTrainer.Options.InitialAdapter)} to it to train on from its adapter with new states.")
+                ? throw new OptionException($"{option} is {folder}, a checkpoint of transformers, whose states are Python pickles: opening one can run any "
+                    + $"code, so they are not read. Set {nameof(QwenLoraTrainer.Options.InitialAdapter)} to it to train on from its adapter with new states.")
                 : SavedRun.Read(folder);
         }
 
@@ -84,7 +84,8 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
         if (folder != output)
         {
             throw new OptionException(isFound ? $"{option} is {folder}, none of whose checkpoints is whole."
-                : $"{option} is {folder}, which holds no {RunFolder.Prefix}… of a run. Give the folder of a run or of a checkpoint, or leave it out to begin anew.");
+                : $"{option} is {folder}, which holds no {RunFolder.Prefix}… of a run. Give the folder of a run or of a checkpoint, or leave it out to "
+                    + "begin anew.");
         }
 
         notice($"{folder} holds no {(isFound ? "whole " : "")}checkpoint yet: the run begins anew.");

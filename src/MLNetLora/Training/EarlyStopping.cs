@@ -1,7 +1,7 @@
 namespace MLNetLora.Training;
 
-/// <summary>What the validation losses of a run say: which step was the best, and whether it is worth to go on. Both follow from the steps made, so a run that is
-/// resumed needs no memory of its own for them.</summary>
+/// <summary>What the validation losses of a run say: which step was the best, and whether it is worth to go on. Both follow from the steps made, so a run that
+/// is resumed needs no memory of its own for them.</summary>
 internal static class EarlyStopping
 {
     /// <summary>The step with the lowest validation loss, the first of equal ones; null where nothing was evaluated.</summary>

@@ -32,8 +32,8 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     /// <summary>What the run took out of the base at its start, by name.</summary>
     public IEnumerable<(string Name, float[] Numbers)> Held { get; set; } = [];
 
-    /// <summary>Writes one after a step where it is time, or the step is the best yet. A disk that is full ends no run: it is said, and tried again when the next
-    /// one is due.</summary>
+    /// <summary>Writes one after a step where it is time, or the step is the best yet. A disk that is full ends no run: it is said, and tried again when the
+    /// next one is due.</summary>
     /// <param name="parameters">As the step left them.</param>
     /// <param name="state">How far the run is.</param>
     /// <param name="steps">The steps made.</param>

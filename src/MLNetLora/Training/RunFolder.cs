@@ -113,8 +113,8 @@ internal sealed class RunFolder : IDisposable
         }
     }
 
-    /// <summary>Lets others take the folder. One that was made for this run and into which nothing was written goes: what is wrong with the rows, for one, leaves
-    /// nothing behind.</summary>
+    /// <summary>Lets others take the folder. One that was made for this run and into which nothing was written goes: what is wrong with the rows, for one,
+    /// leaves nothing behind.</summary>
     public void Dispose()
     {
         _lock.Dispose();

@@ -31,7 +31,8 @@ internal sealed record RowsMark(int Rows, long Tokens, IReadOnlyList<string> Has
             if (before != after)
             {
                 (int first, int last) = ((i * each) + 1, Math.Min(Rows, (i + 1) * each));
-                return FormattableString.Invariant($"row {(first == last ? $"{first} is" : $"{first} to {last} are not what they were: at least one is")} another")
+                string which = first == last ? $"row {first} is" : $"rows {first} to {last} are not what they were: at least one is";
+                return $"{which} another"
                     + " (its text, the chat template or the tokenizer)";
             }
         }

@@ -176,16 +176,16 @@ public class TrainingOptions
     /// (default): all. The peers' name: save_total_limit.</summary>
     public int? SaveTotalLimit { get; set; }
 
-    /// <summary>Ends the run after so many evaluations in a row whose validation loss is not better than the best before; null (default): never. Needs validation
-    /// rows. transformers' name: EarlyStoppingCallback's early_stopping_patience.</summary>
+    /// <summary>Ends the run after so many evaluations in a row whose validation loss is not better than the best before; null (default): never. Needs
+    /// validation rows. transformers' name: EarlyStoppingCallback's early_stopping_patience.</summary>
     public int? EarlyStoppingPatience { get; set; }
 
-    /// <summary>By how much, in nats, a validation loss must be lower than the best before to count as better for <see cref="EarlyStoppingPatience"/>. Default 0.
-    /// transformers' name: early_stopping_threshold.</summary>
+    /// <summary>By how much, in nats, a validation loss must be lower than the best before to count as better for <see cref="EarlyStoppingPatience"/>. Default
+    /// 0. transformers' name: early_stopping_threshold.</summary>
     public double EarlyStoppingThreshold { get; set; }
 
-    /// <summary>Whether the result of a run that made its steps is that of the step with the lowest validation loss in place of the last one. Default false. Needs
-    /// validation rows, and a folder for checkpoints. The peers' name: load_best_model_at_end.</summary>
+    /// <summary>Whether the result of a run that made its steps is that of the step with the lowest validation loss in place of the last one. Default false.
+    /// Needs validation rows, and a folder for checkpoints. The peers' name: load_best_model_at_end.</summary>
     public bool LoadBestModelAtEnd { get; set; }
 
     /// <summary>
@@ -254,7 +254,8 @@ public class TrainingOptions
         Require.That(SaveSteps is null or >= 0, nameof(SaveSteps), SaveSteps, "0 (never) or more, or null (each epoch)");
         Require.That(SaveTotalLimit is null or >= 1, nameof(SaveTotalLimit), SaveTotalLimit, "at least 1, or null (all)");
         Require.That(EarlyStoppingPatience is null or >= 1, nameof(EarlyStoppingPatience), EarlyStoppingPatience, "at least 1, or null");
-        Require.That(EarlyStoppingThreshold >= 0 && double.IsFinite(EarlyStoppingThreshold), nameof(EarlyStoppingThreshold), EarlyStoppingThreshold, "0 or more");
+        Require.That(EarlyStoppingThreshold >= 0 && double.IsFinite(EarlyStoppingThreshold), nameof(EarlyStoppingThreshold), EarlyStoppingThreshold,
+            "0 or more");
         Require.That(EarlyStoppingThreshold == 0 || EarlyStoppingPatience is not null, nameof(EarlyStoppingThreshold), EarlyStoppingThreshold,
             $"0 when {nameof(EarlyStoppingPatience)} is null, which it is for");
     }

@@ -5,7 +5,8 @@ using Xunit.Abstractions;
 
 namespace MLNetLora.Tests.TextGeneration;
 
-/// <summary>Processes that are ended in the middle of a training and started again until it is done. MLNETLORA_KILLS says how often; by default a few times.</summary>
+/// <summary>Processes that are ended in the middle of a training and started again until it is done. MLNETLORA_KILLS says how often; by default a few
+/// times.</summary>
 public sealed class KilledRunTests(ITestOutputHelper output) : IDisposable
 {
     private const int Steps = 24;

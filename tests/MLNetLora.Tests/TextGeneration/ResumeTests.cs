@@ -261,7 +261,8 @@ public sealed class ResumeTests : IDisposable
         Assert.Equal((4, 8), (summary.FirstStep, summary.Steps.Count));
         Assert.Contains(summary.Warnings, warning => warning.Contains("MaximumSteps is 8, and was 6", StringComparison.Ordinal));
         Assert.Contains("Rank is 2, and was 4", Assert.Throws<OptionException>(() =>
-            Run("run", options => (options.Rank, options.MaximumSteps, options.ResumeWithChanges) = (2, 9, true), resume: true)).Message, StringComparison.Ordinal);
+            Run("run", options => (options.Rank, options.MaximumSteps, options.ResumeWithChanges) = (2, 9, true), resume: true)).Message,
+                StringComparison.Ordinal);
         TrainingSummary threads = Run("run", options => (options.MaximumSteps, options.Threads) = (8, 2), resume: true);
         Assert.Contains(threads.Warnings, warning => warning.Contains("Threads is 2, and was 1; the last digits may differ", StringComparison.Ordinal));
     }
@@ -315,7 +316,8 @@ public sealed class ResumeTests : IDisposable
         {
             if (step.Step == 1)
             {
-                Assert.Contains("another run is writing to it", Assert.Throws<OptionException>(() => Run("run", resume: true)).Message, StringComparison.Ordinal);
+                Assert.Contains("another run is writing to it", Assert.Throws<OptionException>(() => Run("run", resume: true)).Message,
+                    StringComparison.Ordinal);
             }
         });
         Assert.Contains("holds checkpoint-6 of an earlier run", Assert.Throws<OptionException>(() => Run("run")).Message, StringComparison.Ordinal);
