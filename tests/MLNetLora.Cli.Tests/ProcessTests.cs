@@ -37,7 +37,7 @@ public sealed class ProcessTests : IDisposable
         int made = RunFolder.Checkpoints(_folder.At("out")).First().Step;
         Assert.Contains("The same command with --resume goes on", await error, StringComparison.Ordinal);
 
-        Cli resumed = await Cli.Run([.. Training(made + 2), "--resume", "--resume-with-changes"]);
+        Outcome resumed = await Cli.Run([.. Training(made + 2), "--resume", "--resume-with-changes"]);
         Assert.Contains(FormattableString.Invariant($"step {made + 1}/{made + 2}"), resumed.Succeeded().Out, StringComparison.Ordinal);
         Assert.True(File.Exists(_folder.At("out/adapter_model.safetensors")));
     }
@@ -84,7 +84,11 @@ public sealed class ProcessTests : IDisposable
             complete_line "mlnetlora tra"
             complete_line "mlnetlora train --rank-p"
             """;
-        using Process process = Process.Start(new ProcessStartInfo("/bin/bash", ["-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using Process process = Process.Start(new ProcessStartInfo("/bin/bash", ["-c", script])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
         string output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         Assert.Equal(["train", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));

@@ -24,10 +24,10 @@ public sealed class TrainTests : IDisposable
         Assert.Contains("28,672 of 4,422,400 parameters", run.Out, StringComparison.Ordinal);
         Assert.Contains("19, and 5 for validation", run.Out, StringComparison.Ordinal);
         Assert.Contains("step 2/2  validation loss", run.Out, StringComparison.Ordinal);
-        Assert.Contains($"mlnetlora chat --model {Repository.Nano} --adapter {Path.Combine(Out, "adapter")}", run.Out, StringComparison.Ordinal);
+        Assert.Contains($"mlnetlora chat --model {Repository.Nano} --adapter {Out}", run.Out, StringComparison.Ordinal);
         Assert.DoesNotContain('\e', run.Out);
         Assert.Empty(run.Error);
-        using JsonDocument config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Out, "adapter", "adapter_config.json")));
+        using JsonDocument config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Out, "adapter_config.json")));
         Assert.Equal(8, config.RootElement.GetProperty("r").GetInt32());
     }
 
@@ -38,15 +38,16 @@ public sealed class TrainTests : IDisposable
         Assert.False(File.Exists(Path.Combine(Out, "model.zip")));
         Outcome again = await Train();
         Assert.Equal((ExitCode.Usage, ""), (again.Code, again.Out));
-        Assert.Contains("has results already (adapter)", again.Error, StringComparison.Ordinal);
+        Assert.Contains("has results already (", again.Error, StringComparison.Ordinal);
         (await Train("--overwrite", "--rank", "4")).Succeeded();
-        Assert.Contains("\"r\": 4", File.ReadAllText(Path.Combine(Out, "adapter", "adapter_config.json")), StringComparison.Ordinal);
+        Assert.Contains("\"r\": 4", File.ReadAllText(Path.Combine(Out, "adapter_config.json")), StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Every_weight_can_be_trained_and_the_checkpoint_answers()
     {
-        (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--method", "full", "--max-steps", "1", "--max-length", "64")).Succeeded();
+        (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--method", "full", "--max-steps", "1", "--max-length",
+            "64")).Succeeded();
         Assert.True(File.Exists(Path.Combine(Out, "model", "config.json")));
         string config = _folder.Write("run.yaml", $"method: full\noutput: {Out}\nmodel_path: {Repository.Nano}\n");
         Assert.NotEmpty((await Cli.Run("generate", "--config", config, "--max-new-tokens", "2", "Hello")).Succeeded().Out.Trim());
@@ -110,7 +111,8 @@ public sealed class TrainTests : IDisposable
     [Fact]
     public async Task Options_of_the_peers_are_translated()
     {
-        Outcome run = (await Cli.Run("train", "--model_name_or_path", Repository.Nano, "--lora_rank=4", "--learning_rate", "1e-3", "--use_rslora", "--dry-run")).Succeeded();
+        Outcome run = (await Cli.Run("train", "--model_name_or_path", Repository.Nano, "--lora_rank=4", "--learning_rate", "1e-3", "--use_rslora",
+            "--dry-run")).Succeeded();
         Assert.Matches(@"rank +4 ", run.Out);
         Assert.Matches(@"learning_rate +0\.001 ", run.Out);
         Assert.Matches(@"use_rs_lora +true ", run.Out);
@@ -169,11 +171,31 @@ public sealed class TrainTests : IDisposable
         int code = await CommandLine.RunAsync(
             ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--max-steps", "1000", "--rank", "8", "--max-length", "64"], screen);
         Assert.Equal(ExitCode.Interrupted, code);
-        Assert.True(File.Exists(Path.Combine(Out, "adapter", "adapter_model.safetensors")));
+        string checkpoint = Assert.Single(Directory.EnumerateDirectories(Out, "checkpoint-*"));
+        Assert.True(File.Exists(Path.Combine(checkpoint, "adapter_model.safetensors")));
         Assert.Contains("Stopping after this step", error.ToString(), StringComparison.Ordinal);
         Assert.Matches(@"Stopped after step \d+ of 1000", error.ToString());
-        Assert.Contains("--initial-adapter", error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("--resume goes on", error.ToString(), StringComparison.Ordinal);
         Assert.False(interruption.Interrupt(ExitCode.Interrupted)); // the second is the system's
+    }
+
+    [Fact]
+    public async Task A_run_that_was_interrupted_ends_as_one_that_was_not()
+    {
+        string[] arguments =
+        [
+            "train", "-m", Repository.Nano, "-d", Repository.Data, "--max-steps", "3", "--rank", "4", "--seed", "7", "--max-length", "64",
+            "--zip", "false", "--threads", "1",
+        ];
+        using Interruption interruption = new();
+        using InterruptingWriter output = new("step 1/", () => interruption.Interrupt(ExitCode.Interrupted));
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = TextWriter.Null, Interruption = interruption };
+        Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out], screen));
+        Outcome rest = (await Cli.Run([.. arguments, "-o", Out, "--resume"])).Succeeded();
+        Assert.Matches(@"steps +3, from step \d", rest.Out);
+        (await Cli.Run([.. arguments, "-o", _folder.At("whole")])).Succeeded();
+        Assert.Equal(
+            File.ReadAllBytes(_folder.At("whole/adapter_model.safetensors")), File.ReadAllBytes(Path.Combine(Out, "adapter_model.safetensors")));
     }
 
     [Fact]
@@ -184,7 +206,7 @@ public sealed class TrainTests : IDisposable
         interruption.Interrupt(ExitCode.Terminated);
         Screen screen = new() { In = TextReader.Null, Out = TextWriter.Null, Error = error, Interruption = interruption };
         Assert.Equal(ExitCode.Terminated, await CommandLine.RunAsync(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out], screen));
-        Assert.False(Directory.Exists(Path.Combine(Out, "adapter")));
+        Assert.False(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
         Assert.Contains("nothing to save", error.ToString(), StringComparison.Ordinal);
     }
 
@@ -203,7 +225,8 @@ public sealed class TrainTests : IDisposable
     {
         string[] steps = more.Contains("--max-steps") ? [] : ["--max-steps", "2"];
         string[] rank = more.Contains("--rank") ? [] : ["--rank", "8"];
-        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps, .. rank,
+        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps,
+            .. rank,
             .. more]);
     }
 
