@@ -38,7 +38,7 @@ public sealed class TrainTests : IDisposable
         Assert.False(File.Exists(Path.Combine(Out, "model.zip")));
         Outcome again = await Train();
         Assert.Equal((ExitCode.Usage, ""), (again.Code, again.Out));
-        Assert.Contains("has results already (", again.Error, StringComparison.Ordinal);
+        Assert.Contains("has results already (adapter_config.json)", again.Error, StringComparison.Ordinal);
         (await Train("--overwrite", "--rank", "4")).Succeeded();
         Assert.Contains("\"r\": 4", File.ReadAllText(Path.Combine(Out, "adapter_config.json")), StringComparison.Ordinal);
     }
@@ -171,11 +171,11 @@ public sealed class TrainTests : IDisposable
         int code = await CommandLine.RunAsync(
             ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--max-steps", "1000", "--rank", "8", "--max-length", "64"], screen);
         Assert.Equal(ExitCode.Interrupted, code);
-        string checkpoint = Assert.Single(Directory.EnumerateDirectories(Out, "checkpoint-*"));
-        Assert.True(File.Exists(Path.Combine(checkpoint, "adapter_model.safetensors")));
+        Assert.Single(Directory.EnumerateDirectories(Out, "checkpoint-*"));
+        Assert.False(File.Exists(Path.Combine(Out, "adapter_model.safetensors")) || File.Exists(Path.Combine(Out, "model.zip")));
         Assert.Contains("Stopping after this step", error.ToString(), StringComparison.Ordinal);
         Assert.Matches(@"Stopped after step \d+ of 1000", error.ToString());
-        Assert.Contains("--resume goes on", error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("The same command with --resume goes on from there.", error.ToString(), StringComparison.Ordinal);
         Assert.False(interruption.Interrupt(ExitCode.Interrupted)); // the second is the system's
     }
 
@@ -199,6 +199,28 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task A_run_is_gone_on_with_and_another_folder_s_too()
+    {
+        (await Train("--save-steps", "1", "--save-total-limit", "1", "--resume")).Succeeded(); // where there is none, it begins
+        string[] kept = [.. Directory.EnumerateDirectories(Out, "checkpoint-*").Select(path => Path.GetFileName(path)!)];
+        Assert.Contains("checkpoint-2", kept);
+        byte[] trained = File.ReadAllBytes(Path.Combine(Out, "adapter_model.safetensors"));
+        (await Train("--save-steps", "1", "--resume")).Succeeded();
+        Assert.Equal(trained, File.ReadAllBytes(Path.Combine(Out, "adapter_model.safetensors")));
+
+        string config = _folder.Write("run.yaml", "resume_from_checkpoint: true\n");
+        Assert.Contains("has all its steps", (await Train("--config", config, "--save-steps", "1")).Succeeded().Out, StringComparison.Ordinal);
+
+        string other = _folder.At("other");
+        Outcome changed = await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other);
+        Assert.NotEqual(0, changed.Code);
+        Assert.Contains("MaximumSteps is 3, and was 2", changed.Error, StringComparison.Ordinal);
+        Outcome more = (await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other, "--resume-with-changes")).Succeeded();
+        Assert.Contains("step 3/3", more.Out, StringComparison.Ordinal);
+        Assert.Contains("resume_from names another", (await Train("--resume", "--resume-from", Out)).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_interruption_before_the_first_step_saves_nothing()
     {
         using Interruption interruption = new();
@@ -206,7 +228,7 @@ public sealed class TrainTests : IDisposable
         interruption.Interrupt(ExitCode.Terminated);
         Screen screen = new() { In = TextReader.Null, Out = TextWriter.Null, Error = error, Interruption = interruption };
         Assert.Equal(ExitCode.Terminated, await CommandLine.RunAsync(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out], screen));
-        Assert.False(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
+        Assert.False(File.Exists(Path.Combine(Out, "adapter_config.json")));
         Assert.Contains("nothing to save", error.ToString(), StringComparison.Ordinal);
     }
 
@@ -225,9 +247,9 @@ public sealed class TrainTests : IDisposable
     {
         string[] steps = more.Contains("--max-steps") ? [] : ["--max-steps", "2"];
         string[] rank = more.Contains("--rank") ? [] : ["--rank", "8"];
-        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps,
-            .. rank,
-            .. more]);
+        string[] output = more.Contains("--output") ? [] : ["-o", Out];
+        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, .. output, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps,
+            .. rank, .. more]);
     }
 
     private static string[] Questions(Microsoft.ML.MLContext ml, Microsoft.ML.IDataView rows) =>

@@ -19,8 +19,9 @@ internal static class SettingsTable
     /// <summary>The rows, in the order in which they are shown.</summary>
     public static IReadOnlyList<Setting> All { get; } =
     [
-        Option(Model, nameof(Options.ModelPath), "Base checkpoint: a folder, or a hub id in the local Hugging Face cache", "model_name_or_path",
+        Option(Model, nameof(Options.ModelPath), "Base checkpoint: a folder, or a hub id, OWNER/NAME or OWNER/NAME@REVISION", "model_name_or_path",
             "base_model_name_or_path") with { On = CommandKinds.All, ShortNames = ["--model", "-m"], Example = "Qwen/Qwen2.5-0.5B-Instruct" },
+        Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold"),
         Option(Model, nameof(Options.Method), "What is trained: an adapter, or every weight", "finetuning_type"),
         Option(Model, nameof(Options.InitialAdapter), "PEFT adapter to train on from", "adapter_name_or_path"),
         Own(Model, nameof(RunSettings.Adapter), "Adapter folder (PEFT) to answer with; default: that in the output folder, where there is one",

@@ -14,11 +14,16 @@ internal sealed class RunStart(Screen screen) : TrainingCallback
         Line("trained", FormattableString.Invariant($"{start.TrainableParameters:N0} of {start.AllParameters:N0} parameters ({share:0.##}%)"));
         Line("rows", FormattableString.Invariant($"{start.Rows:N0}{(start.ValidationRows > 0 ? $", and {start.ValidationRows:N0} for validation" : "")}"));
         Line("tokens", FormattableString.Invariant($"{start.Tokens:N0}, {start.LabelTokens:N0} of them learned"));
-        Line("steps", FormattableString.Invariant($"{start.TotalSteps:N0}{(start.FirstStep > 1 ? $", from step {start.FirstStep:N0}" : "")}"));
+        Line("steps", FormattableString.Invariant($"{start.TotalSteps:N0}{Position(start)}"));
         Line("device", start.Device);
         Line("seed", FormattableString.Invariant($"{start.Seed}"));
         screen.Out.WriteLine();
     }
+
+    private static FormattableString Position(TrainingStart start) =>
+        start.FirstStep > start.TotalSteps ? $"; the run has all its steps"
+        : start.FirstStep > 1 ? (FormattableString)$", from step {start.FirstStep:N0}"
+        : $"";
 
     private void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-10}")}{value}");
 }
