@@ -19,7 +19,8 @@ internal static class CommandLine
     public static async Task<int> RunAsync(string[] arguments, Screen screen)
     {
         RootCommand root = Root(screen);
-        ParseResult parsed = root.Parse(PeersOptions.Translate(Suggestions.Translate(arguments), root), new ParserConfiguration { ResponseFileTokenReplacer = null });
+        ParseResult parsed = root.Parse(PeersOptions.Translate(Suggestions.Translate(arguments), root),
+            new ParserConfiguration { ResponseFileTokenReplacer = null });
         screen.IsVerbose = parsed.GetValue<bool>(CommonOptions.VerboseName);
         if (parsed.Action is ParseErrorAction or null || (parsed.Action is not HelpPage && ParseErrors.AnyStray(parsed)))
         {

@@ -34,7 +34,8 @@ internal static class ParseErrors
     private static IEnumerable<string> Strange(ParseResult parsed) => Stray(parsed).Any() ? Stray(parsed) : parsed.UnmatchedTokens;
 
     // Behind -- anything is a word.
-    private static IEnumerable<string> Stray(ParseResult parsed) => parsed.Tokens.Any(token => token.Type == TokenType.DoubleDash) ? [] : parsed.CommandResult.Children
+    private static IEnumerable<string> Stray(ParseResult parsed) => parsed.Tokens.Any(token => token.Type == TokenType.DoubleDash) ? []
+        : parsed.CommandResult.Children
         .OfType<ArgumentResult>()
         .SelectMany(argument => argument.Tokens)
         .Select(token => token.Value)

@@ -111,7 +111,8 @@ internal sealed class SettingOptions
     private static string HelpName(Setting setting)
     {
         Type type = Nullable.GetUnderlyingType(setting.Type) ?? setting.Type;
-        return setting.Expects is { } expects && !expects.Contains("or more", StringComparison.Ordinal) ? expects.Split(',')[0].Length > 20 ? "VALUE" : Alternatives(expects)
+        return setting.Expects is { } expects && !expects.Contains("or more", StringComparison.Ordinal) ? expects.Split(',')[0].Length > 20 ? "VALUE"
+            : Alternatives(expects)
             : type.IsEnum ? string.Join('|', Values.Names(type))
             : type == typeof(int) ? "N"
             : type == typeof(double) || type == typeof(float) ? "NUMBER"

@@ -14,7 +14,8 @@ public sealed class TrainedFixture : IAsyncLifetime, IDisposable
 
     public string Zip => Path.Combine(Output, "model.zip");
 
-    public async Task InitializeAsync() => (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Output, "--rank", "4", "--max-steps", "1",
+    public async Task InitializeAsync() => (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Output, "--rank", "4", "--max-steps",
+        "1",
         "--system-prompt", "Be brief.", "--set", "max_new_tokens=5")).Succeeded();
 
     public Task DisposeAsync() => Task.CompletedTask;
@@ -48,7 +49,8 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
         Assert.Equal("world", json.RootElement.GetProperty("input").GetString());
         Assert.Equal(5, json.RootElement.GetProperty("new_tokens").GetInt32()); // as it was saved
         Assert.Equal("length", json.RootElement.GetProperty("finish_reason").GetString());
-        using JsonDocument shorter = JsonDocument.Parse((await Cli.Run("generate", "-m", trained.Zip, "--json", "--max-new-tokens", "2", "Hello")).Succeeded().Out);
+        using JsonDocument shorter = JsonDocument.Parse((await Cli.Run("generate", "-m", trained.Zip, "--json", "--max-new-tokens", "2",
+            "Hello")).Succeeded().Out);
         Assert.Equal(2, shorter.RootElement.GetProperty("new_tokens").GetInt32());
     }
 
@@ -111,7 +113,8 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
             """);
         Outcome run = await Cli.Run("generate", "-m", trained.Zip, "--in", rows);
         Assert.Equal(ExitCode.Failure, run.Code);
-        Assert.Contains("nothing is left for an answer", JsonDocument.Parse(run.Lines[0]).RootElement.GetProperty("error").GetString(), StringComparison.Ordinal);
+        Assert.Contains("nothing is left for an answer", JsonDocument.Parse(run.Lines[0]).RootElement.GetProperty("error").GetString(),
+            StringComparison.Ordinal);
         Assert.NotEmpty(JsonDocument.Parse(run.Lines[1]).RootElement.GetProperty("answer").GetString()!);
         Assert.Contains("1 of 2 rows could not be answered", run.Error, StringComparison.Ordinal);
     }
@@ -188,7 +191,8 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
         Assert.Matches(@"perplexity +[\d.]+", table.Out);
         Assert.DoesNotContain("rouge", table.Out, StringComparison.Ordinal);
         JsonElement plain = JsonDocument.Parse(
-            (await Cli.Run("evaluate", "-m", Repository.Nano, "-d", Repository.Data, "--maximum-rows", "3", "--loss-only", "--json")).Succeeded().Out).RootElement;
+            (await Cli.Run("evaluate", "-m", Repository.Nano, "-d", Repository.Data, "--maximum-rows", "3", "--loss-only",
+                "--json")).Succeeded().Out).RootElement;
         Assert.NotEqual(loss, plain.GetProperty("loss").GetDouble());
     }
 

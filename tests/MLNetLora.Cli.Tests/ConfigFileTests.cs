@@ -11,7 +11,8 @@ public sealed class ConfigFileTests : IDisposable
     [Fact]
     public void Yaml_and_json_say_the_same_and_know_their_lines()
     {
-        MapValue yaml = ConfigFile.Read(_folder.Write("a.yaml", "# comment\nrank: 8\n\ntarget_modules:\n  - q_proj\n  - v_proj\nlearning_rate: 1e-4\nname: \"7\"\n"));
+        MapValue yaml = ConfigFile.Read(_folder.Write("a.yaml",
+            "# comment\nrank: 8\n\ntarget_modules:\n  - q_proj\n  - v_proj\nlearning_rate: 1e-4\nname: \"7\"\n"));
         MapValue json = ConfigFile.Read(_folder.Write("a.json",
             "{\n  \"rank\": 8, // comment\n\n  \"target_modules\": [\"q_proj\",\n    \"v_proj\"],\n  \"learning_rate\": 1e-4,\n\t\"name\": \"7\",\n}\n"));
         Assert.Equal(yaml.Items.Select(item => item.Key), json.Items.Select(item => item.Key));
@@ -74,7 +75,8 @@ public sealed class ConfigFileTests : IDisposable
     [InlineData(typeof(Runtime.Device), "tpu", "cpu, cuda or cuda:N")]
     public void A_value_of_another_kind_is_an_error_that_says_what_is_expected(Type type, string text, string expected)
     {
-        ConfigException error = Assert.Throws<ConfigException>(() => Values.To(type, new Given("some_key", new ScalarValue(text, false, new Place("run.yaml", 7)))));
+        ConfigException error = Assert.Throws<ConfigException>(() => Values.To(type,
+            new Given("some_key", new ScalarValue(text, false, new Place("run.yaml", 7)))));
         Assert.StartsWith($"run.yaml:7: some_key is {text}; it must be {expected}", error.Message, StringComparison.Ordinal);
     }
 

@@ -39,7 +39,8 @@ public sealed class DocsTests
     public async Task The_page_names_every_command()
     {
         string text = File.ReadAllText(Page);
-        string[] commands = [.. CommandLine.Root(new Screen { In = TextReader.Null, Out = TextWriter.Null, Error = TextWriter.Null }).Subcommands.Select(sub => sub.Name)];
+        string[] commands = [.. CommandLine.Root(new Screen { In = TextReader.Null, Out = TextWriter.Null, Error = TextWriter.Null }).Subcommands
+            .Select(sub => sub.Name)];
         Assert.All(commands, command => Assert.Contains($"| `{command}", text, StringComparison.Ordinal));
         string help = (await Cli.Run("--help")).Succeeded().Out;
         Assert.All(commands, command => Assert.Contains($"  {command} ", help, StringComparison.Ordinal));
@@ -59,11 +60,13 @@ public sealed class DocsTests
         StringBuilder text = new();
         foreach (IGrouping<SettingGroup, Setting> group in SettingsTable.All.GroupBy(setting => setting.Group))
         {
-            text.Append("\n### ").Append(HelpPage.Title(group.Key)).Append("\n\n| key | what it is | value | default | other names | |\n|---|---|---|---|---|---|\n");
+            text.Append("\n### ").Append(HelpPage.Title(group.Key)).Append("\n\n");
+            text.Append("| key | what it is | value | default | other names | |\n|---|---|---|---|---|---|\n");
             foreach (Setting setting in group)
             {
                 string names = string.Join(", ", setting.Aliases.Select(alias => alias.Key).Concat(setting.ShortNames).Select(name => $"`{name}`"));
-                text.Append(Invariant, $"| `{setting.Key}` | {setting.Description} | {setting.Expected} | {Cell(setting.Default)} | {names} | {Letters(setting.On)} |\n");
+                text.Append(Invariant, $"| `{setting.Key}` | {setting.Description} | {setting.Expected} | ");
+                text.Append(Invariant, $"{Cell(setting.Default)} | {names} | {Letters(setting.On)} |\n");
             }
         }
 

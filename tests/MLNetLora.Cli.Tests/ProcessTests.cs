@@ -84,7 +84,11 @@ public sealed class ProcessTests : IDisposable
             complete_line "mlnetlora tra"
             complete_line "mlnetlora train --rank-p"
             """;
-        using Process process = Process.Start(new ProcessStartInfo("/bin/bash", ["-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using Process process = Process.Start(new ProcessStartInfo("/bin/bash", ["-c", script])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
         string output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         Assert.Equal(["train", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));

@@ -7,7 +7,8 @@ public sealed class RecipeTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
-    public static TheoryData<string> Recipes => [.. Directory.EnumerateFiles(Repository.At("samples", "recipes"), "*.yaml").Select(path => Path.GetFileName(path))];
+    public static TheoryData<string> Recipes => [.. Directory.EnumerateFiles(Repository.At("samples", "recipes"), "*.yaml")
+        .Select(path => Path.GetFileName(path))];
 
     public void Dispose() => _folder.Dispose();
 
@@ -23,7 +24,8 @@ public sealed class RecipeTests : IDisposable
     public async Task A_recipe_trains(string name, params string[] more)
     {
         string[] data = more.Length > 0 ? [more[0], Repository.At("samples", "recipes"), .. more[2..]] : ["--data", Repository.Data];
-        Outcome run = (await Cli.Run(["train", Repository.At("samples", "recipes", name), "--model", Repository.Nano, "--output", _folder.At("out"), "--max-steps", "1",
+        Outcome run = (await Cli.Run(["train", Repository.At("samples", "recipes", name), "--model", Repository.Nano, "--output", _folder.At("out"),
+            "--max-steps", "1",
             .. data])).Succeeded();
         Assert.Matches(@"steps +1\b", run.Out);
         Assert.True(File.Exists(_folder.At("out/adapter_model.safetensors")));

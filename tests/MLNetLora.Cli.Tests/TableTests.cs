@@ -42,7 +42,8 @@ public sealed class TableTests
     [Fact]
     public void A_key_means_one_thing_to_a_command()
     {
-        foreach (CommandKinds command in (CommandKinds[])[CommandKinds.Train, CommandKinds.Preflight, CommandKinds.Evaluate, CommandKinds.Generate, CommandKinds.Chat])
+        foreach (CommandKinds command in (CommandKinds[])[CommandKinds.Train, CommandKinds.Preflight, CommandKinds.Evaluate, CommandKinds.Generate,
+            CommandKinds.Chat])
         {
             string[] names =
             [

@@ -46,7 +46,8 @@ public sealed class TrainTests : IDisposable
     [Fact]
     public async Task Every_weight_can_be_trained_and_the_checkpoint_answers()
     {
-        (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--method", "full", "--max-steps", "1", "--max-length", "64")).Succeeded();
+        (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--method", "full", "--max-steps", "1", "--max-length",
+            "64")).Succeeded();
         Assert.True(File.Exists(Path.Combine(Out, "model", "config.json")));
         string config = _folder.Write("run.yaml", $"method: full\noutput: {Out}\nmodel_path: {Repository.Nano}\n");
         Assert.NotEmpty((await Cli.Run("generate", "--config", config, "--max-new-tokens", "2", "Hello")).Succeeded().Out.Trim());
@@ -110,7 +111,8 @@ public sealed class TrainTests : IDisposable
     [Fact]
     public async Task Options_of_the_peers_are_translated()
     {
-        Outcome run = (await Cli.Run("train", "--model_name_or_path", Repository.Nano, "--lora_rank=4", "--learning_rate", "1e-3", "--use_rslora", "--dry-run")).Succeeded();
+        Outcome run = (await Cli.Run("train", "--model_name_or_path", Repository.Nano, "--lora_rank=4", "--learning_rate", "1e-3", "--use_rslora",
+            "--dry-run")).Succeeded();
         Assert.Matches(@"rank +4 ", run.Out);
         Assert.Matches(@"learning_rate +0\.001 ", run.Out);
         Assert.Matches(@"use_rs_lora +true ", run.Out);
@@ -178,6 +180,25 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task A_run_that_was_interrupted_ends_as_one_that_was_not()
+    {
+        string[] arguments =
+        [
+            "train", "-m", Repository.Nano, "-d", Repository.Data, "--max-steps", "3", "--rank", "4", "--seed", "7", "--max-length", "64",
+            "--zip", "false", "--threads", "1",
+        ];
+        using Interruption interruption = new();
+        using InterruptingWriter output = new("step 1/", () => interruption.Interrupt(ExitCode.Interrupted));
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = TextWriter.Null, Interruption = interruption };
+        Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out], screen));
+        Outcome rest = (await Cli.Run([.. arguments, "-o", Out, "--resume"])).Succeeded();
+        Assert.Matches(@"steps +3, from step \d", rest.Out);
+        (await Cli.Run([.. arguments, "-o", _folder.At("whole")])).Succeeded();
+        Assert.Equal(
+            File.ReadAllBytes(_folder.At("whole/adapter_model.safetensors")), File.ReadAllBytes(Path.Combine(Out, "adapter_model.safetensors")));
+    }
+
+    [Fact]
     public async Task A_run_is_gone_on_with_and_another_folder_s_too()
     {
         (await Train("--save-steps", "1", "--save-total-limit", "1", "--resume")).Succeeded(); // where there is none, it begins
@@ -227,8 +248,8 @@ public sealed class TrainTests : IDisposable
         string[] steps = more.Contains("--max-steps") ? [] : ["--max-steps", "2"];
         string[] rank = more.Contains("--rank") ? [] : ["--rank", "8"];
         string[] output = more.Contains("--output") ? [] : ["-o", Out];
-        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, .. output, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps, .. rank,
-            .. more]);
+        return Cli.Run(["train", "-m", Repository.Nano, "-d", Repository.Data, .. output, "--batch-size", "2", "--gradient-accumulation-steps", "1", .. steps,
+            .. rank, .. more]);
     }
 
     private static string[] Questions(Microsoft.ML.MLContext ml, Microsoft.ML.IDataView rows) =>

@@ -60,7 +60,8 @@ internal static class CompletionCommand
         command.SetAction(parsed =>
         {
             string script = Values.OneOf(
-                new Given(shell.Name, new ScalarValue(parsed.GetValue(shell)!, IsQuoted: false, Place.CommandLine)), ("bash", Bash), ("zsh", Zsh), ("pwsh", Pwsh));
+                new Given(shell.Name, new ScalarValue(parsed.GetValue(shell)!, IsQuoted: false, Place.CommandLine)), ("bash", Bash), ("zsh", Zsh),
+                    ("pwsh", Pwsh));
             screen.Out.Write(script.ReplaceLineEndings("\n") + "\n");
             return ExitCode.Success;
         });

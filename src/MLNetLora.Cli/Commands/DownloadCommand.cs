@@ -22,7 +22,11 @@ internal static class DownloadCommand
     public static Command Create(Screen screen)
     {
         Argument<string> model = new("MODEL") { Description = "OWNER/NAME, or OWNER/NAME@REVISION" };
-        Option<string?> source = new("--source") { HelpName = "huggingface|modelscope", Description = "Where from; default: huggingface, or as USE_MODELSCOPE_HUB says" };
+        Option<string?> source = new("--source")
+        {
+            HelpName = "huggingface|modelscope",
+            Description = "Where from; default: huggingface, or as USE_MODELSCOPE_HUB says"
+        };
         source.CompletionSources.Add("huggingface", "modelscope");
         Option<string?> endpoint = new("--endpoint") { HelpName = "ADDRESS", Description = "The site or a mirror of it; default: as HF_ENDPOINT says" };
         Option<string?> cache = new("--cache") { HelpName = "FOLDER", Description = "The cache; default: as HF_HUB_CACHE and HF_HOME say" };

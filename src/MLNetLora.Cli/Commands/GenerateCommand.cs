@@ -21,7 +21,11 @@ internal static class GenerateCommand
     public static Command Create(Screen screen)
     {
         SettingsCommand command = new("generate", Description, CommandKinds.Generate);
-        Argument<string?> prompt = new("PROMPT") { Arity = ArgumentArity.ZeroOrOne, Description = "What is asked; without it, each line of the standard input" };
+        Argument<string?> prompt = new("PROMPT")
+        {
+            Arity = ArgumentArity.ZeroOrOne,
+            Description = "What is asked; without it, each line of the standard input"
+        };
         Option<string?> input = new("--input") { Description = "What the question is about", HelpName = "TEXT" };
         Option<string?> from = new("--in") { Description = "File or pattern of rows to answer, in any format that training reads", HelpName = "FILE" };
         Option<string?> to = new("--out") { Description = "File for the answers, a line of JSON each; replaced when all are there", HelpName = "FILE" };

@@ -19,7 +19,12 @@ internal static class MergeCommand
 
     public static Command Create(Screen screen)
     {
-        Option<string> model = new("--base", "--model", "-m") { Required = true, Description = "Base checkpoint: a folder, or a hub id in the local cache", HelpName = "FOLDER" };
+        Option<string> model = new("--base", "--model", "-m")
+        {
+            Required = true,
+            Description = "Base checkpoint: a folder, or a hub id in the local cache",
+            HelpName = "FOLDER"
+        };
         Option<string> adapter = new("--adapter", "-a") { Required = true, Description = "Adapter folder (PEFT)", HelpName = "FOLDER" };
         Option<string> target = new("--out", "--output", "-o") { Required = true, Description = "Folder for the merged checkpoint", HelpName = "FOLDER" };
         Option<string?> type = new("--dtype") { Description = "Type of the weights; default: as the base has them", HelpName = "float32|bfloat16|float16" };

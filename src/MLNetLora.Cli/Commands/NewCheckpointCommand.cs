@@ -18,19 +18,38 @@ internal static class NewCheckpointCommand
 
     public static Command Create(Screen screen)
     {
-        Option<string> size = new("--size") { Required = true, HelpName = "NAME", Description = string.Join(", ", ModelSize.Published.Select(size => size.Name)) };
+        Option<string> size = new("--size")
+        {
+            Required = true,
+            HelpName = "NAME",
+            Description = string.Join(", ", ModelSize.Published.Select(size => size.Name))
+        };
         size.CompletionSources.Add([.. ModelSize.Published.Select(size => size.Name)]);
         Option<string> target = new("--out", "--output", "-o") { Required = true, HelpName = "FOLDER", Description = "Folder to write; it must not exist" };
         Option<string> type = new("--dtype") { HelpName = "fp32|bf16|fp16", Description = "Type of the weights [fp32]", DefaultValueFactory = _ => "fp32" };
-        Option<ulong> seed = new("--seed") { HelpName = "N", Description = "Same seed, same weights, in every dtype and sharding [42]", DefaultValueFactory = _ => 42 };
-        Option<double> shard = new("--shard-size") { HelpName = "MB", Description = "Largest file in MB (1,000,000 bytes) [5000]", DefaultValueFactory = _ => 5000 };
+        Option<ulong> seed = new("--seed")
+        {
+            HelpName = "N",
+            Description = "Same seed, same weights, in every dtype and sharding [42]",
+            DefaultValueFactory = _ => 42
+        };
+        Option<double> shard = new("--shard-size")
+        {
+            HelpName = "MB",
+            Description = "Largest file in MB (1,000,000 bytes) [5000]",
+            DefaultValueFactory = _ => 5000
+        };
         Option<string?> tokenizer = new("--tokenizer") { HelpName = "FOLDER", Description = "Folder whose tokenizer files are copied" };
         Option<int?> layers = new("--layers") { HelpName = "N", Description = "Fewer or more layers than the published model" };
         Option<int?> vocabulary = new("--vocab-size") { HelpName = "N", Description = "Another vocabulary size" };
         Option<int?> hidden = new("--hidden-size") { HelpName = "N", Description = "Another hidden size" };
         Option<int?> heads = new("--heads") { HelpName = "N", Description = "Another number of query heads" };
         Option<int?> keyHeads = new("--key-heads") { HelpName = "N", Description = "Another number of key and value heads" };
-        Option<int?> intermediate = new("--intermediate-size") { HelpName = "N", Description = "Another intermediate size; of a mixture of experts that of an expert" };
+        Option<int?> intermediate = new("--intermediate-size")
+        {
+            HelpName = "N",
+            Description = "Another intermediate size; of a mixture of experts that of an expert"
+        };
         Option<int?> experts = new("--experts") { HelpName = "N", Description = "Experts of a layer, where the model has some" };
         Option<int?> perToken = new("--experts-per-token") { HelpName = "N", Description = "Experts of a token, where the model has some" };
         Option<bool> sparse = new("--sparse") { Description = "Weights of zero as holes in the files, which take no room on a disk" };

@@ -23,7 +23,8 @@ internal sealed record CombinedKeys(
     /// <summary>All of them.</summary>
     public static IReadOnlyList<CombinedKeys> All { get; } =
     [
-        new(["load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "use_bnb_nested_quant"], [nameof(QwenLoraTrainer.Options.Precision)],
+        new(["load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "use_bnb_nested_quant"],
+            [nameof(QwenLoraTrainer.Options.Precision)],
             "bitsandbytes: the base in 4 bits (fp4 unless bnb_4bit_quant_type is nf4) or 8 bits", BitsAndBytes),
         new(["quantization_bit", "quantization_type", "double_quantization", "quantization_method"], [nameof(QwenLoraTrainer.Options.Precision)],
             "LLaMA-Factory: the base in 4 bits (nf4, quantized twice, unless said otherwise) or 8 bits", QuantizationBit),
@@ -105,7 +106,8 @@ internal sealed record CombinedKeys(
 
         static ComputeType? Asked(Given given) => given.Key is "bf16" or "pure_bf16" or "fp16"
             ? Values.Flag(given) ? given.Key == "fp16" ? ComputeType.Float16 : ComputeType.BFloat16 : null
-            : Values.OneOf<ComputeType?>(given, ("auto", null), ("float32", ComputeType.Float32), ("fp32", ComputeType.Float32), ("torch.float32", ComputeType.Float32),
+            : Values.OneOf<ComputeType?>(given, ("auto", null), ("float32", ComputeType.Float32), ("fp32", ComputeType.Float32),
+                ("torch.float32", ComputeType.Float32),
                 ("bfloat16", ComputeType.BFloat16), ("bf16", ComputeType.BFloat16), ("torch.bfloat16", ComputeType.BFloat16), ("float16", ComputeType.Float16),
                 ("fp16", ComputeType.Float16), ("torch.float16", ComputeType.Float16));
     }

@@ -139,7 +139,12 @@ internal static class ConfigFile
     {
         try
         {
-            Utf8JsonReader reader = new(text, new JsonReaderOptions { AllowTrailingCommas = true, CommentHandling = JsonCommentHandling.Skip, MaxDepth = Deepest });
+            Utf8JsonReader reader = new(text, new JsonReaderOptions
+            {
+                AllowTrailingCommas = true,
+                CommentHandling = JsonCommentHandling.Skip,
+                MaxDepth = Deepest
+            });
             reader.Read();
             ConfigValue value = Json(ref reader, text, path);
             reader.Read();

@@ -36,7 +36,8 @@ internal static class Derived
         else
         {
             foreach ((string name, bool isSet) in ((string, bool)[])
-                [(nameof(settings.Tf32), settings.Tf32), (nameof(settings.FusedKernels), settings.FusedKernels), (nameof(settings.CudaGraphs), settings.CudaGraphs)])
+                [(nameof(settings.Tf32), settings.Tf32), (nameof(settings.FusedKernels), settings.FusedKernels),
+                    (nameof(settings.CudaGraphs), settings.CudaGraphs)])
             {
                 if (isSet)
                 {

@@ -19,9 +19,11 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
             "quantization_device_map", "bnb_4bit_quant_storage", "full_determinism", "activation_offloading", "padding_free", "pad_to_multiple_of",
             "use_peft", "lora_task_type", "task_type", "peft_type", "peft_version", "inference_mode", "auto_mapping", "base_model_class", "revision",
             "fan_in_fan_out", "megatron_core", "runtime_config", "pissa_iter", "pissa_convert", "device_map", "restore_callback_states_from_checkpoint"),
-        .. Any("one process reads the rows and trains", "preprocessing_num_workers", "preprocessing_batch_size", "dataloader_num_workers", "dataloader_pin_memory",
+        .. Any("one process reads the rows and trains", "preprocessing_num_workers", "preprocessing_batch_size", "dataloader_num_workers",
+            "dataloader_pin_memory",
             "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataset_num_proc", "ddp_timeout", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
-            "ddp_broadcast_buffers", "ddp_backend", "local_rank", "average_tokens_across_devices", "log_on_each_node", "save_on_each_node", "accelerator_config",
+            "ddp_broadcast_buffers", "ddp_backend", "local_rank", "average_tokens_across_devices", "log_on_each_node", "save_on_each_node",
+                "accelerator_config",
             "ray_num_workers", "data_shared_file_system", "eval_use_gather_object", "master_addr", "master_port"),
         .. Any("rows are read and tokenized anew in each run", "overwrite_cache", "cache_dir", "streaming", "buffer_size", "remove_unused_columns",
             "label_names", "length_column_name", "ignore_pad_token_for_loss", "media_dir"),
@@ -56,10 +58,13 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
             "use_megatron_bridge", "use_hyper_parallel", "use_kt", "megatron_config"),
         .. Off("there is no such optimizer here", "use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon", "optim_args", "optim_target_modules",
             "lr_scheduler_kwargs"),
-        .. Off("there is no such loss here", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "use_eaft_loss", "neftune_noise_alpha", "moe_aux_loss_coef"),
-        .. Off("there is no such adapter here", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_qalora", "use_bdlora", "arrow_config", "kasa_config",
+        .. Off("there is no such loss here", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "use_eaft_loss", "neftune_noise_alpha",
+            "moe_aux_loss_coef"),
+        .. Off("there is no such adapter here", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_qalora", "use_bdlora", "arrow_config",
+            "kasa_config",
             "velora_config", "monteclora_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "ensure_weight_tying", "use_llama_pro"),
-        .. Off("the model stays as it is", "resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "split_special_tokens", "rope_scaling",
+        .. Off("the model stays as it is", "resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "split_special_tokens",
+            "rope_scaling",
             "shift_attn", "mixture_of_depths", "train_from_scratch", "fp8", "block_diag_attn", "chat_template_path", "eos_token", "pad_token"),
         .. Off("every row counts", "dataloader_drop_last", "auto_find_batch_size", "interleave_probs", "eval_on_each_dataset"),
         .. Off("the command generate answers rows", "do_predict", "predict_with_generate"),
@@ -83,7 +88,8 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
     };
 
     /// <summary>The values that are let through, for messages and the documentation.</summary>
-    public string Accepts => Allowed is null ? "any value" : Allowed == s_off ? "only what switches it off" : $"only {Values.Choices(Allowed.Distinct(StringComparer.OrdinalIgnoreCase))}";
+    public string Accepts => Allowed is null ? "any value" : Allowed == s_off ? "only what switches it off"
+        : $"only {Values.Choices(Allowed.Distinct(StringComparer.OrdinalIgnoreCase))}";
 
     private static IEnumerable<ForeignKey> Any(string reason, params string[] keys) => keys.Select(key => new ForeignKey(key, reason, null));
 

@@ -67,7 +67,8 @@ internal static class PeersValues
         }
         catch (OptionException e)
         {
-            throw new ConfigException(given.Wrong("adamw, adamw_8bit, sgd or lion, or transformers' names of them, such as adamw_torch or paged_adamw_8bit").Message, e);
+            throw new ConfigException(
+                given.Wrong("adamw, adamw_8bit, sgd or lion, or transformers' names of them, such as adamw_torch or paged_adamw_8bit").Message, e);
         }
     }
 }

@@ -10,8 +10,8 @@ namespace MLNetLora.Cli.Configuration;
 internal sealed record Decision(string Setting, object? Value, Given From);
 
 /// <summary>
-/// Reads what files and the command line say. Files come first, in their order, then the command line: what comes later counts. Within one of them a setting may
-/// be said once, under whatever name.
+/// Reads what files and the command line say. Files come first, in their order, then the command line: what comes later counts. Within one of them a setting
+/// may be said once, under whatever name.
 /// </summary>
 internal sealed class SettingsReader(CommandKinds command)
 {

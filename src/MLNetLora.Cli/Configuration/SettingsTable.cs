@@ -24,7 +24,8 @@ internal static class SettingsTable
         Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold"),
         Option(Model, nameof(Options.Method), "What is trained: an adapter, or every weight", "finetuning_type"),
         Option(Model, nameof(Options.InitialAdapter), "PEFT adapter to train on from", "adapter_name_or_path"),
-        Own(Model, nameof(RunSettings.Adapter), "Adapter folder (PEFT) to answer with; default: that in the output folder, where there is one", "adapter_name_or_path")
+        Own(Model, nameof(RunSettings.Adapter), "Adapter folder (PEFT) to answer with; default: that in the output folder, where there is one",
+            "adapter_name_or_path")
             with { On = Answering, ShortNames = ["-a"] },
         Option(Model, nameof(Options.Precision), "How the frozen weights are held while training: 4 bits are QLoRA") with
         {
@@ -44,7 +45,8 @@ internal static class SettingsTable
             On = Learning | Evaluate,
         },
         Own(Rows, nameof(RunSettings.MaximumRows), "Reads only the first rows", "max_samples") with { On = Learning | Evaluate },
-        Own(Rows, nameof(RunSettings.Validation), "Rows whose loss is measured during training", "eval_dataset", "validation_file") with { On = Train, Read = Values.Files },
+        Own(Rows, nameof(RunSettings.Validation), "Rows whose loss is measured during training", "eval_dataset", "validation_file")
+            with { On = Train, Read = Values.Files },
         Own(Rows, nameof(RunSettings.ValidationSize), "Keeps some of the rows for validation: a share below 1, or how many") with
         {
             On = Train, Aliases = ["val_size"], ShortNames = ["--val-size"], Read = Between(0, int.MaxValue), Expects = "0 or more", Example = "0.1",
@@ -60,7 +62,8 @@ internal static class SettingsTable
         Own(Results, nameof(RunSettings.Resume), "Goes on with the run in the output folder; where there is none yet, begins it") with { On = Train },
         Option(Results, nameof(Options.ResumeFrom), "Goes on from a checkpoint, or with the run in another folder",
             new Alias("resume_from_checkpoint", PeersValues.ResumeFrom)) with { On = Train, Example = "out/company/checkpoint-50" },
-        Option(Results, nameof(Options.ResumeWithChanges), "Goes on although settings or rows are others than those that the run began with") with { On = Train },
+        Option(Results, nameof(Options.ResumeWithChanges), "Goes on although settings or rows are others than those that the run began with")
+            with { On = Train },
         Option(Results, nameof(Options.SaveSteps), "Steps between two checkpoints; 0: none; default: once an epoch, with method full none") with { On = Train },
         Option(Results, nameof(Options.SaveTotalLimit), "How many checkpoints are kept, the best among them; default: all") with { On = Train },
         Option(Results, nameof(Options.EarlyStoppingPatience), "Ends after so many measurements of the validation loss that were no better; default: never",
@@ -130,7 +133,8 @@ internal static class SettingsTable
         Option(Hardware, nameof(Options.Threads), "Threads; 0: all cores") with { On = CommandKinds.All },
         Option(Hardware, nameof(Options.ComputeType), "Type that training computes in; default: bfloat16 on a GPU that has it, else float32"),
         Own(Hardware, nameof(RunSettings.Tf32), "Products of 32-bit floats in TF32, on a GPU") with { On = Train | Answering },
-        Own(Hardware, nameof(RunSettings.FusedKernels), "This library's own kernels in the place of chains of the runtime's, on a GPU") with { On = Train | Answering },
+        Own(Hardware, nameof(RunSettings.FusedKernels), "This library's own kernels in the place of chains of the runtime's, on a GPU")
+            with { On = Train | Answering },
         Own(Hardware, nameof(RunSettings.CudaGraphs), "Training captures its kernels as CUDA graphs, on a GPU") with { On = Train },
         Option(Hardware, nameof(Options.ActivationCheckpointing), "Computes activations again: less memory, a third slower", "gradient_checkpointing",
             new Alias("disable_gradient_checkpointing", given => !Values.Flag(given))),
@@ -140,7 +144,8 @@ internal static class SettingsTable
         {
             On = CommandKinds.All,
         },
-        Option(Prompts, nameof(Options.PromptTemplate), "What the user's message is made of") with { On = CommandKinds.All, Example = "Answer briefly: {instruction}" },
+        Option(Prompts, nameof(Options.PromptTemplate), "What the user's message is made of")
+            with { On = CommandKinds.All, Example = "Answer briefly: {instruction}" },
         Option(Prompts, nameof(Options.EnableThinking), "Whether the model may think first, where its template asks; default: as the data does") with
         {
             On = CommandKinds.All,

@@ -48,7 +48,8 @@ internal static class InspectionText
     {
         null => "",
         JsonArray list => string.Join(", ", list.Select(Text)),
-        JsonValue number when number.GetValueKind() == JsonValueKind.Number && number.TryGetValue(out long whole) => whole.ToString("N0", CultureInfo.InvariantCulture),
+        JsonValue number when number.GetValueKind() == JsonValueKind.Number && number.TryGetValue(out long whole) =>
+            whole.ToString("N0", CultureInfo.InvariantCulture),
         _ => value.GetValueKind() switch { JsonValueKind.True => "yes", JsonValueKind.False => "no", _ => value.ToString() },
     };
 }

@@ -123,7 +123,8 @@ internal static class Inspector
     private static void Describe(JsonObject found, byte[] config, SafetensorsFile weights, string source)
     {
         JsonObject json = Object(config, source);
-        foreach (string key in (string[])["base_model_name_or_path", "peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters", "use_rslora",
+        foreach (string key in (string[])["base_model_name_or_path", "peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters",
+            "use_rslora",
             "use_dora", "bias", "modules_to_save", "trainable_token_indices", "layers_to_transform", "rank_pattern", "alpha_pattern"])
         {
             if (json[key] is { } value && value is not (JsonObject { Count: 0 } or JsonArray { Count: 0 }))

@@ -32,7 +32,8 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
         string[] description = (command.Description ?? "").Split("\n\n", 2);
         Paragraph(output, description[0]);
         output.WriteLine();
-        string arguments = string.Concat(command.Arguments.Select(argument => argument.Arity.MinimumNumberOfValues == 0 ? $" [{argument.Name}]" : $" {argument.Name}"));
+        string arguments = string.Concat(command.Arguments.Select(argument => argument.Arity.MinimumNumberOfValues == 0 ? $" [{argument.Name}]"
+            : $" {argument.Name}"));
         output.WriteLine($"Usage: {path}{(command.Subcommands.Count > 0 ? " COMMAND" : "")}{arguments} [options]");
         if (description.Length > 1)
         {
@@ -44,7 +45,8 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
         Section(output, "Arguments", command.Arguments.Select(argument => (argument.Name, argument.Description ?? "")));
         SettingOptions? settings = (command as SettingsCommand)?.Settings;
         Option[] all = [.. command.Options.Where(option => !option.Hidden)];
-        Section(output, "Options", all.Where(option => settings?.Of(option) is null).Concat(Inherited(command)).Select(option => (Names(option), Described(option))));
+        Section(output, "Options", all.Where(option => settings?.Of(option) is null).Concat(Inherited(command))
+            .Select(option => (Names(option), Described(option))));
         foreach (IGrouping<SettingGroup, Option> group in all.Where(option => settings?.Of(option) is not null).GroupBy(option => settings!.Of(option)!.Group))
         {
             Section(output, Title(group.Key), group.Select(option => (Names(option), Described(option, settings!.Of(option)!))));
@@ -80,7 +82,8 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
         // Short names first; help has further ones, -? and /h.
         IEnumerable<string> names = option is HelpOption ? ["-h", "--help"] : option.Aliases.Prepend(option.Name);
         string all = string.Join(", ", names.OrderBy(name => name.StartsWith("--", StringComparison.Ordinal)).ThenBy(name => name != option.Name));
-        return option.HelpName is null ? all : option.Arity.MinimumNumberOfValues == 0 && option.Arity.MaximumNumberOfValues == 1 ? all : $"{all} {option.HelpName}";
+        return option.HelpName is null ? all : option.Arity.MinimumNumberOfValues == 0 && option.Arity.MaximumNumberOfValues == 1 ? all
+            : $"{all} {option.HelpName}";
     }
 
     private static string Described(Option option) => option switch

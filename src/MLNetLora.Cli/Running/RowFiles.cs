@@ -64,7 +64,8 @@ internal static class RowFiles
         return (Where(keeps: false), Where(keeps: true));
 
         IDataView Where(bool keeps) =>
-            ml.Data.FilterByStatefulCustomPredicate<Nothing, Counter>(all, (_, counter) => drawn.Contains(counter.Next++) != keeps, counter => counter.Next = 0);
+            ml.Data.FilterByStatefulCustomPredicate<Nothing, Counter>(
+                all, (_, counter) => drawn.Contains(counter.Next++) != keeps, counter => counter.Next = 0);
     }
 
     private sealed class Nothing;

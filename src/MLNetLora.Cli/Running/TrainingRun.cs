@@ -132,7 +132,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         string[] present = Options.ResumeFrom is null ? [.. Present()] : [];
         if (present.Length > 0 && !settings.Overwrite)
         {
-            throw new ConfigException($"{Output} has results already ({Path.GetFileName(present[0])}). Give another folder, --resume to go on with that run, or --overwrite.");
+            throw new ConfigException(
+                $"{Output} has results already ({Path.GetFileName(present[0])}). Give another folder, --resume to go on with that run, or --overwrite.");
         }
 
         try

@@ -100,8 +100,8 @@ internal static class MergedType
             }
         }
 
-        foreach ((string key, TensorType flag) in ((string, TensorType)[])[("fp16", TensorType.Float16), ("bf16", TensorType.BFloat16), ("fp32",
-            TensorType.Float32)])
+        foreach ((string key, TensorType flag) in ((string, TensorType)[])[("fp16", TensorType.Float16), ("bf16", TensorType.BFloat16),
+            ("fp32", TensorType.Float32)])
         {
             if (config.ContainsKey(key))
             {
