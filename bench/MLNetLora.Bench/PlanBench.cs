@@ -95,12 +95,20 @@ internal static class PlanBench
     public static void Plan(string model, string name, int steps)
     {
         (Checkpoint checkpoint, PlanSetting setting) = (Checkpoint.Open(ModelFolder.Find(model)), Find(name, steps));
+        (long live, long garbage) = PeakMemory.Settled();
         PlannedRun run = new(checkpoint, setting.Lora, setting.Options, TrainingRows(setting, checkpoint), ValidationRows(setting, checkpoint))
         {
-            BytesBefore = PeakMemory.Now(),
+            BytesBefore = live,
+            GarbageBefore = garbage,
             SecondsBefore = 0, // a run starts the runtime as a probe does, and has nothing to read
         };
-        RunPlan plan = new Planner(new ProbeProcess([.. ChildProcess.Self, "plan-probe"]).Measure).Plan(run);
+        ProbeProcess probes = new([.. ChildProcess.Self, "plan-probe"]);
+        RunPlan plan = new Planner((request, cancellation) =>
+        {
+            ProbeFigures figures = probes.Measure(request, cancellation);
+            Console.Error.WriteLine(figures.ToJson());
+            return figures;
+        }).Plan(run);
         Console.WriteLine(JsonSerializer.Serialize(plan.Failure is null
             ? new PlanFigures(plan.PeakBytes, plan.StartSeconds, plan.StepSeconds, plan.TotalSeconds)
             : throw new InvalidOperationException(plan.Failure)));

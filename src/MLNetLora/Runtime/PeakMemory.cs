@@ -63,6 +63,15 @@ internal sealed partial class PeakMemory : IDisposable
         }
     }
 
+    /// <summary>Private memory without what the garbage collector can give back, and how much it gave back just now, in bytes.</summary>
+    public static (long Live, long Garbage) Settled()
+    {
+        long before = Now();
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        long live = Now();
+        return (live, Math.Max(0, before - live));
+    }
+
     /// <summary>Private memory at this moment, in bytes.</summary>
     public static long Now()
     {

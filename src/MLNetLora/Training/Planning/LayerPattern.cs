@@ -27,9 +27,9 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
         string[] layers = Kinds(config, trained);
         int period = Period(layers);
 
-        // The first layer and the last one are different from others: nothing goes back through the first, and the last computes rows with labels alone.
-        int few = (layers.Length % period) + period;
-        few += few == 1 ? period : 0;
+        // The first layer and the last one are different from others: nothing goes back through the first, and the last computes rows with labels alone. So
+        // that each kind stands between them, too, it takes another period, or one layer.
+        int few = period == 1 ? 3 : (layers.Length % period) + (2 * period);
         int periods = Math.Clamp((int)Math.Round((double)((layers.Length / Share) - few) / period), 1, MostPeriods);
         int more = few + (periods * period);
         if (more > Worth * layers.Length)
