@@ -6,11 +6,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 version=0.1.0-test.$$.$(date +%s) # never in a cache already
 
-for project in MLNetLora.Jinja MLNetLora MLNetLora.Parquet; do
+for project in MLNetLora.Jinja MLNetLora MLNetLora.Parquet MLNetLora.Reports; do
   dotnet pack "$repository/src/$project" -c Release -v q -nologo -p:Version="$version" -o "$work/feed"
 done
 
-for package in MLNetLora MLNetLora.Jinja MLNetLora.Parquet; do
+for package in MLNetLora MLNetLora.Jinja MLNetLora.Parquet MLNetLora.Reports; do
   # The names in a zip are plain text.
   for file in LICENSE README.md CHANGELOG.md "lib/net10.0/$package.dll" "lib/net10.0/$package.xml"; do
     grep -aqF "$file" "$work/feed/$package.$version.nupkg" || { echo "$package lacks $file"; exit 1; }

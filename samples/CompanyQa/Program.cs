@@ -9,6 +9,7 @@ using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
+using MLNetLora.Training;
 
 // Fine-tunes a small Qwen on the questions and answers of a company, shows what it answered before and answers now,
 // saves adapter, merged checkpoint and model.zip, and answers once more from the zip.
@@ -47,7 +48,7 @@ command.SetAction(parsed =>
     {
         ModelPath = parsed.GetValue(modelOption)!,
         Generation = new GenerationOptions { MaximumNewTokens = 96, BatchSize = 16 }, // greedy
-        ProgressCallback = ProgressLine.Show,
+        Callbacks = [new ProgressLine()],
     };
     if (parsed.GetValue(recipeOption) is string recipe)
     {
@@ -62,7 +63,7 @@ command.SetAction(parsed =>
         options.GradientAccumulationSteps = 1;
         options.NumberOfEpochs = nano ? 60 : 10;
         options.LearningRate = nano ? 3e-3 : 2e-4;
-        options.Schedule = MLNetLora.Training.LearningRateSchedule.Cosine;
+        options.Schedule = LearningRateSchedule.Cosine;
         options.WarmupRatio = 0.05;
     }
 

@@ -185,9 +185,12 @@ internal sealed partial class GraphBuilder
             return Reduce("ReduceMax", x, axes, keepAxes);
         }
 
-        Value at = Node("ArgMax", [x], ElementType.Int64, [.. x.Shape.SkipLast(1), 1], "", ("axis", -1L), ("keepdims", 1L));
+        Value at = ArgMax(x);
         return Node("GatherElements", [x, at], x.Type, at.Shape, "", ("axis", -1L));
     }
+
+    /// <summary>Where the largest element along the last axis stands, of equal ones the first: […, N] → […, 1], 64-bit.</summary>
+    public Value ArgMax(Value x) => Node("ArgMax", [x], ElementType.Int64, [.. x.Shape.SkipLast(1), 1], "", ("axis", -1L), ("keepdims", 1L));
 
     /// <summary>Smallest over the given axes.</summary>
     public Value ReduceMin(Value x, long[] axes, bool keepAxes) => Reduce("ReduceMin", x, axes, keepAxes);

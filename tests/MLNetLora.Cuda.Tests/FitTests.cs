@@ -1,4 +1,5 @@
 using Microsoft.ML;
+using MLNetLora.Evaluation;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
@@ -10,6 +11,8 @@ namespace MLNetLora.Cuda.Tests;
 /// <summary>From the rows to an answer through ML.NET.</summary>
 public sealed class FitTests
 {
+    private static readonly IDataView s_rows = new MLContext().Data.LoadFromEnumerable<Row>([new("Say yes.", "Yes."), new("Say no.", "No.")]);
+
     private readonly List<string> _log = [];
 
     [CudaFact]
@@ -56,6 +59,20 @@ public sealed class FitTests
             DeviceCounts answer = StandIn.Count(() => Assert.NotEqual("", model!.Generate("Say yes.")));
             Assert.True(answer is { Launches: > 0, Captures: 0, Replays: 0 });
         }
+    }
+
+    [CudaTheory]
+    [InlineData(WeightPrecision.Checkpoint)]
+    [InlineData(WeightPrecision.Nf4)]
+    public void Losses_of_rows_are_computed_there(WeightPrecision precision)
+    {
+        using QwenLoraTransformer model = Fit(precision, new CudaDevice { Graphs = precision == WeightPrecision.Checkpoint });
+        using QwenLoraTransformer rounded = model.With(options => options.WeightPrecision = precision);
+        LanguageModelMetrics? metrics = null;
+        DeviceCounts counts = StandIn.Count(() => metrics = rounded.EvaluateLoss(s_rows, batchSize: 2));
+        Assert.True(counts is { Launches: > 0, Captures: 0 });
+        Assert.Equal(2, metrics!.Rows);
+        Assert.False(rounded.IsOpen);
     }
 
     [CudaTheory]
@@ -123,7 +140,7 @@ public sealed class FitTests
             Optimizer = optimizer,
             ComputeType = type,
             NumberOfEpochs = 1,
-        }).Fit(ml.Data.LoadFromEnumerable<Row>([new("Say yes.", "Yes."), new("Say no.", "No.")]));
+        }).Fit(s_rows);
     }
 
     private sealed record Row(string Instruction, string Output);

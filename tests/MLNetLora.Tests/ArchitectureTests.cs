@@ -19,6 +19,7 @@ public class ArchitectureTests
         ["MLNetLora"] = 0,
         ["MLNetLora.Onnx"] = 1,
         ["MLNetLora.Jinja"] = 1,
+        ["MLNetLora.Evaluation"] = 1,
         ["MLNetLora.Checkpoints"] = 2,
         ["MLNetLora.Models"] = 3,
         ["MLNetLora.Adapters"] = 4,

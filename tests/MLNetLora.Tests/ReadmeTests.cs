@@ -53,7 +53,8 @@ public sealed partial class ReadmeTests
         Assert.DoesNotContain(named, type => types.TryGetValue(type, out bool isVisible) && !isVisible);
     }
 
-    private static string Example(string example)
+    /// <summary>The code of an example between its marks, as a page shows it.</summary>
+    internal static string Example(string example)
     {
         string source = File.ReadAllText(Path.Combine(Repository.Root, "tests", "MLNetLora.Tests", example + ".cs"));
         string[] lines = source.Split("// README begin")[1].Split("// README end")[0].Split('\n');
@@ -64,7 +65,7 @@ public sealed partial class ReadmeTests
     private static string Read(string name) => File.ReadAllText(Path.Combine(Repository.Root, name)).ReplaceLineEndings("\n");
 
     // The Chinese README has Chinese comments.
-    private static string WithoutComments(string code) => Comment().Replace(code.ReplaceLineEndings("\n"), "");
+    internal static string WithoutComments(string code) => Comment().Replace(code.ReplaceLineEndings("\n"), "");
 
     [GeneratedRegex(@"In\((""[^""]*"")\)")]
     private static partial Regex Wrapped();
@@ -73,7 +74,7 @@ public sealed partial class ReadmeTests
     private static partial Regex Code();
 
     [GeneratedRegex(@"```csharp\n(.*?)```", RegexOptions.Singleline)]
-    private static partial Regex CSharpBlock();
+    internal static partial Regex CSharpBlock();
 
     [GeneratedRegex(@" // .*")]
     private static partial Regex Comment();

@@ -25,17 +25,13 @@ internal static class CrossEntropy
     {
         GraphBuilder g = tape.Graph;
         using IDisposable precise = g.InFloat32();
-        IReadOnlyList<Weight> vocabulary = head.IsTrainable ? [head] : parts ?? [head];
-        long[] firsts = [.. vocabulary.Select((_, j) => vocabulary.Take(j).Sum(part => part.Source.Shape[0].Size))];
-        vocabulary = trained is null ? vocabulary : [.. vocabulary.Zip(firsts, trained.Patch)];
-        Value[] xs = Cut(x);
-        Value[] columns = Cut(g.UnsqueezeLast(labels)); // [chunk, 1]
-        Value[] ws = Cut(g.UnsqueezeLast(weights)); // [chunk, 1]
+        Parts cut = Cut(g, x, head, labels, weights, chunks, parts, trained);
+        (IReadOnlyList<Weight> vocabulary, long[] firsts, Value[] xs, Value[] columns, Value[] ws) = cut;
         Probabilities[] ps = new Probabilities[chunks];
         Value[] losses = new Value[chunks];
         for (int i = 0; i < chunks; i++)
         {
-            (ps[i], Value nll) = Forward(g, xs[i], vocabulary, columns[i]);
+            (ps[i], Value nll, _) = Forward(g, xs[i], vocabulary, columns[i], predicts: false);
             losses[i] = g.ReduceSum(g.Mul(nll, ws[i]), [0, 1], keepAxes: false); // []
         }
 
@@ -92,14 +88,54 @@ internal static class CrossEntropy
             Value all = columns.Count == 1 ? columns[0] : g.Concat(columns, 1, order.Count);
             return g.GatherColumns(all, [.. Enumerable.Range(0, order.Count).Select(i => (long)order.IndexOf(i))]);
         }
-
-        Value[] Cut(Value whole) => chunks == 1 ? [whole] : g.Split(whole, chunks, "chunk");
     }
 
-    /// <summary>Probabilities of a chunk of rows, and −log of that of each row's label, [chunk, 1].</summary>
-    private static (Probabilities, Value) Forward(GraphBuilder g, Value x, IReadOnlyList<Weight> vocabulary, Value label)
+    /// <summary>Emits output layer and loss without a gradient, and how many labels the model would have said itself.</summary>
+    /// <param name="g">Graph.</param>
+    /// <param name="x">See <see cref="Apply"/>, as the rest.</param>
+    /// <param name="head">[vocabulary, hidden].</param>
+    /// <param name="labels">[labels], 64-bit.</param>
+    /// <param name="weights">[labels].</param>
+    /// <param name="chunks">Number of parts of the rows.</param>
+    /// <param name="parts">The rows of <paramref name="head"/> in parts; null for the whole.</param>
+    /// <param name="trained">Rows that are trained in the place of the head's; null for none.</param>
+    /// <returns>The loss, and Σᵢ wᵢ over the labels whose logit is the largest, of equal ones the first; both without axes.</returns>
+    public static (Value Loss, Value Correct) Evaluate(GraphBuilder g, Value x, Weight head, Value labels, Value weights, int chunks = 1,
+        IReadOnlyList<Weight>? parts = null, TrainedRows? trained = null)
+    {
+        using IDisposable precise = g.InFloat32();
+        Parts cut = Cut(g, x, head, labels, weights, chunks, parts, trained);
+        (Value Loss, Value Correct)[] sums = new (Value, Value)[chunks];
+        for (int i = 0; i < chunks; i++)
+        {
+            (_, Value nll, Value? predicted) = Forward(g, cut.Rows[i], cut.Vocabulary, cut.Labels[i], predicts: true);
+            Value hits = g.Cast(g.Equal(predicted!, cut.Labels[i]), ElementType.Float32); // [chunk, 1]
+            sums[i] = (Weighted(nll, i), Weighted(hits, i));
+        }
+
+        return sums.Aggregate((sum, part) => (g.Add(sum.Loss, part.Loss), g.Add(sum.Correct, part.Correct))); // []
+
+        Value Weighted(Value each, int i) => g.ReduceSum(g.Mul(each, cut.Weights[i]), [0, 1], keepAxes: false); // []
+    }
+
+    private static Parts Cut(GraphBuilder g, Value x, Weight head, Value labels, Value weights, int chunks, IReadOnlyList<Weight>? parts,
+        TrainedRows? trained)
+    {
+        IReadOnlyList<Weight> vocabulary = head.IsTrainable ? [head] : parts ?? [head];
+        long[] firsts = [.. vocabulary.Select((_, j) => vocabulary.Take(j).Sum(part => part.Source.Shape[0].Size))];
+        vocabulary = trained is null ? vocabulary : [.. vocabulary.Zip(firsts, trained.Patch)];
+        return new Parts(vocabulary, firsts, Chunks(x), Chunks(g.UnsqueezeLast(labels)), Chunks(g.UnsqueezeLast(weights)));
+
+        Value[] Chunks(Value whole) => chunks == 1 ? [whole] : g.Split(whole, chunks, "chunk");
+    }
+
+    /// <summary>Probabilities of a chunk of rows, −log of that of each row's label, [chunk, 1], and where asked for the token of the largest logit of each
+    /// row, of equal ones the first, [chunk, 1].</summary>
+    private static (Probabilities, Value Nll, Value? Predicted) Forward(
+        GraphBuilder g, Value x, IReadOnlyList<Weight> vocabulary, Value label, bool predicts)
     {
         int parts = vocabulary.Count;
+        Value[] tokens = new Value[parts];
         Value[] within = new Value[parts];
         Value[] highest = new Value[parts];
         Value[] tops = new Value[parts];
@@ -110,7 +146,18 @@ internal static class CrossEntropy
             long size = vocabulary[j].Source.Shape[0].Size;
             Value logits = g.Gemm(x, vocabulary[j].Read(g), transB: true); // [chunk, part]
             scores[j] = parts == 1 ? g.GatherLast(logits, label) : Labelled(logits, first, size); // [chunk, 1]
-            highest[j] = g.ReduceMax(logits, [-1], keepAxes: true); // [chunk, 1]
+            if (predicts)
+            {
+                // The largest is read where it was found, so that both are done with the logits at once.
+                Value at = g.ArgMax(logits); // [chunk, 1]
+                highest[j] = g.GatherLast(logits, at); // [chunk, 1]
+                tokens[j] = first == 0 ? at : g.Add(at, g.Int64(first)); // [chunk, 1]
+            }
+            else
+            {
+                highest[j] = g.ReduceMax(logits, [-1], keepAxes: true); // [chunk, 1]
+            }
+
             within[j] = g.Softmax(logits); // [chunk, part]
             tops[j] = g.ReduceMax(within[j], [-1], keepAxes: true); // [chunk, 1], 1 / Σ exp(logits − highest)
             first += size;
@@ -120,16 +167,18 @@ internal static class CrossEntropy
         Value score = scores.Aggregate((sum, part) => g.Add(sum, part)); // [chunk, 1]
         if (parts == 1)
         {
-            return (new Probabilities(within, []), Nll(highest[0], tops[0]));
+            return (new Probabilities(within, []), Nll(highest[0], tops[0]), predicts ? tokens[0] : null);
         }
 
         // log Σ exp(logits) of a part is highest − log top; 0·score: the scores are taken before their logits are freed.
         Value[] sums = [.. Enumerable.Range(0, parts).Select(j => g.Sub(g.Add(highest[j], g.Mul(scores[j], g.Float(0f))), g.Log(tops[j])))]; // [chunk, 1]
         Value shares = g.Softmax(g.Concat(sums, 1, parts)); // [chunk, parts]
         Value top = g.ReduceMax(g.Mul(shares, g.Concat(tops, 1, parts)), [-1], keepAxes: true); // [chunk, 1]
-        return (new Probabilities(within, g.Split(shares, parts, 1, 1)), Nll(g.ReduceMax(g.Concat(highest, 1, parts), [-1], keepAxes: true), top));
+        Value most = g.Concat(highest, 1, parts); // [chunk, parts]
+        Value? predicted = predicts ? g.GatherLast(g.Concat(tokens, 1, parts), g.ArgMax(most)) : null; // [chunk, 1]
+        return (new Probabilities(within, g.Split(shares, parts, 1, 1)), Nll(g.ReduceMax(most, [-1], keepAxes: true), top), predicted);
 
-        Value Nll(Value most, Value probability) => g.Sub(g.Sub(most, score), g.Log(probability)); // [chunk, 1]
+        Value Nll(Value largest, Value probability) => g.Sub(g.Sub(largest, score), g.Log(probability)); // [chunk, 1]
 
         // The label's logit where the label lies in this part, else 0.
         Value Labelled(Value logits, long start, long size)
@@ -146,6 +195,14 @@ internal static class CrossEntropy
         Value product = g.Gemm(p.Within[j], vocabulary[j].Read(g)); // [chunk, part] [part, hidden] -> [chunk, hidden]
         return vocabulary.Count == 1 ? product : g.Mul(product, p.Shares[j]); // [chunk, hidden]
     }).Aggregate((sum, part) => g.Add(sum, part));
+
+    /// <summary>What the loss is computed of, in its parts.</summary>
+    /// <param name="Vocabulary">The head's rows, [part, hidden] each.</param>
+    /// <param name="Firsts">The token of each part's first row.</param>
+    /// <param name="Rows">x, [chunk, hidden] each.</param>
+    /// <param name="Labels">[chunk, 1] each.</param>
+    /// <param name="Weights">[chunk, 1] each.</param>
+    private sealed record Parts(IReadOnlyList<Weight> Vocabulary, long[] Firsts, Value[] Rows, Value[] Labels, Value[] Weights);
 
     /// <summary>P of a chunk of rows.</summary>
     /// <param name="Within">Of each part of the vocabulary the softmax within it, [chunk, part].</param>

@@ -190,9 +190,15 @@ public sealed class LoraAdapter
     public string DescribeParameters(Checkpoint checkpoint)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        long biases = Saved.Where(saved => saved.Tensor.Base.Kind == TensorKind.Bias).Sum(saved => saved.Tensor.ParameterCount); // trained in their place
-        long all = checkpoint.ParameterCount + ParameterCount - biases;
+        long all = ParametersWith(checkpoint);
         return FormattableString.Invariant($"trainable params: {ParameterCount:N0} || all params: {all:N0} || trainable%: {100.0 * ParameterCount / all:F4}");
+    }
+
+    /// <summary>The numbers of base and adapter together; biases are trained in their place, and count once.</summary>
+    internal long ParametersWith(Checkpoint checkpoint)
+    {
+        long biases = Saved.Where(saved => saved.Tensor.Base.Kind == TensorKind.Bias).Sum(saved => saved.Tensor.ParameterCount);
+        return checkpoint.ParameterCount + ParameterCount - biases;
     }
 
     /// <summary>Writes a folder that PEFT loads: adapter_config.json and adapter_model.safetensors (float32). An older adapter in it is replaced when

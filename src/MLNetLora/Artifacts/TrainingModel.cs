@@ -16,7 +16,8 @@ namespace MLNetLora.Artifacts;
 /// MODULE.dropout_mask [tokens, ⌈in / 8⌉], the bits of <see cref="DropoutMask"/>, or on a device in their place for all of them dropout_rows [tokens, 1] and
 /// dropout_columns [1, ⌈widest in / 8⌉], of which it makes the masks itself.
 /// With 8-bit integers the initializers of linear layers are those of <see cref="Int8Weights"/>, whose numbers the session is given beside the model.
-/// Outputs: loss []; NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one addition and the two can share memory.
+/// Outputs: loss []; in evaluation correct []; in training NAME.gradient = NAME.gradient_buffer + gradient, so that accumulating over micro-batches costs one
+/// addition and the two can share memory.
 /// </remarks>
 internal static class TrainingModel
 {
@@ -35,7 +36,9 @@ internal static class TrainingModel
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint, upcastOnce);
         ModelGraph model = Assemble(target, tape, weights, plan, training: true);
-        Value loss = Loss(model, weights, model.Body(checkpointing, plan.OwnMemory), plan, out _);
+        Value normed = model.FinalNorm(model.Body(checkpointing, plan.OwnMemory)); // [labels, hidden]
+        Value loss = CrossEntropy.Apply(tape, normed, model.Head, Labels(graph), LabelWeights(graph), plan.Loss, HeadParts(model, weights, plan),
+            model.HeadTokens); // []
         foreach ((Value parameter, Value gradient) in tape.Backward(loss))
         {
             using (graph.AtEndOf(gradient))
@@ -49,7 +52,8 @@ internal static class TrainingModel
         return new ModelArtifact("training_model.onnx", graph.ToBytes(), weights.Folder) { Stacks = weights.Stacks };
     }
 
-    /// <summary>The evaluation graph: the same forward pass without dropout.</summary>
+    /// <summary>The evaluation graph: the same forward pass without dropout, with the outputs loss and correct, the sum of the label_weights of the labels
+    /// that the model would have said itself.</summary>
     /// <param name="target">The model.</param>
     /// <param name="plan">How it is cut.</param>
     /// <param name="logits">Outputs logits [labels, vocabulary] at label_positions beside the loss.</param>
@@ -60,7 +64,11 @@ internal static class TrainingModel
         Tape tape = new(graph);
         GraphWeights weights = new(graph, target.Checkpoint);
         ModelGraph model = Assemble(target, tape, weights, plan, training: false);
-        graph.Output("loss", Loss(model, weights, model.Body(checkpointing: false), plan, out Value normed));
+        Value normed = model.FinalNorm(model.Body(checkpointing: false)); // [labels, hidden]
+        (Value loss, Value correct) = CrossEntropy.Evaluate(
+            graph, normed, model.Head, Labels(graph), LabelWeights(graph), plan.Loss, HeadParts(model, weights, plan), model.HeadTokens); // []
+        graph.Output("loss", loss);
+        graph.Output("correct", correct);
         if (logits)
         {
             graph.Output("logits", Scores(model, normed)); // [labels, vocabulary]
@@ -196,14 +204,10 @@ internal static class TrainingModel
             (tape, _, q, k, v, decay, beta) => DeltaRule.Apply(tape, q, k, v, decay, beta, chunks));
     }
 
-    private static Value Loss(ModelGraph model, GraphWeights tensors, Value x, ChunkPlan plan, out Value normed)
-    {
-        GraphBuilder graph = model.Graph;
-        Value labels = graph.Input("label_ids", ElementType.Int64, "labels");
-        Value weights = graph.Input("label_weights", ElementType.Float32, "labels");
-        normed = model.FinalNorm(x); // [labels, hidden]
-        // []
-        return CrossEntropy.Apply(model.Tape, normed, model.Head, labels, weights, plan.Loss,
-            tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary), model.HeadTokens);
-    }
+    private static Value Labels(GraphBuilder graph) => graph.Input("label_ids", ElementType.Int64, "labels");
+
+    private static Value LabelWeights(GraphBuilder graph) => graph.Input("label_weights", ElementType.Float32, "labels");
+
+    private static IReadOnlyList<Weight>? HeadParts(ModelGraph model, GraphWeights tensors, ChunkPlan plan) =>
+        tensors.Parts(model.Architecture.HeadName(model.Config), plan.Vocabulary);
 }

@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 
@@ -23,6 +24,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
     /// <param name="baseModel">What the base is known by.</param>
     /// <param name="run">Where the run writes and what it goes on from.</param>
     /// <param name="progress">Called after every optimizer step.</param>
+    /// <param name="callbacks">What follows the run; hears of its beginning and of its checkpoints here, of its steps and its end from the caller.</param>
     /// <param name="notice">Receives messages for the log.</param>
     /// <param name="warn">Receives warnings for the log, which are in the summary too.</param>
     /// <param name="cancellationToken">Ends the training early.</param>
@@ -33,6 +35,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         BaseModelRecord baseModel,
         RunStart run,
         Action<TrainingProgress> progress,
+        RunCallbacks callbacks,
         Action<string> notice,
         Action<string> warn,
         CancellationToken cancellationToken)
@@ -75,11 +78,16 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         RowChecks.Refuse(warnings, training);
-        RunCheckpoints checkpoints = new(training.WritesCheckpoints ? run.Folder : null, identity, run.From) { Warn = warn };
+        RunCheckpoints checkpoints = new(training.WritesCheckpoints ? run.Folder : null, identity, run.From)
+        {
+            Warn = warn,
+            Saved = callbacks.Saved,
+        };
         if (training.Method == FineTuningMethod.Full)
         {
             notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
-            return TrainAll(learned, validation, training, asked, progress, warnings, checkpoints, cancellationToken);
+            Begin(checkpoint.TextParameterCount, checkpoint.ParameterCount);
+            return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, checkpoints, cancellationToken);
         }
 
         LoraTraining.RequireMemory(checkpoint, lora, learned, training);
@@ -87,8 +95,40 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             : LoraTraining.FreshShape(lora, checkpoint));
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };
         notice(initial.DescribeParameters(checkpoint));
+        Begin(initial.ParameterCount, initial.ParametersWith(checkpoint));
         return LoraTraining.Train(checkpoint, lora, learned, training, validation, progress, initial, warnings, checkpoints, cancellationToken);
+
+        void Begin(long trainable, long all)
+        {
+            if (learned.Count > 0)
+            {
+                callbacks.Begin(Describe(training, run.From, learned, preflight, ofValidation.Rows, trainable, all, warnings));
+            }
+        }
     }
+
+    /// <summary>What is known of a run before its first step.</summary>
+    private static TrainingStart Describe(QwenLoraTrainer.Options training, SavedRun? from, List<TrainingRow> learned, Preflight preflight,
+        long validationRows, long trainable, long all, string[] warnings) => new()
+        {
+            FirstStep = (from?.State.Step ?? 0) + 1,
+            EarlierSteps = from?.Steps ?? [],
+            ModelPath = training.ModelPath,
+            Method = training.Method.ToString(),
+            TotalSteps = Schedule.TotalSteps(Packing.Sequences(learned, training).Count, training),
+            Rows = preflight.Rows,
+            ValidationRows = validationRows,
+            Tokens = preflight.Tokens,
+            LabelTokens = preflight.LabelTokens,
+            DataStatistics = preflight.Statistics,
+            TrainableParameters = trainable,
+            AllParameters = all,
+            Options = OptionList.Of(training),
+            Seed = training.SeedOrDefault,
+            Device = (training.Device ?? Device.Cpu).ToString(),
+            StartTime = DateTimeOffset.Now,
+            Warnings = warnings,
+        };
 
     /// <summary>Trains every weight, and writes a checkpoint: first the weights, last the configuration, without which no folder is one.</summary>
     private (LoraAdapter None, TrainingSummary Summary) TrainAll(
@@ -97,6 +137,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         QwenLoraTrainer.Options training,
         PromptSettings asked,
         Action<TrainingProgress> progress,
+        RunCallbacks callbacks,
         string[] warnings,
         RunCheckpoints checkpoints,
         CancellationToken cancellationToken)
@@ -113,6 +154,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             try
             {
                 WriteBeside(folder, asked);
+                callbacks.Saved(summary.Steps[^1].Step, folder);
             }
             catch (Exception e)
             {
@@ -200,6 +242,23 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         }
 
         return preflight;
+    }
+
+    /// <summary>The tokens of rows whose answers are scored; at least one row has a label.</summary>
+    /// <param name="rows">The rows, enumerated once.</param>
+    /// <param name="what">What messages call the rows.</param>
+    /// <param name="threads">How many threads; 0 takes all cores.</param>
+    /// <param name="warn">Receives what is lost of them.</param>
+    public IReadOnlyList<TrainingRow> Tokenize(IEnumerable<TextRow> rows, string what, int threads, Action<string> warn)
+    {
+        Preflight preflight = new(_tokenizer, samples: 0, checkpoint.Config.ContextLength);
+        List<TrainingRow> tokenized = [.. NewRowTokenizer(threads).Tokenize(rows, what, preflight)];
+        foreach (string warning in preflight.Warnings(what))
+        {
+            warn(warning);
+        }
+
+        return tokenized;
     }
 
     private RowTokenizer NewRowTokenizer(int threads) =>

@@ -32,6 +32,9 @@ namespace MLNetLora.TextGeneration
         /// <summary>A column of an estimator's output schema.</summary>
         public static SchemaShape.Column Column(string name, DataViewType type) => new(name, SchemaShape.Column.VectorKind.Scalar, type, isKey: false);
 
+        /// <summary>The columns of a view as an estimator that is not fitted yet takes them.</summary>
+        public static SchemaShape Shape(DataViewSchema schema) => SchemaShape.Create(schema);
+
         /// <summary>Writes a model: its header, by which ML.NET finds the loader again, and its parts, each as an entry of its own in the zip.</summary>
         public static void Save(ModelSaveContext context, IEnumerable<(string Name, Action<Stream> Write)> parts)
         {
@@ -47,8 +50,19 @@ namespace MLNetLora.TextGeneration
         /// before it looks at it.</summary>
         public static ZipParts Parts(ModelLoadContext context) => new(Archive(context.Repository), context.Directory ?? "");
 
+        /// <summary>A result of cross-validation as ML.NET's own catalogs return it; its constructor is internal.</summary>
+        public static TrainCatalogBase.CrossValidationResult<TMetrics> Result<TMetrics>(ITransformer model, TMetrics metrics, IDataView scored, int fold)
+            where TMetrics : class => Results<TMetrics>.New(model, metrics, scored, fold);
+
         [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_archive")]
         private static extern ref ZipArchive Archive(RepositoryReader reader);
+
+        private static class Results<TMetrics>
+            where TMetrics : class
+        {
+            [UnsafeAccessor(UnsafeAccessorKind.Constructor)]
+            public static extern TrainCatalogBase.CrossValidationResult<TMetrics> New(ITransformer model, TMetrics metrics, IDataView scored, int fold);
+        }
     }
 
     /// <summary>What <c>Model.Load</c> calls, found by the signature in the saved header; the assembly itself is found by the name in that header.</summary>

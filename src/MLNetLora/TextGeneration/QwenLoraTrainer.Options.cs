@@ -278,6 +278,13 @@ public sealed partial class QwenLoraTrainer
         public Action<TrainingProgress>? ProgressCallback { get; set; }
 
         /// <summary>
+        /// What follows the run from its beginning to its end: <see cref="ProgressLine"/>, <see cref="JsonLinesLog"/>, <see cref="TensorBoardLog"/>,
+        /// a program's own. Called in this order, on the thread that trains, after <see cref="ProgressCallback"/>; an exception ends the training, see
+        /// <see cref="TrainingCallback"/>. Default none. The peers' name: callbacks.
+        /// </summary>
+        public IReadOnlyList<TrainingCallback> Callbacks { get; set; } = [];
+
+        /// <summary>
         /// Ends the training early: <see cref="Fit"/> then returns the model as of the last whole step (its summary says that it was cancelled), and throws
         /// an <see cref="OperationCanceledException"/> only when no step was made yet.
         /// </summary>
@@ -315,6 +322,8 @@ public sealed partial class QwenLoraTrainer
             Require.Defined(LabelScope, nameof(LabelScope));
             Require.Defined(_weightPrecision ?? WeightPrecision.Checkpoint, nameof(WeightPrecision)); // Precision is looked at as itself
             Require.That(Generation is not null, nameof(Generation), null, "given");
+            Require.That(Callbacks is not null && !Callbacks.Contains(null!), nameof(Callbacks), Callbacks is null ? null : "a list with null in it",
+                "callbacks; an empty list stands for none");
             Text.PromptTemplate.Validate(PromptTemplate);
             Columns.Validate();
             Lora.Validate();
@@ -358,6 +367,7 @@ public sealed partial class QwenLoraTrainer
             Options copy = (Options)base.Copy();
             copy.Lora = Lora.Copy();
             copy.Generation = Generation.Copy();
+            copy.Callbacks = [.. Callbacks];
             return copy;
         }
 

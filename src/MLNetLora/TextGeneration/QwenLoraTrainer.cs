@@ -46,6 +46,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.Seed ??= _host.Rand.Next();
     }
 
+    /// <summary>What is trained.</summary>
+    internal FineTuningMethod Method => _options.Method;
+
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
@@ -61,9 +64,10 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
     /// step.</exception>
     /// <exception cref="TrainingException">
-    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/> or a handler of the
-    /// log threw. The exception carries the adapter of the last whole step, to be saved with <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with
-    /// <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first step comes as it is.
+    /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
+    /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with
+    /// <c>e.LastGoodAdapter.SaveAsPeft(…)</c>; with <see cref="FineTuningMethod.Full"/> its message says where the weights are. What fails before the first
+    /// step comes as it is.
     /// </exception>
     /// <exception cref="OperationCanceledException">
     /// Cancelled, by <see cref="Options.CancellationToken"/> or by <c>MLContext.CancelExecution</c>, before the first optimizer step.
@@ -72,10 +76,19 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     {
         ArgumentNullException.ThrowIfNull(input);
         using Cancellation cancellation = new(_host, _options.CancellationToken, CancellationToken.None);
-        return cancellation.Run(token => Train(input, token));
+        RunCallbacks callbacks = new(_options.Callbacks);
+        try
+        {
+            return cancellation.Run(token => Train(input, callbacks, token));
+        }
+        catch (Exception e)
+        {
+            callbacks.End(summary: null, e);
+            throw;
+        }
     }
 
-    private QwenLoraTransformer Train(IDataView input, CancellationToken cancellationToken)
+    private QwenLoraTransformer Train(IDataView input, RunCallbacks callbacks, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using IChannel channel = _host.Start("Fit");
@@ -92,9 +105,9 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         options.ComputeType = options.Device == _device.Device ? options.ComputeType : null; // the processor that takes over has one type
         BaseModelRecord baseModel = BaseModelRecord.Create(_options.ModelPath, checkpoint, cancellationToken);
         using RunStart run = RunStart.Open(options, Notice, Warn);
-        if (_isSeedDrawn && run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)) is { } seed)
+        if (_isSeedDrawn && int.TryParse(run.From?.Identity.Options.GetValueOrDefault(nameof(options.Seed)), CultureInfo.InvariantCulture, out int seed))
         {
-            options.Seed = int.Parse(seed, CultureInfo.InvariantCulture);
+            options.Seed = seed;
         }
 
         Info(channel, $"Fine-tuning {_options.ModelPath}; seed {options.Seed}.");
@@ -109,7 +122,8 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             options,
             baseModel,
             run,
-            progress => Report(channel, progress),
+            progress => Report(channel, progress, callbacks),
+            callbacks,
             Notice,
             Warn,
             cancellationToken);
@@ -149,6 +163,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
                 Threads = _options.Threads,
                 Device = refusal is null ? options.Device! : Device.Cpu,
             };
+            callbacks.End(summary, error: null);
             return new QwenLoraTransformer(model, summary, _host);
         }
         catch (Exception e) when (summary.Steps.Count > 0)
@@ -218,7 +233,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <summary>How rows become prompts: what the options leave open is asked as the adapter to go on from was trained to be.</summary>
     private PromptOptions Prompt() => _options.InitialAdapter is { } folder ? _options.Prompt.Or(PromptSettings.Load(folder)) : _options.Prompt;
 
-    private void Report(IChannel channel, TrainingProgress progress)
+    private void Report(IChannel channel, TrainingProgress progress, RunCallbacks callbacks)
     {
         channel.Trace(MessageSensitivity.None, string.Create(
             CultureInfo.InvariantCulture,
@@ -232,10 +247,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
 
         if (progress.ValidationLoss is { } validationLoss)
         {
-            Info(channel, $"Step {progress.Step}/{progress.TotalSteps}, validation loss {validationLoss:F4}.");
+            (int step, int all, double? perplexity) = (progress.Step, progress.TotalSteps, progress.ValidationPerplexity);
+            double? accuracy = progress.ValidationTokenAccuracy;
+            Info(channel, $"Step {step}/{all}, validation loss {validationLoss:F4}, perplexity {perplexity:G5}, token accuracy {accuracy:F4}.");
         }
 
         _options.ProgressCallback?.Invoke(progress);
+        callbacks.Step(progress);
     }
 
     private static void ReportEnd(IChannel channel, TrainingSummary summary, Options options)

@@ -197,6 +197,9 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
         }
     }
 
+    /// <summary>Closes the sessions, those of transformers that share them too; the next answer opens them again.</summary>
+    internal void CloseEngine() => _generator.Close();
+
     void ICanSaveModel.Save(ModelSaveContext ctx) => MLNetInternals.Save(ctx, ModelZip.Parts(_model));
 
     /// <summary>Throws where the transformer's own token or ML.NET ended everything.</summary>

@@ -38,6 +38,7 @@ internal static class RunOptions
         nameof(QwenLoraTrainer.Options.ResumeWithChanges),
         nameof(QwenLoraTrainer.Options.ValidationSet),
         nameof(QwenLoraTrainer.Options.ProgressCallback),
+        nameof(QwenLoraTrainer.Options.Callbacks),
         nameof(QwenLoraTrainer.Options.CancellationToken),
         nameof(QwenLoraTrainer.Options.Generation),
         nameof(QwenLoraTrainer.Options.WeightPrecision),

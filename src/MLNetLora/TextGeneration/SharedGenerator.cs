@@ -86,6 +86,18 @@ internal sealed class SharedGenerator(Func<CancellationToken, TextGenerator> ope
         }
     }
 
+    /// <summary>Closes it, whoever owns it; the next call opens it again.</summary>
+    public void Close()
+    {
+        Opening? closing;
+        lock (_lock)
+        {
+            (closing, _opening) = (_opening, null);
+        }
+
+        closing?.Close();
+    }
+
     /// <summary>One owner less; each calls this once.</summary>
     public void Release()
     {

@@ -25,7 +25,7 @@ public static class TextGenerationExtensions
 }
 
 /// <summary>Trainers, models and settings for text generation; reached as <c>ml.TextGeneration</c>.</summary>
-public sealed class TextGenerationCatalog
+public sealed partial class TextGenerationCatalog
 {
     private readonly MLContext _context;
 

@@ -14,7 +14,7 @@ internal static class EarlyStopping
     /// <param name="options">Patience and threshold.</param>
     public static bool IsDue(IReadOnlyList<TrainingProgress> steps, TrainingOptions options)
     {
-        if (options.EarlyStoppingPatience is not { } patience)
+        if (options.EarlyStoppingPatience is not { } patience || steps.Count == 0 || steps[^1].ValidationLoss is null)
         {
             return false;
         }

@@ -41,10 +41,9 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     /// <param name="isDue">Whether it is time whatever the options say.</param>
     public void After(ParameterSet parameters, TrainingState state, IReadOnlyList<TrainingProgress> steps, TrainingOptions options, bool isDue)
     {
-        TrainingProgress? best = options.KeepsBest ? EarlyStopping.Best(steps) : null;
-        if (folder is null || _last == state.Step || !(isDue || best?.Step == state.Step))
+        bool isBest = options.KeepsBest && steps.Count > 0 && steps[^1].ValidationLoss is not null && EarlyStopping.Best(steps)?.Step == state.Step;
+        if (folder is null || _last == state.Step || !(isDue || isBest))
         {
-            Prune(best?.Step, options); // whoever killed a process may have done it between a new one and the removal of an old one
             return;
         }
 
@@ -61,7 +60,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
         }
 
         _last = state.Step;
-        Prune(best?.Step, options);
+        Prune(steps, options);
         Saved?.Invoke(state.Step, folder.Of(state.Step));
     }
 
@@ -79,13 +78,16 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     }
 
     /// <summary>Removes what is too much; the newest and the best stay.</summary>
-    private void Prune(int? best, TrainingOptions options)
+    /// <param name="steps">The steps made.</param>
+    /// <param name="options">How many are kept.</param>
+    public void Prune(IReadOnlyList<TrainingProgress> steps, TrainingOptions options)
     {
         if (options.SaveTotalLimit is not { } limit || folder is null)
         {
             return;
         }
 
+        int? best = options.KeepsBest ? EarlyStopping.Best(steps)?.Step : null;
         foreach ((int step, _) in RunFolder.Checkpoints(folder.Path).Where(checkpoint => checkpoint.Step != best && checkpoint.Step <= _last)
             .Skip(Math.Max(best == _last ? 0 : 1, best is null ? limit : limit - 1)).ToArray())
         {

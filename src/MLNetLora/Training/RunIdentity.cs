@@ -106,10 +106,13 @@ internal sealed record RunIdentity(
         ];
     }
 
+    /// <summary>What only one of two versions of this library knows says nothing; a file of weights that is only on one side does.</summary>
     private static IEnumerable<string> Others(IReadOnlyDictionary<string, string> before, IReadOnlyDictionary<string, string> now) =>
         from name in before.Keys.Union(now.Keys)
-        let was = before.GetValueOrDefault(name, "unset")
-        let value = now.GetValueOrDefault(name, "unset")
+        let isFile = name.EndsWith(".safetensors", StringComparison.Ordinal)
+        where isFile || (before.ContainsKey(name) && now.ContainsKey(name))
+        let was = before.GetValueOrDefault(name, "not there")
+        let value = now.GetValueOrDefault(name, "not there")
         where was != value
         select $"{name} is {value}, and was {was}";
 }

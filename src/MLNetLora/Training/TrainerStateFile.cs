@@ -44,6 +44,7 @@ internal static class TrainerStateFile
                     json.WriteStartObject();
                     Number(json, "epoch", step.Epoch);
                     Number(json, "eval_loss", loss);
+                    Number(json, "eval_mean_token_accuracy", step.ValidationTokenAccuracy);
                     Number(json, "step", step.Step);
                     json.WriteEndObject();
                 }
@@ -92,7 +93,11 @@ internal static class TrainerStateFile
             {
                 if (entry.TryGetProperty("eval_loss", out JsonElement loss))
                 {
-                    steps[^1] = steps[^1] with { ValidationLoss = Double(loss) };
+                    steps[^1] = steps[^1] with
+                    {
+                        ValidationLoss = Double(loss),
+                        ValidationTokenAccuracy = entry.TryGetProperty("eval_mean_token_accuracy", out JsonElement accuracy) ? Double(accuracy) : null,
+                    };
                 }
                 else
                 {

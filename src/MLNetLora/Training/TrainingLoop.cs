@@ -71,12 +71,13 @@ internal static class TrainingLoop
                 long tokens = batches.Sum(batch => (long)batch.Tokens);
                 double speed = tokens / (watch.Elapsed - begun).TotalSeconds;
                 bool evaluates = validation.Count > 0 && Schedule.Evaluates(step, total, sequences.Count, options);
-                double? validationLoss = evaluates ? Evaluate(session, validation, options, cancellation) : null;
+                Evaluation? evaluation = evaluates ? Evaluate(session, validation, options, cancellation) : null;
                 TimeSpan remaining = watch.Elapsed / (step - first) * (total - step);
                 double epoch = window.EpochsAfter(sequences.Count, options);
                 steps.Add(new TrainingProgress(step, total, epoch, loss, norm, rate, labels, tokens, speed, before + watch.Elapsed, remaining,
-                    validationLoss)
+                    evaluation?.Loss)
                 {
+                    ValidationTokenAccuracy = evaluation?.TokenAccuracy,
                     WasSkipped = isSkipped,
                     LossScale = session.LossScale,
                 });
@@ -96,17 +97,28 @@ internal static class TrainingLoop
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            SaveLast();
-            return Summary(wasCancelled: true); // gradients of half a window go with the session
+            return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
-            if (isWhole)
-            {
-                SaveLast();
-            }
+            _ = isWhole ? Attempt(SaveLast) : null; // what ended the run is what counts
+            throw Failed(e);
+        }
 
-            throw TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+
+        // A handler of the log may throw; what was learned must not go with it.
+        static Exception? Attempt(Action action)
+        {
+            try
+            {
+                action();
+                return null;
+            }
+            catch (Exception e)
+            {
+                return e;
+            }
         }
 
         // Where a step has failed after the last checkpoint, or somebody has stopped the run, it goes on from its last whole step.
@@ -115,6 +127,7 @@ internal static class TrainingLoop
             if (steps.Count == state.Step)
             {
                 checkpoints?.After(session.Parameters, state, steps, options, isDue: state.Step > 0 && options.SaveSteps is not 0);
+                checkpoints?.Prune(steps, options); // whoever killed a process may have done it between a new one and the removal of an old one
             }
         }
 
@@ -149,18 +162,16 @@ internal static class TrainingLoop
             : ChunkPlan.For(config, longest, ordinary, most, maximumLossChunks);
     }
 
-    /// <summary>Mean loss over the label tokens of all rows, without dropout.</summary>
-    /// <returns>The loss in nats; null when the token was cancelled on the way.</returns>
-    public static double? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
+    /// <summary>Means over the label tokens of all rows, without dropout.</summary>
+    /// <returns>Null when the token was cancelled on the way.</returns>
+    public static Evaluation? Evaluate(TrainingSession session, IReadOnlyList<TrainingRow> rows, TrainingOptions options, CancellationToken cancellation)
     {
-        (double sum, long labels) = (0, 0);
+        TokenSums sums = default;
         try
         {
             foreach (TrainingRow[] chunk in rows.Chunk(options.BatchSize))
             {
-                Batch batch = Batch.Of(chunk, session.Plan.Attention);
-                sum += session.Evaluate(batch, cancellation);
-                labels += batch.LabelIds.Length;
+                sums += session.Evaluate(Batch.Of(chunk, session.Plan.Attention), cancellation);
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -168,6 +179,6 @@ internal static class TrainingLoop
             return null;
         }
 
-        return sum / Math.Max(1, labels);
+        return sums.Mean;
     }
 }

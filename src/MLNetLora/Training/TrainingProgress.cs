@@ -16,6 +16,13 @@ namespace MLNetLora.Training;
 public sealed record TrainingProgress(int Step, int TotalSteps, double Epoch, double Loss, double GradientNorm, double LearningRate,
     long LabelTokens, long Tokens, double TokensPerSecond, TimeSpan Elapsed, TimeSpan Remaining, double? ValidationLoss = null)
 {
+    /// <summary>e to the <see cref="ValidationLoss"/>: among how many equally likely tokens the model would choose, in the mean. Null where that is.</summary>
+    public double? ValidationPerplexity => ValidationLoss is { } loss ? Math.Exp(loss) : null;
+
+    /// <summary>Share of the validation rows' label tokens that the model would have said itself: whose logit is the largest after the true tokens before
+    /// it, of equal ones the first. Null where <see cref="ValidationLoss"/> is. TRL's name: eval_mean_token_accuracy.</summary>
+    public double? ValidationTokenAccuracy { get; init; }
+
     /// <summary>Whether the step changed nothing: its gradients overflowed in float16, and the loss scale is halved for the next. Such a step counts, and the
     /// learning rate does not go on, as in transformers.</summary>
     public bool WasSkipped { get; init; }

@@ -15,7 +15,6 @@ internal sealed class TrainingSession : IDisposable
     private readonly TrainingTarget _target;
     private readonly TrainingOptions _options;
     private readonly GraphInputs _inputs;
-    private readonly GraphInputs _evaluationInputs;
     private readonly DropoutMasks? _dropout;
     private readonly OnnxSession _training;
     private readonly CapturedRuns? _captured; // where its kernels are started as CUDA graphs
@@ -27,7 +26,7 @@ internal sealed class TrainingSession : IDisposable
     private double _lossBefore; // of the window's micro-batches before those
     private int _pending; // losses that nobody has asked for yet
     private readonly Dictionary<string, NativeTensor> _held = [];
-    private OnnxSession? _evaluation;
+    private EvaluationSession? _evaluation;
     private Views _views;
     private Views _viewsAfterSwap;
 
@@ -48,12 +47,11 @@ internal sealed class TrainingSession : IDisposable
         Plan = plan;
         try
         {
-            _evaluationInputs = Own(new GraphInputs(target.Config, training: false));
             _device = options.Device is CudaDevice cuda ? Own(new DeviceMemory(cuda)) : null;
             bool captures = options.Device is CudaDevice { Graphs: true };
             _inputs = Own(new GraphInputs(target.Config, training: true, captures ? _device : null));
-            _losses = Own(new FloatBuffer(Losses + 1, "losses", _device)); // the last one is that of evaluations
-            _lossViews = [.. Enumerable.Range(0, Losses + 1).Select(i => _losses.View(i, []))];
+            _losses = Own(new FloatBuffer(Losses, "losses", _device));
+            _lossViews = [.. Enumerable.Range(0, Losses).Select(i => _losses.View(i, []))];
             _dropout = target.Dropout > 0 ? new DropoutMasks(target.Loras, target.Dropout, options.SeedOrDefault) : null;
             Optimizer optimizer = Optimizers.Of(options);
             Parameters = Own(new ParameterSet(target.Trainables, optimizer, options.IsFast, _device));
@@ -205,40 +203,21 @@ internal sealed class TrainingSession : IDisposable
         (_views, _viewsAfterSwap) = (_viewsAfterSwap, _views);
     }
 
-    /// <summary>Sum of the token losses of a batch, without dropout; the evaluation session is made at the first call.</summary>
+    /// <summary>Losses and hits of a batch, without dropout; the evaluation session is made at the first call.</summary>
     /// <param name="batch">Rows.</param>
     /// <param name="cancellation">Ends it on the way.</param>
-    public double Evaluate(Batch batch, CancellationToken cancellation = default)
+    public TokenSums Evaluate(Batch batch, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         RequireWhole(batch);
-        if (_evaluation is null)
-        {
-            _target.Checkpoint?.RequireUnchanged(areMapped: false);
-            ModelArtifact model = TrainingModel.Evaluation(_target, Plan, graph: _options.NewGraph("evaluation"));
-            _evaluation = Own(new OnnxSession(model, SessionUse.Training, _options.Threads, _weights?.For(model, cancellation: cancellation),
-                _options.Device, cancellation: cancellation));
-        }
-
+        _evaluation ??= Own(new EvaluationSession(_target, _options, Plan, _weights, _device, cancellation));
         Dictionary<string, NativeTensor> inputs = new(_held);
         foreach (TrainableTensor tensor in Parameters.Tensors)
         {
             inputs[tensor.Name] = _views.TrainingInputs[tensor.Name];
         }
 
-        List<NativeTensor> owned = [];
-        try
-        {
-            _evaluationInputs.Add(batch, 1f, Plan, inputs, owned);
-            _evaluation.Run(inputs.Keys, inputs.Values, ["loss"], [_lossViews[Losses]], cancellation: cancellation);
-            Span<float> loss = stackalloc float[1];
-            _losses.Read(Losses, loss);
-            return loss[0];
-        }
-        finally
-        {
-            owned.ForEach(value => value.Dispose());
-        }
+        return _evaluation.Run(batch, inputs, cancellation);
     }
 
     /// <inheritdoc/>

@@ -207,7 +207,7 @@ public sealed class Qwen1Tests : IDisposable
         using TrainingSession session = new(TrainingTarget.Lora(checkpoint, options), new TrainingOptions { Threads = 1 }, ChunkPlan.Whole);
         LoraParameters.Load(session.Parameters, LoraAdapter.Create(options, checkpoint, 1));
         Batch batch = Batch.Of([row]);
-        return (session.Accumulate(batch, 1), session.Evaluate(batch));
+        return (session.Accumulate(batch, 1), session.Evaluate(batch).Loss);
     }
 
     /// <summary>The same weights under a config.json with one field changed.</summary>

@@ -279,7 +279,8 @@ public sealed class QwenLoraTrainerTests : IDisposable
             FormattableString.Invariant($"Step 2/3, epoch {steps[1].Epoch:F2}, loss {steps[1].Loss:F4}, gradient norm {steps[1].GradientNorm:F3}, ")
                 + FormattableString.Invariant($"learning rate {steps[1].LearningRate:E2}, "),
             StringComparison.Ordinal));
-        Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Step 3/3, validation loss {steps[2].ValidationLoss:F4}.")), log);
+        Assert.Contains((ChannelMessageKind.Info, FormattableString.Invariant($"Step 3/3, validation loss {steps[2].ValidationLoss:F4}, ")
+            + FormattableString.Invariant($"perplexity {steps[2].ValidationPerplexity:G5}, token accuracy {steps[2].ValidationTokenAccuracy:F4}.")), log);
         Assert.Contains((ChannelMessageKind.Info,
             FormattableString.Invariant($"Done in 00:00:0{model.TrainingSummary.Duration.Seconds}: 3 steps, last loss {steps[2].Loss:F4}.")), log);
     }

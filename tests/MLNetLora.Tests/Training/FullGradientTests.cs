@@ -52,7 +52,7 @@ public sealed class FullGradientTests
                     values[i] = at[i] + (step * direction[i]);
                 }
 
-                return session.Evaluate(batch) / batch.LabelIds.Length;
+                return session.Evaluate(batch).Loss / batch.LabelIds.Length;
             }
         }
     }
