@@ -10,7 +10,7 @@ using MLNetLora.Training;
 // Figures read the same on every machine.
 CultureInfo.CurrentCulture = CultureInfo.DefaultThreadCurrentCulture = CultureInfo.InvariantCulture;
 
-Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; tools/SyntheticCheckpoint makes one of any size" };
+Option<string> model = new("--model") { Required = true, Description = "Checkpoint folder; mlnetlora new-checkpoint makes one of any size" };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Rows per step" };
 Option<int> length = new("--length") { DefaultValueFactory = _ => 512, Description = "Tokens per row" };
 Option<double> labelled = new("--labelled") { DefaultValueFactory = _ => 0.5, Description = "Share of the tokens that have a label" };

@@ -12,7 +12,7 @@ trap 'rm -rf "$models"' EXIT
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 MLNETLORA_TEST_DEVICE=cuda:0
 
 dotnet build -c Release -p:OnnxRuntimePackage=Gpu || exit 1
-tool() { dotnet "tools/SyntheticCheckpoint/bin/Release/net10.0/SyntheticCheckpoint.dll" "$@"; }
+tool() { dotnet "src/MLNetLora.Cli/bin/Release/net10.0/MLNetLora.Cli.dll" new-checkpoint "$@"; }
 # Whether tests pass, and any ran.
 passes() {
   local output

@@ -11,6 +11,16 @@ public class MLNetLoraException(string message, Exception? inner = null) : Excep
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class CheckpointException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 
+/// <summary>A model cannot be downloaded: it does not exist, is gated or private, the network or the server fails, what came is damaged, or the disk is
+/// full.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class HubException(string message, Exception? inner = null) : MLNetLoraException(message, inner)
+{
+    /// <summary>What the server answered; null where it did not come to that, or was not the reason.</summary>
+    public System.Net.HttpStatusCode? StatusCode { get; init; }
+}
+
 /// <summary>An adapter cannot be used: a target matches nothing, a tensor is missing or has the wrong shape, the file kind is refused.</summary>
 /// <param name="message">What was wrong, where, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>

@@ -5,7 +5,7 @@ using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Tests;
 using MLNetLora.Text;
-using MLNetLora.Tools.SyntheticCheckpoint;
+using MLNetLora.Cli.NewCheckpoint;
 using MLNetLora.Training;
 
 namespace MLNetLora.Cuda.Tests;

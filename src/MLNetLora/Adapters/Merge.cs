@@ -23,10 +23,11 @@ internal static class Merge
     /// <param name="adapter">The adapter.</param>
     /// <param name="folder">Folder to write; made if it is not there. An older merge of the same base in it is replaced when the new one is whole, and
     /// stays as it was when writing fails.</param>
+    /// <param name="type">Type of all float tensors, to which they are rounded once; null (default): as the base has each.</param>
     /// <param name="cancellation">Ends it on the way with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="OptionException">The folder is the base's own, holds other weights or an adapter, or lies on a drive that is too full.</exception>
     /// <exception cref="AdapterException">The adapter was made for another base.</exception>
-    public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder, CancellationToken cancellation = default)
+    public static void Save(Checkpoint checkpoint, LoraAdapter adapter, string folder, TensorType? type = null, CancellationToken cancellation = default)
     {
         adapter.RequireFit(checkpoint);
         if (checkpoint.IsFourBit)
@@ -80,16 +81,24 @@ internal static class Merge
         Dictionary<string, float[]> saved = adapter.Saved.ToDictionary(s => s.Tensor.Base.Name, s => s.Values);
         using FileSet files = new(target);
         string[] companions = [.. Companions(checkpoint)];
-        files.RequireSpace(checkpoint.Files.Select(file => file.Source).Concat(companions).Sum(file => new FileInfo(RealPath.Of(file)).Length));
+        long weights = checkpoint.Files.Sum(file => type is null ? new FileInfo(RealPath.Of(file.Source)).Length : MergedType.Length(file, type.Value));
+        files.RequireSpace(weights + companions.Sum(file => new FileInfo(RealPath.Of(file)).Length));
         foreach (SafetensorsFile file in checkpoint.Files)
         {
             using FileStream source = File.OpenRead(file.Source);
-            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, stacks, saved, tokens, cancellation));
+            files.Write(Path.GetFileName(file.Source), stream => Write(file, source, stream, factors, stacks, saved, tokens, type, cancellation));
         }
 
         foreach (string path in companions)
         {
-            files.Copy(path, cancellation);
+            if (type is not null && MergedType.Rewritten(path, checkpoint, type.Value) is { } text)
+            {
+                files.WriteText(Path.GetFileName(path), text);
+            }
+            else
+            {
+                files.Copy(path, cancellation);
+            }
         }
 
         adapter.Prompt.Save(files); // merged or attached, it is asked as it was trained
@@ -159,6 +168,7 @@ internal static class Merge
         LoraFactors factors,
         FileStream source,
         Stream target,
+        TensorType? type = null,
         CancellationToken cancellation = default)
     {
         const int numbers = 1 << 22;
@@ -188,7 +198,7 @@ internal static class Merge
                     + "compute with, or the base's weights are not. Nothing was written.");
             }
 
-            SafetensorsWriter.Write(target, values, entry.Type);
+            SafetensorsWriter.Write(target, MergedType.Fitting(entry.Name, values, type ?? entry.Type), type ?? entry.Type);
         }
     }
 
@@ -200,32 +210,45 @@ internal static class Merge
         ILookup<string, TensorEntry> stacks,
         Dictionary<string, float[]> saved,
         Dictionary<string, TrainedTokenValues> tokens,
+        TensorType? asked,
         CancellationToken cancellation)
     {
+        byte[] block = new byte[1 << 20];
+        TensorEntry[] entries = [.. file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length)];
+        if (asked is { } one)
+        {
+            SafetensorsWriter.Write(target, MergedType.Items(entries, one, WriteTensor));
+            return;
+        }
+
         // The merged file has the base file's header to the byte: same tensors, types, shapes and places.
         Span<byte> prefix = stackalloc byte[8];
         System.Buffers.Binary.BinaryPrimitives.WriteInt64LittleEndian(prefix, file.Header.Length);
         target.Write(prefix);
         target.Write(file.Header.Span);
-        byte[] block = new byte[1 << 20];
-        foreach (TensorEntry entry in file.Tensors.Values.OrderBy(entry => entry.Offset).ThenBy(entry => entry.Length))
+        foreach (TensorEntry entry in entries)
+        {
+            WriteTensor(entry, entry.Type);
+        }
+
+        void WriteTensor(TensorEntry entry, TensorType type)
         {
             // A tensor of its own, or a stack in the file, whose matrices lie one behind the other.
             TensorEntry[] parts = factors.ContainsKey(entry.Name) ? [entry] : [.. stacks[entry.Name].OrderBy(part => part.Offset)];
             foreach (TensorEntry part in parts)
             {
-                WriteMerged(file, part, factors[part.Name](), source, target, cancellation);
+                WriteMerged(file, part, factors[part.Name](), source, target, type, cancellation);
             }
 
             if (parts.Length > 0)
             {
-                continue;
+                return;
             }
 
             if (saved.TryGetValue(entry.Name, out float[]? values))
             {
-                SafetensorsWriter.Write(target, Finite(entry.Name, values), entry.Type);
-                continue;
+                SafetensorsWriter.Write(target, MergedType.Fitting(entry.Name, Finite(entry.Name, values), type), type);
+                return;
             }
 
             source.Position = entry.Offset;
@@ -237,7 +260,7 @@ internal static class Merge
                 foreach ((int i, int id) in trained.Tokens.Ids.Index().OrderBy(item => item.Item))
                 {
                     Copy((id * bytesPerRow) - done);
-                    SafetensorsWriter.Write(target, Finite(entry.Name, trained.Values.AsSpan(i * width, width)), entry.Type);
+                    SafetensorsWriter.Write(target, MergedType.Fitting(entry.Name, Finite(entry.Name, trained.Values.AsSpan(i * width, width)), type), type);
                     done = (id + 1) * bytesPerRow;
                     source.Position = entry.Offset + done;
                 }
@@ -250,13 +273,14 @@ internal static class Merge
                 while (left > 0)
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    int read = source.Read(block, 0, (int)Math.Min(left, block.Length));
-                    if (read == 0)
+                    int wanted = (int)Math.Min(left, block.Length); // whole numbers: a power of two
+                    int read = source.ReadAtLeast(block.AsSpan(0, wanted), wanted, throwOnEndOfStream: false);
+                    if (read < wanted)
                     {
                         throw new CheckpointException($"{file.Source} ended in the middle of '{entry.Name}'.");
                     }
 
-                    target.Write(block, 0, read);
+                    MergedType.Write(target, block.AsSpan(0, read), entry, type);
                     left -= read;
                 }
             }

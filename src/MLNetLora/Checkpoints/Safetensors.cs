@@ -327,6 +327,9 @@ internal static class SafetensorsWriter
         public static Item From(string name, TensorType type, IReadOnlyList<long> shape, ReadOnlyMemory<float> values) =>
             new(name, type, shape, stream => SafetensorsWriter.Write(stream, values.Span, type));
 
+        /// <summary>A tensor under the header that it has already, whatever its type.</summary>
+        public static Item AsIs(TensorEntry entry, Action<Stream> write) => new(entry.Name, entry.Type, entry.Shape, write) { Original = entry };
+
         /// <summary>A tensor of another file as it is, whatever its type; reading it fails with a <see cref="CheckpointException"/>.</summary>
         public static Item Copy(CheckpointTensor tensor) => new(tensor.Entry.Name, tensor.Entry.Type, tensor.Entry.Shape, stream =>
         {

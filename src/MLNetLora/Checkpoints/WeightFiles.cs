@@ -8,7 +8,8 @@ internal static class WeightFiles
     /// <summary>Name of the file of a checkpoint in one.</summary>
     public const string SingleName = "model.safetensors";
 
-    private const string IndexName = "model.safetensors.index.json";
+    /// <summary>Name of the file that says which shard holds which tensor.</summary>
+    public const string IndexName = "model.safetensors.index.json";
 
     /// <summary>Opens the folder's weight files, headers only.</summary>
     /// <returns>The file of each tensor by the tensor's name.</returns>

@@ -180,7 +180,7 @@ public sealed partial class QwenLoraTransformer : ITransformer, IDisposable
         cancellation.Run(token =>
         {
             token.ThrowIfCancellationRequested();
-            Merge.Save(_model.OpenBase(token), _model.Adapter.WithPrompt(_model.Prompt.Settings), folder, token);
+            Merge.Save(_model.OpenBase(token), _model.Adapter.WithPrompt(_model.Prompt.Settings), folder, cancellation: token);
             return true;
         });
     }

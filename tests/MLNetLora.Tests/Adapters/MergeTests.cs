@@ -116,7 +116,7 @@ public sealed class MergeTests : IDisposable
 
         using CancellationTokenSource source = new();
         source.Cancel();
-        Assert.Throws<OperationCanceledException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("merged"), source.Token));
+        Assert.Throws<OperationCanceledException>(() => Merge.Save(checkpoint, adapter, _bench.PathOf("merged"), cancellation: source.Token));
         Assert.Equal(merged, File.ReadAllBytes(Path.Combine(_bench.PathOf("merged"), "model.safetensors")));
         Assert.DoesNotContain(Directory.GetFiles(_bench.PathOf("merged")), file => file.EndsWith(".tmp", StringComparison.Ordinal));
         _ = Checkpoint.Open(_bench.PathOf("merged"));

@@ -172,7 +172,7 @@ public sealed class CancellationTests : IDisposable
 
         // In the middle: the token is seen in the first file, and nothing of that file stays.
         string folder = _bench.PathOf("half");
-        Assert.ThrowsAny<OperationCanceledException>(() => Merge.Save(Checkpoint.Open(_bench.BaseFolder), model.Adapter, folder, source.Token));
+        Assert.ThrowsAny<OperationCanceledException>(() => Merge.Save(Checkpoint.Open(_bench.BaseFolder), model.Adapter, folder, cancellation: source.Token));
         Assert.Empty(Directory.GetFiles(folder));
     }
 

@@ -40,10 +40,17 @@ public static class Dataset
         return files.SelectMany(file => ReadFile(file, format, promptTemplate));
     }
 
-    private static IEnumerable<DatasetRow> ReadFile(string path, DatasetFormat format, string? promptTemplate)
+    /// <summary>Reads files of questions, whose answers may be missing: instructions without output, prompts without completion, conversations that end
+    /// with the user. The lines of a text file are questions.</summary>
+    /// <param name="path">A file or a pattern.</param>
+    /// <param name="format">How the rows are written.</param>
+    internal static IEnumerable<DatasetRow> ReadQuestions(string path, DatasetFormat format = DatasetFormat.Recognize) =>
+        DatasetFiles.Find(path).SelectMany(file => ReadFile(file, format, promptTemplate: null, asks: true));
+
+    private static IEnumerable<DatasetRow> ReadFile(string path, DatasetFormat format, string? promptTemplate, bool asks = false)
     {
         bool any = false;
-        foreach (DatasetRow row in Rows(path, format, promptTemplate))
+        foreach (DatasetRow row in Rows(path, format, promptTemplate, asks))
         {
             any = true;
             yield return row;
@@ -55,9 +62,9 @@ public static class Dataset
         }
     }
 
-    private static IEnumerable<DatasetRow> Rows(string path, DatasetFormat format, string? promptTemplate)
+    private static IEnumerable<DatasetRow> Rows(string path, DatasetFormat format, string? promptTemplate, bool asks)
     {
-        RowsOfFile rows = new(path, format, promptTemplate);
+        RowsOfFile rows = new(path, format, promptTemplate, asks);
         if (DatasetReaders.Find(path) is { } added)
         {
             DatasetFiles.CheckPlaceholder(path);
@@ -83,7 +90,7 @@ public static class Dataset
             case DatasetFiles.Kind.Lines:
                 foreach (DatasetRow row in Documents(path, stream, format))
                 {
-                    yield return row;
+                    yield return asks ? row with { Document = null, Instruction = new InstructionRow(row.Document!) } : row;
                 }
 
                 break;
@@ -124,7 +131,7 @@ public static class Dataset
     }
 
     /// <summary>The rows of one file have one format, which the first one shows.</summary>
-    private sealed class RowsOfFile(string path, DatasetFormat format, string? promptTemplate)
+    private sealed class RowsOfFile(string path, DatasetFormat format, string? promptTemplate, bool asks)
     {
         private DatasetFormat _format = format;
 
@@ -133,7 +140,7 @@ public static class Dataset
             string where = DatasetRow.Place(path, line, number);
             try
             {
-                return DatasetRows.Read(row, ref _format, promptTemplate, where) with { File = path, Line = line, Number = number };
+                return DatasetRows.Read(row, ref _format, promptTemplate, where, asks) with { File = path, Line = line, Number = number };
             }
             catch (InvalidOperationException error)
             {

@@ -46,7 +46,7 @@ internal static class DatasetFields
 
     /// <summary>The format of a row by its fields.</summary>
     /// <exception cref="DatasetException">It is none that is known, or two fields could be the same part of the row.</exception>
-    public static DatasetFormat Recognize(JsonElement row, string where)
+    public static DatasetFormat Recognize(JsonElement row, string where, bool asks = false)
     {
         if (Has(row, Messages))
         {
@@ -76,6 +76,11 @@ internal static class DatasetFields
             Find(row, Instruction, where);
             Find(row, Output, where);
             return DatasetFormat.Instruction;
+        }
+
+        if (asks && (Has(row, Instruction) || Has(row, Prompt)))
+        {
+            return Has(row, Instruction) ? DatasetFormat.Instruction : DatasetFormat.PromptCompletion;
         }
 
         if (Has(row, Text))

@@ -10,8 +10,9 @@ internal static class DatasetRows
     /// <param name="format">Its format; <see cref="DatasetFormat.Recognize"/> is replaced with the one that its fields show.</param>
     /// <param name="promptTemplate">What the user's message of instruction rows is made of.</param>
     /// <param name="where">File, line and row, for messages.</param>
+    /// <param name="asks">Whether it is a question, whose answer may be missing.</param>
     /// <exception cref="DatasetException">A field is missing or has the wrong type.</exception>
-    public static DatasetRow Read(JsonElement row, ref DatasetFormat format, string? promptTemplate, string where)
+    public static DatasetRow Read(JsonElement row, ref DatasetFormat format, string? promptTemplate, string where, bool asks = false)
     {
         if (row.ValueKind != JsonValueKind.Object)
         {
@@ -21,20 +22,20 @@ internal static class DatasetRows
 
         if (format == DatasetFormat.Recognize)
         {
-            format = DatasetFields.Recognize(row, where);
+            format = DatasetFields.Recognize(row, where, asks);
         }
 
         switch (format)
         {
             case DatasetFormat.Instruction:
-                InstructionRow instruction = ReadInstruction(row, where);
+                InstructionRow instruction = ReadInstruction(row, where, asks);
                 return Row(Conversation.From(instruction, promptTemplate)) with { Instruction = instruction };
             case DatasetFormat.ShareGpt:
-                return Row(Checked(MessageRows.ReadShareGpt(row, Required(row, DatasetFields.Conversations, where), where), where));
+                return Row(Checked(MessageRows.ReadShareGpt(row, Required(row, DatasetFields.Conversations, where), where), where, asks));
             case DatasetFormat.Messages:
-                return Row(Checked(MessageRows.ReadMessages(row, Required(row, DatasetFields.Messages, where), where), where));
+                return Row(Checked(MessageRows.ReadMessages(row, Required(row, DatasetFields.Messages, where), where), where, asks));
             case DatasetFormat.PromptCompletion:
-                return Row(Checked(ReadCompletion(row, where), where));
+                return Row(Checked(ReadCompletion(row, where, asks), where, asks));
             default:
                 string text = Text(row, DatasetFields.Text, where) ?? throw Missing(row, DatasetFields.Text, where);
                 return string.IsNullOrWhiteSpace(text)
@@ -76,9 +77,9 @@ internal static class DatasetRows
 
     /// <summary>The conversation, where it has something to learn.</summary>
     /// <exception cref="DatasetException">It has not.</exception>
-    public static Conversation Checked(Conversation conversation, string where)
+    public static Conversation Checked(Conversation conversation, string where, bool asks = false)
     {
-        if (!conversation.Messages.Any(message => message is { Role: "assistant", IsLearned: true }))
+        if (!asks && !conversation.Messages.Any(message => message is { Role: "assistant", IsLearned: true }))
         {
             throw new DatasetException($"{where}: no message of the assistant is there to be learned. Add an answer, or remove the row.");
         }
@@ -86,7 +87,7 @@ internal static class DatasetRows
         return conversation;
     }
 
-    private static InstructionRow ReadInstruction(JsonElement row, string where)
+    private static InstructionRow ReadInstruction(JsonElement row, string where, bool asks)
     {
         string? instruction = Text(row, DatasetFields.Instruction, where);
         string? input = Text(row, DatasetFields.Input, where);
@@ -106,12 +107,15 @@ internal static class DatasetRows
             throw new DatasetException($"{where}: \"instruction\" and \"input\" are both empty. Write what is asked, or remove the row.");
         }
 
-        if (output is null)
+        if (asks)
+        {
+            output = string.IsNullOrWhiteSpace(output) ? null : output;
+        }
+        else if (output is null)
         {
             throw Missing(row, DatasetFields.Output, where, " Write the answer to learn, or remove the row.");
         }
-
-        if (string.IsNullOrWhiteSpace(output))
+        else if (string.IsNullOrWhiteSpace(output))
         {
             throw new DatasetException($"{where}: \"output\" is empty. Write the answer to learn, or remove the row.");
         }
@@ -121,10 +125,10 @@ internal static class DatasetRows
         return new InstructionRow(instruction, output, string.IsNullOrEmpty(input) ? null : input, string.IsNullOrEmpty(system) ? null : system, history);
     }
 
-    private static Conversation ReadCompletion(JsonElement row, string where)
+    private static Conversation ReadCompletion(JsonElement row, string where, bool asks)
     {
         JsonElement prompt = Required(row, DatasetFields.Prompt, where);
-        JsonElement completion = Required(row, DatasetFields.Completion, where);
+        JsonElement? completion = asks ? null : Required(row, DatasetFields.Completion, where);
         IReadOnlyList<JsonElement>? tools = MessageRows.ReadTools(row, where);
         List<ChatMessage> messages = Part(prompt, "user", "prompt", where);
 
@@ -134,7 +138,11 @@ internal static class DatasetRows
             messages[i] = messages[i] with { IsLearned = false };
         }
 
-        messages.AddRange(Part(completion, "assistant", DatasetFields.Find(row, DatasetFields.Completion, where)!, where));
+        if (completion is { } learned)
+        {
+            messages.AddRange(Part(learned, "assistant", DatasetFields.Find(row, DatasetFields.Completion, where)!, where));
+        }
+
         if (Text(row, DatasetFields.System, where) is { Length: > 0 } system)
         {
             messages.Insert(0, ChatMessage.System(system));

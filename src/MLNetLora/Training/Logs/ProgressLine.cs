@@ -132,7 +132,7 @@ public sealed class ProgressLine : TrainingCallback
         _onScreen = line.Length;
     }
 
-    private void Clear()
+    internal void Clear()
     {
         if (_onScreen > 0)
         {

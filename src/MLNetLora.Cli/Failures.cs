@@ -1,0 +1,43 @@
+using MLNetLora.Cli.Configuration;
+using MLNetLora.Cli.Output;
+
+namespace MLNetLora.Cli;
+
+/// <summary>Says in one paragraph what went wrong.</summary>
+internal static class Failures
+{
+    /// <summary>Writes it, and gives the exit code.</summary>
+    public static int Report(Exception error, Screen screen)
+    {
+        if (error is OperationCanceledException && screen.Interruption.Came)
+        {
+            return screen.Interruption.ExitCode;
+        }
+
+        if (error is IOException && error.InnerException is null && IsBrokenPipe(error))
+        {
+            return ExitCode.Success; // whoever read the output has enough of it, as head has
+        }
+
+        screen.WriteError(error switch
+        {
+            MLNetLoraException or IOException or UnauthorizedAccessException or OperationCanceledException => error.Message,
+            ArgumentException => error.Message,
+            OutOfMemoryException => "The memory of the process ran out. Take a smaller --batch-size, --activation-checkpointing or --precision nf4.",
+            _ => $"{error.Message} ({error.GetType().Name})",
+        });
+        if (screen.IsVerbose)
+        {
+            screen.Error.WriteLine(error);
+        }
+        else if (error is not (MLNetLoraException or IOException or UnauthorizedAccessException))
+        {
+            screen.Error.WriteLine("--verbose shows where it comes from.");
+        }
+
+        return error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;
+    }
+
+    // EPIPE.
+    private static bool IsBrokenPipe(Exception error) => !OperatingSystem.IsWindows() && (error.HResult & 0xFFFF) == 32;
+}

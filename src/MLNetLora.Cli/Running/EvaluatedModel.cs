@@ -1,0 +1,55 @@
+using Microsoft.ML;
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Cli.Configuration;
+using MLNetLora.Models;
+using MLNetLora.Runtime;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.Cli.Running;
+
+/// <summary>A model as a transformer, which is what ML.NET evaluates: a base, a base with an adapter, or a model zip.</summary>
+internal static class EvaluatedModel
+{
+    /// <summary>The column that says why a row has no answer.</summary>
+    public const string ErrorColumn = "Error";
+
+    /// <summary>Opens what the settings mean; see <see cref="AnsweringModel.Find"/>.</summary>
+    public static QwenLoraTransformer Open(MLContext ml, SettingsReader reader, RunSettings settings, CancellationToken cancellation)
+    {
+        (string? model, string? adapter) = AnsweringModel.Find(settings);
+        if (AnsweringModel.IsZip(model) || AnsweringModel.IsZip(adapter))
+        {
+            return ml.TextGeneration.Load(AnsweringModel.IsZip(adapter) ? adapter! : model!, AnsweringModel.IsZip(adapter) ? model : null, Change);
+        }
+
+        if (string.IsNullOrWhiteSpace(model))
+        {
+            throw new ConfigException(AnsweringModel.NoModel);
+        }
+
+        if (adapter is not null)
+        {
+            return ml.TextGeneration.LoadAdapter(model, adapter, Change);
+        }
+
+        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
+        QwenLoraModel alone = new(
+            LoraAdapter.None(checkpoint.Folder),
+            BaseModelRecord.Create(model, checkpoint, cancellation),
+            checkpoint.Folder,
+            settings.Training.Columns,
+            settings.Training.Prompt.Or(PromptSettings.Load(checkpoint.Folder)),
+            settings.Generation,
+            settings.Training.WeightPrecision);
+        using QwenLoraTransformer plain = new(alone, summary: null, ml);
+        return plain.With(Change);
+
+        void Change(QwenLoraTransformer.Options options)
+        {
+            AnsweringModel.Change(options, reader, settings);
+            options.ErrorColumnName = ErrorColumn;
+            options.CancellationToken = cancellation;
+        }
+    }
+}

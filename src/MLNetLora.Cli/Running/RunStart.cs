@@ -1,0 +1,42 @@
+using MLNetLora.Cli.Output;
+using MLNetLora.Training;
+
+namespace MLNetLora.Cli.Running;
+
+/// <summary>Says at the start what will be trained, on what, and for how long.</summary>
+internal sealed class RunStart(Screen screen) : TrainingCallback
+{
+    /// <inheritdoc/>
+    public override void OnTrainBegin(TrainingStart start)
+    {
+        double share = 100.0 * start.TrainableParameters / start.AllParameters;
+        Line("model", start.ModelPath);
+        Line("trained", FormattableString.Invariant($"{start.TrainableParameters:N0} of {start.AllParameters:N0} parameters ({share:0.##}%)"));
+        Line("rows", FormattableString.Invariant($"{start.Rows:N0}{(start.ValidationRows > 0 ? $", and {start.ValidationRows:N0} for validation" : "")}"));
+        Line("tokens", FormattableString.Invariant($"{start.Tokens:N0}, {start.LabelTokens:N0} of them learned"));
+        Line("steps", FormattableString.Invariant($"{start.TotalSteps:N0}{(start.FirstStep > 1 ? $", from step {start.FirstStep:N0}" : "")}"));
+        Line("device", start.Device);
+        Line("seed", FormattableString.Invariant($"{start.Seed}"));
+        screen.Out.WriteLine();
+    }
+
+    private void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-10}")}{value}");
+}
+
+/// <summary>A plain line of progress every so many steps, as logging_steps asks for it, for outputs that are no terminal.</summary>
+internal sealed class EverySteps(TextWriter writer, int every) : TrainingCallback
+{
+    /// <inheritdoc/>
+    public override void OnStep(TrainingProgress progress)
+    {
+        if (progress.Step % every == 0 || progress.Step == progress.TotalSteps)
+        {
+            writer.WriteLine(ProgressLine.Format(progress));
+        }
+
+        if (progress.ValidationLoss is { } loss)
+        {
+            writer.WriteLine(FormattableString.Invariant($"step {progress.Step}/{progress.TotalSteps}  validation loss {loss:F4}"));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+using Microsoft.ML;
+using Microsoft.ML.Runtime;
+using MLNetLora.Adapters;
+using MLNetLora.Cli.Configuration;
+using MLNetLora.Cli.Output;
+using MLNetLora.Reports;
+using MLNetLora.TextGeneration;
+using MLNetLora.Training;
+
+namespace MLNetLora.Cli.Running;
+
+/// <summary>A training from its start to the message where everything is.</summary>
+internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSettings settings)
+{
+    private const string AdapterFolder = "adapter";
+    private const string MergedFolder = "merged";
+    private const string ModelFolder = "model";
+    private const string ZipName = "model.zip";
+
+    private QwenLoraTrainer.Options Options => settings.Training;
+
+    private string Output => settings.Output!;
+
+    private bool IsFull => Options.Method == FineTuningMethod.Full;
+
+    /// <summary>The adapter that a run leaves in its folder.</summary>
+    public static string AdapterIn(string output) => Path.Combine(output, AdapterFolder);
+
+    /// <summary>The checkpoint that a full fine-tuning leaves in its folder.</summary>
+    public static string ModelIn(string output) => Path.Combine(output, ModelFolder);
+
+    /// <summary>Sets what follows for the library's options.</summary>
+    public static void Prepare(RunSettings settings)
+    {
+        if (string.IsNullOrWhiteSpace(settings.Training.ModelPath))
+        {
+            throw new ConfigException("There is no model: give --model FOLDER or a hub id, or model_path in the configuration.");
+        }
+
+        if (settings.Training.Method == FineTuningMethod.Full)
+        {
+            settings.Training.OutputFolder = Path.Combine(settings.Output ?? "", ModelFolder);
+        }
+    }
+
+    /// <summary>What was let through without effect, and which defaults differ from those of the program that a file was written for.</summary>
+    public static void WriteNotes(Screen screen, SettingsReader reader)
+    {
+        WriteIgnored(screen, reader);
+        if (PeersDefaults.Line(reader) is { } defaults)
+        {
+            screen.Error.WriteLine(defaults);
+        }
+    }
+
+    /// <summary>What was let through without effect, beside the results.</summary>
+    public static void WriteIgnored(Screen screen, SettingsReader reader)
+    {
+        if (reader.IgnoredLine is { } ignored)
+        {
+            screen.Error.WriteLine(ignored);
+        }
+    }
+
+    /// <summary>Trains, saves and says where.</summary>
+    /// <returns>The exit code.</returns>
+    public int Run()
+    {
+        Prepare(settings);
+        RequireOutput();
+        WriteNotes(screen, reader);
+        ProgressLine progress = new(screen.Out, screen.IsLive);
+        Options.CancellationToken = screen.Interruption.Token;
+        Options.Callbacks =
+        [
+            new RunStart(screen),
+            settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
+            .. RunLogs.In(Output),
+        ];
+        screen.Interruption.Noticed = () => screen.Error.WriteLine(
+            $"{Environment.NewLine}Stopping after this step, and saving what was learned. A second Ctrl-C ends at once.");
+        MLContext ml = new(Options.Seed);
+        ml.Log += (_, message) => Show(message, progress);
+        (IDataView rows, Options.ValidationSet) = RowFiles.Open(ml, settings);
+        try
+        {
+            using QwenLoraTransformer trained = ml.TextGeneration.Trainers.QwenLora(Options).Fit(rows);
+            Save(trained, rows);
+            RunLogs.Draw(screen, Output, trained.TrainingSummary!);
+            return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
+        }
+        catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
+        {
+            adapter.SaveAsPeft(AdapterIn(Output));
+            screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {AdapterIn(Output)}.");
+            throw;
+        }
+        catch (OperationCanceledException) when (screen.Interruption.Came)
+        {
+            screen.Error.WriteLine("Stopped before the first step; there is nothing to save.");
+            return screen.Interruption.ExitCode;
+        }
+    }
+
+    /// <summary>Refuses a folder with results, before hours are spent on new ones.</summary>
+    private void RequireOutput()
+    {
+        if (string.IsNullOrWhiteSpace(settings.Output))
+        {
+            throw new ConfigException("There is no folder for the results: give --output FOLDER, or output in the configuration.");
+        }
+
+        if (File.Exists(Output))
+        {
+            throw new ConfigException($"The output {Output} is a file; give a folder.");
+        }
+
+        if (settings.Merge && IsFull)
+        {
+            throw new ConfigException("merge is for adapters; a full fine-tuning writes a checkpoint anyway.");
+        }
+
+        if (!settings.Overwrite && new[] { AdapterFolder, ModelFolder, MergedFolder, ZipName }.FirstOrDefault(name => Path.Exists(Path.Combine(Output, name)))
+            is { } present)
+        {
+            throw new ConfigException($"{Output} has results already ({present}). Give another folder, or --overwrite.");
+        }
+
+        try
+        {
+            Directory.CreateDirectory(Output);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
+        }
+    }
+
+    private void Show(LoggingEventArgs message, ProgressLine progress)
+    {
+        if (message.Kind == ChannelMessageKind.Warning && message.Source.Contains("QwenLora", StringComparison.Ordinal))
+        {
+            progress.Clear();
+            screen.WriteWarning(message.RawMessage);
+        }
+        else if (screen.IsVerbose && message.Kind is ChannelMessageKind.Info && message.Source.Contains("QwenLora", StringComparison.Ordinal))
+        {
+            screen.Error.WriteLine(message.RawMessage);
+        }
+    }
+
+    private void Save(QwenLoraTransformer trained, IDataView rows)
+    {
+        if (!IsFull)
+        {
+            trained.Adapter.SaveAsPeft(AdapterIn(Output));
+        }
+
+        if (settings.Zip)
+        {
+            trained.Save(Path.Combine(Output, ZipName), rows.Schema);
+        }
+
+        if (settings.Merge && !trained.TrainingSummary!.WasCancelled)
+        {
+            trained.MergeAndSave(Path.Combine(Output, MergedFolder));
+        }
+    }
+
+    private int Done()
+    {
+        screen.Out.WriteLine();
+        List<(string What, string Where)> results = IsFull
+            ? [("checkpoint", ModelIn(Output))]
+            : [("adapter (PEFT)", AdapterIn(Output))];
+        if (settings.Merge)
+        {
+            results.Add(("merged checkpoint", Path.Combine(Output, MergedFolder)));
+        }
+
+        if (settings.Zip)
+        {
+            results.Add(("ML.NET model", Path.Combine(Output, ZipName)));
+        }
+
+        results.Add(("how it went", Path.Combine(Output, RunReport.FileName)));
+        foreach ((string what, string where) in results)
+        {
+            screen.Out.WriteLine($"{what + ":",-20}{where}");
+        }
+
+        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold($"{CommandLine.Name} chat {Model()}")}");
+        return ExitCode.Success;
+    }
+
+    private string Model() => IsFull ? $"--model {Quoted(ModelIn(Output))}" : $"--model {Quoted(Options.ModelPath)} --adapter {Quoted(AdapterIn(Output))}";
+
+    private int Cancelled(TrainingSummary summary)
+    {
+        TrainingProgress last = summary.Steps[^1];
+        screen.Error.WriteLine(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
+            + (IsFull
+                ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {Quoted(ModelIn(Output))}."
+                : $"The adapter as of then is in {AdapterIn(Output)}; it can be trained on with new moments and a new schedule: --initial-adapter "
+                    + $"{Quoted(AdapterIn(Output))} and another --output."));
+        return screen.Interruption.ExitCode;
+    }
+
+    private static string Quoted(string word) => word.Contains(' ') ? $"\"{word}\"" : word;
+}
