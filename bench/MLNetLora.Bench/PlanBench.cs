@@ -95,11 +95,9 @@ internal static class PlanBench
     public static void Plan(string model, string name, int steps)
     {
         (Checkpoint checkpoint, PlanSetting setting) = (Checkpoint.Open(ModelFolder.Find(model)), Find(name, steps));
-        (long live, long garbage) = PeakMemory.Settled();
         PlannedRun run = new(checkpoint, setting.Lora, setting.Options, TrainingRows(setting, checkpoint), ValidationRows(setting, checkpoint))
         {
-            BytesBefore = live,
-            GarbageBefore = garbage,
+            BytesBefore = PeakMemory.Now(),
             SecondsBefore = 0, // a run starts the runtime as a probe does, and has nothing to read
         };
         ProbeProcess probes = new([.. ChildProcess.Self, "plan-probe"]);

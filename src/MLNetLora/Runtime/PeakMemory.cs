@@ -63,13 +63,11 @@ internal sealed partial class PeakMemory : IDisposable
         }
     }
 
-    /// <summary>Private memory without what the garbage collector can give back, and how much it gave back just now, in bytes.</summary>
-    public static (long Live, long Garbage) Settled()
+    /// <summary>Private memory once the garbage collector has given back what it can, in bytes.</summary>
+    public static long Settle()
     {
-        long before = Now();
         GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
-        long live = Now();
-        return (live, Math.Max(0, before - live));
+        return Now();
     }
 
     /// <summary>Private memory at this moment, in bytes.</summary>

@@ -13,15 +13,16 @@ namespace MLNetLora.Training.Planning;
 /// <param name="Counts">Layers of the two parts; the model's own number alone where there is no pattern, or no part that is much smaller.</param>
 internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
 {
-    private const int Share = 3; // a third of the layers costs a third of the time, and little is left to guess
-    private const int MostPeriods = 6; // between the two parts
+    private const int MostPeriods = 9; // between the two parts
+    private const long Small = 100_000_000; // numbers of the layers: a model of no more is as quickly measured as parts of it
     private const double Worth = 0.75; // of the layers: from here on the whole model costs little more
 
     /// <summary>The parts of a model.</summary>
     /// <param name="config">The model.</param>
     /// <param name="trained">What is trained of it.</param>
+    /// <param name="share">The larger part has one layer of so many: 2 leaves little to guess, 3 takes less time.</param>
     /// <param name="cut">What would be trained of a part with some layers.</param>
-    public static LayerPattern Of(QwenConfig config, IReadOnlyList<TrainableTensor> trained, Func<int, IReadOnlyList<TrainableTensor>> cut)
+    public static LayerPattern Of(QwenConfig config, IReadOnlyList<TrainableTensor> trained, int share, Func<int, IReadOnlyList<TrainableTensor>> cut)
     {
         LayerPattern whole = new([config.NumHiddenLayers]);
         string[] layers = Kinds(config, trained);
@@ -30,9 +31,10 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
         // The first layer and the last one are different from others: nothing goes back through the first, and the last computes rows with labels alone. So
         // that each kind stands between them, too, it takes another period, or one layer.
         int few = period == 1 ? 3 : (layers.Length % period) + (2 * period);
-        int periods = Math.Clamp((int)Math.Round((double)((layers.Length / Share) - few) / period), 1, MostPeriods);
+        int periods = Math.Clamp((int)Math.Round((double)((layers.Length / share) - few) / period), 1, MostPeriods);
         int more = few + (periods * period);
-        if (more > Worth * layers.Length)
+        long numbers = Architecture.Find(config.ModelType, QwenConfig.FileName).Linears(config).Sum(module => (long)module.In * module.Out);
+        if (numbers <= Small || more > Worth * layers.Length)
         {
             return whole;
         }

@@ -17,11 +17,8 @@ internal sealed record PlannedRun(Checkpoint Checkpoint, LoraOptions? Lora, Trai
     /// <summary>Whether the numbers of the adapter come from a file.</summary>
     public bool HasInitial { get; init; }
 
-    /// <summary>Private memory of the process that would train, in bytes, once it has its rows as tokens: without garbage.</summary>
+    /// <summary>Private memory of the process that would train, in bytes, once it has its rows as tokens.</summary>
     public long BytesBefore { get; init; }
-
-    /// <summary>The garbage.</summary>
-    public long GarbageBefore { get; init; }
 
     /// <summary>Time that it takes until then, from its start.</summary>
     public double SecondsBefore { get; init; }

@@ -16,13 +16,15 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
 {
     private const int Strata = 4; // groups of micro-batches of the run as asked
     private const int FewStrata = 2; // of others, which are compared with it
+    private const int Half = 2; // of the layers are measured of the run as asked
+    private const int Third = 3; // of others
 
     /// <summary>The plan of a run as asked.</summary>
     /// <exception cref="OptionException">An option makes no sense.</exception>
     public RunPlan Plan(PlannedRun run, CancellationToken cancellation = default)
     {
         RequireProcessor(run.Training);
-        return Plan(run, new Dictionary<string, object>(), Strata, rounds: 2, "as asked", cancellation);
+        return Plan(run, new Dictionary<string, object>(), (Strata, Half, Rounds: 2), "as asked", cancellation);
     }
 
     /// <summary>The plans of the same run with options that take less memory or less time, those that make sense for it.</summary>
@@ -31,7 +33,7 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
         foreach (IReadOnlyDictionary<string, object> changes in PlanAlternatives.Of(run))
         {
             PlannedRun other = run.With(options => PlanAlternatives.Apply(options, changes));
-            yield return Plan(other, changes, FewStrata, rounds: 1, PlanAlternatives.Name(changes), cancellation);
+            yield return Plan(other, changes, (FewStrata, Third, Rounds: 1), PlanAlternatives.Name(changes), cancellation);
         }
     }
 
@@ -45,11 +47,13 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
         }
     }
 
-    private RunPlan Plan(PlannedRun run, IReadOnlyDictionary<string, object> changes, int strata, int rounds, string name, CancellationToken cancellation)
+    private RunPlan Plan(PlannedRun run, IReadOnlyDictionary<string, object> changes, (int Strata, int Share, int Rounds) depth, string name,
+        CancellationToken cancellation)
     {
         TrainingTarget target = run.Target(run.Checkpoint);
-        RunShape shape = RunShape.Of(run.Checkpoint.Config, target.MaximumLossChunks, run.Rows, run.Validation, run.Training, strata);
-        LayerPattern pattern = LayerPattern.Of(run.Checkpoint.Config, target.Trainables, layers => run.Target(run.Checkpoint.FirstLayers(layers)).Trainables);
+        RunShape shape = RunShape.Of(run.Checkpoint.Config, target.MaximumLossChunks, run.Rows, run.Validation, run.Training, depth.Strata);
+        LayerPattern pattern = LayerPattern.Of(run.Checkpoint.Config, target.Trainables, depth.Share,
+            layers => run.Target(run.Checkpoint.FirstLayers(layers)).Trainables);
         ProbeRequest request = new()
         {
             Model = run.Checkpoint.Folder,
@@ -62,7 +66,7 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
             First = shape.First,
             Batches = [.. shape.Strata.Select(stratum => stratum.Batch), .. shape.Largest],
             Validation = shape.Validation,
-            Rounds = rounds,
+            Rounds = depth.Rounds,
         };
         List<ProbeFigures> figures = [];
         foreach (int layers in pattern.Counts)

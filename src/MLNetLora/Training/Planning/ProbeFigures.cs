@@ -5,8 +5,7 @@ namespace MLNetLora.Training.Planning;
 /// <summary>What a probe has measured. Bytes are private memory beyond what the process had before it opened the checkpoint.</summary>
 /// <param name="Layers">Layers of the part of the model.</param>
 /// <param name="StartBytes">Most until the first micro-batch.</param>
-/// <param name="GarbageBytes">What of that the garbage collector gave back then.</param>
-/// <param name="TrainingBytes">Most while it was trained, without that.</param>
+/// <param name="TrainingBytes">Most while it was trained, without what the start has left for the garbage collector.</param>
 /// <param name="EvaluationBytes">Most while validation rows were evaluated after that; 0 where there are none.</param>
 /// <param name="StartSeconds">Time from the start of the process until the first micro-batch.</param>
 /// <param name="BatchSeconds">Time of each micro-batch of the request.</param>
@@ -14,17 +13,15 @@ namespace MLNetLora.Training.Planning;
 /// <param name="OptimizerSeconds">Time of a step of the optimizer.</param>
 /// <param name="EvaluationSeconds">Time of the evaluated micro-batch; 0 where there is none.</param>
 /// <param name="Parameters">Trained parameters.</param>
-internal sealed record ProbeFigures(int Layers, double StartBytes, double GarbageBytes, double TrainingBytes, double EvaluationBytes, double StartSeconds,
+internal sealed record ProbeFigures(int Layers, double StartBytes, double TrainingBytes, double EvaluationBytes, double StartSeconds,
     IReadOnlyList<double> BatchSeconds, double WarmupSeconds, double OptimizerSeconds, double EvaluationSeconds, double Parameters)
 {
     /// <summary>Most of all parts.</summary>
-    /// <param name="garbageBefore">What a run has left for the garbage collector before; it is used again, and not added.</param>
-    public double PeakBytes(double garbageBefore) =>
-        Math.Max(StartBytes, Math.Max(TrainingBytes, EvaluationBytes) + Math.Max(GarbageBytes, garbageBefore));
+    public double PeakBytes => Math.Max(StartBytes, Math.Max(TrainingBytes, EvaluationBytes));
 
     /// <summary>
     /// The figures of a model with more layers. Each layer adds as much as the one before it, to each figure of itself: the largest part of a small model
-    /// need not be that of a large one. Garbage does not grow so: what a larger model leaves is collected on the way.
+    /// need not be that of a large one.
     /// </summary>
     /// <param name="few">Measured with few layers.</param>
     /// <param name="more">Measured with more.</param>
@@ -33,7 +30,7 @@ internal sealed record ProbeFigures(int Layers, double StartBytes, double Garbag
     {
         ArgumentOutOfRangeException.ThrowIfEqual(few.Layers, more.Layers, nameof(more));
         double steps = (double)(layers - more.Layers) / (more.Layers - few.Layers);
-        return new ProbeFigures(layers, At(few.StartBytes, more.StartBytes), more.GarbageBytes, At(few.TrainingBytes, more.TrainingBytes),
+        return new ProbeFigures(layers, At(few.StartBytes, more.StartBytes), At(few.TrainingBytes, more.TrainingBytes),
             At(few.EvaluationBytes, more.EvaluationBytes), At(few.StartSeconds, more.StartSeconds), [.. few.BatchSeconds.Zip(more.BatchSeconds, At)],
             At(few.WarmupSeconds, more.WarmupSeconds), At(few.OptimizerSeconds, more.OptimizerSeconds), At(few.EvaluationSeconds, more.EvaluationSeconds),
             At(few.Parameters, more.Parameters));

@@ -75,7 +75,7 @@ internal sealed record RunPlan
         return new RunPlan
         {
             Changes = changes,
-            PeakBytes = run.BytesBefore + figures.PeakBytes(run.GarbageBefore),
+            PeakBytes = run.BytesBefore + figures.PeakBytes,
             WeightBytes = FrozenWeights.MappedBytes(run),
             AvailableBytes = available,
             TrainedParameters = figures.Parameters,

@@ -17,7 +17,7 @@ internal static class RunProbe
     /// <exception cref="MLNetLoraException">The run would fail, or memory ran out.</exception>
     public static ProbeFigures Measure(ProbeRequest request, CancellationToken cancellation = default)
     {
-        (double before, _) = PeakMemory.Settled();
+        double before = PeakMemory.Settle();
         using PeakMemory memory = new();
         TrainingOptions options = request.Training;
         options.Device = Device.Cpu;
@@ -43,7 +43,7 @@ internal static class RunProbe
         session.Reserve(request.Longest);
         double ready = (DateTime.Now - Process.GetCurrentProcess().StartTime).TotalSeconds;
         double startBytes = memory.Take() - before;
-        (_, long garbage) = PeakMemory.Settled();
+        PeakMemory.Settle(); // a small model leaves garbage that a large one has collected on the way
         _ = memory.Take();
 
         Batch[] batches = [.. request.Batches.Select(rows => Batch.Of(rows, request.Plan.Attention))];
@@ -78,7 +78,7 @@ internal static class RunProbe
 
         GC.KeepAlive(start); // a run has it until its end
         double[] seconds = [.. times.Select(Median)];
-        return new ProbeFigures(request.Layers, startBytes, garbage, trainingBytes, evaluationBytes, ready, seconds, Math.Max(0, times[0][0] - seconds[0]),
+        return new ProbeFigures(request.Layers, startBytes, trainingBytes, evaluationBytes, ready, seconds, Math.Max(0, times[0][0] - seconds[0]),
             Median(optimizer), evaluationSeconds, session.Parameters.Tensors.Sum(tensor => (double)tensor.Count));
     }
 
