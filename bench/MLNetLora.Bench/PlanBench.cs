@@ -101,12 +101,7 @@ internal static class PlanBench
             SecondsBefore = 0, // a run starts the runtime as a probe does, and has nothing to read
         };
         ProbeProcess probes = new([.. ChildProcess.Self, "plan-probe"]);
-        RunPlan plan = new Planner((request, cancellation) =>
-        {
-            ProbeFigures figures = probes.Measure(request, cancellation);
-            Console.Error.WriteLine(figures.ToJson());
-            return figures;
-        }).Plan(run);
+        RunPlan plan = new Planner(probes.Measure).Plan(run);
         Console.WriteLine(JsonSerializer.Serialize(plan.Failure is null
             ? new PlanFigures(plan.PeakBytes, plan.StartSeconds, plan.StepSeconds, plan.TotalSeconds)
             : throw new InvalidOperationException(plan.Failure)));

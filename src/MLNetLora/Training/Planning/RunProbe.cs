@@ -11,6 +11,9 @@ namespace MLNetLora.Training.Planning;
 /// would be taken again unseen.</summary>
 internal static class RunProbe
 {
+    private const int MostRounds = 20;
+    private const double Enough = 1; // second: until then the runtime still compiles the code around the kernels
+
     /// <summary>Measures in this process.</summary>
     /// <param name="request">What.</param>
     /// <param name="cancellation">Ends it on the way.</param>
@@ -51,7 +54,8 @@ internal static class RunProbe
         List<double>[] times = [.. batches.Select(_ => new List<double>())];
         List<double> optimizer = [];
         int micro = 0;
-        for (int round = 0; round <= request.Rounds; round++)
+        long begun = Stopwatch.GetTimestamp();
+        for (int round = 0; round <= request.Rounds || (round < MostRounds && Stopwatch.GetElapsedTime(begun).TotalSeconds < Enough); round++)
         {
             for (int i = 0; i < batches.Length; i++)
             {
