@@ -1,7 +1,8 @@
 using System.Diagnostics;
-using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Bench;

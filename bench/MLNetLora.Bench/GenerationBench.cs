@@ -5,6 +5,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.Bench;
 

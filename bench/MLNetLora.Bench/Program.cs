@@ -167,7 +167,27 @@ Option<bool> trainingOnly = new("--training") { Description = "Leaves generation
 Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays, trainingOnly };
 cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!, p.GetValue(trainingOnly)));
 
+Option<string[]> planned = new("--model") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Checkpoint folders" };
+Option<string[]> sets = new("--set")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [],
+    Description = "Option sets: " + string.Join(", ", PlanSetting.All.Select(setting => setting.Name)),
+};
+Option<int> planSteps = new("--steps") { DefaultValueFactory = _ => 4, Description = "Optimizer steps of each run" };
+Command plan = new("plan", "What plans say of runs beside what the runs then take") { planned, sets, planSteps };
+plan.SetAction(p => PlanBench.Run(p.GetValue(planned)!, p.GetValue(sets)!, p.GetValue(planSteps)));
+Command planOne = new("plan-one") { planned, sets, planSteps };
+planOne.Hidden = true;
+planOne.SetAction(p => PlanBench.Plan(p.GetValue(planned)![0], p.GetValue(sets)![0], p.GetValue(planSteps)));
+Command planRun = new("plan-run") { planned, sets, planSteps };
+planRun.Hidden = true;
+planRun.SetAction(p => PlanBench.Make(p.GetValue(planned)![0], p.GetValue(sets)![0], p.GetValue(planSteps)));
+Command planProbe = new("plan-probe") { Hidden = true };
+planProbe.SetAction(_ => PlanBench.Probe());
+
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, mixture, cancellation, checkpoints, curve, text, packing, dataset
+    table, training, generation, mixture, cancellation, checkpoints, curve, text, packing, dataset, plan, planOne,
+    planRun, planProbe
 }.Parse(args).Invoke();

@@ -62,6 +62,8 @@ internal static class CommandLine
         {
             Commands.TrainCommand.Create(screen),
             Commands.PreflightCommand.Create(screen),
+            Commands.PlanCommand.Create(screen),
+            Commands.PlanCommand.CreateProbe(screen),
             Commands.EvaluateCommand.Create(screen),
             Commands.GenerateCommand.Create(screen),
             Commands.ChatCommand.Create(screen),

@@ -157,6 +157,16 @@ public sealed class Checkpoint
         return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, Beside, file);
     }
 
+    /// <summary>The same files read as a model of the first layers alone, with its embedding, last norm and output layer: as large a part of the model as somebody
+    /// wants to measure.</summary>
+    /// <param name="layers">How many layers.</param>
+    internal Checkpoint FirstLayers(int layers)
+    {
+        QwenConfig config = Config.FirstLayers(layers);
+        Dictionary<string, CheckpointTensor> tensors = Architecture.Tensors(config).ToDictionary(spec => spec.Name, spec => _tensors[spec.Name]);
+        return new Checkpoint(Folder, config, Architecture, [.. Files], tensors, Beside, _fourBit);
+    }
+
     private static CheckpointTensor? InFourBits(Dictionary<string, SafetensorsFile> placed, CheckpointTensor codes, IReadOnlyList<long> shape) =>
         FourBitStorage.Find(placed, codes.Entry.Name, shape, codes) is { } storage
             ? codes with { Entry = codes.Entry with { Type = TensorType.FourBit, TypeName = $"{storage.Type}", Shape = shape }, FourBit = storage }

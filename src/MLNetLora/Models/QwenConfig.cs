@@ -80,6 +80,21 @@ internal sealed record QwenConfig
     /// <summary>What generation_config.json says of sampling; greedy where there is no such file.</summary>
     public GenerationDefaults Generation { get; init; } = new();
 
+    /// <summary>The same model with its first layers alone.</summary>
+    /// <param name="layers">How many, from 1 to as many as there are.</param>
+    public QwenConfig FirstLayers(int layers)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(layers);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(layers, NumHiddenLayers);
+        return this with
+        {
+            NumHiddenLayers = layers,
+            SlidingWindows = [.. SlidingWindows.Take(layers)],
+            DeltaNet = DeltaNet is null ? null : DeltaNet with { Layers = [.. DeltaNet.Layers.Take(layers)] },
+            Experts = Experts is null ? null : Experts with { IsSparse = [.. Experts.IsSparse.Take(layers)] },
+        };
+    }
+
     /// <summary>Reads config.json (and generation_config.json beside it, where there is one).</summary>
     /// <exception cref="CheckpointException">A file is missing or is not JSON, a field is missing or impossible, or the architecture is unknown.</exception>
     public static QwenConfig Read(string folder)

@@ -55,24 +55,11 @@ internal static class FourBitCache
         }
 
         RequireOneDrive(checkpoint);
-        CheckpointTensor[] weights = [.. checkpoint.Architecture.Linears(checkpoint.Config)
-            .Select(module => checkpoint.Tensors[module.Name + ".weight"])
-            .Where(tensor => tensor.Entry.Count % BlockSize == 0)];
+        CheckpointTensor[] weights = Weights(checkpoint);
         string path = Path.Combine(Folder, Hash(checkpoint, precision, weights) + ".safetensors");
-        if (File.Exists(path))
+        if (Known(checkpoint, weights, path) is { } known)
         {
-            try
-            {
-                Checkpoint known = checkpoint.WithFourBit(SafetensorsFile.Open(path));
-                if (weights.All(weight => known.Tensors[weight.Entry.Name].FourBit is not null))
-                {
-                    return known;
-                }
-            }
-            catch (CheckpointException)
-            {
-                // Cut short by somebody else; it is written again.
-            }
+            return known;
         }
 
         try
@@ -93,6 +80,47 @@ internal static class FourBitCache
         }
 
         return checkpoint.WithFourBit(SafetensorsFile.Open(path));
+    }
+
+    /// <summary>The checkpoint with its linear layers in 4 bits, where that costs nothing: they are so in it, or in the cache already. Else null.</summary>
+    /// <param name="checkpoint">In any type.</param>
+    /// <param name="precision">Which 4 bits; with any other precision the checkpoint comes back as it is.</param>
+    public static Checkpoint? Find(Checkpoint checkpoint, WeightPrecision precision)
+    {
+        if (Format.Of(precision) is null || checkpoint.IsFourBit)
+        {
+            return checkpoint;
+        }
+
+        CheckpointTensor[] weights = Weights(checkpoint);
+        return Known(checkpoint, weights, Path.Combine(Folder, Hash(checkpoint, precision, weights) + ".safetensors"));
+    }
+
+    /// <summary>What is quantized.</summary>
+    private static CheckpointTensor[] Weights(Checkpoint checkpoint) =>
+    [
+        .. checkpoint.Architecture.Linears(checkpoint.Config)
+            .Select(module => checkpoint.Tensors[module.Name + ".weight"])
+            .Where(tensor => tensor.Entry.Count % BlockSize == 0),
+    ];
+
+    /// <summary>With what an earlier start has quantized; null where there is no such file, or half of one.</summary>
+    private static Checkpoint? Known(Checkpoint checkpoint, CheckpointTensor[] weights, string path)
+    {
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        try
+        {
+            Checkpoint known = checkpoint.WithFourBit(SafetensorsFile.Open(path));
+            return weights.All(weight => known.Tensors[weight.Entry.Name].FourBit is not null) ? known : null;
+        }
+        catch (CheckpointException)
+        {
+            return null; // cut short by somebody else; it is written again
+        }
     }
 
     /// <summary>Refuses a cache on another drive than the checkpoint, before anything is quantized: ONNX Runtime reads the files of a model from below one

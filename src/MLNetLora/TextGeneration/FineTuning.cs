@@ -6,6 +6,7 @@ using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
+using MLNetLora.Training.Planning;
 
 namespace MLNetLora.TextGeneration;
 
@@ -228,6 +229,21 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         {
             throw new OptionException($"{option} is {outputFolder}, which cannot be written to: {e.Message} Give a folder for the trained checkpoint.", e);
         }
+    }
+
+    /// <summary>The run that <see cref="Train"/> would make, its rows as tokens.</summary>
+    /// <param name="rows">What would be learned.</param>
+    /// <param name="validationRows">Rows whose loss would be measured; null for none.</param>
+    /// <param name="training">Its options.</param>
+    public PlannedRun Planned(IEnumerable<TextRow> rows, IEnumerable<TextRow>? validationRows, QwenLoraTrainer.Options training)
+    {
+        LoraAdapter? read = training.InitialAdapter is null ? null : LoraAdapter.LoadPeft(training.InitialAdapter, checkpoint);
+        LoraOptions lora = read?.Options.With(o => o.Dropout = training.Dropout) ?? training.Lora;
+        RowTokenizer tokenizer = NewRowTokenizer(training.Threads);
+        List<TrainingRow> learned = [.. tokenizer.Tokenize(rows, "training", NewPreflight())];
+        List<TrainingRow> validation = validationRows is null ? []
+            : [.. tokenizer.Tokenize(validationRows, "validation", new Preflight(_tokenizer, samples: 0, checkpoint.Config.ContextLength))];
+        return new PlannedRun(checkpoint, training.Method == FineTuningMethod.Full ? null : lora, training, learned, validation) { HasInitial = read is not null };
     }
 
     /// <summary>Looks at what would be trained on.</summary>

@@ -150,7 +150,8 @@ internal static class FullTraining
         }
     }
 
-    private static void Initialize(ParameterSet parameters, TrainingTarget target, int seed, Checkpoint? initial)
+    /// <summary>Fills the parameters from a checkpoint, or with random numbers.</summary>
+    internal static void Initialize(ParameterSet parameters, TrainingTarget target, int seed, Checkpoint? initial)
     {
         Random random = new(seed);
         Dictionary<string, Func<Random, float>?> drawn = target.Architecture.Tensors(target.Config).ToDictionary(spec => spec.Name, spec => spec.Initial);

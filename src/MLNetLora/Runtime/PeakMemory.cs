@@ -1,18 +1,31 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 
-namespace MLNetLora.Bench;
+namespace MLNetLora.Runtime;
 
 /// <summary>Private memory of this process, sampled every few milliseconds: anonymous pages on Linux (mapped checkpoint files are not in it), the
 /// private set elsewhere.</summary>
 internal sealed partial class PeakMemory : IDisposable
 {
+    private readonly Lock _lock = new();
     private readonly Timer _timer;
 
-    public PeakMemory() => _timer = new Timer(_ => Peak = Math.Max(Peak, Now()), null, 0, 5);
+    public PeakMemory() => _timer = new Timer(_ => Sample(), null, 0, 5);
 
-    /// <summary>Highest sample so far, in bytes.</summary>
+    /// <summary>Highest sample so far, in bytes; since <see cref="Take"/>, where that was called.</summary>
     public long Peak { get; private set; }
+
+    /// <summary>The highest sample so far, after which samples count anew: what the parts of a run take one after another.</summary>
+    public long Take()
+    {
+        Sample();
+        lock (_lock)
+        {
+            long peak = Peak;
+            Peak = 0;
+            return peak;
+        }
+    }
 
     /// <summary>Highest sum of private memory so far and of the pages of files that are in memory and mapped, each counted once however often it is (Linux;
     /// elsewhere without them), in bytes; 0 before the first <see cref="SampleMapped"/>.</summary>
@@ -23,6 +36,15 @@ internal sealed partial class PeakMemory : IDisposable
     public void SampleMapped() => PeakWithMapped = Math.Max(PeakWithMapped, Math.Max(Peak, Now()) + Mapped());
 
     public void Dispose() => _timer.Dispose();
+
+    private void Sample()
+    {
+        long now = Now();
+        lock (_lock)
+        {
+            Peak = Math.Max(Peak, now);
+        }
+    }
 
     /// <summary>Gives freed memory back to the system, so that what comes next is measured alone.</summary>
     public static void Trim()
@@ -39,6 +61,13 @@ internal sealed partial class PeakMemory : IDisposable
                 // Not every C library has it.
             }
         }
+    }
+
+    /// <summary>Private memory once the garbage collector has given back what it can, in bytes.</summary>
+    public static long Settle()
+    {
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        return Now();
     }
 
     /// <summary>Private memory at this moment, in bytes.</summary>
