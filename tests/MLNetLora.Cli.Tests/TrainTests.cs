@@ -215,7 +215,8 @@ public sealed class TrainTests : IDisposable
         Outcome changed = await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other);
         Assert.NotEqual(0, changed.Code);
         Assert.Contains("MaximumSteps is 3, and was 2", changed.Error, StringComparison.Ordinal);
-        Outcome more = (await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other, "--resume-with-changes")).Succeeded();
+        Outcome more = (await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other,
+            "--resume-with-changes")).Succeeded();
         Assert.Contains("step 3/3", more.Out, StringComparison.Ordinal);
         Assert.Contains("resume_from names another", (await Train("--resume", "--resume-from", Out)).Error, StringComparison.Ordinal);
     }

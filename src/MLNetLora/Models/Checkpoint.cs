@@ -157,8 +157,8 @@ public sealed class Checkpoint
         return new Checkpoint(Folder, Config, Architecture, [.. tensors.Values.SelectMany(tensor => tensor.Files).Distinct()], tensors, Beside, file);
     }
 
-    /// <summary>The same files read as a model of the first layers alone, with its embedding, last norm and output layer: as large a part of the model as somebody
-    /// wants to measure.</summary>
+    /// <summary>The same files read as a model of the first layers alone, with its embedding, last norm and output layer: as large a part of the model as
+    /// somebody wants to measure.</summary>
     /// <param name="layers">How many layers.</param>
     internal Checkpoint FirstLayers(int layers)
     {

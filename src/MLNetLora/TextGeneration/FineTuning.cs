@@ -243,7 +243,10 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         List<TrainingRow> learned = [.. tokenizer.Tokenize(rows, "training", NewPreflight())];
         List<TrainingRow> validation = validationRows is null ? []
             : [.. tokenizer.Tokenize(validationRows, "validation", new Preflight(_tokenizer, samples: 0, checkpoint.Config.ContextLength))];
-        return new PlannedRun(checkpoint, training.Method == FineTuningMethod.Full ? null : lora, training, learned, validation) { HasInitial = read is not null };
+        return new PlannedRun(checkpoint, training.Method == FineTuningMethod.Full ? null : lora, training, learned, validation)
+        {
+            HasInitial = read is not null,
+        };
     }
 
     /// <summary>Looks at what would be trained on.</summary>
