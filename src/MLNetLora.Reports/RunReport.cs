@@ -26,6 +26,7 @@ public sealed class RunReport : TrainingCallback
     private readonly string _folder;
     private readonly TimeProvider _time;
     private RunRecord _run = new();
+    private bool _isWritten;
     private long _written;
 
     /// <summary>A report; nothing is written before a run begins.</summary>
@@ -150,7 +151,16 @@ public sealed class RunReport : TrainingCallback
     private void Write()
     {
         string html = RunPage.Of(_run);
-        AtomicFile.Write(PagePath, stream => stream.Write(Encoding.UTF8.GetBytes(html)));
+        try
+        {
+            AtomicFile.Write(PagePath, stream => stream.Write(Encoding.UTF8.GetBytes(html)));
+        }
+        catch (Exception e) when (_isWritten && (e is IOException or UnauthorizedAccessException))
+        {
+            // A disk that fills costs the page's news, and no run.
+        }
+
+        _isWritten = true; // the first time, a folder that cannot be written to is an error
         _written = _time.GetTimestamp();
     }
 }

@@ -44,6 +44,26 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task Results_are_replaced_by_a_run_that_begins_and_by_no_other()
+    {
+        (await Train()).Succeeded();
+        string adapter = Path.Combine(Out, "adapter_model.safetensors");
+        byte[] before = File.ReadAllBytes(adapter);
+        Assert.NotEqual(0, (await Train("--overwrite", "--rank", "0")).Code);
+        Assert.NotEqual(0, (await Train("--overwrite", "--target-modules", "no_such_layer")).Code);
+        Assert.Equal(before, File.ReadAllBytes(adapter));
+        Assert.True(Directory.Exists(Path.Combine(Out, "checkpoint-2")));
+        Assert.Contains("the run reads", (await Train("--overwrite", "--initial-adapter", Out)).Error, StringComparison.Ordinal);
+        Assert.Equal(before, File.ReadAllBytes(adapter));
+        Assert.Contains("one of them must go", (await Train("--overwrite", "--resume")).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(Out), path => Path.GetFileName(path).StartsWith('.'));
+    }
+
+    [Fact]
+    public async Task A_dry_run_knows_of_validation_rows() => (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out,
+        "--validation-size", "0.5", "--load-best-model-at-end", "--dry-run")).Succeeded();
+
+    [Fact]
     public async Task Every_weight_can_be_trained_and_the_checkpoint_answers()
     {
         (await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--method", "full", "--max-steps", "1", "--max-length",

@@ -1,3 +1,4 @@
+using Microsoft.ML;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
 
@@ -10,6 +11,11 @@ internal static class DryRun
     public static void Write(Screen screen, SettingsReader reader, RunSettings settings, CommandKinds command)
     {
         TrainingRun.Prepare(settings);
+        if (settings.ValidationSize > 0 || settings.Validation.Count > 0)
+        {
+            settings.Training.ValidationSet ??= new MLContext().Data.LoadFromEnumerable([new { Text = "" }]); // there will be some
+        }
+
         settings.Training.Validate();
         screen.WriteTable(["setting", "value", "from"], SettingsTable.Of(command).Select(setting =>
             (IReadOnlyList<string>)[setting.Key, Values.Show(setting.Get(settings)), From(reader, settings, setting)]));

@@ -85,9 +85,13 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         MLContext ml = new(Options.Seed);
         ml.Log += (_, message) => Show(message, progress);
         (IDataView rows, Options.ValidationSet) = RowFiles.Open(ml, settings);
+        Options.Validate();
+        using OldResults old = new(Output, Options.ResumeFrom is null ? [.. Present()] : [], Inputs());
+        Options.Callbacks = [.. Options.Callbacks, old.Removal];
+        QwenLoraTrainer trainer = ml.TextGeneration.Trainers.QwenLora(Options);
         try
         {
-            using QwenLoraTransformer trained = ml.TextGeneration.Trainers.QwenLora(Options).Fit(rows);
+            using QwenLoraTransformer trained = trainer.Fit(rows);
             Save(trained, rows);
             RunLogs.Draw(screen, Output, trained.TrainingSummary!);
             return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
@@ -100,8 +104,16 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
         {
             string folder = Path.Combine(Output, FormattableString.Invariant($"adapter-of-step-{e.LastGoodStep}"));
-            adapter.SaveAsPeft(folder);
-            screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {folder}.");
+            try
+            {
+                adapter.SaveAsPeft(folder);
+                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {folder}.");
+            }
+            catch (Exception unsaved) when (unsaved is IOException or UnauthorizedAccessException)
+            {
+                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} could not be written to {folder}: {unsaved.Message}");
+            }
+
             throw;
         }
         catch (OperationCanceledException) when (screen.Interruption.Came)
@@ -130,6 +142,11 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
 
         string[] present = Options.ResumeFrom is null ? [.. Present()] : [];
+        if (settings.Overwrite && Options.ResumeFrom is not null)
+        {
+            throw new ConfigException("overwrite removes the run that resume goes on with: one of them must go.");
+        }
+
         if (present.Length > 0 && !settings.Overwrite)
         {
             throw new ConfigException(
@@ -139,23 +156,16 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         try
         {
             Directory.CreateDirectory(Output);
-            foreach (string old in present)
-            {
-                if (Directory.Exists(old))
-                {
-                    Directory.Delete(old, recursive: true);
-                }
-                else
-                {
-                    File.Delete(old);
-                }
-            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
     }
+
+    /// <summary>What the run reads: it must not be among what is replaced.</summary>
+    private IEnumerable<string> Inputs() => [Options.ModelPath, .. Options.InitialAdapter is { } initial ? (string[])[initial] : [], .. settings.Data,
+        .. settings.Validation];
 
     /// <summary>What an earlier run left, that would be in a new one's way.</summary>
     private IEnumerable<string> Present() => new[] { LoraAdapter.ConfigName, LoraAdapter.WeightsName, ModelFolder, MergedFolder, ZipName }

@@ -216,18 +216,25 @@ public sealed class LoraAdapter
         }
 
         Directory.CreateDirectory(folder);
-        if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
-        {
-            throw new OptionException(
-                $"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
-                + "(to merged ones a second time); give a folder of its own.");
-        }
+        RequireNoModel(folder);
 
         using FileSet files = new(folder);
         files.Write(WeightsName, Write);
         Prompt.Save(files);
         files.WriteText(ConfigName, ToPeftConfigJson());
         files.Commit(ConfigName);
+    }
+
+    /// <summary>Refuses a folder that an adapter cannot be saved to.</summary>
+    /// <exception cref="OptionException">It holds a model.</exception>
+    internal static void RequireNoModel(string folder)
+    {
+        if (Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(IsModelWeights) is { } model)
+        {
+            throw new OptionException(
+                $"{Path.GetFullPath(folder)} holds {model}, the weights of a model, to which transformers would apply the adapter whenever it loads them "
+                + "(to merged ones a second time); give a folder of its own.");
+        }
     }
 
     /// <summary>Whether a file in a folder is weights of a model. What a killed process left of a file that it was writing, NAME.….tmp, is none.</summary>

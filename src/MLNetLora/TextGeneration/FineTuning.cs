@@ -54,7 +54,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
         if (training.Method == FineTuningMethod.Full)
         {
             FullTraining.RequireTrainable(checkpoint.Config, checkpoint.Folder, checkpoint);
-            RequireUsable(training.OutputFolder!, run.From is not null);
+            RequireUsable(training.OutputFolder!, run.IsOwn);
         }
         else
         {
@@ -70,7 +70,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
 
         notice(FormattableString.Invariant($"{preflight.Rows} training rows, {ofValidation.Rows} for validation."));
         notice(preflight.Statistics);
-        RunIdentity identity = RunOptions.Identity(training, baseModel, learned, validation);
+        RunIdentity identity = RunOptions.Identity(training, lora, baseModel, learned, validation);
         IReadOnlyList<string> changes = run.From?.Identity.Require(identity, run.From.Folder, training.ResumeWithChanges) ?? [];
         string[] warnings = [.. preflight.Warnings("training"), .. ofValidation.Warnings("validation"), .. read?.Warnings ?? [], .. changes];
         foreach (string warning in warnings)

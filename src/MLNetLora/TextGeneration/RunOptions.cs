@@ -52,10 +52,11 @@ internal static class RunOptions
 
     /// <summary>What a run is.</summary>
     /// <param name="options">Its options.</param>
+    /// <param name="lora">The shape of its adapter, which may be that of a file.</param>
     /// <param name="baseModel">Its base.</param>
     /// <param name="rows">Its rows.</param>
     /// <param name="validation">Its validation rows.</param>
-    public static RunIdentity Identity(QwenLoraTrainer.Options options, BaseModelRecord baseModel, IReadOnlyList<TrainingRow> rows,
+    public static RunIdentity Identity(QwenLoraTrainer.Options options, LoraOptions lora, BaseModelRecord baseModel, IReadOnlyList<TrainingRow> rows,
         IReadOnlyList<TrainingRow> validation)
     {
         string[] adapter = [.. typeof(LoraOptions).GetProperties().Select(property => property.Name).Where(name => name != nameof(LoraOptions.Dropout))];
@@ -68,9 +69,11 @@ internal static class RunOptions
             if (!s_elsewhere.Contains(name) && !name.EndsWith("ColumnName", StringComparison.Ordinal))
             {
                 (s_shape.Contains(name) || adapter.Contains(name) ? shape : s_conditions.Contains(name) ? machine : others)[name] =
-                    Text(property.GetValue(options));
+                    Text(adapter.Contains(name) ? typeof(LoraOptions).GetProperty(name)!.GetValue(lora) : property.GetValue(options));
             }
         }
+
+        others[nameof(TrainingOptions.ComputeType)] = Text(options.UsedComputeType);
 
         machine[nameof(TrainingOptions.Threads)] = Text(options.Threads == 0 ? Environment.ProcessorCount : options.Threads);
         machine["the processor's architecture"] = RuntimeInformation.ProcessArchitecture.ToString();

@@ -20,24 +20,39 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
         RunFolder? folder = options.OutputFolder is { } path ? RunFolder.Open(path, output) : null;
         try
         {
+            if (folder is not null && options.Method == FineTuningMethod.Lora)
+            {
+                Adapters.LoraAdapter.RequireNoModel(folder.Path);
+            }
+
             if (options.ResumeFrom is null)
+            {
+                RequireNew();
+                return new RunStart(folder, null);
+            }
+
+            SavedRun? from = Find(options.ResumeFrom, folder?.Path, notice, warn);
+            RunStart start = new(folder, from);
+            if (from is null ? folder is not null && File.Exists(Path.Combine(folder.Path, Adapters.LoraAdapter.ConfigName)) : !start.IsOwn)
+            {
+                RequireNew();
+            }
+
+            if (from is not null)
+            {
+                notice($"Going on from {from.Folder}, after step {from.State.Step}.");
+            }
+
+            return start;
+
+            void RequireNew()
             {
                 if (folder is not null && Present(folder.Path) is { } present)
                 {
                     throw new OptionException($"{output} is {folder.Path}, which holds {present} of an earlier run. "
                         + $"Set {nameof(options.ResumeFrom)} to the same folder to go on with that run, or give an empty folder.");
                 }
-
-                return new RunStart(folder, null);
             }
-
-            SavedRun? from = Find(options.ResumeFrom, folder?.Path, notice, warn);
-            if (from is not null)
-            {
-                notice($"Going on from {from.Folder}, after step {from.State.Step}.");
-            }
-
-            return new RunStart(folder, from);
         }
         catch
         {
@@ -45,6 +60,9 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
             throw;
         }
     }
+
+    /// <summary>Whether the run goes on in the folder that it began in.</summary>
+    public bool IsOwn => Folder is not null && From is not null && RunFolder.AreSame(Path.GetDirectoryName(From.Folder), Folder.Path);
 
     /// <inheritdoc/>
     public void Dispose() => Folder?.Dispose();
@@ -57,31 +75,31 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
     private static SavedRun? Find(string asked, string? output, Action<string> notice, Action<string> warn)
     {
         const string option = nameof(QwenLoraTrainer.Options.ResumeFrom);
-        string folder = Path.GetFullPath(asked);
+        string folder = RunFolder.Plain(asked);
         if (File.Exists(Path.Combine(folder, SavedRun.FileName)) || (Directory.Exists(folder)
             && Path.GetFileName(folder).StartsWith(RunFolder.Prefix, StringComparison.Ordinal)))
         {
-            return File.Exists(Path.Combine(folder, "optimizer.pt")) && !File.Exists(Path.Combine(folder, SavedRun.FileName))
-                ? throw new OptionException($"{option} is {folder}, a checkpoint of transformers, whose states are Python pickles: opening one can run any "
-                    + $"code, so they are not read. Set {nameof(QwenLoraTrainer.Options.InitialAdapter)} to it to train on from its adapter with new states.")
-                : SavedRun.Read(folder);
+            RequireOurs(folder);
+            return SavedRun.Read(folder);
         }
 
         bool isFound = false;
         foreach ((int step, string path) in RunFolder.Checkpoints(folder))
         {
             isFound = true;
+            RequireOurs(path);
             try
             {
                 return SavedRun.Read(path);
             }
-            catch (CheckpointException e)
+            catch (CheckpointException e) when (e.InnerException is not (UnauthorizedAccessException or IOException)
+                or FileNotFoundException or DirectoryNotFoundException or EndOfStreamException)
             {
                 warn($"{path} is damaged and is not used: {e.Message}");
             }
         }
 
-        if (folder != output)
+        if (!RunFolder.AreSame(folder, output))
         {
             throw new OptionException(isFound ? $"{option} is {folder}, none of whose checkpoints is whole."
                 : $"{option} is {folder}, which holds no {RunFolder.Prefix}… of a run. Give the folder of a run or of a checkpoint, or leave it out to "
@@ -90,5 +108,15 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
 
         notice($"{folder} holds no {(isFound ? "whole " : "")}checkpoint yet: the run begins anew.");
         return null;
+    }
+
+    private static void RequireOurs(string folder)
+    {
+        if (File.Exists(Path.Combine(folder, "optimizer.pt")) && !File.Exists(Path.Combine(folder, SavedRun.FileName)))
+        {
+            throw new OptionException($"{folder} is a checkpoint of transformers, whose states are Python pickles: opening one can run any code, so they are "
+                + $"not read. Set {nameof(QwenLoraTrainer.Options.InitialAdapter)} to it to train on from its adapter with new states, in another "
+                + $"{nameof(QwenLoraTrainer.Options.OutputFolder)}.");
+        }
     }
 }

@@ -116,7 +116,7 @@ internal static class FullTraining
             }
             else if (summary.Steps.Any(step => !step.WasSkipped))
             {
-                string kept = file.WriteUnfinished(session.Parameters);
+                string kept = file.WriteUnfinished(session.Parameters, checkpoints is { IsOwn: true });
                 string cancelled = $"Cancelled after step {summary.Steps.Count} of {summary.Steps[^1].TotalSteps}: {kept}";
                 return summary with { Warnings = [.. summary.Warnings, cancelled] };
             }
@@ -125,7 +125,7 @@ internal static class FullTraining
         }
         catch (TrainingException e) when (e.LastGoodStep > 0)
         {
-            e.Keep(file.WriteUnfinished(session.Parameters));
+            e.Keep(file.WriteUnfinished(session.Parameters, checkpoints is { IsOwn: true }));
             throw;
         }
     }

@@ -9,10 +9,14 @@ namespace MLNetLora.Training;
 internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, SavedRun? start)
 {
     private readonly List<string> _warnings = [];
+    private bool _isFirst = true; // nothing was written yet
     private int _last = start?.State.Step ?? 0; // the newest one's step
 
     /// <summary>The one that the run goes on from; null for a new run.</summary>
     public SavedRun? Start => start;
+
+    /// <summary>Whether the run goes on in the folder that it began in.</summary>
+    public bool IsOwn => folder is not null && start is not null && RunFolder.AreSame(Path.GetDirectoryName(start.Folder), folder.Path);
 
     /// <summary>Whether there is a place for them.</summary>
     public bool Writes => folder is not null;
@@ -53,20 +57,59 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or MLNetLoraException)
         {
-            string warning = $"{RunFolder.Prefix}{state.Step} could not be written, and the training goes on without: {e.Message}";
-            _warnings.Add(warning);
-            Warn?.Invoke(warning);
+            Say($"{RunFolder.Prefix}{state.Step} could not be written, and the training goes on without: {e.Message}");
             return;
         }
 
         _last = state.Step;
+        RemoveAbandoned();
         Prune(steps, options);
         Saved?.Invoke(state.Step, folder.Of(state.Step));
     }
 
-    /// <summary>Puts the parameters of a step back.</summary>
-    /// <exception cref="CheckpointException">Its checkpoint is damaged or gone.</exception>
-    public void LoadParameters(int step, ParameterSet parameters) => StateTensors.Load(SavedRun.Read(folder!.Of(step)).Tensors(), parameters, alone: true);
+    /// <summary>Puts the parameters of a step back; where its checkpoint is damaged or gone, that is said, and those of the last step stay.</summary>
+    public void LoadParameters(int step, ParameterSet parameters)
+    {
+        string before = Path.Combine(Path.GetDirectoryName(start?.Folder) ?? "", $"{RunFolder.Prefix}{step}");
+        try
+        {
+            bool isElsewhere = folder is null || (!Directory.Exists(folder.Of(step)) && start is not null && step <= start.State.Step);
+            StateTensors.Load(SavedRun.Read(isElsewhere ? before : folder!.Of(step)).Tensors(), parameters, alone: true);
+        }
+        catch (Exception e) when (e is CheckpointException or OptionException)
+        {
+            Say($"The best step, {step}, could not be read again, and the result is that of the last one: {e.Message}");
+        }
+    }
+
+    private void Say(string warning)
+    {
+        _warnings.Add(warning);
+        Warn?.Invoke(warning);
+    }
+
+    /// <summary>Removes what comes after the checkpoint that the run went on from, once there is a new one: it is of a run that was gone on with otherwise, or
+    /// damaged, and would be taken for the newest.</summary>
+    private void RemoveAbandoned()
+    {
+        if (_isFirst && IsOwn)
+        {
+            try
+            {
+                foreach ((int step, string path) in RunFolder.Checkpoints(folder!.Path).Where(checkpoint => checkpoint.Step > _last).ToArray())
+                {
+                    folder.Remove(step);
+                    Say($"{path} was removed: the run went on from an earlier checkpoint.");
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                Say($"Checkpoints of a run that was gone on with otherwise could not be removed: {e.Message}");
+            }
+        }
+
+        _isFirst = false;
+    }
 
     private void Write(string target, ParameterSet parameters, TrainingState state, IReadOnlyList<TrainingProgress> steps, TrainingOptions options)
     {
@@ -88,17 +131,17 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
         }
 
         int? best = options.KeepsBest ? EarlyStopping.Best(steps)?.Step : null;
-        foreach ((int step, _) in RunFolder.Checkpoints(folder.Path).Where(checkpoint => checkpoint.Step != best && checkpoint.Step <= _last)
-            .Skip(Math.Max(best == _last ? 0 : 1, best is null ? limit : limit - 1)).ToArray())
+        try
         {
-            try
+            foreach ((int step, _) in RunFolder.Checkpoints(folder.Path).Where(checkpoint => checkpoint.Step != best && checkpoint.Step <= _last)
+                .Skip(Math.Max(best == _last ? 0 : 1, best is null ? limit : limit - 1)).ToArray())
             {
                 folder.Remove(step);
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // Tried again after the next one.
-            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Tried again after the next one.
         }
     }
 }

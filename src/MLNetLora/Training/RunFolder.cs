@@ -37,7 +37,7 @@ internal sealed class RunFolder : IDisposable
         FileStream held;
         try
         {
-            full = System.IO.Path.GetFullPath(folder);
+            full = Plain(folder);
             isNew = !Directory.Exists(full);
             Directory.CreateDirectory(full);
         }
@@ -78,6 +78,13 @@ internal sealed class RunFolder : IDisposable
             .Select(checkpoint => (checkpoint.Step!.Value, checkpoint.Folder))
             .OrderByDescending(checkpoint => checkpoint.Item1);
 
+    /// <summary>Whether two paths are one folder, as far as names tell.</summary>
+    public static bool AreSame(string? one, string? other) => one is not null && other is not null && string.Equals(Plain(one), Plain(other),
+        OperatingSystem.IsWindows() ? StringComparison.OrdinalIgnoreCase : StringComparison.Ordinal);
+
+    /// <summary>A path in full, without a separator at its end.</summary>
+    public static string Plain(string path) => System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
+
     /// <summary>Where the checkpoint of a step is.</summary>
     public string Of(int step) => System.IO.Path.Combine(Path, Prefix + step.ToString(CultureInfo.InvariantCulture));
 
@@ -88,15 +95,26 @@ internal sealed class RunFolder : IDisposable
     public void Save(int step, Action<string> write)
     {
         string temporary = System.IO.Path.Combine(Path, $"{Unfinished}{Guid.NewGuid():N}");
+        string before = System.IO.Path.Combine(Path, $"{Unfinished}{Guid.NewGuid():N}");
         Directory.CreateDirectory(temporary);
         try
         {
             write(temporary);
-            Remove(step);
+            if (Directory.Exists(Of(step)))
+            {
+                Directory.Move(Of(step), before);
+            }
+
             Directory.Move(temporary, Of(step));
+            TryDelete(before);
         }
         catch
         {
+            if (Directory.Exists(before) && !Directory.Exists(Of(step)))
+            {
+                Directory.Move(before, Of(step));
+            }
+
             TryDelete(temporary);
             throw;
         }
@@ -147,7 +165,10 @@ internal sealed class RunFolder : IDisposable
     {
         try
         {
-            Directory.Delete(folder, recursive: true);
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -102,8 +102,8 @@ internal sealed record RunIdentity(
         return
         [
             .. changed.Select(change => $"Resumed with a change: {change}."),
-            .. Others(Machine, now.Machine).Select(other => $"Resumed under other conditions: {other}; the last digits may differ from those of a run that "
-                + "was not stopped."),
+            .. Others(Machine, now.Machine).Select(other => $"Resumed under other conditions: {other}; the result may differ from that of a run that was not "
+                + "stopped."),
         ];
     }
 

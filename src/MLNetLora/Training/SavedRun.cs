@@ -50,12 +50,12 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
             Content content = JsonSerializer.Deserialize<Content>(bytes.Span, s_json) ?? throw new CheckpointException($"{path} is empty.");
             if (content.Version != Version)
             {
-                throw new CheckpointException($"{path} is of format {content.Version}, and this version of the library reads {Version}.");
+                throw new OptionException($"{path} is of format {content.Version}, and this version of the library reads {Version}: it is of another version.");
             }
 
             foreach ((string name, FileMark mark) in content.Files)
             {
-                if (name != Path.GetFileName(name) || name.Contains('\\'))
+                if (mark is null || name != Path.GetFileName(name) || name.Contains('\\'))
                 {
                     throw new CheckpointException($"{path} names the file '{name}', which is no plain name.");
                 }
@@ -66,7 +66,8 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
             string steps = Path.Combine(folder, TrainerStateFile.FileName);
             SavedRun run = new(folder, content.State, content.Identity, TrainerStateFile.Read(steps));
             bool isWhole = run.State is { Step: > 0, MicroBatch: >= 0, Epoch: >= 0, Window: >= 0, Skipped: >= 0 } && run.State.Skipped <= run.State.Step
-                && run.Steps.Count == run.State.Step && content.Files.ContainsKey(StateTensors.FileName);
+                && run.State.Scale is { Factor: > 0 and < float.PositiveInfinity, GoodSteps: >= -1 } && run.Steps.Count == run.State.Step
+                    && content.Files.ContainsKey(StateTensors.FileName);
             return isWhole ? run : throw new CheckpointException($"{path} contradicts {steps}.");
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
@@ -107,7 +108,7 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
                 throw new CheckpointException(FormattableString.Invariant($"{path} has {length} bytes, and had {Bytes} when it was written."));
             }
 
-            if (Of(path) != this)
+            if (Bytes > 0 && Of(path) != this)
             {
                 throw new CheckpointException($"{path} is not what was written: it is damaged, or was changed.");
             }

@@ -50,10 +50,12 @@ internal sealed class TrainedFile(string path, IReadOnlyList<TrainableTensor> te
 
     /// <summary>Writes the weights of an unfinished run where they replace nothing but those of another one; without what lies beside them where that cannot
     /// be read any more.</summary>
+    /// <param name="parameters">The weights.</param>
+    /// <param name="isOwn">Whether what is there is of this run, from an earlier time that it was stopped.</param>
     /// <returns>A sentence that says where they are.</returns>
-    public string WriteUnfinished(ParameterSet parameters)
+    public string WriteUnfinished(ParameterSet parameters, bool isOwn = false)
     {
-        bool isTaken = Path.Exists(path);
+        bool isTaken = !isOwn && Path.Exists(path);
         string target = isTaken ? Path.ChangeExtension(path, ".interrupted" + Path.GetExtension(path)) : path;
         string without = "";
         try

@@ -107,7 +107,7 @@ internal static class TrainerStateFile
 
             return steps;
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException or ArgumentOutOfRangeException
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException or ArgumentException
             or OverflowException)
         {
             throw new CheckpointException($"{path} is damaged: {e.Message}", e);

@@ -25,13 +25,23 @@ internal static class TrainingLoop
         Stopwatch watch = Stopwatch.StartNew();
         int total = Schedule.TotalSteps(sequences.Count, options);
         List<TrainingProgress> steps = [.. checkpoints?.Start?.Steps ?? []];
-        TrainingState state = checkpoints?.Start?.State ?? TrainingState.Start(LossScale.For(options.UsedComputeType));
+        LossScale scale = LossScale.For(options.UsedComputeType);
+        TrainingState state = checkpoints?.Start?.State ?? TrainingState.Start(scale);
+        state = state.Scale.IsDynamic == scale.IsDynamic ? state : state with { Scale = scale }; // gone on with in another type
         (int first, TimeSpan before) = (state.Step, steps.Count == 0 ? TimeSpan.Zero : steps[^1].Elapsed);
         int step = state.Step;
+        Require.That(total >= first, "The number of steps", total, FormattableString.Invariant($"at least {first}, which the run has made"));
         bool isWhole = true; // but while the optimizer changes its states
         try
         {
             session.Reserve(sequences.Max(rows => rows.Sum(row => row.InputIds.Length)));
+            if (validation.Count > 0 && steps.Count > 0 && steps[^1].ValidationLoss is null && Schedule.Evaluates(first, total, sequences.Count, options)
+                && Evaluate(session, validation, options, cancellation) is { } missing)
+            {
+                // The run was stopped in the middle of it.
+                steps[^1] = steps[^1] with { ValidationLoss = missing.Loss, ValidationTokenAccuracy = missing.TokenAccuracy };
+            }
+
             foreach (Window window in Window.From(state, sequences, options).Take(Math.Max(0, total - first)))
             {
                 if (EarlyStopping.IsDue(steps, options))
@@ -83,6 +93,10 @@ internal static class TrainingLoop
                 });
                 progress?.Invoke(steps[^1]);
                 checkpoints?.After(session.Parameters, state, steps, options, isDue: Schedule.Saves(step, sequences.Count, options));
+                if (evaluates && evaluation is null)
+                {
+                    cancellation.ThrowIfCancellationRequested(); // a last step that was not evaluated is made good when the run goes on
+                }
             }
 
             DivergenceCheck.RequireAnyStep(state);

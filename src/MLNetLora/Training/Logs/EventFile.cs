@@ -157,6 +157,6 @@ internal sealed class EventFile
             what(output);
         }
 
-        File.AppendAllBytes(_path, Record(bytes.GetBuffer().AsSpan(0, (int)bytes.Length)));
+        LogFiles.Append(_path, Record(bytes.GetBuffer().AsSpan(0, (int)bytes.Length)));
     }
 }

@@ -183,6 +183,6 @@ public sealed class JsonLinesLog : TrainingCallback
         _line.Write("\n"u8);
 
         // One write for a line, so that whoever reads meanwhile sees whole ones; and no handle between two steps, which may be hours apart.
-        File.AppendAllBytes(_path, _line.WrittenSpan);
+        LogFiles.Append(_path, _line.WrittenSpan);
     }
 }
