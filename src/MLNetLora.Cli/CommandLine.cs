@@ -50,8 +50,15 @@ internal static class CommandLine
         }
         finally
         {
-            screen.Out.Flush();
-            screen.Error.Flush();
+            try
+            {
+                screen.Out.Flush();
+                screen.Error.Flush();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+            {
+                // Closed, or a disk that is full: there is nobody to tell.
+            }
         }
     }
 

@@ -9,6 +9,20 @@ internal static class Failures
     /// <summary>Writes it, and gives the exit code.</summary>
     public static int Report(Exception error, Screen screen)
     {
+        try
+        {
+            return Written(error, screen);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            return Code(error); // there is nobody to tell
+        }
+    }
+
+    private static int Code(Exception error) => error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;
+
+    private static int Written(Exception error, Screen screen)
+    {
         if (error is OperationCanceledException && screen.Interruption.Came)
         {
             return screen.Interruption.ExitCode;
@@ -35,7 +49,7 @@ internal static class Failures
             screen.Error.WriteLine("--verbose shows where it comes from.");
         }
 
-        return error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;
+        return Code(error);
     }
 
     // EPIPE.

@@ -49,7 +49,7 @@ public sealed class ConfigFileTests : IDisposable
         Assert.Contains("nowhere.yaml", Assert.Throws<ConfigException>(() => ConfigFile.Read(_folder.At("nowhere.yaml"))).Message, StringComparison.Ordinal);
         Assert.Contains("is a folder", Assert.Throws<ConfigException>(() => ConfigFile.Read(_folder.Path)).Message, StringComparison.Ordinal);
         string path = _folder.Write("long.yaml", "a: " + new string('x', 1 << 20));
-        Assert.Contains("at most 1048576", Assert.Throws<ConfigException>(() => ConfigFile.Read(path)).Message, StringComparison.Ordinal);
+        Assert.Contains("more than 1048576 bytes", Assert.Throws<ConfigException>(() => ConfigFile.Read(path)).Message, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -58,6 +58,32 @@ public sealed class ProcessTests : IDisposable
         Assert.DoesNotContain('\e', output);
     }
 
+    [LinuxFact]
+    public async Task Who_waits_for_a_question_hears_a_signal()
+    {
+        using Process process = Start(["generate", "-m", Repository.Nano, "--max-new-tokens", "2"]);
+        await process.StandardInput.WriteLineAsync("Hello");
+        await process.StandardInput.FlushAsync();
+        await process.StandardOutput.ReadLineAsync(); // the answer; now it waits for the next
+        using (Process kill = Process.Start("kill", ["-TERM", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromMinutes(1));
+        Assert.Equal(ExitCode.Terminated, process.ExitCode);
+    }
+
+    [LinuxTheory]
+    [InlineData("/dev/null", "a device")]
+    [InlineData("/tmp", "a folder")]
+    public async Task Answers_go_to_files_alone(string target, string what)
+    {
+        Outcome run = await Cli.Run("generate", "-m", Repository.Nano, "--in", Repository.Data, "--out", target);
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains($"--out is {target}, {what}", run.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_wrong_line_ends_with_2()
     {

@@ -51,6 +51,11 @@ internal static class GenerateCommand
                 throw new ConfigException("--out is for the rows of --in.");
             }
 
+            if (target is not null)
+            {
+                AnswerRun.RequireTarget(target);
+            }
+
             if (asked is null && file is null && screen.IsInteractive)
             {
                 throw new ConfigException("There is no question: give one, --in FILE, or pipe some in; 'mlnetlora chat' talks.");

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MLNetLora.Checkpoints;
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
 
@@ -19,18 +20,13 @@ internal static class ConfigFile
         byte[] bytes;
         try
         {
-            FileInfo file = new(path);
             if (Directory.Exists(path))
             {
                 throw new ConfigException($"{path} is a folder; a configuration is a YAML or JSON file, such as run.yaml.");
             }
 
-            if (file.Length > LongestFile)
-            {
-                throw new ConfigException($"{path} has {file.Length} bytes; a configuration has at most {LongestFile}. Is it the data, which --data takes?");
-            }
-
-            bytes = File.ReadAllBytes(path);
+            bytes = BoundedFile.Read(path, LongestFile)?.ToArray() ?? throw new ConfigException(
+                $"{path} has more than {LongestFile} bytes, which no configuration has. Is it the data, which --data takes?");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -35,7 +35,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
     public async Task<int> Lines(string? input)
     {
         int failed = 0;
-        while (await screen.In.ReadLineAsync(Token) is { } line)
+        while (await Task.Run(screen.In.ReadLine).WaitAsync(Token) is { } line) // a console's own asynchronous way cannot be ended
         {
             if (string.IsNullOrWhiteSpace(line))
             {
@@ -111,6 +111,21 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         }
 
         return failed == 0 ? ExitCode.Success : ExitCode.Failure;
+    }
+
+    /// <summary>Refuses a file for answers that cannot be one, before a model is opened.</summary>
+    public static void RequireTarget(string target)
+    {
+        string full = Path.GetFullPath(target);
+        if (Directory.Exists(target) || Path.EndsInDirectorySeparator(target))
+        {
+            throw new ConfigException($"--out is {target}, a folder; give a file for the answers.");
+        }
+
+        if (full.StartsWith("/dev/", StringComparison.Ordinal) && !full.StartsWith("/dev/shm/", StringComparison.Ordinal))
+        {
+            throw new ConfigException($"--out is {target}, a device; give a file, or leave it out for the standard output.");
+        }
     }
 
     private static StreamWriter Create(string path)

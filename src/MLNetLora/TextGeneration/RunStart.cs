@@ -106,7 +106,7 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
                     + "begin anew.");
         }
 
-        notice($"{folder} holds no {(isFound ? "whole " : "")}checkpoint yet: the run begins anew.");
+        (isFound ? warn : notice)($"{folder} holds no {(isFound ? "whole checkpoint" : "checkpoint yet")}: the run begins anew.");
         return null;
     }
 

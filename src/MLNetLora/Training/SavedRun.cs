@@ -35,7 +35,7 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
     public static void Write(string folder, TrainingState state, RunIdentity identity)
     {
         Dictionary<string, FileMark> files = Directory.EnumerateFiles(folder).ToDictionary(path => Path.GetFileName(path), FileMark.Of);
-        byte[] text = JsonSerializer.SerializeToUtf8Bytes(new Content(Version, state, identity, files), s_json);
+        byte[] text = JsonSerializer.SerializeToUtf8Bytes(new Content(Version, state, identity, files, Hash(state, identity, files)), s_json);
         AtomicFile.Write(Path.Combine(folder, FileName), stream => stream.Write(text));
     }
 
@@ -53,6 +53,11 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
                 throw new OptionException($"{path} is of format {content.Version}, and this version of the library reads {Version}: it is of another version.");
             }
 
+            if (content.Hash != Hash(content.State, content.Identity, content.Files))
+            {
+                throw new CheckpointException($"{path} is not what was written: it is damaged, or was changed.");
+            }
+
             foreach ((string name, FileMark mark) in content.Files)
             {
                 if (mark is null || name != Path.GetFileName(name) || name.Contains('\\'))
@@ -66,7 +71,8 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
             string steps = Path.Combine(folder, TrainerStateFile.FileName);
             SavedRun run = new(folder, content.State, content.Identity, TrainerStateFile.Read(steps));
             bool isWhole = run.State is { Step: > 0, MicroBatch: >= 0, Epoch: >= 0, Window: >= 0, Skipped: >= 0 } && run.State.Skipped <= run.State.Step
-                && run.State.Scale is { Factor: > 0 and < float.PositiveInfinity, GoodSteps: >= -1 } && run.Steps.Count == run.State.Step
+                && run.State.Scale is { Factor: > 0 and < float.PositiveInfinity, GoodSteps: >= -1 } && run.State.Skipped == run.Steps.Count(step => step.WasSkipped)
+                && run.Steps.Count == run.State.Step
                     && content.Files.ContainsKey(StateTensors.FileName);
             return isWhole ? run : throw new CheckpointException($"{path} contradicts {steps}.");
         }
@@ -81,7 +87,11 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
     }
 
     /// <summary>What the file has.</summary>
-    private sealed record Content(int Version, TrainingState State, RunIdentity Identity, IReadOnlyDictionary<string, FileMark> Files);
+    private sealed record Content(int Version, TrainingState State, RunIdentity Identity, IReadOnlyDictionary<string, FileMark> Files, string Hash);
+
+    /// <summary>XXH128 of what the file says.</summary>
+    private static string Hash(TrainingState state, RunIdentity identity, IReadOnlyDictionary<string, FileMark> files) => XxHash128
+        .HashToUInt128(JsonSerializer.SerializeToUtf8Bytes((object[])[state, identity, files], s_json)).ToString("x32", CultureInfo.InvariantCulture);
 
     /// <summary>A file as it was written.</summary>
     /// <param name="Bytes">Its length.</param>

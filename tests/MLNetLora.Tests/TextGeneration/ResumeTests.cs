@@ -278,11 +278,6 @@ public sealed class ResumeTests : IDisposable
                 string name = $"run-{Guid.NewGuid():N}";
                 Run(name, stopAfter: 3);
                 string damaged = _bench.PathOf($"{name}/checkpoint-3/{file}");
-                if (!File.Exists(damaged) || (damage == Flip && file == SavedRun.FileName))
-                {
-                    continue; // nothing has a hash of the file that has the hashes; what is not JSON any more is known
-                }
-
                 damage(damaged);
                 TrainingSummary summary = Run(name, resume: true);
                 Assert.Equal(3, summary.FirstStep);
