@@ -71,7 +71,8 @@ internal sealed record SavedRun(string Folder, TrainingState State, RunIdentity 
             string steps = Path.Combine(folder, TrainerStateFile.FileName);
             SavedRun run = new(folder, content.State, content.Identity, TrainerStateFile.Read(steps));
             bool isWhole = run.State is { Step: > 0, MicroBatch: >= 0, Epoch: >= 0, Window: >= 0, Skipped: >= 0 } && run.State.Skipped <= run.State.Step
-                && run.State.Scale is { Factor: > 0 and < float.PositiveInfinity, GoodSteps: >= -1 } && run.State.Skipped == run.Steps.Count(step => step.WasSkipped)
+                && run.State.Scale is { Factor: > 0 and < float.PositiveInfinity, GoodSteps: >= -1 }
+                && run.State.Skipped == run.Steps.Count(step => step.WasSkipped)
                 && run.Steps.Count == run.State.Step
                     && content.Files.ContainsKey(StateTensors.FileName);
             return isWhole ? run : throw new CheckpointException($"{path} contradicts {steps}.");
