@@ -93,7 +93,7 @@ internal static class TrainingLoop
                 });
                 progress?.Invoke(steps[^1]);
                 checkpoints?.After(session.Parameters, state, steps, options, isDue: Schedule.Saves(step, sequences.Count, options));
-                if (evaluates && evaluation is null)
+                if (evaluates && evaluation is null && checkpoints is { Writes: true })
                 {
                     cancellation.ThrowIfCancellationRequested(); // a last step that was not evaluated is made good when the run goes on
                 }
