@@ -101,16 +101,7 @@ internal static class PlanBench
             SecondsBefore = 0, // a run starts the runtime as a probe does, and has nothing to read
         };
         ProbeProcess probes = new([.. ChildProcess.Self, "plan-probe"]);
-        RunPlan plan = new Planner((request, cancellation) =>
-        {
-            for (int n = 8; n <= 24; n += n == 16 ? 8 : 4)
-            {
-                ProbeFigures f = probes.Measure(request with { Layers = n, Rounds = 1 }, cancellation);
-                Console.Error.WriteLine($"{n} {f.StartBytes / 1e6:F0} {f.TrainingBytes / 1e6:F0} {f.BatchSeconds[0]:F2}");
-            }
-
-            throw new ProbeException("done");
-        }).Plan(run);
+        RunPlan plan = new Planner(probes.Measure).Plan(run);
         Console.WriteLine(JsonSerializer.Serialize(plan.Failure is null
             ? new PlanFigures(plan.PeakBytes, plan.StartSeconds, plan.StepSeconds, plan.TotalSeconds)
             : throw new InvalidOperationException(plan.Failure)));
