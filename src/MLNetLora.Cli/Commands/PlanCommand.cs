@@ -30,14 +30,19 @@ internal static class PlanCommand
           mlnetlora plan --model Qwen/Qwen3-0.6B --rows 1000 --length 512 --json
         """;
 
-    private static readonly JsonSerializerOptions s_json = new() { WriteIndented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions s_json = new()
+    {
+        WriteIndented = true,
+        NewLine = "\n",
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
 
     public static Command Create(Screen screen)
     {
         SettingsCommand command = new("plan", Description, CommandKinds.Train);
         Argument<string?> config = TrainCommand.ConfigArgument();
         Option<int?> rows = new("--rows") { Description = "Number of rows, in place of data", HelpName = "N" };
-        Option<int?> length = new("--length") { Description = "Tokens of each of them, by default the maximum length; half of them are learned", HelpName = "N" };
+        Option<int?> length = new("--length") { Description = "Tokens of each of them, half of them learned; by default the maximum length", HelpName = "N" };
         Option<bool> only = new("--asked-only") { Description = "Leaves other options out" };
         Option<bool> json = new("--json") { Description = "As JSON" };
         command.Arguments.Add(config);

@@ -7,8 +7,8 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Training.Planning;
 
 /// <summary>
-/// Says what a run would take: trains a few of its micro-batches on two parts of the model with few layers, and extrapolates to all of them. Every layer costs as
-/// much as the next of its kind, so that two points are a line.
+/// Says what a run would take: trains a few of its micro-batches on two parts of the model with few layers, and extrapolates to all of them. Every layer costs
+/// as much as the next of its kind, so that two points are a line.
 /// </summary>
 /// <param name="probe">Measures one part, in a process of its own.</param>
 /// <param name="progress">Told what is measured, before it is.</param>
@@ -42,8 +42,8 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     {
         if (options.Device is not null && options.Device != Device.Cpu)
         {
-            throw new OptionException($"{nameof(options.Device)} is {options.Device}; a plan is made for the processor alone. A run that cannot fit on a GPU is "
-                + "refused before its first step.");
+            throw new OptionException($"{nameof(options.Device)} is {options.Device}; a plan is made for the processor alone. A run that cannot fit on a GPU "
+                + "is refused before its first step.");
         }
     }
 

@@ -9,8 +9,8 @@ namespace MLNetLora.Training.Planning;
 /// <param name="message">Of what.</param>
 internal sealed class ProbeException(string message) : MLNetLoraException(message);
 
-/// <summary>Runs probes, each in a process of its own: a program that reads a <see cref="ProbeRequest"/> from its input, and writes <see cref="ProbeFigures"/> as
-/// the last line of its output.</summary>
+/// <summary>Runs probes, each in a process of its own: a program that reads a <see cref="ProbeRequest"/> from its input, and writes <see cref="ProbeFigures"/>
+/// as the last line of its output.</summary>
 /// <param name="command">The program and its arguments.</param>
 internal sealed class ProbeProcess(params IReadOnlyList<string> command)
 {
