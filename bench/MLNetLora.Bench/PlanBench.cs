@@ -84,8 +84,8 @@ internal static class PlanBench
                 PlanFigures planned = plan.Deserialize<PlanFigures>()!;
                 PlanFigures taken = ChildProcess.Json(ChildProcess.Self, ["plan-run", .. arguments]).Deserialize<PlanFigures>()!;
                 Console.WriteLine($"{Path.GetFileName(model),-12} {setting.Name,-10} {planned.PeakBytes / 1e9:F2} {taken.PeakBytes / 1e9:F2} "
-                    + $"{planned.PeakBytes / taken.PeakBytes:F3}   {planned.TotalSeconds:F1} {taken.TotalSeconds:F1} "
-                    + $"{planned.TotalSeconds / taken.TotalSeconds:F2}   "
+                    + $"{planned.PeakBytes / taken.PeakBytes:F3}   "
+                    + $"{planned.TotalSeconds:F1} {taken.TotalSeconds:F1} {planned.TotalSeconds / taken.TotalSeconds:F2}   "
                     + $"{planned.StepSeconds:F2} {taken.StepSeconds:F2} {planned.StepSeconds / taken.StepSeconds:F2}   "
                     + $"{planned.StartSeconds:F1} {taken.StartSeconds:F1} {planned.StartSeconds / taken.StartSeconds:F2}");
             }

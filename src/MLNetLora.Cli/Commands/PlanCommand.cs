@@ -42,11 +42,7 @@ internal static class PlanCommand
         SettingsCommand command = new("plan", Description, CommandKinds.Train);
         Argument<string?> config = TrainCommand.ConfigArgument();
         Option<int?> rows = new("--rows") { Description = "Number of rows, in place of data", HelpName = "N" };
-        Option<int?> length = new("--length")
-        {
-            Description = "Tokens of each of them, by default the maximum length; half of them are learned",
-            HelpName = "N",
-        };
+        Option<int?> length = new("--length") { Description = "Tokens of each of them, half of them learned; by default the maximum length", HelpName = "N" };
         Option<bool> only = new("--asked-only") { Description = "Leaves other options out" };
         Option<bool> json = new("--json") { Description = "As JSON" };
         command.Arguments.Add(config);

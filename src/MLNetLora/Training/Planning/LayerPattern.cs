@@ -41,8 +41,8 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
 
         try
         {
-            bool fits = new[] { few, more }.All(count => Names(cut(count)).SetEquals(Names(trained.Where(tensor => Layer(tensor.Name) is not { } at
-                || at < count))));
+            bool fits = new[] { few, more }.All(count =>
+                Names(cut(count)).SetEquals(Names(trained.Where(tensor => Layer(tensor.Name) is not { } at || at < count))));
             return fits ? new LayerPattern([few, more]) : whole;
         }
         catch (AdapterException)
@@ -67,8 +67,9 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
         period => Enumerable.Range(0, layers.Length - period).All(layer => layers[layer] == layers[layer + period]));
 
     /// <summary>The layer that a tensor belongs to; null for the embedding and others of the whole model.</summary>
-    private static int? Layer(string name) => Number().Match(name) is { Success: true } match ? int.Parse(match.Groups[1].ValueSpan,
-        CultureInfo.InvariantCulture) : null;
+    private static int? Layer(string name) => Number().Match(name) is { Success: true } match
+        ? int.Parse(match.Groups[1].ValueSpan, CultureInfo.InvariantCulture)
+        : null;
 
     [GeneratedRegex(@"\.(\d{1,9})\.")]
     private static partial Regex Number();

@@ -14,12 +14,8 @@ internal static class PlanAlternatives
         const string Accumulation = nameof(TrainingOptions.GradientAccumulationSteps);
         const string Precision = nameof(TrainingOptions.Precision);
         TrainingOptions options = run.Training;
-        Dictionary<string, object> single = new()
-        {
-            [Batch] = 1,
-            [Accumulation] = (int)Math.Min(int.MaxValue,
-            (long)options.BatchSize * options.GradientAccumulationSteps)
-        };
+        int rows = (int)Math.Min(int.MaxValue, (long)options.BatchSize * options.GradientAccumulationSteps);
+        Dictionary<string, object> single = new() { [Batch] = 1, [Accumulation] = rows };
         Dictionary<string, object>[] sets =
         [
             new() { [Checkpointing] = true },
@@ -29,8 +25,8 @@ internal static class PlanAlternatives
             new() { [Precision] = WeightPrecision.Nf4Double },
             new() { [nameof(TrainingOptions.PrepackWeights)] = true },
         ];
-        return sets.Where(changes => (options.BatchSize > 1 || !changes.ContainsKey(Batch)) && changes.Any(change => !Equals(Value(options, change.Key),
-            change.Value))
+        return sets.Where(changes => (options.BatchSize > 1 || !changes.ContainsKey(Batch))
+            && changes.Any(change => !Equals(Value(options, change.Key), change.Value))
             && (options.Precision == WeightPrecision.Checkpoint || !changes.ContainsKey(Precision))
             && IsAllowed(run.With(other => Apply(other, changes))));
     }

@@ -42,9 +42,8 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     {
         if (options.Device is not null && options.Device != Device.Cpu)
         {
-            throw new OptionException($"{nameof(options.Device)} is {options.Device}; a plan is made for the processor alone. "
-                + "A run that cannot fit on a GPU is "
-                + "refused before its first step.");
+            throw new OptionException($"{nameof(options.Device)} is {options.Device}; a plan is made for the processor alone. A run that cannot fit on a GPU "
+                + "is refused before its first step.");
         }
     }
 

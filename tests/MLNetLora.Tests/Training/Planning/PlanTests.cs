@@ -86,13 +86,8 @@ public sealed class PlanTests : IDisposable
     {
         string folder = _folder.File("base");
         TinyModel.WriteConfig(folder, "qwen3", tied: true, layers: 4);
-        PlannedRun run = Run(TinyModel.WriteWeights(folder), new TrainingOptions
-        {
-            BatchSize = 2,
-            GradientAccumulationSteps = 2,
-            Threads = 1,
-            NumberOfEpochs = 2
-        });
+        TrainingOptions options = new() { BatchSize = 2, GradientAccumulationSteps = 2, Threads = 1, NumberOfEpochs = 2 };
+        PlannedRun run = Run(TinyModel.WriteWeights(folder), options);
         List<ProbeRequest> requests = [];
         RunPlan plan = new Planner((request, cancellation) =>
         {
@@ -136,8 +131,7 @@ public sealed class PlanTests : IDisposable
         PlannedRun run = Run(TinyModel.WriteCheckpoint(_folder.File("base")), new TrainingOptions { BatchSize = 2, GradientAccumulationSteps = 3 });
         Assert.Equal(
             ["ActivationCheckpointing True", "BatchSize 1, GradientAccumulationSteps 6",
-                "BatchSize 1, GradientAccumulationSteps 6, ActivationCheckpointing True",
-                "Precision Int8", "Precision Nf4Double", "PrepackWeights True"],
+                "BatchSize 1, GradientAccumulationSteps 6, ActivationCheckpointing True", "Precision Int8", "Precision Nf4Double", "PrepackWeights True"],
             PlanAlternatives.Of(run).Select(PlanAlternatives.Name));
         PlannedRun packed = run.With(options => (options.BatchSize, options.PrepackWeights) = (1, true)); // a layout that 4 bits have not
         Assert.Equal(["ActivationCheckpointing True", "Precision Int8"], PlanAlternatives.Of(packed).Select(PlanAlternatives.Name));
@@ -169,8 +163,9 @@ public sealed class PlanTests : IDisposable
         double linears = run.Checkpoint.Architecture.Linears(run.Checkpoint.Config).Sum(module => (double)module.In * module.Out);
         Assert.Equal(all, FrozenWeights.MappedBytes(run));
         Assert.Equal(all - (4 * linears), FrozenWeights.MappedBytes(run.With(options => options.Precision = WeightPrecision.Int8)));
-        Assert.Equal(all - (4 * linears) + (linears * (0.5 + (1.0 / 64))), FrozenWeights.MappedBytes(run.With(options =>
-            options.Precision = WeightPrecision.Nf4Double)));
+        Assert.Equal(
+            all - (4 * linears) + (linears * (0.5 + (1.0 / 64))),
+            FrozenWeights.MappedBytes(run.With(options => options.Precision = WeightPrecision.Nf4Double)));
         Assert.Equal(0, FrozenWeights.MappedBytes(run with { Lora = null }));
     }
 
