@@ -1,65 +1,61 @@
 using System.Numerics.Tensors;
-using MLNetLora.Artifacts;
-using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
 
-/// <summary>Takes a batch of rows through the inference graph: their prompts in parts, then a token of each row at a time.</summary>
-/// <param name="session">The graph of <see cref="InferenceModel"/>.</param>
-/// <param name="factors">The adapter's factors by their input's name.</param>
-/// <param name="config">The model.</param>
-/// <param name="states">What is kept of the tokens so far.</param>
-/// <param name="rows">How many rows.</param>
-/// <param name="limit">Most tokens that a row will ever have.</param>
-/// <param name="device">The memory of the device that the session runs on; null for the process's.</param>
-/// <param name="cacheType">Type of keys and values.</param>
-internal sealed class BatchDecoder(
-    OnnxSession session,
-    IReadOnlyDictionary<string, NativeTensor> factors,
-    QwenConfig config,
-    IEnumerable<CacheState> states,
-    int rows,
-    int limit,
-    DeviceMemory? device,
-    ElementType cacheType) : IDisposable
+/// <summary>Takes rows through the inference graph: their prompts in parts, then a token of each row at a time. Rows come and go between the runs.</summary>
+/// <param name="graph">What is run.</param>
+/// <param name="rotary">The rotary tables, which decoders between which rows are handed on share.</param>
+internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisposable
 {
     private const int FirstTokens = 64; // of the answers; the memory grows when they are there
 
-    private readonly StateCache _cache = new(states, rows, limit, device, cacheType);
-    private readonly RotaryInputs _rotary = new(config, device);
-    private readonly int[] _sections = new int[rows]; // of the rotary tables
-    private readonly float[] _logits = new float[checked(rows * config.VocabSize)];
-    private readonly int[] _lengths = new int[rows];
-    private readonly bool[] _ended = new bool[rows];
+    private readonly StateCache _cache = new(graph.States, graph.Device, graph.CacheType);
+    private readonly List<Row> _rows = [];
+    private float[] _logits = []; // [rows, vocabulary]
+
+    /// <summary>How many rows.</summary>
+    public int Rows => _rows.Count;
 
     /// <summary>Tokens per row for which the cache has memory.</summary>
     public int Capacity => _cache.Capacity;
 
     /// <summary>Scores of a row's next token, [vocabulary]; they may be changed until the next run.</summary>
-    public Span<float> Logits(int row) => _logits.AsSpan(row * config.VocabSize, config.VocabSize);
+    public Span<float> Logits(int row) => _logits.AsSpan(row * graph.Config.VocabSize, graph.Config.VocabSize);
 
     /// <summary>Whether a row's scores are numbers.</summary>
     public bool IsFinite(int row) => float.IsFinite(TensorPrimitives.Max<float>(Logits(row))); // NaN wins
 
     /// <summary>Tokens of a row that the cache has.</summary>
-    public int Length(int row) => _lengths[row];
+    public int Length(int row) => _rows[row].Length;
 
-    /// <summary>From now on a row repeats its last token until the others are done; its part of the cache grows no further, and nothing reads it.</summary>
-    public void End(int row) => _ended[row] = true;
+    /// <summary>Adds rows, of whose prompts nothing is read yet.</summary>
+    /// <param name="prompts">Tokens of each prompt.</param>
+    /// <param name="limits">Most tokens that each row will ever have.</param>
+    public void Add(IReadOnlyList<int> prompts, IReadOnlyList<int> limits)
+    {
+        // An answer is rotated as its prompt was.
+        _rows.AddRange(prompts.Select((tokens, i) => new Row(rotary.Section(tokens), limits[i], 0)));
+        Reserve(Math.Min(limits.Max(), prompts.Max() + FirstTokens));
+    }
 
-    /// <summary>Reads the prompts.</summary>
+    /// <summary>Reads parts of prompts.</summary>
+    /// <param name="firstRow">The first row that takes part.</param>
+    /// <param name="parts">The next tokens of it and of the rows behind it. Where something was read of one before, it is the only one.</param>
+    /// <param name="cancellation">Ends it on the way.</param>
+    public void Read(int firstRow, IReadOnlyList<ArraySegment<int>> parts, CancellationToken cancellation) => Run(firstRow, parts, cancellation);
+
+    /// <summary>Reads whole prompts.</summary>
     /// <param name="prompts">Token ids, one prompt for each row.</param>
     /// <param name="cancellation">Ends it on the way.</param>
     public void Prefill(IReadOnlyList<int[]> prompts, CancellationToken cancellation)
     {
         int[] lengths = [.. prompts.Select(prompt => prompt.Length)];
-        lengths.Select(_rotary.Section).ToArray().CopyTo(_sections, 0); // an answer is rotated as its prompt was
-        Reserve(Math.Min(limit, lengths.Max() + FirstTokens));
-        foreach (PrefillPart part in PrefillPlan.Of(config, lengths))
+        Add(lengths, lengths);
+        foreach (PrefillPart part in PrefillPlan.Of(graph.Config, lengths))
         {
-            Run(part.FirstRow, [.. prompts.Skip(part.FirstRow).Take(part.Rows).Select(ids => Part(ids, part))], cancellation);
+            Run(part.FirstRow, [.. prompts.Skip(part.FirstRow).Take(part.Rows).Select(part.Of)], cancellation);
         }
     }
 
@@ -68,36 +64,56 @@ internal sealed class BatchDecoder(
     /// <param name="cancellation">Ends it on the way.</param>
     public void Next(IReadOnlyList<int> tokens, CancellationToken cancellation)
     {
-        Reserve(_lengths.Max() + 1);
+        Reserve(_rows.Max(row => row.Length) + 1);
         Run(0, [.. tokens.Select(token => new ArraySegment<int>([token]))], cancellation);
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    /// <summary>Adds a row of another decoder as it stands there, but for its scores.</summary>
+    /// <param name="other">The other.</param>
+    /// <param name="row">Its row.</param>
+    public void Join(BatchDecoder other, int row)
     {
-        _rotary.Dispose();
-        _cache.Dispose();
+        Row joined = other._rows[row];
+        _rows.Add(joined);
+        Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
+        _cache.Take(other._cache, row, _rows.Count - 1, joined.Length);
     }
 
-    private static ArraySegment<int> Part(int[] ids, PrefillPart part) => new(ids, part.Start, Math.Min(part.Length, ids.Length - part.Start));
+    /// <summary>Takes a row out; the last one gets its number.</summary>
+    public void Remove(int row)
+    {
+        int last = _rows.Count - 1;
+        if (row != last)
+        {
+            _cache.Copy(last, row, _rows[last].Length);
+            _rows[row] = _rows[last];
+        }
+
+        _rows.RemoveAt(last);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _cache.Dispose();
 
     private void Reserve(int tokens)
     {
-        _cache.Reserve(tokens);
-        _rotary.Reserve(_cache.Capacity);
+        _cache.Reserve(_rows.Count, tokens, Math.Max(tokens, _rows.Max(row => row.Limit)));
+        rotary.Reserve(_cache.Capacity);
+        int numbers = checked(_rows.Count * graph.Config.VocabSize);
+        _logits = _logits.Length < numbers ? new float[numbers] : _logits;
     }
 
-    private void Run(int firstRow, ArraySegment<int>[] step, CancellationToken cancellation)
+    private void Run(int firstRow, IReadOnlyList<ArraySegment<int>> step, CancellationToken cancellation)
     {
-        (int batch, int length) = (step.Length, step.Max(ids => ids.Count));
+        (int batch, int length) = (step.Count, step.Max(ids => ids.Count));
         long[] ids = new long[batch * length];
         long[] positions = new long[batch * length];
         long[] last = new long[batch];
         int[] lengths = new int[batch];
         for (int r = 0; r < batch; r++)
         {
-            int past = _lengths[firstRow + r];
-            long start = _rotary.Start(_sections[firstRow + r]) + past;
+            Row row = _rows[firstRow + r];
+            long start = rotary.Start(row.Section) + row.Length;
             for (int i = 0; i < step[r].Count; i++)
             {
                 positions[(r * length) + i] = start + i;
@@ -105,31 +121,31 @@ internal sealed class BatchDecoder(
             }
 
             last[r] = (r * length) + step[r].Count - 1;
-            lengths[r] = past + step[r].Count - 1;
+            lengths[r] = row.Length + step[r].Count - 1;
         }
 
-        Dictionary<string, NativeTensor> inputs = new(factors);
+        Dictionary<string, NativeTensor> inputs = new(graph.Factors);
         Dictionary<string, NativeTensor> outputs = [];
         List<NativeTensor> owned = [];
         try
         {
-            Memory<float> logits = _logits.AsMemory(firstRow * config.VocabSize, batch * config.VocabSize);
+            Memory<float> logits = _logits.AsMemory(firstRow * graph.Config.VocabSize, batch * graph.Config.VocabSize);
             inputs["input_ids"] = Own(Tensors.Of(ids, batch, length));
             inputs["position_ids"] = Own(Tensors.Of(positions, batch, length));
             inputs["last_positions"] = Own(Tensors.Of(last, batch));
             inputs["past_lengths"] = Own(Tensors.Of(lengths, batch));
             inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
-            if (config.DeltaNet is { } recurrent)
+            if (graph.Config.DeltaNet is { } recurrent)
             {
-                (float[] mask, long[] kept) = RecurrentState.Inputs(recurrent, [.. step.Select(ids => ids.Count)], length);
+                (float[] mask, long[] kept) = Artifacts.RecurrentState.Inputs(recurrent, [.. step.Select(ids => ids.Count)], length);
                 inputs["token_mask"] = Own(Tensors.Of(mask, batch, length, 1));
                 inputs["kept_rows"] = Own(Tensors.Of(kept, batch, recurrent.Taps - 1));
             }
 
-            outputs["logits"] = Own(Tensors.Of(logits, batch, config.VocabSize));
-            _rotary.Add(inputs, training: false);
+            outputs["logits"] = Own(Tensors.Of(logits, batch, graph.Config.VocabSize));
+            rotary.Add(inputs, training: false);
             _cache.Add(firstRow, batch, inputs, outputs, owned);
-            session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
+            graph.Session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
         }
         finally
         {
@@ -138,7 +154,7 @@ internal sealed class BatchDecoder(
 
         for (int r = 0; r < batch; r++)
         {
-            _lengths[firstRow + r] += _ended[firstRow + r] ? 0 : step[r].Count;
+            _rows[firstRow + r] = _rows[firstRow + r] with { Length = _rows[firstRow + r].Length + step[r].Count };
         }
 
         NativeTensor Own(NativeTensor value)
@@ -147,4 +163,10 @@ internal sealed class BatchDecoder(
             return value;
         }
     }
+
+    /// <summary>A row.</summary>
+    /// <param name="Section">Of the rotary tables.</param>
+    /// <param name="Limit">Most tokens that it will ever have.</param>
+    /// <param name="Length">Tokens that the cache has.</param>
+    private readonly record struct Row(int Section, int Limit, int Length);
 }

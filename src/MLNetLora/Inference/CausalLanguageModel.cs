@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using MLNetLora.Adapters;
 using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
@@ -35,10 +36,10 @@ internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
 internal sealed class CausalLanguageModel : IDisposable
 {
     private readonly SharedResources _resources = new();
-    private readonly OnnxSession _session;
+    private readonly StepGraph _graph;
+    private readonly GenerationEngine _engine;
     private readonly Dictionary<string, NativeTensor> _factors = [];
     private readonly DeviceMemory? _device;
-    private readonly ElementType _computeType;
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
@@ -77,12 +78,12 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         checkpoint = FourBitCache.Open(checkpoint, precision, threads, cancellation);
-        _computeType = device is not CudaDevice cuda ? ElementType.Float32
+        ElementType computeType = device is not CudaDevice cuda ? ElementType.Float32
             : CudaProvider.HasBFloat16(cuda) ? ElementType.BFloat16
             : ElementType.Float16;
         BlockWeights? quantized = precision is WeightPrecision.Int8 or WeightPrecision.Int4
-            ? new BlockWeights(checkpoint, precision, _computeType)
-            : checkpoint.IsFourBit ? new BlockWeights(checkpoint, _computeType) : null;
+            ? new BlockWeights(checkpoint, precision, computeType)
+            : checkpoint.IsFourBit ? new BlockWeights(checkpoint, computeType) : null;
         if (device is CudaDevice onGpu)
         {
             EngineMemory.Require(onGpu, checkpoint, precision, quantized);
@@ -111,7 +112,7 @@ internal sealed class CausalLanguageModel : IDisposable
             {
                 ForCuda = _device is not null,
                 FusesKernels = device is CudaDevice { FusedKernels: true },
-                ComputeType = _computeType,
+                ComputeType = computeType,
             };
             ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph);
             BlockMemory? memory = quantized is null || _device is not null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
@@ -119,7 +120,7 @@ internal sealed class CausalLanguageModel : IDisposable
             IReadOnlyDictionary<string, NativeTensor>? initializers = _device is null
                 ? memory?.Initializers
                 : OnDevice(model, quantized, _device, cancellation);
-            _session = _resources.Own(new OnnxSession(model, use, threads, initializers, device, cancellation: cancellation));
+            OnnxSession session = _resources.Own(new OnnxSession(model, use, threads, initializers, device, cancellation: cancellation));
             foreach ((AdapterTensor tensor, float[] values) in adapter?.Tensors ?? [])
             {
                 Keep(tensor.Key, values, [.. tensor.Shape]);
@@ -127,6 +128,8 @@ internal sealed class CausalLanguageModel : IDisposable
 
             KeepNorms(parts.Modules, adapter?.Tensors ?? [], cancellation);
 
+            _graph = new StepGraph(session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType);
+            _engine = new GenerationEngine(_graph);
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }
@@ -191,54 +194,71 @@ internal sealed class CausalLanguageModel : IDisposable
             return [];
         }
 
-        int limit = vocabularyLimit == 0 ? Checkpoint.Config.VocabSize : Math.Min(vocabularyLimit, Checkpoint.Config.VocabSize);
-        int mostTokens = (int)Math.Min(context, (long)prompts.Max(prompt => prompt.Length) + options.MaximumNewTokens);
-        Row[] rows = [.. prompts.Select(prompt => new Row(new Sampler(options, prompt, limit)))];
-        using BatchDecoder decoder = Decoder(rows.Length, mostTokens);
-        decoder.Prefill(prompts, cancellation);
-        while (true)
+        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        Task<GeneratedIds>[] answers = [.. prompts.Select((prompt, i) =>
+            Start(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token))];
+        return Wait(answers, ending, cancellation);
+    }
+
+    /// <summary>Continues a prompt beside those of other callers.</summary>
+    /// <param name="prompt">Token ids, which fit into the context.</param>
+    /// <param name="options">Sampling and length, with nothing left to the checkpoint.</param>
+    /// <param name="onToken">Called with each token on the engine's thread, for which all other callers wait; true ends the answer.</param>
+    /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
+    /// <param name="cancellation">Ends it.</param>
+    private async Task<GeneratedIds> Start(
+        int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation)
+    {
+        using SharedResources.Call call = _resources.Begin(this);
+        int vocabulary = Checkpoint.Config.VocabSize;
+        int limit = (int)Math.Min(Checkpoint.Config.ContextLength, (long)prompt.Length + options.MaximumNewTokens);
+        GenerationRequest request = new(
+            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, cancellation);
+        _engine.Add(request);
+        try
         {
-            for (int i = 0; i < rows.Length; i++)
-            {
-                if (rows[i].Reason is null)
-                {
-                    Choose(i);
-                }
-            }
+            return await request.Answer.ConfigureAwait(false);
+        }
+        catch (NotFiniteNumberException)
+        {
+            throw _graph.CacheType == ElementType.Float16
+                ? BadNumbers.InFloat16(Checkpoint, Device)
+                : BadNumbers.Explain(Checkpoint, Adapter, cancellation);
+        }
+    }
 
-            if (rows.All(row => row.Reason is not null))
+    /// <summary>Waits for answers; the first that fails ends the others.</summary>
+    private static GeneratedIds[] Wait(Task<GeneratedIds>[] answers, CancellationTokenSource ending, CancellationToken cancellation)
+    {
+        Exception? first = null;
+        foreach (Task<GeneratedIds> answer in answers)
+        {
+            try
             {
-                return [.. rows.Select(row => new GeneratedIds(row.Ids, row.Reason!.Value))];
+                answer.GetAwaiter().GetResult();
             }
-
-            decoder.Next([.. rows.Select(row => row.Ids[^1])], cancellation);
+            catch (Exception e)
+            {
+                first ??= e;
+                ending.Cancel();
+            }
         }
 
-        void Choose(int i)
+        if (first is not null)
         {
-            if (!decoder.IsFinite(i))
-            {
-                throw _computeType == ElementType.Float16 ? BadNumbers.InFloat16(Checkpoint, Device) : BadNumbers.Explain(Checkpoint, Adapter, cancellation);
-            }
-
-            int token = rows[i].Sampler.Next(decoder.Logits(i));
-            rows[i].Ids.Add(token);
-            bool stop = Checkpoint.Config.EosTokenIds.Contains(token);
-            stop |= onToken?.Invoke(i, token) ?? false;
-            bool full = rows[i].Ids.Count == options.MaximumNewTokens || decoder.Length(i) + 1 >= context;
-            rows[i].Reason = stop ? FinishReason.Stop : full ? FinishReason.Length : null;
-            if (rows[i].Reason is not null)
-            {
-                decoder.End(i);
-            }
+            cancellation.ThrowIfCancellationRequested();
+            ExceptionDispatchInfo.Throw(first);
         }
+
+        return [.. answers.Select(answer => answer.Result)];
     }
 
     /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
     internal float[] Logits(int[] prompt, CancellationToken cancellation = default)
     {
         using SharedResources.Call call = _resources.Begin(this);
-        using BatchDecoder decoder = Decoder(1, prompt.Length);
+        using RotaryInputs rotary = new(_graph.Config, _graph.Device);
+        using BatchDecoder decoder = new(_graph, rotary);
         decoder.Prefill([prompt], cancellation);
         return decoder.Logits(0).ToArray();
     }
@@ -300,22 +320,10 @@ internal sealed class CausalLanguageModel : IDisposable
         _ => null,
     };
 
-    private BatchDecoder Decoder(int rows, int limit) =>
-        new(_session, _factors, Checkpoint.Config, Checkpoint.Architecture.States(Checkpoint.Config), rows, limit, _device, _computeType);
-
     private void Keep(string name, float[] values, long[] shape)
     {
         FloatBuffer buffer = _resources.Own(new FloatBuffer(values.Length, $"the adapter's {name}", _device));
         buffer.Write(0, values);
         _factors[name] = buffer.View(0, shape);
-    }
-
-    private sealed class Row(Sampler sampler)
-    {
-        public Sampler Sampler { get; } = sampler;
-
-        public List<int> Ids { get; } = [];
-
-        public FinishReason? Reason { get; set; }
     }
 }

@@ -7,7 +7,11 @@ namespace MLNetLora.Inference;
 /// <param name="Rows">How many rows; 1 unless <paramref name="Start"/> is 0, since attention takes several rows with a past only for a token each.</param>
 /// <param name="Start">Tokens of the row that are in the cache before.</param>
 /// <param name="Length">Most tokens of a row.</param>
-internal readonly record struct PrefillPart(int FirstRow, int Rows, int Start, int Length);
+internal readonly record struct PrefillPart(int FirstRow, int Rows, int Start, int Length)
+{
+    /// <summary>What of a prompt is in the part.</summary>
+    public ArraySegment<int> Of(int[] ids) => new(ids, Start, Math.Min(Length, ids.Length - Start));
+}
 
 /// <summary>
 /// Cuts prompts into parts, for two reasons: a run can be ended between two nodes only, so none may take long; and the scores of attention, heads x
@@ -39,7 +43,7 @@ internal static class PrefillPlan
                 rows++;
             }
 
-            int part = longest <= tokensAtOnce ? longest : Math.Min(tokensAtOnce, PartOfARow);
+            int part = OfARow(longest, tokensAtOnce);
             for (int start = 0; start < longest; start += part)
             {
                 yield return new PrefillPart(first, rows, start, Math.Min(part, longest - start));
@@ -49,6 +53,12 @@ internal static class PrefillPlan
         }
     }
 
-    private static int TokensAtOnce(QwenConfig config) =>
+    /// <summary>How many tokens of a row go through the graph at once.</summary>
+    /// <param name="tokens">What is to be read of it.</param>
+    /// <param name="tokensAtOnce">Most tokens at once.</param>
+    internal static int OfARow(int tokens, int tokensAtOnce) => tokens <= tokensAtOnce ? tokens : Math.Min(tokensAtOnce, PartOfARow);
+
+    /// <summary>Most tokens that go through the graph at once.</summary>
+    internal static int TokensAtOnce(QwenConfig config) =>
         (int)Math.Clamp(MostFlops / (2.0 * config.HiddenSize * config.IntermediateSize), LeastTokens, MostTokens);
 }

@@ -5,34 +5,28 @@ using MLNetLora.Runtime;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// What a model keeps of the tokens so far, for one batch: whatever states its family declares, such as keys and values. Past and present are the same memory:
-/// the graph writes new tokens in place. What has numbers for each token grows with what is written: an answer may have 32,000 tokens and mostly has a few
-/// hundred.
+/// What a model keeps of the tokens so far, for some rows: whatever states its family declares, such as keys and values. Past and present are the same memory:
+/// the graph writes new tokens in place. A row is one block of each state, so the first rows of the memory are a batch, and a row that ends gives its place to
+/// the last. Rows and tokens grow with what is written: an answer may have 32,000 tokens and mostly has a few hundred.
 /// </summary>
 internal sealed class StateCache : IDisposable
 {
     private const int Step = 64; // capacities are multiples of it
 
     private readonly CacheState[] _states;
-    private readonly int _batch;
-    private readonly int _limit;
     private readonly Memory?[] _memory;
     private readonly DeviceMemory? _device;
     private readonly ElementType _tokenType;
+    private int _rows; // for which there is memory
 
     /// <summary>A cache that holds nothing yet.</summary>
     /// <param name="states">What it holds.</param>
-    /// <param name="batch">Rows.</param>
-    /// <param name="limit">Most tokens that a row will ever have.</param>
     /// <param name="device">The memory of a device; null for the process's.</param>
     /// <param name="tokenType">Type of the numbers for each token; others are float32.</param>
-    public StateCache(
-        IEnumerable<CacheState> states, int batch, int limit, DeviceMemory? device = null, ElementType tokenType = ElementType.Float32)
+    public StateCache(IEnumerable<CacheState> states, DeviceMemory? device = null, ElementType tokenType = ElementType.Float32)
     {
         (_device, _tokenType) = (device, tokenType);
         _states = [.. states];
-        _batch = batch;
-        _limit = limit;
         _memory = new Memory?[_states.Length];
     }
 
@@ -40,37 +34,60 @@ internal sealed class StateCache : IDisposable
     public int Capacity { get; private set; }
 
     /// <summary>Makes room; what was written stays.</summary>
-    /// <param name="tokens">Tokens per row, at most the limit.</param>
-    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
-    public void Reserve(int tokens)
+    /// <param name="rows">Rows.</param>
+    /// <param name="tokens">Tokens per row.</param>
+    /// <param name="limit">Most tokens that a row will ever have, as far as is known.</param>
+    /// <exception cref="NativeMemoryException">There is too little memory; the cache is then of no use any more.</exception>
+    public void Reserve(int rows, int tokens, int limit)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, _limit);
-        if (tokens <= Capacity)
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, limit);
+        if (tokens <= Capacity && rows <= _rows)
         {
             return;
         }
 
         // By a half at least, so that a token is copied about twice in its life, whatever the length.
-        long wanted = Math.Max(tokens, Capacity + (Capacity / 2L));
-        int capacity = (int)Math.Min(_limit, (wanted + Step - 1) / Step * Step);
+        int capacity = tokens <= Capacity ? Capacity
+            : (int)Math.Min(limit, (Math.Max(tokens, Capacity + (Capacity / 2L)) + Step - 1) / Step * Step);
+        capacity = Math.Max(capacity, Capacity);
+        int all = rows <= _rows ? _rows : Math.Max(rows, _rows + (_rows / 2));
 
         // One after another: old and new memory together are one state more than the new, not twice as much.
         for (int i = 0; i < _states.Length; i++)
         {
             if (_memory[i] is not { } old)
             {
-                _memory[i] = New(i, capacity);
+                _memory[i] = New(i, all, capacity);
             }
-            else if (_states[i].IsPerToken)
+            else if (_states[i].IsPerToken || all > _rows)
             {
-                Memory grown = New(i, capacity);
+                Memory grown = New(i, all, capacity);
                 grown.Take(old);
                 old.Dispose();
                 _memory[i] = grown;
             }
         }
 
-        Capacity = capacity;
+        (_rows, Capacity) = (all, capacity);
+    }
+
+    /// <summary>Copies what a row has to another, whose own is lost.</summary>
+    /// <param name="from">The row.</param>
+    /// <param name="to">The other.</param>
+    /// <param name="tokens">Tokens that the row has.</param>
+    public void Copy(int from, int to, int tokens) => Take(this, from, to, tokens);
+
+    /// <summary>Copies a row of another cache of the same states.</summary>
+    /// <param name="other">The other.</param>
+    /// <param name="from">Its row.</param>
+    /// <param name="to">The row here, for which there is memory.</param>
+    /// <param name="tokens">Tokens that the row has.</param>
+    public void Take(StateCache other, int from, int to, int tokens)
+    {
+        for (int i = 0; i < _states.Length; i++)
+        {
+            _memory[i]!.Take(other._memory[i]!, from, to, 1, tokens);
+        }
     }
 
     /// <summary>Adds the past to a run's inputs and the present, the same memory, to its outputs.</summary>
@@ -83,21 +100,15 @@ internal sealed class StateCache : IDisposable
     {
         for (int i = 0; i < _states.Length; i++)
         {
-            Memory memory = _memory[i]!;
-            NativeTensor value = memory.Whole;
-            if (rows != _batch)
-            {
-                value = memory.Rows(firstRow, rows);
-                owned.Add(value);
-            }
-
+            NativeTensor value = _memory[i]!.Rows(firstRow, rows);
+            owned.Add(value);
             inputs["past." + _states[i].Name] = value;
             outputs["present." + _states[i].Name] = value;
         }
     }
 
-    private Memory New(int state, int capacity) =>
-        new(_states[state], _states[state].IsPerToken ? _tokenType : ElementType.Float32, _batch, capacity, _device);
+    private Memory New(int state, int rows, int capacity) =>
+        new(_states[state], _states[state].IsPerToken ? _tokenType : ElementType.Float32, rows, capacity, _device);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -108,61 +119,46 @@ internal sealed class StateCache : IDisposable
         }
     }
 
-    /// <summary>One state of all rows: [batch, …], and [batch, …, capacity, d] where it has numbers for each token.</summary>
-    private sealed class Memory : IDisposable
+    /// <summary>One state of all rows: [rows, …], and [rows, …, capacity, d] where it has numbers for each token.</summary>
+    private sealed class Memory(CacheState state, ElementType type, int rows, int capacity, DeviceMemory? device) : IDisposable
     {
-        private readonly NativeBuffer _memory;
-        private readonly CacheState _state;
-        private readonly ElementType _type;
-        private readonly int _batch;
-        private readonly int _capacity;
+        private readonly NativeBuffer _memory = new(checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
+        private readonly long _rowBytes = RowSize(state, type, capacity);
+        private readonly int _rows = rows;
+        private readonly int _capacity = capacity;
 
-        public Memory(CacheState state, ElementType type, int batch, int capacity, DeviceMemory? device)
-        {
-            (_state, _type, _batch, _capacity) = (state, type, batch, capacity);
-            _memory = new NativeBuffer(batch * RowBytes, "the cache of the tokens so far", device, isOfOneCall: true);
-            try
-            {
-                Whole = Rows(0, batch);
-            }
-            catch
-            {
-                Dispose();
-                throw;
-            }
-        }
+        private static int NumberBytes(ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(short);
 
-        /// <summary>All rows.</summary>
-        public NativeTensor Whole { get; }
-
-        private long Numbers => _state.Shape.Aggregate(1L, (product, size) => checked(product * size)); // of a row, or of a token
-
-        private int NumberBytes => _type == ElementType.Float32 ? sizeof(float) : sizeof(short);
-
-        private long RowBytes => checked(Numbers * (_state.IsPerToken ? _capacity : 1) * NumberBytes);
+        private static long RowSize(CacheState state, ElementType type, int capacity) => checked(
+            state.Shape.Aggregate(1L, (product, size) => checked(product * size)) * (state.IsPerToken ? capacity : 1) * NumberBytes(type));
 
         /// <summary>Some rows.</summary>
-        public NativeTensor Rows(int first, int rows)
+        public NativeTensor Rows(int first, int count)
         {
-            long[] shape = _state.IsPerToken ? [rows, .. _state.Shape.SkipLast(1), _capacity, _state.Shape[^1]] : [rows, .. _state.Shape];
-            return _memory.View(_type, first * RowBytes, shape, rows * RowBytes);
+            long[] shape = state.IsPerToken ? [count, .. state.Shape.SkipLast(1), _capacity, state.Shape[^1]] : [count, .. state.Shape];
+            return _memory.View(type, first * _rowBytes, shape, count * _rowBytes);
         }
 
-        /// <summary>Copies what a smaller one holds, head by head.</summary>
-        public void Take(Memory old)
+        /// <summary>Copies what a smaller one holds.</summary>
+        public void Take(Memory old) => Take(old, 0, 0, old._rows, old._capacity);
+
+        /// <summary>Copies rows, head by head where they have numbers for each token.</summary>
+        public void Take(Memory other, int from, int to, int count, int tokens)
         {
-            long d = _state.Shape[^1] * NumberBytes;
-            long heads = _batch * (Numbers / _state.Shape[^1]);
-            for (long i = 0; i < heads; i++)
+            if (!state.IsPerToken)
             {
-                old._memory.CopyTo(i * old._capacity * d, _memory, i * _capacity * d, old._capacity * d);
+                other._memory.CopyTo(from * _rowBytes, _memory, to * _rowBytes, count * _rowBytes);
+                return;
+            }
+
+            long d = state.Shape[^1] * NumberBytes(type);
+            long heads = _rowBytes / d / _capacity;
+            for (long i = 0; i < count * heads; i++)
+            {
+                other._memory.CopyTo(((from * heads) + i) * other._capacity * d, _memory, ((to * heads) + i) * _capacity * d, tokens * d);
             }
         }
 
-        public void Dispose()
-        {
-            Whole?.Dispose(); // not there yet where the constructor failed
-            _memory.Dispose();
-        }
+        public void Dispose() => _memory.Dispose();
     }
 }

@@ -124,8 +124,8 @@ public sealed class LongContextTests : IDisposable
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
         QwenConfig config = checkpoint.Config;
-        using StateCache cache = new(checkpoint.Architecture.States(config), 3, 1000);
-        cache.Reserve(10);
+        using StateCache cache = new(checkpoint.Architecture.States(config));
+        cache.Reserve(3, 10, 1000);
         int capacity = cache.Capacity;
         Dictionary<string, float[]> written = Each(cache, (i, span) =>
         {
@@ -134,7 +134,7 @@ public sealed class LongContextTests : IDisposable
                 span[j] = (i * 10_000) + j;
             }
         });
-        cache.Reserve(capacity + 1);
+        cache.Reserve(3, capacity + 1, 1000);
         Assert.InRange(cache.Capacity, capacity + (capacity / 2), 2 * capacity);
         Dictionary<string, float[]> grown = Each(cache, (_, _) => { });
         foreach ((string name, float[] values) in written)
@@ -143,9 +143,9 @@ public sealed class LongContextTests : IDisposable
             Assert.Equal(values, kept);
         }
 
-        cache.Reserve(1000);
+        cache.Reserve(3, 1000, 1000);
         Assert.Equal(1000, cache.Capacity);
-        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(1001));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(3, 1001, 1000));
     }
 
     private static unsafe Dictionary<string, float[]> Each(StateCache cache, Action<int, Span<float>> write)

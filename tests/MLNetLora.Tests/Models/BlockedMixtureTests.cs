@@ -145,8 +145,10 @@ public sealed class BlockedMixtureTests(Xunit.Abstractions.ITestOutputHelper out
 
         public float[][] Run(int[][] prompts, int steps)
         {
-            using BatchDecoder decoder = new(_session, _factors, _checkpoint.Config, _checkpoint.Architecture.States(_checkpoint.Config), prompts.Length,
-                prompts.Max(prompt => prompt.Length) + steps, null, ElementType.Float32);
+            using RotaryInputs rotary = new(_checkpoint.Config);
+            StepGraph graph = new(
+                _session, _factors, _checkpoint.Config, [.. _checkpoint.Architecture.States(_checkpoint.Config)], null, ElementType.Float32);
+            using BatchDecoder decoder = new(graph, rotary);
             decoder.Prefill(prompts, default);
             List<float[]> all = [];
             for (int step = 0; step < steps; step++)

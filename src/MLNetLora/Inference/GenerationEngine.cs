@@ -1,0 +1,277 @@
+using MLNetLora.Runtime;
+
+namespace MLNetLora.Inference;
+
+/// <summary>
+/// Continues many prompts at once, from whatever threads they come. It works in steps: a part of the prompts that are read, then one token of every row that
+/// is answered. Rows join and leave between steps, so that nobody waits for another's answer to end. The steps run on a thread that is there while there are
+/// requests.
+/// </summary>
+/// <param name="graph">What is run.</param>
+/// <param name="maximumRows">Most rows at once; further requests wait in the order in which they came.</param>
+internal sealed class GenerationEngine(StepGraph graph, int maximumRows = GenerationEngine.DefaultMaximumRows)
+{
+    private const int DefaultMaximumRows = 64;
+    private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
+
+    private readonly Lock _lock = new();
+    private readonly Queue<GenerationRequest> _waiting = [];
+    private bool _isRunning;
+
+    // Of the engine's thread.
+    private readonly List<GenerationRequest> _rows = []; // by the decoder's rows
+    private readonly List<Action> _ended = []; // what callers are told when the memory of their rows is free
+    private RotaryInputs? _rotary;
+    private BatchDecoder? _decoder;
+    private Reading? _reading;
+
+    /// <summary>Requests that wait for a row.</summary>
+    public int Waiting
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _waiting.Count;
+            }
+        }
+    }
+
+    /// <summary>Takes a request, which is answered after those that came before.</summary>
+    public void Add(GenerationRequest request)
+    {
+        lock (_lock)
+        {
+            if (!_isRunning)
+            {
+                Action<string>? before = NativeCalls.Before; // tests of this thread mean the engine's, too
+                Thread thread = new(() =>
+                {
+                    NativeCalls.Before = before;
+                    Work();
+                })
+                { IsBackground = true, Name = "MLNetLora generation" };
+                thread.UnsafeStart(); // it looks for requests when the lock is free
+                _isRunning = true;
+            }
+
+            _waiting.Enqueue(request);
+        }
+    }
+
+    private void Work()
+    {
+        while (true)
+        {
+            try
+            {
+                Begin();
+                Read();
+                Decode();
+            }
+            catch (Exception e)
+            {
+                // Of a step that nobody can go on from: all that take part in it.
+                Array.ForEach([.. _rows, .. _reading?.Requests ?? []], request => End(request, e));
+                Free();
+            }
+
+            if (_rows.Count == 0 && _reading is null)
+            {
+                Free();
+            }
+
+            _ended.ForEach(tell => tell());
+            _ended.Clear();
+            lock (_lock)
+            {
+                if (_waiting.Count == 0 && _rows.Count == 0 && _reading is null)
+                {
+                    _isRunning = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// <summary>Takes the requests that are next: one, or several short ones that go through the graph together.</summary>
+    private void Begin()
+    {
+        if (_reading is not null)
+        {
+            return;
+        }
+
+        List<GenerationRequest> next = [];
+        int longest = 0;
+        lock (_lock)
+        {
+            while (_rows.Count + next.Count < maximumRows && _waiting.TryPeek(out GenerationRequest? request))
+            {
+                int longer = Math.Max(longest, request.Prompt.Length);
+                if (!request.Cancellation.IsCancellationRequested && next.Count > 0 && (next.Count + 1L) * longer > TokensAtOnce)
+                {
+                    break;
+                }
+
+                _waiting.Dequeue();
+                if (request.Cancellation.IsCancellationRequested)
+                {
+                    End(request, new OperationCanceledException(request.Cancellation));
+                    continue;
+                }
+
+                next.Add(request);
+                longest = longer;
+            }
+        }
+
+        if (next.Count == 0)
+        {
+            return;
+        }
+
+        BatchDecoder decoder = new(graph, _rotary ??= new RotaryInputs(graph.Config, graph.Device));
+        try
+        {
+            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)]);
+        }
+        catch (Exception e)
+        {
+            decoder.Dispose();
+            next.ForEach(request => End(request, e));
+            return;
+        }
+
+        _reading = new Reading(decoder, [.. next]);
+    }
+
+    /// <summary>Reads a part of the prompts; those that are read through get their first token.</summary>
+    private void Read()
+    {
+        if (_reading is not { } reading)
+        {
+            return;
+        }
+
+        int done = reading.Decoder.Length(0);
+        int part = reading.Requests.Length > 1 ? int.MaxValue : PrefillPlan.OfARow(reading.Requests[0].Prompt.Length - done, TokensAtOnce);
+        using (RunCancellation stop = new([.. reading.Requests.Select(request => request.Cancellation)]))
+        {
+            try
+            {
+                PrefillPart next = new(0, reading.Requests.Length, done, part);
+                reading.Decoder.Read(0, [.. reading.Requests.Select(request => next.Of(request.Prompt))], stop.Token);
+            }
+            catch (Exception e)
+            {
+                Array.ForEach(reading.Requests, request => End(request, e));
+                FreeReading();
+                return;
+            }
+        }
+
+        if (reading.Requests.Length == 1 && reading.Decoder.Length(0) < reading.Requests[0].Prompt.Length)
+        {
+            return;
+        }
+
+        for (int i = 0; i < reading.Requests.Length; i++)
+        {
+            if (!Choose(reading.Requests[i], reading.Decoder, i))
+            {
+                _decoder ??= new BatchDecoder(graph, _rotary!);
+                _decoder.Join(reading.Decoder, i);
+                _rows.Add(reading.Requests[i]);
+            }
+        }
+
+        FreeReading();
+    }
+
+    /// <summary>One more token of every row.</summary>
+    private void Decode()
+    {
+        for (int i = _rows.Count - 1; i >= 0; i--)
+        {
+            if (_rows[i].Cancellation.IsCancellationRequested)
+            {
+                End(_rows[i], new OperationCanceledException(_rows[i].Cancellation));
+                Remove(i);
+            }
+        }
+
+        if (_rows.Count == 0)
+        {
+            return;
+        }
+
+        using (RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]))
+        {
+            _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
+        }
+
+        for (int i = _rows.Count - 1; i >= 0; i--)
+        {
+            if (Choose(_rows[i], _decoder, i))
+            {
+                Remove(i);
+            }
+        }
+    }
+
+    /// <summary>Chooses a row's next token.</summary>
+    /// <returns>Whether the request has ended with it.</returns>
+    private bool Choose(GenerationRequest request, BatchDecoder decoder, int row)
+    {
+        try
+        {
+            if (!decoder.IsFinite(row))
+            {
+                throw new NotFiniteNumberException();
+            }
+
+            if (request.Choose(decoder.Logits(row), graph.Config.EosTokenIds) is not { } reason)
+            {
+                return false;
+            }
+
+            _ended.Add(() => request.Complete(reason));
+        }
+        catch (Exception e)
+        {
+            End(request, e);
+        }
+
+        return true;
+    }
+
+    private void End(GenerationRequest request, Exception error) => _ended.Add(() => request.Fail(error));
+
+    private void Remove(int row)
+    {
+        _decoder!.Remove(row);
+        _rows[row] = _rows[^1];
+        _rows.RemoveAt(_rows.Count - 1);
+    }
+
+    private int TokensAtOnce => Math.Min(PrefillPlan.TokensAtOnce(graph.Config), _rows.Count > 0 ? PartBesideAnswers : int.MaxValue);
+
+    private void FreeReading()
+    {
+        _reading?.Decoder.Dispose();
+        _reading = null;
+    }
+
+    private void Free()
+    {
+        FreeReading();
+        _rows.Clear();
+        _decoder?.Dispose();
+        _rotary?.Dispose();
+        (_decoder, _rotary) = (null, null);
+    }
+
+    /// <summary>Prompts that are read: one in parts, or several at once.</summary>
+    private sealed record Reading(BatchDecoder Decoder, GenerationRequest[] Requests);
+}
