@@ -175,11 +175,8 @@ internal sealed class CausalLanguageModel : IDisposable
     public IReadOnlyList<GeneratedIds> Generate(IReadOnlyList<int[]> prompts, GenerationOptions options, Func<int, int, bool>? onToken = null,
         int vocabularyLimit = 0, CancellationToken cancellation = default)
     {
-        using SharedResources.Call call = _resources.Begin(this);
         cancellation.ThrowIfCancellationRequested();
-        Checkpoint.RequireUnchanged();
-        options.Validate();
-        options = options.Resolve(Checkpoint.Config);
+        options = Prepare(options);
         int context = Checkpoint.Config.ContextLength;
         for (int i = 0; i < prompts.Count; i++)
         {
@@ -200,13 +197,27 @@ internal sealed class CausalLanguageModel : IDisposable
         return Wait(answers, ending, cancellation);
     }
 
+    /// <summary>What a call does before its first prompt.</summary>
+    /// <param name="options">What is asked for.</param>
+    /// <returns>The options with nothing left to the checkpoint.</returns>
+    /// <exception cref="OptionException">An option makes no sense.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    /// <exception cref="CheckpointException">The model's files have changed since they were opened.</exception>
+    internal GenerationOptions Prepare(GenerationOptions options)
+    {
+        ThrowIfDisposed();
+        Checkpoint.RequireUnchanged();
+        options.Validate();
+        return options.Resolve(Checkpoint.Config);
+    }
+
     /// <summary>Continues a prompt beside those of other callers.</summary>
     /// <param name="prompt">Token ids, which fit into the context.</param>
-    /// <param name="options">Sampling and length, with nothing left to the checkpoint.</param>
+    /// <param name="options">What <see cref="Prepare"/> gives.</param>
     /// <param name="onToken">Called with each token on the engine's thread, for which all other callers wait; true ends the answer.</param>
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
-    private async Task<GeneratedIds> Start(
+    internal async Task<GeneratedIds> Start(
         int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation)
     {
         using SharedResources.Call call = _resources.Begin(this);

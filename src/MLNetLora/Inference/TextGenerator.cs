@@ -134,21 +134,9 @@ public sealed class TextGenerator : IDisposable
             }
         }
 
-        foreach ((int Row, int[] Ids)[] batch in prompts.Chunk(options.BatchSize))
-        {
-            AnswerText[] texts =
-                [.. batch.Select(
-                    prompt => new AnswerText(_tokenizer, options.StopStrings, _formatter.OpensThinking, chunk => onChunk?.Invoke(prompt.Row, chunk)))];
-            IReadOnlyList<GeneratedIds> generated = _model.Generate(
-                [.. batch.Select(prompt => prompt.Ids)], options, (row, token) => texts[row].Add(token), _tokenizer.VocabularySize, cancellation);
-            for (int i = 0; i < batch.Length; i++)
-            {
-                texts[i].Finish();
-                answers[batch[i].Row] =
-                    new GeneratedText(texts[i].Text, generated[i].Reason, batch[i].Ids.Length, generated[i].Ids.Count) { Thinking = texts[i].Thinking };
-            }
-        }
-
+        using AnswerBatch batch = new(
+            _model, options, _tokenizer, _formatter.OpensThinking, (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
+        batch.Run(prompts);
         return answers;
     }
 
