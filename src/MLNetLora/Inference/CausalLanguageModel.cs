@@ -154,6 +154,13 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <summary>How the base's weights are held.</summary>
     public WeightPrecision Precision { get; }
 
+    /// <summary>Most prompts that are answered at once; further ones wait in the order in which they came.</summary>
+    internal int MaximumRows
+    {
+        get => _engine.MaximumRows;
+        init => _engine.MaximumRows = value;
+    }
+
     /// <summary>Where it computes.</summary>
     internal Device Device { get; }
 

@@ -8,10 +8,8 @@ namespace MLNetLora.Inference;
 /// requests.
 /// </summary>
 /// <param name="graph">What is run.</param>
-/// <param name="maximumRows">Most rows at once; further requests wait in the order in which they came.</param>
-internal sealed class GenerationEngine(StepGraph graph, int maximumRows = GenerationEngine.DefaultMaximumRows)
+internal sealed class GenerationEngine(StepGraph graph)
 {
-    private const int DefaultMaximumRows = 64;
     private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
 
     private readonly Lock _lock = new();
@@ -24,6 +22,9 @@ internal sealed class GenerationEngine(StepGraph graph, int maximumRows = Genera
     private RotaryInputs? _rotary;
     private BatchDecoder? _decoder;
     private Reading? _reading;
+
+    /// <summary>Most rows at once; further requests wait in the order in which they came. Default 64.</summary>
+    public int MaximumRows { get; set; } = 64;
 
     /// <summary>Requests that wait for a row.</summary>
     public int Waiting
@@ -106,7 +107,7 @@ internal sealed class GenerationEngine(StepGraph graph, int maximumRows = Genera
         int longest = 0;
         lock (_lock)
         {
-            while (_rows.Count + next.Count < maximumRows && _waiting.TryPeek(out GenerationRequest? request))
+            while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
             {
                 int longer = Math.Max(longest, request.Prompt.Length);
                 if (!request.Cancellation.IsCancellationRequested && next.Count > 0 && (next.Count + 1L) * longer > TokensAtOnce)

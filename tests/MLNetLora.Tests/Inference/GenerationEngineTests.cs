@@ -1,0 +1,167 @@
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+using MLNetLora.Runtime;
+using MLNetLora.Text;
+
+namespace MLNetLora.Tests.Inference;
+
+/// <summary>Requests that come and go between the steps of the engine.</summary>
+[Collection(Alone.Name)]
+public sealed class GenerationEngineTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [InlineData("qwen2", 0f)]
+    [InlineData("qwen3", 0.9f)]
+    [InlineData("qwen3_5_text", 0f)]
+    [InlineData("qwen", 0.9f)]
+    public async Task Who_joins_and_leaves_between_the_tokens_gets_what_each_gets_alone(string modelType, float temperature)
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1);
+        Random random = new(5);
+        int[][] prompts = [.. Enumerable.Range(0, 12).Select(i => TinyModel.Row(random, 2 + random.Next(i % 3 == 0 ? 300 : 20)).InputIds)];
+        GenerationOptions[] options =
+            [.. prompts.Select((_, i) => lm.Prepare(new GenerationOptions { MaximumNewTokens = 3 + (7 * i % 40), Temperature = temperature, Seed = 3 + i }))];
+        GeneratedIds[] alone = new GeneratedIds[prompts.Length];
+        for (int i = 0; i < prompts.Length; i++)
+        {
+            alone[i] = await lm.Start(prompts[i], options[i], null, 0, default);
+        }
+
+        // Each third token of anybody brings the next one.
+        List<Task<GeneratedIds>> together = [];
+        int tokens = 0;
+        Begin();
+        while (together.Count < prompts.Length || !together.All(answer => answer.IsCompleted))
+        {
+            await Task.Delay(5);
+        }
+
+        Assert.Equal(alone.Select(answer => answer.Ids), together.Select(answer => answer.Result.Ids));
+        Assert.True(alone.Select(answer => answer.Ids.Count).Distinct().Count() > 3);
+
+        void Begin()
+        {
+            int i = together.Count;
+            together.Add(lm.Start(prompts[i], options[i], OnToken, 0, default));
+        }
+
+        bool OnToken(int token)
+        {
+            tokens++;
+            if ((tokens % 3 == 1 || together.Count < 3) && together.Count < prompts.Length)
+            {
+                Begin();
+            }
+
+            return false;
+        }
+    }
+
+    [Fact]
+    public async Task A_long_prompt_is_read_beside_the_answers_of_others()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096), threads: 1);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 40, Temperature = 1, Seed = 2 });
+        int[] longer = TinyModel.Row(new Random(1), 2000).InputIds;
+        int before = 0; // tokens of the short one until the long one has its first
+        Task<GeneratedIds>? second = null;
+        int first = 0;
+        GeneratedIds answer = await lm.Start([3, 4, 5], options, OnToken, 0, default);
+        Assert.True(before > 5, $"{before}"); // of 8 parts
+        Assert.Equal((await lm.Start(longer, options, null, 0, default)).Ids, (await second!).Ids);
+        Assert.Equal((await lm.Start([3, 4, 5], options, null, 0, default)).Ids, answer.Ids);
+
+        bool OnToken(int token)
+        {
+            first++;
+            second ??= lm.Start(longer, options, _ =>
+            {
+                before = before == 0 ? first : before;
+                return false;
+            }, 0, default);
+            return false;
+        }
+    }
+
+    [Fact]
+    public async Task Whoever_goes_away_or_fails_leaves_the_others_alone()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096), threads: 1);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 60, Temperature = 1, Seed = 2 });
+        IReadOnlyList<int> alone = (await lm.Start([3, 4, 5], options, null, 0, default)).Ids;
+        using CancellationTokenSource source = new();
+        int seen = 0;
+        Task<GeneratedIds> stays = lm.Start([3, 4, 5], options, null, 0, default);
+        Task<GeneratedIds> goes = lm.Start([6, 7], options, _ =>
+        {
+            if (++seen == 2)
+            {
+                source.Cancel();
+            }
+
+            return false;
+        }, 0, source.Token);
+        Task<GeneratedIds> fails = lm.Start([8], options, _ => throw new InvalidDataException("mine"), 0, default);
+        Assert.Equal(source.Token, (await Assert.ThrowsAnyAsync<OperationCanceledException>(() => goes)).CancellationToken);
+        Assert.Equal("mine", (await Assert.ThrowsAsync<InvalidDataException>(() => fails)).Message);
+        Assert.Equal(alone, (await stays).Ids);
+        Assert.Equal(2, seen); // it was gone at the next token
+    }
+
+    [Fact]
+    public async Task More_requests_than_rows_wait_for_one()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 3 };
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
+        int open = 0;
+        int most = 0;
+        Task<GeneratedIds>[] answers = [.. Enumerable.Range(2, 10).Select(i =>
+        {
+            int tokens = 0;
+            return lm.Start([i, 5], options, _ =>
+            {
+                open += ++tokens == 1 ? 1 : 0;
+                most = Math.Max(most, open);
+                open -= tokens == 5 ? 1 : 0;
+                return tokens == 5;
+            }, 0, default);
+        })];
+        await Task.WhenAll(answers);
+        Assert.Equal(3, most);
+    }
+
+    [Fact]
+    public void Whoever_takes_his_time_holds_nobody_up()
+    {
+        using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        GenerationOptions options = new() { MaximumNewTokens = 12 };
+        using ManualResetEventSlim other = new();
+        bool waited = false;
+        GeneratedText slow = generator.Generate([new InstructionRow("Who are you?")], options, (_, _) =>
+        {
+            if (!waited)
+            {
+                waited = true;
+                Task answer = Task.Run(() => generator.Generate([new InstructionRow("What is this?")], options));
+                Assert.True(answer.Wait(TimeSpan.FromMinutes(1)));
+            }
+        })[0];
+        Assert.True(waited);
+        Assert.Equal(generator.Generate([new InstructionRow("Who are you?")], options)[0].Text, slow.Text);
+    }
+
+    [Fact]
+    public async Task Memory_is_freed_when_nobody_asks()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
+        NativeCounts before = NativeCounts.Settled();
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10 });
+        await Task.WhenAll(Enumerable.Range(2, 10).Select(i => lm.Start([i, 5], options, null, 0, default)));
+        Assert.Equal(before, NativeCounts.Now);
+    }
+}
