@@ -77,7 +77,7 @@ public sealed class RunReport : TrainingCallback
         ArgumentNullException.ThrowIfNull(start);
 
         // What was added before the run is of this run, what an earlier run left is not.
-        RunRecord run = new() { Start = start, Warnings = start.Warnings, IsLive = true };
+        RunRecord run = new() { Start = start, Warnings = start.Warnings, Duration = start.ElapsedBefore, IsLive = true };
         if (_run.Start is null)
         {
             run.Samples.AddRange(_run.Samples);

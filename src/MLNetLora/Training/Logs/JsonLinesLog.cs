@@ -39,11 +39,12 @@ public sealed class JsonLinesLog : TrainingCallback
     {
         ArgumentNullException.ThrowIfNull(start);
         _step = start.FirstStep - 1;
-        _elapsed = TimeSpan.Zero;
-        _tokens = 0;
+        _elapsed = start.ElapsedBefore;
+        _tokens = start.TokensBefore;
         if (start.FirstStep > 1 && File.Exists(_path))
         {
-            _tokens = JsonLinesFile.KeepBefore(_path, start.FirstStep);
+            long kept = JsonLinesFile.KeepBefore(_path, start.FirstStep);
+            _tokens = start.EarlierSteps.Count > 0 ? _tokens : kept; // the checkpoint knows better than a log that may have lost lines
         }
         else
         {

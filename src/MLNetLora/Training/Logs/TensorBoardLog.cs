@@ -32,7 +32,7 @@ public sealed class TensorBoardLog : TrainingCallback
     public override void OnTrainBegin(TrainingStart start)
     {
         ArgumentNullException.ThrowIfNull(start);
-        (_tokens, _step, _elapsed) = (0, start.FirstStep - 1, TimeSpan.Zero);
+        (_tokens, _step, _elapsed) = (start.TokensBefore, start.FirstStep - 1, start.ElapsedBefore);
         _file = EventFile.Create(_folder);
         if (start.FirstStep > 1)
         {

@@ -70,6 +70,21 @@ public sealed partial class TensorBoardLogTests : IDisposable
     }
 
     [Fact]
+    public void A_resumed_run_counts_on()
+    {
+        TensorBoardLog log = new(_folder.Path);
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 4));
+        log.OnStep(SampleRun.Step(4));
+        log.OnTrainEnd(null, new IOException("gone"));
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 6));
+        log.OnTrainEnd(null, new OperationCanceledException());
+
+        Event[][] files = [.. Directory.GetFiles(_folder.Path).Select(EventReader.Read).OrderBy(events => events[^1].Step)];
+        Assert.Equal(4 * 80f, files[0][^2].Values["train/num_input_tokens_seen"]);
+        Assert.Equal((5L, 2.5f), (files[1][^1].Step, files[1][^1].Values["train/train_runtime"]));
+    }
+
+    [Fact]
     public void What_is_no_finite_number_is_left_out()
     {
         TensorBoardLog log = new(_folder.Path);
