@@ -140,6 +140,14 @@ public sealed partial class RunReportTests : IDisposable
     }
 
     [Fact]
+    public void A_resumed_run_has_taken_the_time_of_its_earlier_steps()
+    {
+        RunReport report = new(_folder.Path);
+        report.OnTrainBegin(SampleRun.Resumed(firstStep: 11));
+        Assert.Contains("0:05", Texts(File.ReadAllText(report.PagePath)));
+    }
+
+    [Fact]
     public void A_log_that_cannot_be_read_does_not_keep_a_run_from_going_on()
     {
         File.WriteAllText(_folder.File("metrics.jsonl"), "what is this?\n");
