@@ -66,6 +66,7 @@ public sealed class ReaderTests : IDisposable
     [InlineData("save_strategy: steps\nsave_steps: 50", "SaveSteps", "50")]
     [InlineData("save_strategy: steps", "SaveSteps", "500")]
     [InlineData("save_strategy: epoch\nsave_steps: 50", "SaveSteps", "(none)")]
+    [InlineData("save_strategy: epoch", "SaveEveryEpoch", "true")]
     [InlineData("save_strategy: no", "SaveSteps", "0")]
     [InlineData("early_stopping_steps: 3", "EarlyStoppingPatience", "3")]
     [InlineData("load_best_model_at_end: true", "LoadBestModelAtEnd", "true")]

@@ -211,6 +211,18 @@ public sealed class TrainTests : IDisposable
         using InterruptingWriter output = new("step 1/", () => interruption.Interrupt(ExitCode.Interrupted));
         Screen screen = new() { In = TextReader.Null, Out = output, Error = TextWriter.Null, Interruption = interruption };
         Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out], screen));
+        foreach (string sign in (string[])["", "steps"]) // before anything was read, and when everything was
+        {
+            using Interruption early = new();
+            using InterruptingWriter begun = new(sign, () => early.Interrupt(ExitCode.Interrupted));
+            using StringWriter error = new();
+            _ = sign.Length == 0 && early.Interrupt(ExitCode.Interrupted);
+            Screen again = new() { In = TextReader.Null, Out = begun, Error = error, Interruption = early };
+            Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out, "--resume"], again));
+            Assert.Contains($"Stopped before another step was made; {Out} is as it was.", error.ToString(), StringComparison.Ordinal);
+            Assert.False(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
+        }
+
         Outcome rest = (await Cli.Run([.. arguments, "-o", Out, "--resume"])).Succeeded();
         Assert.Matches(@"steps +3, from step \d", rest.Out);
         (await Cli.Run([.. arguments, "-o", _folder.At("whole")])).Succeeded();

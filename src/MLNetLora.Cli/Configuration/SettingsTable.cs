@@ -65,6 +65,7 @@ internal static class SettingsTable
         Option(Results, nameof(Options.ResumeWithChanges), "Goes on although settings or rows are others than those that the run began with")
             with { On = Train },
         Option(Results, nameof(Options.SaveSteps), "Steps between two checkpoints; 0: none; default: once an epoch, with method full none") with { On = Train },
+        Option(Results, nameof(Options.SaveEveryEpoch), "A checkpoint at the end of each epoch, too, with method full as well") with { On = Train },
         Option(Results, nameof(Options.SaveTotalLimit), "How many checkpoints are kept, the best among them; default: all") with { On = Train },
         Option(Results, nameof(Options.EarlyStoppingPatience), "Ends after so many measurements of the validation loss that were no better; default: never",
             "early_stopping_steps") with { On = Train },

@@ -98,7 +98,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
         {
-            screen.Error.WriteLine($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}. {GoOn}");
+            string goOn = e is TrainingDivergedException ? "" : $" {GoOn}"; // the same would diverge again
+            screen.Error.WriteLine($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}.{goOn}");
             throw;
         }
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
@@ -118,7 +119,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         catch (OperationCanceledException) when (screen.Interruption.Came)
         {
-            screen.Error.WriteLine("Stopped before the first step; there is nothing to save.");
+            screen.Error.WriteLine(Options.ResumeFrom is { } from && RunFolder.Holds(from)
+                ? StoppedBeforeAnother(from) : "Stopped before the first step; there is nothing to save.");
             return screen.Interruption.ExitCode;
         }
     }
@@ -174,6 +176,9 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private string Checkpoint(int step) => Path.Combine(Options.OutputFolder!, FormattableString.Invariant($"{RunFolder.Prefix}{step}"));
 
+    private static string StoppedBeforeAnother(string from) =>
+        $"Stopped before another step was made; {from} is as it was. The same command goes on from there.";
+
     private const string GoOn = "The same command with --resume goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
@@ -191,7 +196,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private void Save(QwenLoraTransformer trained, IDataView rows)
     {
-        if (trained.TrainingSummary is { WasCancelled: true } cancelled && Directory.Exists(Checkpoint(cancelled.Steps[^1].Step)))
+        if (trained.TrainingSummary is { WasCancelled: true } cancelled
+            && (HasMadeNone(cancelled) || Directory.Exists(Checkpoint(cancelled.Steps[^1].Step))))
         {
             return; // it is not the result
         }
@@ -240,8 +246,17 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private string Model() => IsFull ? $"--model {Quoted(ModelIn(Output))}" : $"--model {Quoted(Options.ModelPath)} --adapter {Quoted(AdapterIn(Output))}";
 
+    /// <summary>Whether a run that was to go on was stopped before it did.</summary>
+    private static bool HasMadeNone(TrainingSummary summary) => summary.FirstStep > summary.Steps.Count;
+
     private int Cancelled(TrainingSummary summary)
     {
+        if (HasMadeNone(summary))
+        {
+            screen.Error.WriteLine(StoppedBeforeAnother(Options.ResumeFrom!));
+            return screen.Interruption.ExitCode;
+        }
+
         TrainingProgress last = summary.Steps[^1];
         screen.Error.WriteLine(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
             + (Directory.Exists(Checkpoint(last.Step)) ? $"Its checkpoint is {Checkpoint(last.Step)}. {GoOn}"

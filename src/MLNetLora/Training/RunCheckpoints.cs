@@ -21,6 +21,9 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     /// <summary>Whether there is a place for them.</summary>
     public bool Writes => folder is not null;
 
+    /// <summary>The newest one's folder; null where there is none.</summary>
+    public string? Newest => _isFirst ? start?.Folder : folder!.Of(_last);
+
     /// <summary>What is to be said of those that could not be written.</summary>
     public IReadOnlyList<string> Warnings => _warnings;
 

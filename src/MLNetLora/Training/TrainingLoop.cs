@@ -9,6 +9,9 @@ namespace MLNetLora.Training;
 /// <summary>The training loop, whatever is trained: epochs of accumulation windows of micro-batches, one optimizer step per window.</summary>
 internal static class TrainingLoop
 {
+    private const string ResumeFrom = nameof(TextGeneration.QwenLoraTrainer.Options.ResumeFrom);
+    private const string WithChanges = nameof(TextGeneration.QwenLoraTrainer.Options.ResumeWithChanges);
+
     /// <summary>Runs until all steps are made or the token is cancelled. However it ends, the parameters are those of the last whole step.</summary>
     /// <param name="session">The graphs and the parameters.</param>
     /// <param name="sequences">What is learned: rows, or rows packed one after another.</param>
@@ -112,6 +115,13 @@ internal static class TrainingLoop
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
+        }
+        catch (TrainingDivergedException e) when (checkpoints?.Newest is { } newest)
+        {
+            // None is written of its last whole step: what comes next diverges from there, too.
+            e.Keep($"The newest checkpoint is {newest}. To go on from it, or from one before where it diverges again, set {ResumeFrom} to it, {WithChanges} to "
+                + "true, and change what is said above.");
+            throw;
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {

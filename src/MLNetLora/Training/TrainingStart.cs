@@ -59,6 +59,9 @@ public sealed record TrainingStart
 
     /// <summary>What is lost of the data or will not be learned, a sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>Takes what a callback has to warn of on the way: to the log of the run, and into <see cref="TrainingSummary.Warnings"/>.</summary>
+    internal Action<string> Warn { get; init; } = static _ => { };
 }
 
 /// <summary>An option of a run, as text.</summary>

@@ -67,6 +67,10 @@ public sealed class ResumeChangesTests : RunTests
     public void Options_that_say_nothing_without_others_are_refused()
     {
         Refused<OptionException>("SaveSteps is 5; it must be null or 0 when OutputFolder is null", options => options.SaveSteps = 5, "");
+        Refused<OptionException>("SaveEveryEpoch is True; it must be false when OutputFolder is null",
+            options => (options.SaveSteps, options.SaveEveryEpoch) = (null, true), "");
+        Refused<OptionException>("SaveEveryEpoch is True; it must be false when SaveSteps is 0",
+            options => (options.SaveSteps, options.SaveEveryEpoch) = (0, true));
         Refused<OptionException>("SaveTotalLimit is 2; it must be null when OutputFolder is null",
             options => (options.SaveSteps, options.SaveTotalLimit) = (null, 2), "");
         Refused<OptionException>("SaveTotalLimit is 0; it must be at least 1", options => options.SaveTotalLimit = 0);

@@ -146,4 +146,42 @@ public sealed class ResumeTests : RunTests
         Assert.Equal([4], Kept("run"));
         Assert.Equal(expected, Result("run", Run("run", resume: true)));
     }
+
+    [Fact]
+    public void What_is_cancelled_before_it_goes_on_names_the_checkpoint_that_holds()
+    {
+        byte[] expected = Result("whole", Run("whole"));
+        Run("run", stopAfter: 2);
+        using CancellationTokenSource source = new();
+        string message = Assert.Throws<OperationCanceledException>(() => Run("run", options =>
+            (options.CancellationToken, options.Callbacks) = (source.Token, [new Cancelling(source)]), resume: true)).Message;
+        Assert.Contains($"before it made another step. {Bench.PathOf("run/checkpoint-2")} is as it was", message, StringComparison.Ordinal);
+        Assert.Equal(expected, Result("run", Run("run", resume: true)));
+    }
+
+    [Fact]
+    public void A_base_file_that_is_replaced_ends_the_run_which_goes_on_with_the_one_that_it_began_with()
+    {
+        byte[] expected = Result("whole", Run("whole"));
+        string file = Path.Combine(Bench.BaseFolder, "model.safetensors");
+        byte[] before = File.ReadAllBytes(file);
+        TinyCheckpoint.Write(Bench.PathOf("new"), seed: 2);
+        TrainingException error = Assert.Throws<TrainingException>(() => Run("run", options => options.ProgressCallback = step =>
+        {
+            if (step.Step == 2)
+            {
+                File.Move(Bench.PathOf("new/model.safetensors"), file, overwrite: true);
+            }
+        }));
+        Assert.Equal(2, error.LastGoodStep);
+        Assert.Contains($"{file} was changed since the checkpoint was opened", error.Message, StringComparison.Ordinal);
+        Assert.Contains("the base's model.safetensors is ", Assert.Throws<OptionException>(() => Run("run", resume: true)).Message, StringComparison.Ordinal);
+        File.WriteAllBytes(file, before);
+        Assert.Equal(expected, Result("run", Run("run", resume: true)));
+    }
+
+    private sealed class Cancelling(CancellationTokenSource source) : TrainingCallback
+    {
+        public override void OnTrainBegin(TrainingStart start) => source.Cancel();
+    }
 }

@@ -61,6 +61,64 @@ public sealed class RunCheckpointsTests : RunTests
     }
 
     [Fact]
+    public void Each_epoch_has_one_where_that_is_asked_for()
+    {
+        Run("adapter", options => (options.SaveSteps, options.SaveEveryEpoch) = (5, true)); // an epoch has two steps
+        Assert.Equal([6, 5, 4, 2], Kept("adapter"));
+        foreach (bool each in (bool[])[false, true])
+        {
+            Run($"full-{each}", options =>
+            {
+                Full(options);
+                (options.SaveSteps, options.SaveEveryEpoch) = (null, each);
+            });
+            Assert.Equal(each ? [6, 4, 2] : [], Kept($"full-{each}"));
+        }
+
+        Assert.Equal(7, Run("adapter", options => options.SaveEveryEpoch = false, resume: true).FirstStep); // it decides nothing of the result
+    }
+
+    [Fact]
+    public void The_newest_is_the_one_of_the_last_step_whatever_the_clock_says()
+    {
+        Run("run", stopAfter: 4);
+        foreach ((int step, string folder) in RunFolder.Checkpoints(Bench.PathOf("run")).ToArray())
+        {
+            DateTime time = new(2050 - (10 * step), 1, 1, 0, 0, 0, DateTimeKind.Utc); // the first in the future, the last long ago
+            foreach (string path in Directory.EnumerateFiles(folder))
+            {
+                File.SetLastWriteTimeUtc(path, time);
+            }
+
+            Directory.SetLastWriteTimeUtc(folder, time);
+        }
+
+        Assert.Equal(5, Run("run", options => options.SaveTotalLimit = 2, resume: true).FirstStep);
+        Assert.Equal([6, 5], Kept("run"));
+    }
+
+    [Fact]
+    public void A_run_that_diverges_names_the_newest()
+    {
+        Run("run", stopAfter: 2);
+        TrainingDivergedException error = Diverge("run");
+        Assert.Equal(3, error.LastGoodStep); // the rate of the third is too high; the fourth is no number
+        Assert.Contains($"The newest checkpoint is {Bench.PathOf("run/checkpoint-2")}. To go on from it, ", error.Message, StringComparison.Ordinal);
+        Assert.Contains("set ResumeFrom to it, ResumeWithChanges to true", error.Message, StringComparison.Ordinal);
+        Assert.Contains("SaveAsPeft", error.Message, StringComparison.Ordinal);
+        Assert.Equal([2, 1], Kept("run"));
+        Assert.Equal(3, Run("run", resume: true).FirstStep);
+
+        Assert.DoesNotContain("newest checkpoint", Diverge("other").Message, StringComparison.Ordinal);
+
+        TrainingDivergedException Diverge(string name) => Assert.Throws<TrainingDivergedException>(() => Run(name, options =>
+        {
+            (options.LearningRate, options.MaximumGradientNorm, options.SaveSteps) = (1e18, 0, 100);
+            options.ResumeWithChanges = name == "run";
+        }, resume: true));
+    }
+
+    [Fact]
     public void Damaged_checkpoints_are_passed_over_and_named()
     {
         byte[] expected = Result("whole", Run("whole"));

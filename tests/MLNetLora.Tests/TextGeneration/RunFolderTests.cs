@@ -1,3 +1,5 @@
+using MLNetLora.TextGeneration;
+
 namespace MLNetLora.Tests.TextGeneration;
 
 /// <summary>The folder of a run: one run at a time has it, and nothing of another run is lost in it.</summary>
@@ -52,5 +54,35 @@ public sealed class RunFolderTests : RunTests
     {
         Assert.Throws<DatasetException>(() => Run("none", rows: Rows(("what", ""))));
         Assert.False(Directory.Exists(Bench.PathOf("none")));
+    }
+
+    [Fact]
+    public void A_folder_that_holds_one_run_stands_for_it()
+    {
+        Run("out/model", Full, stopAfter: 2); // as the command line has it
+        void From(QwenLoraTrainer.Options options)
+        {
+            Full(options);
+            options.ResumeFrom = Bench.PathOf("out");
+        }
+
+        Directory.CreateDirectory(Bench.PathOf("out/logs"));
+        Assert.Equal(3, Run("out/model", From, stopAfter: 4).FirstStep);
+        Assert.Equal(5, Run("elsewhere/model", From).FirstStep);
+        Run("out/other", stopAfter: 1);
+        Assert.Contains("which holds 2 runs: model, other. Give the folder of one of them.",
+            Assert.Throws<OptionException>(() => Run("third", From)).Message, StringComparison.Ordinal);
+        Assert.Equal(1, Run("out", resume: true).FirstStep); // its own folder holds none of its own yet
+
+        Run("none", options =>
+        {
+            Full(options);
+            options.SaveSteps = null;
+        });
+        Refused<OptionException>("A run whose Method is Full writes them only with SaveSteps, SaveEveryEpoch or LoadBestModelAtEnd.", options =>
+        {
+            Full(options);
+            options.ResumeFrom = Bench.PathOf("none");
+        });
     }
 }

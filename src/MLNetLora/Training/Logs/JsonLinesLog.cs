@@ -21,6 +21,7 @@ namespace MLNetLora.Training;
 public sealed class JsonLinesLog : TrainingCallback
 {
     private readonly string _path;
+    private LogFile? _file; // of the run that is followed
     private readonly ArrayBufferWriter<byte> _line = new();
     private long _tokens;
     private int _step;
@@ -38,6 +39,7 @@ public sealed class JsonLinesLog : TrainingCallback
     public override void OnTrainBegin(TrainingStart start)
     {
         ArgumentNullException.ThrowIfNull(start);
+        _file = new LogFile(_path, start.Warn);
         _step = start.FirstStep - 1;
         _elapsed = start.ElapsedBefore;
         _tokens = start.TokensBefore;
@@ -184,6 +186,6 @@ public sealed class JsonLinesLog : TrainingCallback
         _line.Write("\n"u8);
 
         // One write for a line, so that whoever reads meanwhile sees whole ones; and no handle between two steps, which may be hours apart.
-        LogFiles.Append(_path, _line.WrittenSpan);
+        _file?.Append(_line.WrittenSpan);
     }
 }

@@ -33,7 +33,7 @@ public sealed class TensorBoardLog : TrainingCallback
     {
         ArgumentNullException.ThrowIfNull(start);
         (_tokens, _step, _elapsed) = (start.TokensBefore, start.FirstStep - 1, start.ElapsedBefore);
-        _file = EventFile.Create(_folder);
+        _file = EventFile.Create(_folder, start.Warn);
         if (start.FirstStep > 1)
         {
             _file.ForgetFrom(start.FirstStep);

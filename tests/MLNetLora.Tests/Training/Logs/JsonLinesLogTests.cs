@@ -114,6 +114,26 @@ public sealed class JsonLinesLogTests : IDisposable
     }
 
     [Fact]
+    public void What_cannot_be_written_is_told_once_a_run_and_tried_again()
+    {
+        List<string> warnings = [];
+        JsonLinesLog log = new(LogPath);
+        for (int run = 1; run <= 2; run++)
+        {
+            log.OnTrainBegin(SampleRun.Start() with { Warn = warnings.Add });
+            File.Delete(LogPath);
+            Directory.CreateDirectory(LogPath);
+            log.OnStep(SampleRun.Step(1));
+            log.OnStep(SampleRun.Step(2));
+            Assert.Equal(run, warnings.Count);
+            Assert.Contains($"{LogPath} could not be written, and the training goes on", warnings[^1], StringComparison.Ordinal);
+            Directory.Delete(LogPath);
+            log.OnStep(SampleRun.Step(3));
+            Assert.Equal(3, Assert.Single(Lines()).GetProperty("step").GetInt32());
+        }
+    }
+
+    [Fact]
     public void A_new_run_takes_the_place_of_an_older_file()
     {
         SampleRun.Play(new JsonLinesLog(LogPath));
