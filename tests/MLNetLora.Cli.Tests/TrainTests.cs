@@ -274,6 +274,15 @@ public sealed class TrainTests : IDisposable
         Assert.Contains("❮", run.Out, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("save_strategy: epoch")]
+    [InlineData("save_steps: 50")]
+    public async Task What_writes_nothing_needs_no_folder_for_the_checkpoints_of_its_file(string line)
+    {
+        string config = _folder.Write("run.yaml", line + "\n");
+        (await Cli.Run("preflight", "-m", Repository.Nano, "-d", Repository.Data, "--config", config)).Succeeded();
+    }
+
     private string Out => _folder.At("out");
 
     private Task<Outcome> Train(params string[] more)

@@ -37,7 +37,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
 
         QwenLoraTrainer.Options training = settings.Training;
-        training.OutputFolder = training.Method == FineTuningMethod.Full ? Path.Combine(settings.Output ?? "", ModelFolder) : settings.Output;
+        string output = settings.Output ?? "."; // what writes nothing, such as a plan, needs none, and checkpoints that are asked for have one
+        training.OutputFolder = training.Method == FineTuningMethod.Full ? Path.Combine(output, ModelFolder) : output;
         if (settings.Resume && training.ResumeFrom is not (null or RunSettings.OwnFolder))
         {
             throw new ConfigException("resume goes on with the run in the output folder, and resume_from names another: one of them must go.");
