@@ -120,7 +120,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         catch (OperationCanceledException) when (screen.Interruption.Came)
         {
-            screen.Error.WriteLine(Options.ResumeFrom is { } from && RunFolder.Holds(from)
+            screen.Error.WriteLine(Options.ResumeFrom is { } from && RunFolder.Holds(from, Options.OutputFolder)
                 ? StoppedBeforeAnother(from) : "Stopped before the first step; there is nothing to save.");
             return screen.Interruption.ExitCode;
         }

@@ -60,7 +60,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
     /// base.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
-    /// step.</exception>
+    /// step, and names the newest checkpoint where there is one.</exception>
     /// <exception cref="TrainingException">
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
     /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with

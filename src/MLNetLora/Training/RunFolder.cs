@@ -78,9 +78,11 @@ internal sealed class RunFolder : IDisposable
             .Select(checkpoint => (checkpoint.Step!.Value, checkpoint.Folder))
             .OrderByDescending(checkpoint => checkpoint.Item1);
 
-    /// <summary>Whether a folder is a checkpoint, or holds some, itself or in a folder in it.</summary>
-    public static bool Holds(string folder) =>
-        File.Exists(System.IO.Path.Combine(folder, SavedRun.FileName)) || Checkpoints(folder).Any() || RunsIn(folder).Length > 0;
+    /// <summary>Whether there is something to go on from in a folder: a checkpoint that it is or holds, or that the run in it holds.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="output">The folder of the run that is to go on, which stands for itself alone.</param>
+    public static bool Holds(string folder, string? output) => File.Exists(System.IO.Path.Combine(folder, SavedRun.FileName))
+        || Checkpoints(folder).Any() || (!AreSame(folder, output) && RunsIn(folder).Length > 0);
 
     /// <summary>The folders that a folder of runs holds: those in it that have checkpoints.</summary>
     /// <param name="folder">The folder.</param>
