@@ -6,7 +6,7 @@ using MLNetLora.Training;
 namespace MLNetLora.Tests.TextGeneration;
 
 /// <summary>The checkpoints of a run: what is in them, how many are kept, and what becomes of damaged ones.</summary>
-public sealed class RunCheckpointsTests : RunTests
+public sealed class KeptCheckpointsTests : RunTests
 {
     [Fact]
     public void Checkpoints_have_transformers_names()
