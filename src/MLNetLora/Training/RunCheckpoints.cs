@@ -2,7 +2,8 @@ using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Training;
 
-/// <summary>The checkpoints that a run writes and the one that it goes on from.</summary>
+/// <summary>The checkpoints that a run writes and the one that it goes on from. A checkpoint is written beside the next step's products, which only read the
+/// numbers that it is made of; before the optimizer changes them the loop waits for it (<see cref="Settle"/>), so that nothing is copied.</summary>
 /// <param name="folder">Where they are written; null: none is.</param>
 /// <param name="identity">What run it is.</param>
 /// <param name="start">The one that it goes on from; null for a new run.</param>
@@ -11,6 +12,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     private readonly List<string> _warnings = [];
     private bool _isFirst = true; // nothing was written yet
     private int _last = start?.State.Step ?? 0; // the newest one's step
+    private Writing? _writing; // the one that is being written
 
     /// <summary>The one that the run goes on from; null for a new run.</summary>
     public SavedRun? Start => start;
@@ -39,8 +41,8 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     /// <summary>What the run took out of the base at its start, by name.</summary>
     public IEnumerable<(string Name, float[] Numbers)> Held { get; set; } = [];
 
-    /// <summary>Writes one after a step where it is time, or the step is the best yet. A disk that is full ends no run: it is said, and tried again when the
-    /// next one is due.</summary>
+    /// <summary>Begins to write one after a step where it is time, or the step is the best yet. Until <see cref="Settle"/> the parameters must stay as they
+    /// are. Those on a device are read while nothing else runs on it.</summary>
     /// <param name="parameters">As the step left them.</param>
     /// <param name="state">How far the run is.</param>
     /// <param name="steps">The steps made.</param>
@@ -48,26 +50,46 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     /// <param name="isDue">Whether it is time whatever the options say.</param>
     public void After(ParameterSet parameters, TrainingState state, IReadOnlyList<TrainingProgress> steps, TrainingOptions options, bool isDue)
     {
+        Settle();
         bool isBest = options.KeepsBest && steps.Count > 0 && steps[^1].ValidationLoss is not null && EarlyStopping.Best(steps)?.Step == state.Step;
         if (folder is null || _last == state.Step || !(isDue || isBest))
         {
             return;
         }
 
-        try
+        TrainingProgress[] made = [.. steps];
+        Task task = Task.Run(() => folder.Save(state.Step, target => Write(target, parameters, state, made, options)));
+        _writing = new Writing(task, state.Step, made, options);
+        if (parameters.Values.IsOnDevice)
         {
-            folder.Save(state.Step, target => Write(target, parameters, state, steps, options));
+            Settle();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or MLNetLoraException)
+    }
+
+    /// <summary>Waits for the checkpoint that is being written, if one is; afterwards the parameters may change. A disk that is full ends no run: it is said,
+    /// and tried again when the next one is due.</summary>
+    public void Settle()
+    {
+        if (_writing is not { } writing)
         {
-            Say($"{RunFolder.Prefix}{state.Step} could not be written, and the training goes on without: {e.Message}");
             return;
         }
 
-        _last = state.Step;
+        _writing = null;
+        try
+        {
+            writing.Task.GetAwaiter().GetResult();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or MLNetLoraException)
+        {
+            Say($"{RunFolder.Prefix}{writing.Step} could not be written, and the training goes on without: {e.Message}");
+            return;
+        }
+
+        _last = writing.Step;
         RemoveAbandoned();
-        Prune(steps, options);
-        Saved?.Invoke(state.Step, folder.Of(state.Step));
+        Prune(writing.Steps, writing.Options);
+        Saved?.Invoke(writing.Step, folder!.Of(writing.Step));
     }
 
     /// <summary>Puts the parameters of a step back; where its checkpoint is damaged or gone, that is said, and those of the last step stay.</summary>
@@ -147,4 +169,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
             // Tried again after the next one.
         }
     }
+
+    /// <summary>A checkpoint on its way to the disk.</summary>
+    private sealed record Writing(Task Task, int Step, TrainingProgress[] Steps, TrainingOptions Options);
 }

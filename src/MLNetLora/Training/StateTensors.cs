@@ -64,25 +64,27 @@ internal static class StateTensors
     private static IEnumerable<(string Name, NativeBuffer Memory)> Parts(ParameterSet parameters) =>
         parameters.States.SelectMany(state => state.Parts).Where(part => part.Memory.Bytes > 0);
 
-    private static void Copy(FloatBuffer from, Stream stream)
-    {
-        float[] piece = new float[Math.Min(Piece / sizeof(float), from.Length)];
-        for (long at = 0; at < from.Length; at += piece.Length)
-        {
-            Span<float> part = piece.AsSpan(0, (int)Math.Min(piece.Length, from.Length - at));
-            from.Read(at, part);
-            stream.Write(MemoryMarshal.AsBytes(part));
-        }
-    }
+    private static void Copy(FloatBuffer from, Stream stream) => Copy(from.Length * sizeof(float), stream,
+        from.IsOnDevice ? null : (at, bytes) => MemoryMarshal.AsBytes(from.Span(at / sizeof(float), bytes / sizeof(float))),
+        (at, bytes) => from.Read(at / sizeof(float), MemoryMarshal.Cast<byte, float>(bytes)));
 
-    private static void Copy(NativeBuffer from, Stream stream)
+    private static void Copy(NativeBuffer from, Stream stream) => Copy(from.Bytes, stream, from.IsOnDevice ? null : from.Span<byte>, from.Read);
+
+    /// <summary>Writes memory piece by piece: as it lies there, or what is on a device by way of a copy.</summary>
+    private static void Copy(long length, Stream stream, Func<long, int, Span<byte>>? look, ReadAction read)
     {
-        byte[] piece = new byte[Math.Min(Piece, from.Bytes)];
-        for (long at = 0; at < from.Bytes; at += piece.Length)
+        byte[] piece = look is null ? new byte[Math.Min(Piece, length)] : [];
+        for (long at = 0; at < length; at += Piece)
         {
-            Span<byte> part = piece.AsSpan(0, (int)Math.Min(piece.Length, from.Bytes - at));
-            from.Read(at, part);
-            stream.Write(part);
+            int bytes = (int)Math.Min(Piece, length - at);
+            if (look is not null)
+            {
+                stream.Write(look(at, bytes));
+                continue;
+            }
+
+            read(at, piece.AsSpan(0, bytes));
+            stream.Write(piece.AsSpan(0, bytes));
         }
     }
 

@@ -66,6 +66,7 @@ internal static class TrainingLoop
                 float norm = session.GradientNorm();
                 bool isSkipped = state.Scale.IsDynamic && double.IsFinite(loss) && !float.IsFinite(norm);
                 double rate = Schedule.LearningRate(state.Made, total, options);
+                checkpoints?.Settle(); // the last step's is made of the numbers that now change
                 if (isSkipped)
                 {
                     session.Skip();
@@ -128,6 +129,10 @@ internal static class TrainingLoop
             _ = isWhole ? Attempt(SaveLast) : null; // what ended the run is what counts
             throw Failed(e);
         }
+        finally
+        {
+            _ = checkpoints is null ? null : Attempt(checkpoints.Settle); // it reads what the session frees
+        }
 
         TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
 
@@ -151,6 +156,7 @@ internal static class TrainingLoop
             if (steps.Count == state.Step)
             {
                 checkpoints?.After(session.Parameters, state, steps, options, isDue: state.Step > 0 && options.SaveSteps is not 0);
+                checkpoints?.Settle();
                 checkpoints?.Prune(steps, options); // whoever killed a process may have done it between a new one and the removal of an old one
             }
         }
