@@ -117,11 +117,16 @@ internal static class TrainingLoop
         {
             return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
         }
-        catch (TrainingDivergedException e) when (checkpoints?.Newest is { } newest)
+        catch (TrainingDivergedException e) when (checkpoints is not null)
         {
-            // None is written of its last whole step: what comes next diverges from there, too.
-            e.Keep($"The newest checkpoint is {newest}. To go on from it, or from one before where it diverges again, set {ResumeFrom} to it, {WithChanges} to "
-                + "true, and change what is said above.");
+            // None is written of its last whole step: what comes next diverges from there, too. One that is being written may be the newest.
+            _ = Attempt(checkpoints.Settle);
+            if (checkpoints.Newest is { } newest)
+            {
+                e.Keep($"The newest checkpoint is {newest}. To go on from it, or from one before where it diverges again, set {ResumeFrom} to it, "
+                    + $"{WithChanges} to true, and change what is said above.");
+            }
+
             throw;
         }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)

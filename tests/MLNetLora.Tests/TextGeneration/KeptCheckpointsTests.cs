@@ -110,10 +110,12 @@ public sealed class KeptCheckpointsTests : RunTests
         Assert.Equal(3, Run("run", resume: true).FirstStep);
 
         Assert.DoesNotContain("newest checkpoint", Diverge("other").Message, StringComparison.Ordinal);
+        TrainingDivergedException each = Diverge("each", saveSteps: 1); // the newest may be still under way then
+        Assert.Contains($"The newest checkpoint is {Bench.PathOf($"each/checkpoint-{each.LastGoodStep}")}.", each.Message, StringComparison.Ordinal);
 
-        TrainingDivergedException Diverge(string name) => Assert.Throws<TrainingDivergedException>(() => Run(name, options =>
+        TrainingDivergedException Diverge(string name, int saveSteps = 100) => Assert.Throws<TrainingDivergedException>(() => Run(name, options =>
         {
-            (options.LearningRate, options.MaximumGradientNorm, options.SaveSteps) = (1e18, 0, 100);
+            (options.LearningRate, options.MaximumGradientNorm, options.SaveSteps) = (1e18, 0, saveSteps);
             options.ResumeWithChanges = name == "run";
         }, resume: true));
     }
