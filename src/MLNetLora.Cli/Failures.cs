@@ -1,5 +1,6 @@
-using MLNetLora.Cli.Configuration;
+using System.Net;
 using MLNetLora.Cli.Output;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli;
 
@@ -15,11 +16,19 @@ internal static class Failures
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
-            return Code(error); // there is nobody to tell
+            return Code(error, screen); // there is nobody to tell
         }
     }
 
-    private static int Code(Exception error) => error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;
+    /// <summary>What was given cannot be used, or the run failed: what has begun to train, to answer or to write was a run.</summary>
+    private static int Code(Exception error, Screen screen) => !screen.HasBegun && IsOfWhatWasGiven(error) ? ExitCode.Usage : ExitCode.Failure;
+
+    private static bool IsOfWhatWasGiven(Exception error) => error switch
+    {
+        NativeMemoryException or TrainingException => false,
+        HubException hub => hub.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden,
+        _ => error is MLNetLoraException or FileNotFoundException or DirectoryNotFoundException or UnauthorizedAccessException,
+    };
 
     private static int Written(Exception error, Screen screen)
     {
@@ -49,7 +58,7 @@ internal static class Failures
             screen.Error.WriteLine("--verbose shows where it comes from.");
         }
 
-        return Code(error);
+        return Code(error, screen);
     }
 
     // EPIPE.

@@ -67,7 +67,7 @@ public sealed class ConfigFileTests : IDisposable
 
     [Theory]
     [InlineData(typeof(int), "3.5", "a whole number")]
-    [InlineData(typeof(int), "99999999999", "a whole number")]
+    [InlineData(typeof(int), "99999999999", "at most 2147483647")]
     [InlineData(typeof(double), "nan", "a number")]
     [InlineData(typeof(double), "1,5", "a number")]
     [InlineData(typeof(bool), "maybe", "true or false")]

@@ -94,7 +94,7 @@ public sealed class TrainTests : IDisposable
     [InlineData("there is no option --rnak. The nearest one is --rank.", "--rnak", "8")]
     [InlineData("nearest one is lora_rank", "--set", "lora_rnk=8")]
     [InlineData("--set lora_rank: it must be KEY=VALUE", "--set", "lora_rank")]
-    [InlineData("says the same option, Rank", "--rank", "8", "--set", "r=8")]
+    [InlineData("says the same, --rank", "--rank", "8", "--set", "r=8")]
     [InlineData("nowhere.yaml", "nowhere.yaml")]
     public async Task What_is_wrong_with_the_line_is_said_and_ends_with_2(string expected, params string[] arguments)
     {
@@ -116,11 +116,11 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
-    public async Task What_fails_ends_with_1_one_paragraph_and_its_stack_only_where_it_is_asked_for()
+    public async Task What_cannot_be_used_is_one_paragraph_and_its_stack_only_where_it_is_asked_for()
     {
         string data = _folder.Write("bad.json", "[{\"instruction\": 5}]");
         Outcome run = await Cli.Run("train", "-m", Repository.Nano, "-d", data, "-o", Out);
-        Assert.Equal(ExitCode.Failure, run.Code);
+        Assert.Equal(ExitCode.Usage, run.Code);
         Assert.StartsWith("error: ", run.Error, StringComparison.Ordinal);
         Assert.Contains("bad.json", run.Error, StringComparison.Ordinal);
         Assert.Single(run.Error.Trim().Split('\n'));
@@ -234,7 +234,7 @@ public sealed class TrainTests : IDisposable
         string other = _folder.At("other");
         Outcome changed = await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other);
         Assert.NotEqual(0, changed.Code);
-        Assert.Contains("MaximumSteps is 3, and was 2", changed.Error, StringComparison.Ordinal);
+        Assert.Contains("--max-steps is 3, and was 2", changed.Error, StringComparison.Ordinal);
         Outcome more = (await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other,
             "--resume-with-changes")).Succeeded();
         Assert.Contains("step 3/3", more.Out, StringComparison.Ordinal);
@@ -260,6 +260,60 @@ public sealed class TrainTests : IDisposable
         Assert.Contains("24 rows", run.Out, StringComparison.Ordinal);
         Assert.Contains("cut off", run.Out, StringComparison.Ordinal);
         Assert.Contains("❮", run.Out, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("metrics.jsonl", true)]
+    [InlineData("run.html", true)]
+    [InlineData("loss.png", true)]
+    [InlineData("trainer_state.json", true)]
+    [InlineData("runs", false)]
+    public async Task A_place_of_a_log_that_is_taken_is_found_before_the_model_is_opened(string name, bool byFolder)
+    {
+        if (byFolder)
+        {
+            Directory.CreateDirectory(Path.Combine(Out, name));
+        }
+        else
+        {
+            Directory.CreateDirectory(Out);
+            File.WriteAllText(Path.Combine(Out, name), "");
+        }
+
+        Outcome run = await Cli.Run("train", "-m", "./nowhere", "-d", Repository.Data, "-o", Out);
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains($"{Path.Combine(Out, name)} is a {(byFolder ? "folder" : "file")}", run.Error, StringComparison.Ordinal);
+        Assert.Equal([name], Directory.EnumerateFileSystemEntries(Out).Select(path => Path.GetFileName(path)!));
+    }
+
+    [Fact]
+    public async Task A_log_that_cannot_be_written_any_more_is_said_once_and_the_run_goes_on()
+    {
+        using StringWriter error = new();
+        using InterruptingWriter output = new("step 1/", () =>
+        {
+            File.Delete(Path.Combine(Out, "metrics.jsonl"));
+            Directory.CreateDirectory(Path.Combine(Out, "metrics.jsonl"));
+        });
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = error };
+        Assert.Equal(0, await CommandLine.RunAsync(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--max-steps", "4", "--rank", "4",
+            "--max-length", "64", "--set", "logging_steps=1"], screen));
+        string[] said = error.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Single(said);
+        Assert.StartsWith($"warning: {Path.Combine(Out, "metrics.jsonl")} could not be written at step", said[0], StringComparison.Ordinal);
+        Assert.True(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
+    }
+
+    [Fact]
+    public async Task What_is_shown_to_be_copied_is_quoted_for_the_shell()
+    {
+        string output = _folder.At("it's mine (1)");
+        Outcome run = (await Train("--output", output, "--max-steps", "1")).Succeeded();
+        Assert.Contains($"--adapter {ShellWord.Of(output)}", run.Out, StringComparison.Ordinal);
+        Assert.Equal(@"'it'\''s $HOME'", ShellWord.ForUnix("it's $HOME"));
+        Assert.Equal("\"it's mine\"", ShellWord.ForWindows("it's mine"));
+        Assert.Equal("out/公司-1.zip", ShellWord.Of("out/公司-1.zip"));
+        Assert.NotEqual("a;b", ShellWord.Of("a;b"));
     }
 
     private string Out => _folder.At("out");

@@ -83,7 +83,7 @@ internal static class DownloadCommand
                 if (value.Message is { } message)
                 {
                     Close();
-                    screen.Error.WriteLine(message);
+                    screen.WriteNote(message);
                     return;
                 }
 
@@ -97,7 +97,7 @@ internal static class DownloadCommand
                 string left = value.Remaining is { } remaining ? string.Create(CultureInfo.InvariantCulture, $", {remaining.TotalMinutes:F0} min left") : "";
                 string text = string.Create(
                     CultureInfo.InvariantCulture,
-                    $"{value.Bytes / 1e6:N0} of {value.TotalBytes / 1e6:N0} MB  {value.BytesPerSecond / 1e6:F1} MB/s{left}  {value.File}");
+                    $"{value.Bytes / 1e6:N0} of {value.TotalBytes / 1e6:N0} MB  {value.BytesPerSecond / 1e6:F1} MB/s{left}  {Visible.OnOneLine(value.File)}");
                 if (screen.HasErrorColor)
                 {
                     screen.Error.Write($"\r\e[K{text}");

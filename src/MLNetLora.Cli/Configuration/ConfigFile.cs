@@ -17,6 +17,11 @@ internal static class ConfigFile
     /// <exception cref="ConfigException">It is not there, not readable, or is no map of keys to values.</exception>
     public static MapValue Read(string path)
     {
+        if (string.IsNullOrWhiteSpace(path))
+        {
+            throw new ConfigException("The name of the configuration is empty; give a YAML or JSON file, such as run.yaml.");
+        }
+
         byte[] bytes;
         try
         {
@@ -27,6 +32,10 @@ internal static class ConfigFile
 
             bytes = BoundedFile.Read(path, LongestFile)?.ToArray() ?? throw new ConfigException(
                 $"{path} has more than {LongestFile} bytes, which no configuration has. Is it the data, which --data takes?");
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new ConfigException($"There is no configuration {path}; give a YAML or JSON file.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -170,16 +179,28 @@ internal static class ConfigFile
                 while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
                 {
                     Place at = At(reader, text);
-                    string key = reader.GetString()!;
+                    string key = Text(reader, at);
                     reader.Read();
                     Add(pairs, key, Json(ref reader, text, path) with { Place = at }, at);
                 }
 
                 return new MapValue(pairs, place);
             case JsonTokenType.String:
-                return new ScalarValue(reader.GetString()!, IsQuoted: true, place);
+                return new ScalarValue(Text(reader, place), IsQuoted: true, place);
             default:
                 return new ScalarValue(Encoding.UTF8.GetString(reader.ValueSpan), IsQuoted: false, place);
+        }
+
+        static string Text(Utf8JsonReader at, Place place)
+        {
+            try
+            {
+                return at.GetString()!;
+            }
+            catch (InvalidOperationException e)
+            {
+                throw new ConfigException($"{place}: this is no text: it holds half of a character, or bytes that are not UTF-8.", e);
+            }
         }
 
         Place At(Utf8JsonReader at, ReadOnlySpan<byte> all) => new(path, all[..(int)at.TokenStartIndex].Count((byte)'\n') + 1);

@@ -52,7 +52,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         WriteIgnored(screen, reader);
         if (PeersDefaults.Line(reader) is { } defaults)
         {
-            screen.Error.WriteLine(defaults);
+            screen.WriteNote(defaults);
         }
     }
 
@@ -61,7 +61,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     {
         if (reader.IgnoredLine is { } ignored)
         {
-            screen.Error.WriteLine(ignored);
+            screen.WriteNote(ignored);
         }
     }
 
@@ -70,6 +70,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     public int Run()
     {
         Prepare(settings);
+        using MadeFolders? made = string.IsNullOrWhiteSpace(settings.Output) ? null : new MadeFolders(settings.Output);
         RequireOutput();
         WriteNotes(screen, reader);
         ProgressLine progress = new(screen.Out, screen.IsLive);
@@ -79,6 +80,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             new RunStart(screen),
             settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
             .. RunLogs.In(Output),
+            new LogWatch(screen, progress, Output),
         ];
         screen.Interruption.Noticed = () => screen.Error.WriteLine(
             $"{Environment.NewLine}Stopping after this step, and saving what was learned. A second Ctrl-C ends at once.");
@@ -98,7 +100,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
         {
-            screen.Error.WriteLine($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}. {GoOn}");
+            screen.WriteNote($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}. {GoOn}");
             throw;
         }
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
@@ -107,11 +109,11 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             try
             {
                 adapter.SaveAsPeft(folder);
-                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {folder}.");
+                screen.WriteNote($"The adapter of step {e.LastGoodStep} is in {folder}.");
             }
             catch (Exception unsaved) when (unsaved is IOException or UnauthorizedAccessException)
             {
-                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} could not be written to {folder}: {unsaved.Message}");
+                screen.WriteNote($"The adapter of step {e.LastGoodStep} could not be written to {folder}: {unsaved.Message}");
             }
 
             throw;
@@ -157,10 +159,13 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         {
             Directory.CreateDirectory(Output);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
+
+        RunFolder.Open(Output, nameof(Options.OutputFolder)).Dispose(); // refuses where nothing can be written, or another run is at work
+        RunLogs.Require(Output);
     }
 
     /// <summary>What the run reads: it must not be among what is replaced.</summary>
@@ -174,7 +179,10 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private string Checkpoint(int step) => Path.Combine(Options.OutputFolder!, FormattableString.Invariant($"{RunFolder.Prefix}{step}"));
 
-    private const string GoOn = "The same command with --resume goes on from there.";
+    /// <summary>How the run goes on. One that came from another folder has its own now.</summary>
+    private string GoOn => Options.ResumeFrom is null || RunFolder.AreSame(Options.ResumeFrom, Options.OutputFolder)
+        ? "The same command with --resume goes on from there."
+        : $"The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
     {
@@ -185,7 +193,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         else if (screen.IsVerbose && message.Kind is ChannelMessageKind.Info && message.Source.Contains("QwenLora", StringComparison.Ordinal))
         {
-            screen.Error.WriteLine(message.RawMessage);
+            screen.WriteNote(message.RawMessage);
         }
     }
 
@@ -231,26 +239,25 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         results.Add(("how it went", Path.Combine(Output, RunReport.FileName)));
         foreach ((string what, string where) in results)
         {
-            screen.Out.WriteLine($"{what + ":",-20}{where}");
+            screen.Out.WriteLine($"{what + ":",-20}{Visible.OnOneLine(where)}");
         }
 
-        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold($"{CommandLine.Name} chat {Model()}")}");
+        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold(Visible.OnOneLine($"{CommandLine.Name} chat {Model()}"))}");
         return ExitCode.Success;
     }
 
-    private string Model() => IsFull ? $"--model {Quoted(ModelIn(Output))}" : $"--model {Quoted(Options.ModelPath)} --adapter {Quoted(AdapterIn(Output))}";
+    private string Model() => IsFull ? $"--model {ShellWord.Of(ModelIn(Output))}" : $"--model {ShellWord.Of(Options.ModelPath)} --adapter {ShellWord.Of(AdapterIn(Output))}";
 
     private int Cancelled(TrainingSummary summary)
     {
         TrainingProgress last = summary.Steps[^1];
-        screen.Error.WriteLine(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
+        screen.WriteNote(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
             + (Directory.Exists(Checkpoint(last.Step)) ? $"Its checkpoint is {Checkpoint(last.Step)}. {GoOn}"
             : IsFull
-                ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {Quoted(ModelIn(Output))}."
+                ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {ShellWord.Of(ModelIn(Output))}."
                 : $"The adapter as of then is in {AdapterIn(Output)}; it can be trained on with new moments and a new schedule: --initial-adapter "
-                    + $"{Quoted(AdapterIn(Output))} and another --output."));
+                    + $"{ShellWord.Of(AdapterIn(Output))} and another --output."));
         return screen.Interruption.ExitCode;
     }
 
-    private static string Quoted(string word) => word.Contains(' ') ? $"\"{word}\"" : word;
 }
