@@ -44,6 +44,7 @@ internal static class Failures
 
         screen.WriteError(error switch
         {
+            IOException when IsFullDisk(error) => $"{error.Message} Make room, or write elsewhere; what stands under its name is whole.",
             MLNetLoraException or IOException or UnauthorizedAccessException or OperationCanceledException => error.Message,
             ArgumentException => error.Message,
             OutOfMemoryException => "The memory of the process ran out. Take a smaller --batch-size, --activation-checkpointing or --precision nf4.",
@@ -60,6 +61,10 @@ internal static class Failures
 
         return Code(error, screen);
     }
+
+    // ENOSPC; ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL.
+    private static bool IsFullDisk(Exception error) => (error.HResult & 0xFFFF) is var code
+        && (OperatingSystem.IsWindows() ? code is 39 or 112 : code == 28);
 
     // EPIPE.
     private static bool IsBrokenPipe(Exception error) => !OperatingSystem.IsWindows() && (error.HResult & 0xFFFF) == 32;

@@ -305,6 +305,42 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task What_a_killed_run_left_half_written_goes_when_the_next_one_begins()
+    {
+        Directory.CreateDirectory(Out);
+        string unfinished = Path.Combine(Out, $"run.html.{Guid.NewGuid():N}.tmp");
+        string[] others = [Path.Combine(Out, $"mine.html.{Guid.NewGuid():N}.tmp"), Path.Combine(Out, "run.html.tmp")];
+        Array.ForEach([unfinished, .. others], path => File.WriteAllText(path, "<html>"));
+        (await Train("--max-steps", "1")).Succeeded();
+        Assert.False(File.Exists(unfinished));
+        Assert.All(others, path => Assert.True(File.Exists(path)));
+    }
+
+    [Fact]
+    public async Task An_unfinished_run_answers_with_its_newest_checkpoint_and_says_so()
+    {
+        string config = _folder.Write("run.yaml", $"model_path: {Repository.Nano}\noutput: {Out}\nmax_new_tokens: 5\n");
+        string[] ask = ["--config", config, "Hello"];
+        Outcome bare = (await Cli.Run(["generate", .. ask])).Succeeded();
+        Assert.Contains($"There is nothing of a training in {Out}: {Repository.Nano} answers as it is.", bare.Error, StringComparison.Ordinal);
+        (await Train("--save-steps", "1", "--lr", "0.5", "--target-modules", "all-linear")).Succeeded();
+        Outcome whole = (await Cli.Run(["generate", .. ask])).Succeeded();
+        Assert.Empty(whole.Error);
+        foreach (string name in (string[])["adapter_config.json", "adapter_model.safetensors"])
+        {
+            File.Delete(Path.Combine(Out, name));
+        }
+
+        Outcome unfinished = (await Cli.Run(["generate", .. ask])).Succeeded();
+        Assert.Contains($"The training in {Out} has not ended: what it was after step 2 answers ({Path.Combine(Out, "checkpoint-2")}).", unfinished.Error,
+            StringComparison.Ordinal);
+        Assert.Equal(whole.Out, unfinished.Out);
+        Assert.NotEqual(bare.Out, unfinished.Out);
+        Outcome evaluated = (await Cli.Run("evaluate", config, "-d", Repository.Data, "--maximum-rows", "2", "--loss-only")).Succeeded();
+        Assert.Contains("has not ended", evaluated.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task What_is_shown_to_be_copied_is_quoted_for_the_shell()
     {
         string output = _folder.At("it's mine (1)");

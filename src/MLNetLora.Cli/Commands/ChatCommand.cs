@@ -28,10 +28,16 @@ internal static class ChatCommand
         SettingsCommand command = new("chat", Description, CommandKinds.Chat);
         command.SetAction(async (parsed, _) =>
         {
+            if (screen.IsInputClosed)
+            {
+                throw new ConfigException($"The standard input is closed, so nobody can ask anything. '{CommandLine.Name} generate' takes the question "
+                    + "as a word of the line.");
+            }
+
             SettingsReader reader = command.Settings.Read(parsed);
             RunSettings settings = reader.Settings();
             TrainingRun.WriteIgnored(screen, reader);
-            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(reader, settings, screen.Interruption.Token));
+            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(screen, reader, settings));
             return await Talk(screen, model);
         });
         return command;

@@ -21,7 +21,11 @@ internal static class SettingsTable
     [
         Option(Model, nameof(Options.ModelPath), "Base checkpoint: a folder, or a hub id, OWNER/NAME or OWNER/NAME@REVISION", "model_name_or_path",
             "base_model_name_or_path") with { On = CommandKinds.All, ShortNames = ["--model", "-m"], Example = "Qwen/Qwen2.5-0.5B-Instruct" },
-        Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold"),
+        Own(Model, nameof(RunSettings.ModelRevision), "Revision of a hub id: a branch, a tag or a commit; default: main") with
+        {
+            On = CommandKinds.All, Example = "v1.0",
+        },
+        Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold") with { On = CommandKinds.All },
         Option(Model, nameof(Options.Method), "What is trained: an adapter, or every weight", "finetuning_type"),
         Option(Model, nameof(Options.InitialAdapter), "PEFT adapter to train on from", "adapter_name_or_path"),
         Own(Model, nameof(RunSettings.Adapter), "Adapter folder (PEFT) to answer with; default: that in the output folder, where there is one",

@@ -12,6 +12,9 @@ internal sealed class Screen
     /// <summary>What is typed or piped in.</summary>
     public required TextReader In { get; init; }
 
+    /// <summary>Whether there is no input, which is more than an empty one: nothing can be asked of it.</summary>
+    public bool IsInputClosed { get; init; }
+
     /// <summary>Results.</summary>
     public required TextWriter Out { get; init; }
 
@@ -59,7 +62,8 @@ internal sealed class Screen
 
         return new Screen
         {
-            In = Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
+            IsInputClosed = ClosedInput.Is,
+            In = ClosedInput.Is ? TextReader.Null : Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
             Out = Console.IsOutputRedirected ? new StreamWriter(Console.OpenStandardOutput(), utf8) { AutoFlush = true } : Console.Out,
             Error = Console.IsErrorRedirected ? new StreamWriter(Console.OpenStandardError(), utf8) { AutoFlush = true } : Console.Error,
             IsInteractive = !Console.IsInputRedirected && !Console.IsOutputRedirected,

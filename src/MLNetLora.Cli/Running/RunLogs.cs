@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
 using MLNetLora.Reports;
@@ -6,7 +7,7 @@ using MLNetLora.Training;
 namespace MLNetLora.Cli.Running;
 
 /// <summary>What a training writes about itself: metrics.jsonl, events for TensorBoard, a page, a picture.</summary>
-internal static class RunLogs
+internal static partial class RunLogs
 {
     public const string MetricsName = "metrics.jsonl";
     public const string EventsFolder = "runs";
@@ -49,6 +50,26 @@ internal static class RunLogs
 
         RequireEvents(Path.Combine(output, EventsFolder));
     }
+
+    /// <summary>Removes what a run that was killed has left half-written of logs and results, whose names are those of files that are written whole.</summary>
+    /// <param name="output">The folder, which no run has.</param>
+    public static void RemoveUnfinished(string output)
+    {
+        foreach (string path in Directory.EnumerateFiles(output, "*.tmp").Where(path => Unfinished().IsMatch(Path.GetFileName(path))))
+        {
+            try
+            {
+                File.Delete(path);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // It takes room, and nothing reads it.
+            }
+        }
+    }
+
+    [GeneratedRegex(@"^(run\.html|metrics\.jsonl|loss\.png|trainer_state\.json|model\.zip|adapter_(config\.json|model\.safetensors))\.[0-9a-f]{32}\.tmp$")]
+    private static partial Regex Unfinished();
 
     private static void RequireEvents(string folder)
     {

@@ -88,6 +88,11 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         ml.Log += (_, message) => Show(message, progress);
         (IDataView rows, Options.ValidationSet) = RowFiles.Open(ml, settings);
         Options.Validate();
+        if (Options.DownloadModel)
+        {
+            ModelSource.Folder(screen, Options.ModelPath, downloads: true); // which shows how far it is; the trainer finds it then
+        }
+
         using OldResults old = new(Output, Options.ResumeFrom is null ? [.. Present()] : [], Inputs());
         Options.Callbacks = [.. Options.Callbacks, old.Removal];
         QwenLoraTrainer trainer = ml.TextGeneration.Trainers.QwenLora(Options);
@@ -164,7 +169,12 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
 
-        RunFolder.Open(Output, nameof(Options.OutputFolder)).Dispose(); // refuses where nothing can be written, or another run is at work
+        // Refuses where nothing can be written, or another run is at work. What is half-written is then of one that was killed.
+        using (RunFolder.Open(Output, nameof(Options.OutputFolder)))
+        {
+            RunLogs.RemoveUnfinished(Output);
+        }
+
         RunLogs.Require(Output);
     }
 
