@@ -138,6 +138,30 @@ public sealed class ProcessTests : IDisposable
         Assert.Equal(["train", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 
+    [ZshFact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+    public async Task Zsh_completes_by_asking_the_command()
+    {
+        string shim = _folder.Write("mlnetlora", $"#!/bin/sh\nexec dotnet '{Program}' \"$@\"\n");
+        File.SetUnixFileMode(shim, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string script = $$"""
+            path=("{{_folder.Path}}" $path)
+            compdef() { print -- "$*" }
+            compadd() { print -l -- "${@[2,-1]}" }
+            eval "$(mlnetlora completion zsh)"
+            BUFFER="mlnetlora train --rank-p"; CURSOR=${#BUFFER}; words=(${=BUFFER})
+            _mlnetlora
+            """;
+        using Process process = Process.Start(new ProcessStartInfo("zsh", ["-f", "-c", script])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal(["_mlnetlora mlnetlora", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+    }
+
     [Theory]
     [InlineData("mlnetlora tr", "train")]
     [InlineData("mlnetlora train --bias ", "lora_only")]
