@@ -44,7 +44,7 @@ internal static class Failures
 
         screen.WriteError(error switch
         {
-            IOException when IsFullDisk(error) => $"{error.Message} Make room, or write elsewhere; what stands under its name is whole.",
+            IOException when IsFullDisk(error) => $"{error.Message.TrimEnd('.')}. Make room, or write elsewhere; what stands under its name is whole.",
             MLNetLoraException or IOException or UnauthorizedAccessException or OperationCanceledException => error.Message,
             ArgumentException => error.Message,
             OutOfMemoryException => "The memory of the process ran out. Take a smaller --batch-size, --activation-checkpointing or --precision nf4.",

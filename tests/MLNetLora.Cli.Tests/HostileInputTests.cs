@@ -55,6 +55,34 @@ public sealed partial class HostileInputTests : IDisposable
         Assert.Contains(path, error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task What_a_terminal_would_obey_is_shown()
+    {
+        const string escape = "\e]0;owned\a\e[2J\u009b31m\u202e";
+        string shown = Output.Visible.Of(escape);
+        Assert.Equal("␛]0;owned␇␛[2J\\u009b31m\\u202e", shown);
+        Assert.Equal("a\nb\tc", Output.Visible.Of("a\nb\tc"));
+        Assert.Equal("a␊b␉c", Output.Visible.OnOneLine("a\nb\tc"));
+        string key = _folder.Write("key.yaml", "\"\\e[2Jrank\": 4\n");
+        string value = _folder.Write("value.yaml", "rank: \"\\e[2J4\"\n");
+        string foreign = _folder.Write("foreign.yaml", "stage: \"\\e[2Jsft\"\n");
+        string[][] lines =
+        [
+            ["train", key], ["train", value], ["train", foreign], ["train", escape], [escape], ["train", "--" + escape], ["inspect", escape],
+            ["train", "-m", Repository.Nano, "-d", escape, "-o", _folder.At("out")], ["generate", "-m", escape, "Hello"],
+            ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--system-prompt", escape, "--dry-run"],
+            ["merge", "--base", escape, "--adapter", escape, "--out", _folder.At("m")], ["completion", escape], ["download", escape],
+            ["new-checkpoint", "--size", escape, "--out", "o"],
+        ];
+        foreach (string[] line in lines)
+        {
+            Outcome run = await Cli.Run(line);
+            Assert.DoesNotContain(run.Out + run.Error, letter => letter is '\e' or '\a' or '\u009b' or '\u202e');
+        }
+
+        Assert.Contains("␛[2Jrank", (await Cli.Run("train", key)).Error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("[]")]
     [InlineData("nothing")]

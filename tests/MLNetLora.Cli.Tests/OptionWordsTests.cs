@@ -56,6 +56,9 @@ public sealed partial class OptionWordsTests : IDisposable
         }
 
         Assert.Equal("Lower --generation-batch-size or --max-new-tokens.", words.Say("Lower the generation's BatchSize or MaximumNewTokens."));
+        Assert.Equal("It ended. And more.", OptionWords.Commands(
+            "It ended. The adapter of step 3 is kept in this exception: e.LastGoodAdapter.SaveAsPeft(\"folder\") saves it. And more."));
+        Assert.Equal("Get it with 'mlnetlora download'.", OptionWords.Commands("Get it with ModelHub.DownloadAsync."));
         Assert.Equal("too long (--max-length)", words.Say("too long (option MaximumSequenceLength)"));
         Assert.Equal("--cuda-graphs is true; --tf32.", words.Say("CudaDevice.Graphs is true; CudaDevice.Tf32."));
     }

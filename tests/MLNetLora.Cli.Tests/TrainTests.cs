@@ -242,6 +242,21 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task A_run_that_came_from_another_folder_goes_on_in_its_own()
+    {
+        (await Train("--save-steps", "1", "--max-steps", "1")).Succeeded();
+        using Interruption interruption = new();
+        using StringWriter error = new();
+        using InterruptingWriter output = new("step 2/", () => interruption.Interrupt(ExitCode.Interrupted));
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = error, Interruption = interruption };
+        string[] line = ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("other"), "--batch-size", "2",
+            "--gradient-accumulation-steps", "1", "--rank", "8", "--max-steps", "3", "--set", "logging_steps=1", "--resume-with-changes"];
+        Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. line, "--resume-from", Out], screen));
+        Assert.Contains("The same command with --resume in the place of --resume-from", error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("step 3/3", (await Cli.Run([.. line, "--resume"])).Succeeded().Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_interruption_before_the_first_step_saves_nothing()
     {
         using Interruption interruption = new();

@@ -18,6 +18,9 @@ internal sealed partial class OptionWords
         ("ModelHub.DownloadAsync", $"'{CommandLine.Name} download'"),
         ("ml.TextGeneration.UseBaseModel(folder or hub id) before ml.Model.Load", "--model FOLDER --adapter MODEL.zip"),
         ("(ml.TextGeneration.UseBaseModel)", "(--model)"),
+        ("Rename the fields, or name the format; or load the rows as a view of your own, a table with ml.Data.LoadFromTextFile, and set the trainer's options "
+            + "InstructionColumnName and OutputColumnName to its columns.", "Rename the fields, or name the format with --data-format."),
+        ("is loaded with ml.TextGeneration.LoadAdapter(base, folder)", "is given with --adapter"),
     ];
 
     // A name is no part of a path or of a longer word.
@@ -54,7 +57,7 @@ internal sealed partial class OptionWords
 
     /// <summary>A message with commands in the place of what programs call.</summary>
     public static string Commands(string message) =>
-        s_calls.Aggregate(message, (all, call) => all.Replace(call.Call, call.Command, StringComparison.Ordinal));
+        s_calls.Aggregate(Kept().Replace(message, ""), (all, call) => all.Replace(call.Call, call.Command, StringComparison.Ordinal));
 
     /// <summary>Which setting the library means: one that was given, rather than another that decides the same option.</summary>
     private Setting Of(string name, bool ofAnswers) => SettingsTable.All.Where(setting => setting.LibraryNames.Contains(name))
@@ -97,6 +100,10 @@ internal sealed partial class OptionWords
         bool begins = match.Index == 0 || EndOfSentence().IsMatch(message[..match.Index]);
         return begins && !Verb().IsMatch(message[(match.Index + match.Length)..]);
     }
+
+    // What an exception carries is written by the command line, or said to be lost.
+    [GeneratedRegex(@" The adapter of step \d+ is kept in this exception: .*? saves it\.")]
+    private static partial Regex Kept();
 
     [GeneratedRegex(@"[.:?!]\s+$")]
     private static partial Regex EndOfSentence();

@@ -111,6 +111,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
         {
             string folder = Path.Combine(Output, FormattableString.Invariant($"adapter-of-step-{e.LastGoodStep}"));
+            using MadeFolders unsavedFolder = new(folder);
             try
             {
                 adapter.SaveAsPeft(folder);
