@@ -90,17 +90,18 @@ public sealed partial class HostileInputTests : IDisposable
     [InlineData("{\"r\": 99999999999999999999999999, \"base_model_name_or_path\": {\"a\": {\"b\": [[]]}}}")]
     [InlineData("{\"r\": 1, \"r\": 2}")]
     [InlineData("{\"target_modules\": [{\"a\": \"\\ud800\"}], \"r\": \"\\ud800\"}")]
-    [InlineData("{\"r\": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}")]
+    [InlineData("DEEP")]
     [InlineData("{\"base_model_name_or_path\": \"\\u001b]0;owned\\u0007\"}")]
     public async Task An_adapter_s_file_that_nobody_would_write_is_looked_at_or_refused(string json)
     {
+        json = json == "DEEP" ? $"{{\"r\": {new string('[', 100)}{new string(']', 100)}}}" : json;
         string adapter = _folder.At("adapter");
         Directory.CreateDirectory(adapter);
         File.WriteAllText(Path.Combine(adapter, "adapter_config.json"), json);
         File.WriteAllBytes(Path.Combine(adapter, "adapter_model.safetensors"), [2, 0, 0, 0, 0, 0, 0, 0, (byte)'{', (byte)'}']);
         string zip = _folder.At("model.zip");
-        foreach (string record in (string[])[json, "{\"base\": [], \"has_adapter\": \"yes\"}", "{\"base\": {\"location\": {}}, \"has_adapter\": 5, \"prompt\": 7}",
-            "{\"has_adapter\": false, \"generation\": [1e999]}"])
+        foreach (string record in (string[])[json, "{\"base\": [], \"has_adapter\": \"yes\"}",
+            "{\"base\": {\"location\": {}}, \"has_adapter\": 5, \"prompt\": 7}", "{\"has_adapter\": false, \"generation\": [1e999]}"])
         {
             File.Delete(zip);
             using (ZipArchive archive = ZipFile.Open(zip, ZipArchiveMode.Create))

@@ -13,7 +13,7 @@ internal sealed partial class OptionWords
         .OrderByDescending(name => name.Length)];
 
     // What the library advises its programs to call, and is a command here.
-    private static readonly (string Call, string Command)[] s_calls = 
+    private static readonly (string Call, string Command)[] s_calls =
     [
         ("ModelHub.DownloadAsync", $"'{CommandLine.Name} download'"),
         ("ml.TextGeneration.UseBaseModel(folder or hub id) before ml.Model.Load", "--model FOLDER --adapter MODEL.zip"),

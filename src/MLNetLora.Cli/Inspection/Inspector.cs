@@ -175,7 +175,8 @@ internal static class Inspector
         try
         {
             RequireText(json);
-            return JsonNode.Parse(json, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject ?? throw new AdapterException($"{source} is no JSON object.");
+            return JsonNode.Parse(json, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject
+                ?? throw new AdapterException($"{source} is no JSON object.");
         }
         catch (JsonException e)
         {

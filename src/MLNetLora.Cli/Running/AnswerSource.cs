@@ -65,7 +65,8 @@ internal sealed record AnswerSource(string? Model, string? Adapter)
 
         if (RunFolder.Checkpoints(folder).FirstOrDefault() is { Folder: { } checkpoint } newest)
         {
-            return (checkpoint, FormattableString.Invariant($"The training in {output} has not ended: what it was after step {newest.Step} answers ({checkpoint})."));
+            return (checkpoint,
+                FormattableString.Invariant($"The training in {output} has not ended: what it was after step {newest.Step} answers ({checkpoint})."));
         }
 
         return (null, model is null ? null : $"There is nothing of a training in {output}: {model} answers as it is.");

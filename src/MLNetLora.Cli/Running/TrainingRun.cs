@@ -257,7 +257,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         return ExitCode.Success;
     }
 
-    private string Model() => IsFull ? $"--model {ShellWord.Of(ModelIn(Output))}" : $"--model {ShellWord.Of(Options.ModelPath)} --adapter {ShellWord.Of(AdapterIn(Output))}";
+    private string Model() => IsFull ? $"--model {ShellWord.Of(ModelIn(Output))}"
+        : $"--model {ShellWord.Of(Options.ModelPath)} --adapter {ShellWord.Of(AdapterIn(Output))}";
 
     private int Cancelled(TrainingSummary summary)
     {

@@ -37,7 +37,8 @@ internal sealed class FileSet : IDisposable
         }
     }
 
-    private static string Size(double bytes) => bytes < 1e9 ? FormattableString.Invariant($"{bytes / 1e6:F1} MB") : FormattableString.Invariant($"{bytes / 1e9:F1} GB");
+    private static string Size(double bytes) =>
+        bytes < 1e9 ? FormattableString.Invariant($"{bytes / 1e6:F1} MB") : FormattableString.Invariant($"{bytes / 1e9:F1} GB");
 
     /// <summary>Writes a file of the set.</summary>
     /// <param name="name">Its name in the folder.</param>
