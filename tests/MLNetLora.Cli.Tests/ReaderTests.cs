@@ -139,7 +139,7 @@ public sealed class ReaderTests : IDisposable
     [InlineData("bf16: true\nfp16: true", "asks for another type")]
     [InlineData("eval_strategy: steps", "eval_steps must say how many")]
     [InlineData("r: 8\nlora_rank: 16", "run.yaml:2: lora_rank: r (")]
-    [InlineData("load_in_4bit: true\nprecision: int8", "says the same option, Precision")]
+    [InlineData("load_in_4bit: true\nprecision: int8", "says the same, --precision")]
     [InlineData("train_on_prompt: true\nmask_history: true", "says otherwise than train_on_prompt")]
     [InlineData("val_size: 0.1\neval_dataset: b.json", "gives validation rows already")]
     [InlineData("val_size: 1.5", "a share below 1 or a whole number of rows")]

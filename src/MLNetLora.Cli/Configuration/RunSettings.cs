@@ -18,6 +18,9 @@ internal sealed class RunSettings
         set => Training.Generation = value;
     }
 
+    /// <summary>The revision of a hub id without one; null for its main branch.</summary>
+    public string? ModelRevision { get; set; }
+
     /// <summary>Files and patterns of rows, or names of LLaMA-Factory's dataset_info.json.</summary>
     public IReadOnlyList<string> Data { get; set; } = [];
 
