@@ -50,24 +50,9 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     private RunPlan Plan(PlannedRun run, IReadOnlyDictionary<string, object> changes, (int Strata, int Share, int Rounds) depth, string name,
         CancellationToken cancellation)
     {
-        TrainingTarget target = run.Target(run.Checkpoint);
-        RunShape shape = RunShape.Of(run.Checkpoint.Config, target.MaximumLossChunks, run.Rows, run.Validation, run.Training, depth.Strata);
-        LayerPattern pattern = LayerPattern.Of(run.Checkpoint.Config, target.Trainables, depth.Share,
+        (RunShape shape, ProbeRequest request) = Request(run, depth.Strata, depth.Rounds);
+        LayerPattern pattern = LayerPattern.Of(run.Checkpoint.Config, run.Target(run.Checkpoint).Trainables, depth.Share,
             layers => run.Target(run.Checkpoint.FirstLayers(layers)).Trainables);
-        ProbeRequest request = new()
-        {
-            Model = run.Checkpoint.Folder,
-            Layers = 0,
-            Lora = run.Lora,
-            HasInitial = run.HasInitial,
-            Training = run.Training,
-            Plan = shape.Plan,
-            Longest = shape.Longest,
-            First = shape.First,
-            Batches = [.. shape.Strata.Select(stratum => stratum.Batch), .. shape.Largest],
-            Validation = shape.Validation,
-            Rounds = depth.Rounds,
-        };
         List<ProbeFigures> figures = [];
         foreach (int layers in pattern.Counts)
         {
@@ -84,5 +69,29 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
 
         ProbeFigures all = figures.Count == 1 ? figures[0] : ProbeFigures.Extrapolate(figures[0], figures[1], run.Checkpoint.Config.NumHiddenLayers);
         return RunPlan.Of(run, shape, all, changes, MachineMemory.Available) with { ProbedLayers = pattern.Counts };
+    }
+
+    /// <summary>What a probe of a run is asked for, but for the number of layers.</summary>
+    /// <param name="run">The run.</param>
+    /// <param name="strata">Into how many groups its micro-batches are put.</param>
+    /// <param name="rounds">How often each is timed.</param>
+    internal static (RunShape Shape, ProbeRequest Request) Request(PlannedRun run, int strata, int rounds)
+    {
+        RunShape shape = RunShape.Of(
+            run.Checkpoint.Config, run.Target(run.Checkpoint).MaximumLossChunks, run.Rows, run.Validation, run.Training, strata);
+        return (shape, new ProbeRequest
+        {
+            Model = run.Checkpoint.Folder,
+            Layers = 0,
+            Lora = run.Lora,
+            HasInitial = run.HasInitial,
+            Training = run.Training,
+            Plan = shape.Plan,
+            Longest = shape.Longest,
+            First = shape.First,
+            Batches = [.. shape.Strata.Select(stratum => stratum.Batch), .. shape.Largest],
+            Validation = shape.Validation,
+            Rounds = rounds,
+        });
     }
 }
