@@ -119,7 +119,7 @@ internal static class TrainingLoop
             throw Failed(e);
         }
 
-        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, session.Memory?.Advised(e) ?? e);
 
         // A handler of the log may throw; what was learned must not go with it.
         static Exception? Attempt(Action action)
