@@ -139,7 +139,7 @@ internal static class TrainingLoop
             _ = checkpoints is null ? null : Attempt(checkpoints.Settle); // it reads what the session frees
         }
 
-        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, session.Memory?.Advised(e) ?? e);
 
         // A handler of the log may throw; what was learned must not go with it.
         static Exception? Attempt(Action action)
