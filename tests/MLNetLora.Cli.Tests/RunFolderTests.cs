@@ -62,7 +62,7 @@ public sealed class RunFolderTests : IDisposable
             "--max-length", "64", "--set", "logging_steps=1"], screen));
         string[] said = error.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Single(said);
-        Assert.StartsWith($"warning: {Path.Combine(Out, "metrics.jsonl")} could not be written at step", said[0], StringComparison.Ordinal);
+        Assert.StartsWith($"warning: {Path.Combine(Out, "metrics.jsonl")} could not be written, and the training goes on", said[0], StringComparison.Ordinal);
         Assert.True(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
     }
 
