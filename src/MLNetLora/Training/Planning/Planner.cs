@@ -91,7 +91,14 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     /// <summary>The largest micro-batch on all of the model, where memory is no line, it fits and it does not take long; else null.</summary>
     private ProbeFigures? Whole(ProbeRequest request, ProbeFigures all, Depth depth, string name, CancellationToken cancellation)
     {
-        if (all.TrainingBytes - all.StartBytes < Pieces || all.PeakBytes > MachineMemory.Available / 2 || 2 * all.BatchSeconds.Max() * request.Batches.Count > depth.MostSeconds)
+        if (all.TrainingBytes - all.StartBytes < Pieces || all.PeakBytes > MachineMemory.Available / 2)
+        {
+            return null;
+        }
+
+        // The one with most labels comes behind the one with most tokens, and is left out where both take too long.
+        int affordable = Math.Min(request.Batches.Count, (int)(depth.MostSeconds / (2 * all.BatchSeconds.Max())));
+        if (affordable == 0)
         {
             return null;
         }
@@ -100,7 +107,7 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
         {
             progress?.Invoke($"{name}: all {all.Layers} layers");
             // Twice: the second one finds the memory that the first has left in pieces.
-            return probe(request with { Validation = [], Rounds = 1 }, cancellation);
+            return probe(request with { Batches = [.. request.Batches.Take(affordable)], Validation = [], Rounds = 1 }, cancellation);
         }
         catch (ProbeException)
         {
