@@ -46,7 +46,8 @@ public sealed class PlanTests : IDisposable
 
         ProbeFigures all = new(24, 10, 200, 220, 5, [4, 8], 1, 0.5, 6, 70);
         ProbeFigures corrected = all.Corrected(new ProbeFigures(24, 90, 300, 0, 99, [12], 9, 99, 0, 70));
-        Assert.Equal((300.0, 320.0, 10.0, 5.0), (corrected.TrainingBytes, corrected.EvaluationBytes, corrected.StartBytes, corrected.StartSeconds));
+        Assert.Equal((300.0, 320.0, 10.0), (corrected.TrainingBytes, corrected.EvaluationBytes, corrected.StartBytes));
+        Assert.Equal((99.0, 9.0), (corrected.StartSeconds, corrected.WarmupSeconds));
         Assert.Equal([6, 12], corrected.BatchSeconds);
         Assert.Equal(0, (all with { EvaluationBytes = 0 }).Corrected(asked).EvaluationBytes);
     }
@@ -71,7 +72,8 @@ public sealed class PlanTests : IDisposable
                 bool isWhole = request.Layers == 12;
                 double part = request.Layers / 6.0;
                 return new ProbeFigures(request.Layers, 0, isWhole ? 3e9 : part * bytes, 0, 0, [.. request.Batches.Select(_ => part * seconds)], 0, 0, 0, 1);
-            }) { Small = 0 }.Plan(Run(checkpoint, new TrainingOptions()));
+            })
+            { Small = 0 }.Plan(Run(checkpoint, new TrainingOptions()));
             Assert.Equal(isMeasured ? [3, 6, 12] : [3, 6], probed);
             Assert.Equal(probed, plan.ProbedLayers);
             Assert.Equal(isMeasured ? 3e9 : 2 * bytes, plan.PeakBytes, 1.0);
