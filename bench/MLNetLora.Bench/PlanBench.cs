@@ -108,6 +108,24 @@ internal static class PlanBench
             : throw new InvalidOperationException(plan.Failure)));
     }
 
+    /// <summary>Measures parts of a model, each in a process of its own, and prints what each takes: whether the line through two of them holds.</summary>
+    public static void Parts(string model, string[] settings, int[] layers)
+    {
+        Console.WriteLine("layers  start, training (GB)  start, warmup, micro-batches, optimizer (s)");
+        foreach (string name in settings)
+        {
+            (Checkpoint checkpoint, PlanSetting setting) = (Checkpoint.Open(ModelFolder.Find(model)), Find(name, 2));
+            PlannedRun run = new(checkpoint, setting.Lora, setting.Options, TrainingRows(setting, checkpoint), ValidationRows(setting, checkpoint));
+            ProbeRequest request = Planner.Request(run, strata: 4, rounds: 2).Request;
+            foreach (int count in layers)
+            {
+                ProbeFigures figures = new ProbeProcess([.. ChildProcess.Self, "plan-probe"]).Measure(request with { Layers = count });
+                Console.WriteLine($"{name,-10} {figures.Layers,3}   {figures.StartBytes / 1e9:F3} {figures.TrainingBytes / 1e9:F3}   {figures.StartSeconds:F2} "
+                    + $"{figures.WarmupSeconds:F2} {string.Join(' ', figures.BatchSeconds.Select(seconds => $"{seconds:F3}"))} {figures.OptimizerSeconds:F3}");
+            }
+        }
+    }
+
     /// <summary>Makes one run.</summary>
     public static void Make(string model, string name, int steps)
     {

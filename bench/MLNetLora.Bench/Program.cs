@@ -183,11 +183,14 @@ planOne.SetAction(p => PlanBench.Plan(p.GetValue(planned)![0], p.GetValue(sets)!
 Command planRun = new("plan-run") { planned, sets, planSteps };
 planRun.Hidden = true;
 planRun.SetAction(p => PlanBench.Make(p.GetValue(planned)![0], p.GetValue(sets)![0], p.GetValue(planSteps)));
+Option<int[]> planLayers = new("--layers") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "How many layers each part has" };
+Command planParts = new("plan-parts", "What parts of models take: whether plans may extrapolate from them") { planned, sets, planLayers };
+planParts.SetAction(p => PlanBench.Parts(p.GetValue(planned)![0], p.GetValue(sets)!, p.GetValue(planLayers)!));
 Command planProbe = new("plan-probe") { Hidden = true };
 planProbe.SetAction(_ => PlanBench.Probe());
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
     table, training, generation, mixture, cancellation, checkpoints, curve, text, packing, dataset, plan, planOne,
-    planRun, planProbe
+    planRun, planParts, planProbe
 }.Parse(args).Invoke();

@@ -31,45 +31,30 @@ Option<string> outOption = new("--out")
 Option<int?> epochsOption = new("--epochs") { Description = "Passes over the rows (default: 60 for the nano checkpoint, 10 for yours)" };
 Option<int?> rankOption = new("--rank") { Description = "LoRA rank (default: 32)" };
 Option<double?> rateOption = new("--learning-rate") { Description = "Peak learning rate (default: 3e-3 for the nano checkpoint, 2e-4 for yours)" };
-Option<string?> recipeOption = new("--recipe")
-{
-    Description = "JSON file with the options of the training under the names of PEFT, transformers and bitsandbytes, such as recipes/qwen1-qlora.json; "
-        + "what is given here besides goes before",
-};
 RootCommand command = new("Teaches a Qwen the answers of a company, and asks it")
 {
-    modelOption, dataOption, outOption, epochsOption, rankOption, rateOption, recipeOption
+    modelOption, dataOption, outOption, epochsOption, rankOption, rateOption
 };
 command.SetAction(parsed =>
 {
     // A model of a few million parameters needs and bears larger steps than a pretrained one.
     bool nano = parsed.GetResult(modelOption) is not { Implicit: false };
+    int rank = parsed.GetValue(rankOption) ?? 32;
     QwenLoraTrainer.Options options = new()
     {
         ModelPath = parsed.GetValue(modelOption)!,
+        Rank = rank,
+        Alpha = 2 * rank,
+        Dropout = 0,
+        TargetModules = "all-linear",
+        BatchSize = 4,
+        GradientAccumulationSteps = 1,
+        NumberOfEpochs = parsed.GetValue(epochsOption) ?? (nano ? 60 : 10),
+        LearningRate = parsed.GetValue(rateOption) ?? (nano ? 3e-3 : 2e-4),
+        Schedule = LearningRateSchedule.Cosine,
+        WarmupRatio = 0.05,
         Generation = new GenerationOptions { MaximumNewTokens = 96, BatchSize = 16 }, // greedy
     };
-    if (parsed.GetValue(recipeOption) is string recipe)
-    {
-        Recipe.Read(recipe, options);
-    }
-    else
-    {
-        options.Rank = 32;
-        options.Dropout = 0;
-        options.TargetModules = "all-linear";
-        options.BatchSize = 4;
-        options.GradientAccumulationSteps = 1;
-        options.NumberOfEpochs = nano ? 60 : 10;
-        options.LearningRate = nano ? 3e-3 : 2e-4;
-        options.Schedule = LearningRateSchedule.Cosine;
-        options.WarmupRatio = 0.05;
-    }
-
-    options.Rank = parsed.GetValue(rankOption) ?? options.Rank;
-    options.Alpha = parsed.GetValue(recipeOption) is null ? 2 * options.Rank : options.Alpha;
-    options.NumberOfEpochs = parsed.GetValue(epochsOption) ?? options.NumberOfEpochs;
-    options.LearningRate = parsed.GetValue(rateOption) ?? options.LearningRate;
     return Run(options, parsed.GetValue(dataOption)!, parsed.GetValue(outOption)!);
 });
 Console.OutputEncoding = Encoding.UTF8;

@@ -34,6 +34,11 @@ internal static class CommandLine
             return ExitCode.Usage;
         }
 
+        if (parsed.CommandResult.Command is SettingsCommand command)
+        {
+            command.Settings.Reading = words => screen.Words = words;
+        }
+
         try
         {
             return await parsed.InvokeAsync(new InvocationConfiguration

@@ -6,10 +6,10 @@ internal static class ExitCode
     /// <summary>All is well.</summary>
     public const int Success = 0;
 
-    /// <summary>The run failed: a file, a checkpoint, the data, the device, memory.</summary>
+    /// <summary>The run failed: memory, a disk, the network, numbers that diverge; or some of it could not be done.</summary>
     public const int Failure = 1;
 
-    /// <summary>The command line or the configuration cannot be used; nothing was done.</summary>
+    /// <summary>What was given cannot be used: the command line, a configuration, a model, data, a device; nothing was trained, answered or written.</summary>
     public const int Usage = 2;
 
     /// <summary>Interrupted by Ctrl-C (SIGINT).</summary>

@@ -1,5 +1,6 @@
-using MLNetLora.Cli.Configuration;
+using System.Net;
 using MLNetLora.Cli.Output;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli;
 
@@ -15,11 +16,19 @@ internal static class Failures
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
-            return Code(error); // there is nobody to tell
+            return Code(error, screen); // there is nobody to tell
         }
     }
 
-    private static int Code(Exception error) => error is ConfigException or OptionException ? ExitCode.Usage : ExitCode.Failure;
+    /// <summary>What was given cannot be used, or the run failed: what has begun to train, to answer or to write was a run.</summary>
+    private static int Code(Exception error, Screen screen) => !screen.HasBegun && IsOfWhatWasGiven(error) ? ExitCode.Usage : ExitCode.Failure;
+
+    private static bool IsOfWhatWasGiven(Exception error) => error switch
+    {
+        NativeMemoryException or TrainingException => false,
+        HubException hub => hub.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden,
+        _ => error is MLNetLoraException or FileNotFoundException or DirectoryNotFoundException or UnauthorizedAccessException,
+    };
 
     private static int Written(Exception error, Screen screen)
     {
@@ -35,6 +44,7 @@ internal static class Failures
 
         screen.WriteError(error switch
         {
+            IOException when IsFullDisk(error) => $"{error.Message.TrimEnd('.')}. Make room, or write elsewhere; what stands under its name is whole.",
             MLNetLoraException or IOException or UnauthorizedAccessException or OperationCanceledException => error.Message,
             ArgumentException => error.Message,
             OutOfMemoryException => "The memory of the process ran out. Take a smaller --batch-size, --activation-checkpointing or --precision nf4.",
@@ -49,8 +59,12 @@ internal static class Failures
             screen.Error.WriteLine("--verbose shows where it comes from.");
         }
 
-        return Code(error);
+        return Code(error, screen);
     }
+
+    // ENOSPC; ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL.
+    private static bool IsFullDisk(Exception error) => (error.HResult & 0xFFFF) is var code
+        && (OperatingSystem.IsWindows() ? code is 39 or 112 : code == 28);
 
     // EPIPE.
     private static bool IsBrokenPipe(Exception error) => !OperatingSystem.IsWindows() && (error.HResult & 0xFFFF) == 32;

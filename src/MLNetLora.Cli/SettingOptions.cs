@@ -60,12 +60,16 @@ internal sealed class SettingOptions
     /// <summary>Which setting an option is; null for one that is none.</summary>
     public Setting? Of(Option option) => _options.FirstOrDefault(pair => pair.Option == option).Setting;
 
+    /// <summary>Hears of what is read, before it is.</summary>
+    public Action<OptionWords>? Reading { get; set; }
+
     /// <summary>Reads files and line.</summary>
     /// <param name="parsed">The line.</param>
     /// <param name="files">Files that were given otherwise, before those of --config.</param>
     public SettingsReader Read(ParseResult parsed, params IEnumerable<string> files)
     {
         SettingsReader reader = new(_command);
+        Reading?.Invoke(new OptionWords(_command, reader.Decisions));
         foreach (string file in files.Concat(parsed.GetValue(_config) ?? []))
         {
             reader.AddFile(file);
@@ -104,8 +108,8 @@ internal sealed class SettingOptions
             : setting.Type.IsGenericType && setting.Type.GetGenericTypeDefinition() == typeof(IReadOnlyDictionary<,>) ? ConfigFile.Text(words[0])
             : Word(words[0]);
 
-        // The shell has taken the quotes: a text is a text although it has none.
-        static ScalarValue Word(string word) => new(word, IsQuoted: false, Place.CommandLine);
+        // The shell has taken the quotes: a text is a text although it has none, and one that is empty was meant to be.
+        static ScalarValue Word(string word) => new(word, IsQuoted: word.Length == 0, Place.CommandLine);
     }
 
     private static string HelpName(Setting setting)

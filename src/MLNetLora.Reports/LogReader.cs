@@ -7,8 +7,9 @@ using MLNetLora.Training;
 namespace MLNetLora.Reports;
 
 /// <summary>
-/// Reads a run from a log: metrics.jsonl of <see cref="JsonLinesLog"/>, an entry a line, or trainer_state.json of transformers, whose entries are in
-/// log_history. Both have the same names.
+/// Reads a run from a log: metrics.jsonl of <see cref="JsonLinesLog"/>, an entry a line, or trainer_state.json of transformers or of a run's folder here,
+/// whose entries are in log_history. They have the same names, but for what trainer_state.json here has beside those of transformers: elapsed_seconds,
+/// was_skipped.
 /// </summary>
 internal static partial class LogReader
 {
@@ -132,6 +133,7 @@ internal static partial class LogReader
     private static TrainingProgress Step(JsonElement entry, int step, TrainingProgress? known)
     {
         known ??= new TrainingProgress(step, 0, 0, double.NaN, double.NaN, double.NaN, 0, 0, double.NaN, TimeSpan.Zero, TimeSpan.Zero);
+        double? elapsed = Number(entry, "elapsed") ?? Number(entry, "elapsed_seconds");
         return known with
         {
             Epoch = Number(entry, "epoch") ?? known.Epoch,
@@ -139,9 +141,13 @@ internal static partial class LogReader
             GradientNorm = Number(entry, "grad_norm") ?? known.GradientNorm,
             LearningRate = Number(entry, "learning_rate") ?? known.LearningRate,
             TokensPerSecond = Number(entry, "tokens_per_second") ?? known.TokensPerSecond,
-            Elapsed = Number(entry, "elapsed") is { } seconds ? TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 1e9)) : known.Elapsed,
+            LabelTokens = Math.Max(known.LabelTokens, Long(entry, "label_tokens")),
+            Tokens = Math.Max(known.Tokens, Long(entry, "tokens")),
+            Elapsed = elapsed is { } seconds ? TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 1e9)) : known.Elapsed,
             ValidationLoss = Number(entry, "eval_loss") ?? known.ValidationLoss,
-            WasSkipped = known.WasSkipped || (entry.TryGetProperty("skipped", out JsonElement skipped) && skipped.ValueKind == JsonValueKind.True),
+            ValidationTokenAccuracy = Number(entry, "eval_mean_token_accuracy") ?? known.ValidationTokenAccuracy,
+            WasSkipped = known.WasSkipped || Flag(entry, "skipped") || Flag(entry, "was_skipped"),
+            LossScale = Number(entry, "loss_scale") ?? known.LossScale,
         };
     }
 
@@ -193,6 +199,8 @@ internal static partial class LogReader
 
     private static long Long(JsonElement entry, string name) =>
         entry.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out long number) ? number : 0;
+
+    private static bool Flag(JsonElement entry, string name) => entry.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.True;
 
     private static string? Words(JsonElement entry, string name) =>
         entry.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;

@@ -28,6 +28,7 @@ public sealed class RunReport : TrainingCallback
     private RunRecord _run = new();
     private bool _isWritten;
     private long _written;
+    private LogTrouble? _trouble;
 
     /// <summary>A report; nothing is written before a run begins.</summary>
     /// <param name="folder">Where run.html goes; made if it is not there.</param>
@@ -77,7 +78,7 @@ public sealed class RunReport : TrainingCallback
         ArgumentNullException.ThrowIfNull(start);
 
         // What was added before the run is of this run, what an earlier run left is not.
-        RunRecord run = new() { Start = start, Warnings = start.Warnings, IsLive = true };
+        RunRecord run = new() { Start = start, Warnings = start.Warnings, Duration = start.ElapsedBefore, IsLive = true };
         if (_run.Start is null)
         {
             run.Samples.AddRange(_run.Samples);
@@ -89,6 +90,7 @@ public sealed class RunReport : TrainingCallback
         }
 
         _run = run;
+        _trouble = new LogTrouble(PagePath, start.Warn);
         Write();
     }
 
@@ -157,7 +159,7 @@ public sealed class RunReport : TrainingCallback
         }
         catch (Exception e) when (_isWritten && (e is IOException or UnauthorizedAccessException))
         {
-            // A disk that fills costs the page's news, and no run.
+            _trouble?.Tell(e); // a disk that fills costs the page's news, and no run
         }
 
         _isWritten = true; // the first time, a folder that cannot be written to is an error

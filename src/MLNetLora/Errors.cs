@@ -54,7 +54,11 @@ public sealed class PromptException(string message, Exception? inner = null) : M
 /// <summary>Memory outside the managed heap ran out, in an allocation of this library or inside ONNX Runtime.</summary>
 /// <param name="message">What it was wanted for, how much where that is known, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
-public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
+public sealed class NativeMemoryException(string message, Exception? inner = null) : MLNetLoraException(message, inner)
+{
+    /// <summary>What it was needed for, without what to do about it; null where the message is no more than that.</summary>
+    internal string? What { get; init; }
+}
 
 /// <summary>A device cannot be used: a package, a driver or a library is missing, or a chip that the runtime has no code for.</summary>
 /// <param name="message">What is missing, and what to do.</param>

@@ -136,7 +136,7 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
     [Theory]
     [InlineData("one of them must go", "--in", "rows.json", "Hello")]
     [InlineData("--out is for the rows of --in", "--out", "rows.json", "Hello")]
-    [InlineData("Temperature is -1", "--temperature", "-1", "Hello")]
+    [InlineData("--temperature is -1", "--temperature", "-1", "Hello")]
     public async Task What_makes_no_sense_is_refused(string expected, params string[] arguments)
     {
         Outcome run = await Cli.Run(["generate", "-m", Repository.Nano, .. arguments]);
@@ -228,7 +228,7 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
         Assert.Equal(5, zip.GetProperty("generation").GetProperty("maximum_new_tokens").GetInt32());
         string broken = _folder.Write("broken.zip", "no zip");
         Outcome wrong = await Cli.Run("inspect", broken);
-        Assert.Equal(ExitCode.Failure, wrong.Code);
+        Assert.Equal(ExitCode.Usage, wrong.Code);
         Assert.Contains("broken.zip is not a zip", wrong.Error, StringComparison.Ordinal);
     }
 

@@ -8,6 +8,20 @@ public sealed class ConfigFileTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
+    [Theory]
+    [InlineData("long.yaml", "", "key{0}: 1\n", "")]
+    [InlineData("long.json", "{", "\"key{0}\": 1,\n", "}")]
+    public void Many_keys_are_read_and_the_second_of_one_is_found(string name, string begin, string line, string end)
+    {
+        const int count = 60_000; // as many as fit; comparing each with each would take minutes
+        string lines = string.Concat(Enumerable.Range(0, count).Select(i => line.Replace("{0}", $"{i}", StringComparison.Ordinal)));
+        MapValue map = ConfigFile.Read(_folder.Write(name, begin + lines + end));
+        Assert.Equal((count, count), (map.Items.Count, map.Items[^1].Value.Place.Line));
+        string twice = begin + lines + line.Replace("{0}", "7", StringComparison.Ordinal) + end;
+        string message = Assert.Throws<ConfigException>(() => ConfigFile.Read(_folder.Write(name, twice))).Message;
+        Assert.EndsWith(":60001: key7 is there twice; it is in line 8 too.", message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Yaml_and_json_say_the_same_and_know_their_lines()
     {
@@ -67,7 +81,7 @@ public sealed class ConfigFileTests : IDisposable
 
     [Theory]
     [InlineData(typeof(int), "3.5", "a whole number")]
-    [InlineData(typeof(int), "99999999999", "a whole number")]
+    [InlineData(typeof(int), "99999999999", "at most 2147483647")]
     [InlineData(typeof(double), "nan", "a number")]
     [InlineData(typeof(double), "1,5", "a number")]
     [InlineData(typeof(bool), "maybe", "true or false")]

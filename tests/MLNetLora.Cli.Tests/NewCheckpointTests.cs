@@ -19,6 +19,41 @@ public sealed class NewCheckpointTests : IDisposable
     };
     private readonly TemporaryFolder _folder = new();
 
+    [Theory]
+    [InlineData("--layers is 1000000", "--layers", "1000000")]
+    [InlineData("--hidden-size is 10000000", "--hidden-size", "10000000")]
+    [InlineData("--heads is 2000000000", "--heads", "2000000000")]
+    [InlineData("--key-heads is -1", "--key-heads", "-1")]
+    [InlineData("--vocab-size is 2147483647", "--vocab-size", "2147483647")]
+    [InlineData("--intermediate-size is 0", "--intermediate-size", "0")]
+    [InlineData("GB would be written: ", "--layers", "9000", "--hidden-size", "1000000")]
+    [InlineData("sparse files may have 100,000.0 GB", "--layers", "9000", "--hidden-size", "1000000", "--sparse", "--shard-size", "1e8")]
+    [InlineData("a larger --shard-size", "--layers", "9000", "--shard-size", "0.000001")]
+    public async Task Sizes_that_no_disk_has_are_refused_before_anything_is_written(string expected, params string[] sizes)
+    {
+        string folder = _folder.At("deep/absurd");
+        Outcome run = await Cli.Run(["new-checkpoint", "--size", "Qwen2.5-0.5B", "--out", folder, .. sizes]);
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains(expected, run.Error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder.At("deep")));
+    }
+
+    [Fact]
+    public async Task Experts_without_number_are_refused()
+    {
+        Outcome run = await Cli.Run("new-checkpoint", "--size", "Qwen3-30B-A3B", "--experts", "16000", "--layers", "9000", "--sparse", "--out",
+            _folder.At("many"));
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("tensors; at most 1,000,000", run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Sizes_are_counted_without_counting_every_tensor() => Assert.All(ModelSize.Published, size =>
+    {
+        TensorSpec[] tensors = [.. size.Tensors()];
+        Assert.Equal((size.Parameters, tensors.Length), SizeLimits.Totals(size));
+    });
+
     public void Dispose() => _folder.Dispose();
 
     [Theory]

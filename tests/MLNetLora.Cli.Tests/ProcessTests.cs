@@ -75,6 +75,24 @@ public sealed class ProcessTests : IDisposable
     }
 
     [LinuxTheory]
+    [InlineData("chat", "", ExitCode.Usage)]
+    [InlineData("generate", "", ExitCode.Usage)]
+    [InlineData("generate", "Hello", ExitCode.Success)]
+    public async Task Who_has_no_standard_input_is_not_waited_for(string command, string question, int expected)
+    {
+        using Process process = Process.Start(new ProcessStartInfo("/bin/sh",
+            ["-c", $"exec dotnet '{Program}' {command} -m '{Repository.Nano}' --max-new-tokens 2 {question} <&-"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        })!;
+        string error = await process.StandardError.ReadToEndAsync().WaitAsync(TimeSpan.FromMinutes(1));
+        await process.WaitForExitAsync();
+        Assert.Equal(expected, process.ExitCode);
+        Assert.Equal(expected == ExitCode.Usage, error.Contains("standard input", StringComparison.Ordinal));
+    }
+
+    [LinuxTheory]
     [InlineData("/dev/null", "a device")]
     [InlineData("/tmp", "a folder")]
     public async Task Answers_go_to_files_alone(string target, string what)
@@ -118,6 +136,30 @@ public sealed class ProcessTests : IDisposable
         string output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         Assert.Equal(["train", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+    }
+
+    [ZshFact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+    public async Task Zsh_completes_by_asking_the_command()
+    {
+        string shim = _folder.Write("mlnetlora", $"#!/bin/sh\nexec dotnet '{Program}' \"$@\"\n");
+        File.SetUnixFileMode(shim, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string script = $$"""
+            path=("{{_folder.Path}}" $path)
+            compdef() { print -- "$*" }
+            compadd() { print -l -- "${@[2,-1]}" }
+            eval "$(mlnetlora completion zsh)"
+            BUFFER="mlnetlora train --rank-p"; CURSOR=${#BUFFER}; words=(${=BUFFER})
+            _mlnetlora
+            """;
+        using Process process = Process.Start(new ProcessStartInfo("zsh", ["-f", "-c", script])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal(["_mlnetlora mlnetlora", "--rank-pattern"], output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 
     [Theory]

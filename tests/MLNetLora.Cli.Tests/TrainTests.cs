@@ -32,6 +32,18 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task The_page_shows_rows_as_they_were_answered_and_are()
+    {
+        Outcome run = (await Train("--validation-size", "5", "--sample-answers", "2", "--seed", "7")).Succeeded();
+        Assert.Contains("answering 2 rows as before and as now", run.Out, StringComparison.Ordinal);
+        string page = File.ReadAllText(Path.Combine(Out, "run.html"));
+        Assert.Equal(2, page.Split("<article class=\"sample\">").Length - 1);
+        Assert.Equal(2, page.Split("<dt>before</dt>").Length - 1);
+        (await Train("--overwrite", "--sample-answers", "0")).Succeeded();
+        Assert.DoesNotContain("class=\"sample\"", File.ReadAllText(Path.Combine(Out, "run.html")), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_folder_with_results_is_refused_before_training_unless_it_may_be_overwritten()
     {
         (await Train("--zip", "false")).Succeeded();
@@ -94,7 +106,7 @@ public sealed class TrainTests : IDisposable
     [InlineData("there is no option --rnak. The nearest one is --rank.", "--rnak", "8")]
     [InlineData("nearest one is lora_rank", "--set", "lora_rnk=8")]
     [InlineData("--set lora_rank: it must be KEY=VALUE", "--set", "lora_rank")]
-    [InlineData("says the same option, Rank", "--rank", "8", "--set", "r=8")]
+    [InlineData("says the same, --rank", "--rank", "8", "--set", "r=8")]
     [InlineData("nowhere.yaml", "nowhere.yaml")]
     public async Task What_is_wrong_with_the_line_is_said_and_ends_with_2(string expected, params string[] arguments)
     {
@@ -116,11 +128,11 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
-    public async Task What_fails_ends_with_1_one_paragraph_and_its_stack_only_where_it_is_asked_for()
+    public async Task What_cannot_be_used_is_one_paragraph_and_its_stack_only_where_it_is_asked_for()
     {
         string data = _folder.Write("bad.json", "[{\"instruction\": 5}]");
         Outcome run = await Cli.Run("train", "-m", Repository.Nano, "-d", data, "-o", Out);
-        Assert.Equal(ExitCode.Failure, run.Code);
+        Assert.Equal(ExitCode.Usage, run.Code);
         Assert.StartsWith("error: ", run.Error, StringComparison.Ordinal);
         Assert.Contains("bad.json", run.Error, StringComparison.Ordinal);
         Assert.Single(run.Error.Trim().Split('\n'));
@@ -211,6 +223,18 @@ public sealed class TrainTests : IDisposable
         using InterruptingWriter output = new("step 1/", () => interruption.Interrupt(ExitCode.Interrupted));
         Screen screen = new() { In = TextReader.Null, Out = output, Error = TextWriter.Null, Interruption = interruption };
         Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out], screen));
+        foreach (string sign in (string[])["", "steps"]) // before anything was read, and when everything was
+        {
+            using Interruption early = new();
+            using InterruptingWriter begun = new(sign, () => early.Interrupt(ExitCode.Interrupted));
+            using StringWriter error = new();
+            _ = sign.Length == 0 && early.Interrupt(ExitCode.Interrupted);
+            Screen again = new() { In = TextReader.Null, Out = begun, Error = error, Interruption = early };
+            Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. arguments, "-o", Out, "--resume"], again));
+            Assert.Contains($"Stopped before another step was made; {Out} is as it was.", error.ToString(), StringComparison.Ordinal);
+            Assert.False(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
+        }
+
         Outcome rest = (await Cli.Run([.. arguments, "-o", Out, "--resume"])).Succeeded();
         Assert.Matches(@"steps +3, from step \d", rest.Out);
         (await Cli.Run([.. arguments, "-o", _folder.At("whole")])).Succeeded();
@@ -234,7 +258,7 @@ public sealed class TrainTests : IDisposable
         string other = _folder.At("other");
         Outcome changed = await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other);
         Assert.NotEqual(0, changed.Code);
-        Assert.Contains("MaximumSteps is 3, and was 2", changed.Error, StringComparison.Ordinal);
+        Assert.Contains("--max-steps is 3, and was 2", changed.Error, StringComparison.Ordinal);
         Outcome more = (await Train("--resume-from", Path.Combine(Out, "checkpoint-2"), "--max-steps", "3", "--output", other,
             "--resume-with-changes")).Succeeded();
         Assert.Contains("step 3/3", more.Out, StringComparison.Ordinal);
@@ -262,6 +286,15 @@ public sealed class TrainTests : IDisposable
         Assert.Contains("❮", run.Out, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("save_strategy: epoch")]
+    [InlineData("save_steps: 50")]
+    public async Task What_writes_nothing_needs_no_folder_for_the_checkpoints_of_its_file(string line)
+    {
+        string config = _folder.Write("run.yaml", line + "\n");
+        (await Cli.Run("preflight", "-m", Repository.Nano, "-d", Repository.Data, "--config", config)).Succeeded();
+    }
+
     private string Out => _folder.At("out");
 
     private Task<Outcome> Train(params string[] more)
@@ -279,21 +312,5 @@ public sealed class TrainTests : IDisposable
     private sealed class Row
     {
         public string Instruction { get; set; } = "";
-    }
-
-    /// <summary>Does something once when a line starts with a text.</summary>
-    private sealed class InterruptingWriter(string start, Action act) : StringWriter
-    {
-        private bool _done;
-
-        public override void WriteLine(string? value)
-        {
-            base.WriteLine(value);
-            if (!_done && value?.StartsWith(start, StringComparison.Ordinal) == true)
-            {
-                _done = true;
-                act();
-            }
-        }
     }
 }

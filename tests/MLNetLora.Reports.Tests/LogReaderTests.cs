@@ -24,7 +24,7 @@ public sealed class LogReaderTests : IDisposable
 
         RunRecord run = LogReader.Read(path);
         Assert.Equal([1, 5], run.Steps.Select(step => step.Step));
-        Assert.True(run.Steps[0].WasSkipped);
+        Assert.Equal((true, 32768), (run.Steps[0].WasSkipped, run.Steps[0].LossScale));
         Assert.True(double.IsNaN(run.Steps[0].GradientNorm));
         Assert.Equal(SampleRun.Step(5) with { LabelTokens = 0, Tokens = 0, Remaining = default }, run.Steps[1]);
         Assert.Equal([(5, "there")], run.Checkpoints);
@@ -33,6 +33,24 @@ public sealed class LogReaderTests : IDisposable
         Assert.Equal(start.Options, run.Start!.Options);
         Assert.Equal(start.Warnings, run.Start.Warnings);
         Assert.Equal(start with { Options = [], Warnings = [] }, run.Start with { Options = [], Warnings = [] });
+    }
+
+    [Fact]
+    public void The_state_in_a_folder_of_ours_comes_back_as_it_was_written()
+    {
+        string path = _folder.File("trainer_state.json");
+        TrainingProgress[] steps =
+        [
+            SampleRun.Skipped(1) with { GradientNorm = double.NaN },
+            .. Enumerable.Range(2, 4).Select(step => SampleRun.Step(step)),
+        ];
+        steps[^1] = steps[^1] with { ValidationTokenAccuracy = 0.5 };
+        File.WriteAllBytes(path, TrainerStateFile.Write(steps, new TrainingOptions(), best: null));
+
+        RunRecord run = LogReader.Read(path);
+        Assert.Equal(steps.Select(step => step with { Remaining = default }), run.Steps);
+        Assert.Equal(TimeSpan.FromSeconds(2.5), run.Duration);
+        Assert.Contains("0:02", File.ReadAllText(RunReport.FromLog(path)), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -140,6 +140,28 @@ public sealed partial class RunReportTests : IDisposable
     }
 
     [Fact]
+    public void A_resumed_run_has_taken_the_time_of_its_earlier_steps()
+    {
+        RunReport report = new(_folder.Path);
+        report.OnTrainBegin(SampleRun.Resumed(firstStep: 11));
+        Assert.Contains("0:05", Texts(File.ReadAllText(report.PagePath)));
+    }
+
+    [Fact]
+    public void A_page_that_cannot_be_written_on_the_way_is_told_once()
+    {
+        List<string> warnings = [];
+        RunReport report = new(_folder.File("run"));
+        report.OnTrainBegin(SampleRun.Start() with { Warn = warnings.Add });
+        File.Delete(report.PagePath);
+        Directory.CreateDirectory(report.PagePath);
+        report.OnSave(1, "here");
+        report.OnSave(2, "there");
+        report.OnTrainEnd(SampleRun.Summary(2), null);
+        Assert.StartsWith($"{report.PagePath} could not be written, and the training goes on", Assert.Single(warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_log_that_cannot_be_read_does_not_keep_a_run_from_going_on()
     {
         File.WriteAllText(_folder.File("metrics.jsonl"), "what is this?\n");

@@ -28,10 +28,16 @@ internal static class ChatCommand
         SettingsCommand command = new("chat", Description, CommandKinds.Chat);
         command.SetAction(async (parsed, _) =>
         {
+            if (screen.IsInputClosed)
+            {
+                throw new ConfigException($"The standard input is closed, so nobody can ask anything. '{CommandLine.Name} generate' takes the question "
+                    + "as a word of the line.");
+            }
+
             SettingsReader reader = command.Settings.Read(parsed);
             RunSettings settings = reader.Settings();
             TrainingRun.WriteIgnored(screen, reader);
-            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(reader, settings, screen.Interruption.Token));
+            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(screen, reader, settings));
             return await Talk(screen, model);
         });
         return command;
@@ -41,7 +47,7 @@ internal static class ChatCommand
     {
         if (screen.IsInteractive)
         {
-            screen.Out.WriteLine(screen.Dim($"{model.Name}. {Help}"));
+            screen.Out.WriteLine(screen.Dim($"{Visible.OnOneLine(model.Name)}. {Help}"));
         }
 
         List<ChatMessage> messages = [];
@@ -78,7 +84,7 @@ internal static class ChatCommand
             }
             else if (line[0] == '/')
             {
-                screen.Error.WriteLine($"{line} is no command of the chat. {Help}");
+                screen.WriteNote($"{line} is no command of the chat. {Help}");
             }
             else
             {
@@ -98,13 +104,15 @@ internal static class ChatCommand
         {
             await foreach (GeneratedChunk chunk in model.Engine.GenerateAsync(new Conversation(messages.ToArray()), model.Generation, part.Token))
             {
+                screen.HasBegun = true;
+                string shown = Visible.Of(chunk.Text);
                 if (chunk.IsThinking && screen.IsInteractive)
                 {
-                    screen.Out.Write(screen.Dim(chunk.Text));
+                    screen.Out.Write(screen.Dim(shown));
                 }
                 else if (!chunk.IsThinking)
                 {
-                    screen.Out.Write(thinks && said.Length == 0 && screen.IsInteractive ? Environment.NewLine + chunk.Text : chunk.Text);
+                    screen.Out.Write(thinks && said.Length == 0 && screen.IsInteractive ? Environment.NewLine + shown : shown);
                     said.Append(chunk.Text);
                 }
 

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
@@ -61,72 +60,5 @@ internal static class DownloadCommand
             }
         });
         return command;
-    }
-
-    /// <summary>How far it is, on the standard error: one line that is written over in a terminal, else a line for every tenth.</summary>
-    private sealed class DownloadLine(Screen screen) : IProgress<HubProgress>
-    {
-        private readonly Lock _lock = new();
-        private long _tenth = -1;
-        private bool _isOpen;
-        private bool _hasEnded;
-
-        public void Report(HubProgress value)
-        {
-            lock (_lock)
-            {
-                if (_hasEnded)
-                {
-                    return;
-                }
-
-                if (value.Message is { } message)
-                {
-                    Close();
-                    screen.Error.WriteLine(message);
-                    return;
-                }
-
-                long tenth = value.TotalBytes == 0 ? -1 : value.Bytes * 10 / value.TotalBytes;
-                if (value.TotalBytes == 0 || (!screen.HasErrorColor && tenth == _tenth))
-                {
-                    return;
-                }
-
-                _tenth = tenth;
-                string left = value.Remaining is { } remaining ? string.Create(CultureInfo.InvariantCulture, $", {remaining.TotalMinutes:F0} min left") : "";
-                string text = string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"{value.Bytes / 1e6:N0} of {value.TotalBytes / 1e6:N0} MB  {value.BytesPerSecond / 1e6:F1} MB/s{left}  {value.File}");
-                if (screen.HasErrorColor)
-                {
-                    screen.Error.Write($"\r\e[K{text}");
-                    screen.Error.Flush();
-                    _isOpen = true;
-                }
-                else
-                {
-                    screen.Error.WriteLine(text);
-                }
-            }
-        }
-
-        public void End()
-        {
-            lock (_lock)
-            {
-                Close();
-                _hasEnded = true;
-            }
-        }
-
-        private void Close()
-        {
-            if (_isOpen)
-            {
-                screen.Error.WriteLine();
-                _isOpen = false;
-            }
-        }
     }
 }

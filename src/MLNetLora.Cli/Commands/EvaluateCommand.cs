@@ -42,7 +42,7 @@ internal static class EvaluateCommand
             settings.ValidationSize = 0;
             settings.Validation = [];
             MLContext ml = new(settings.Training.Seed);
-            using QwenLoraTransformer model = EvaluatedModel.Open(ml, reader, settings, screen.Interruption.Token);
+            using QwenLoraTransformer model = EvaluatedModel.Open(screen, ml, reader, settings);
             IDataView rows = RowFiles.Open(ml, settings).Rows;
             LanguageModelMetrics loss = model.EvaluateLoss(rows, 1, screen.Interruption.Token);
             JsonObject found = new()

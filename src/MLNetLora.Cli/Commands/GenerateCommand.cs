@@ -61,10 +61,15 @@ internal static class GenerateCommand
                 throw new ConfigException("There is no question: give one, --in FILE, or pipe some in; 'mlnetlora chat' talks.");
             }
 
+            if (asked is null && file is null && screen.IsInputClosed)
+            {
+                throw new ConfigException("There is no question, and the standard input, from which some could come, is closed: give one, or --in FILE.");
+            }
+
             SettingsReader reader = command.Settings.Read(parsed);
             RunSettings settings = reader.Settings();
             TrainingRun.WriteIgnored(screen, reader);
-            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(reader, settings, screen.Interruption.Token));
+            using AnsweringModel model = await Task.Run(() => AnsweringModel.Open(screen, reader, settings));
             AnswerRun run = new(screen, model, parsed.GetValue(json));
             return file is not null ? await Task.Run(() => run.File(file, settings.DataFormat, target))
                 : asked is not null ? await run.One(asked, parsed.GetValue(input))

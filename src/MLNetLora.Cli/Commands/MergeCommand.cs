@@ -35,6 +35,11 @@ internal static class MergeCommand
                 new Given(type.Name, new ScalarValue(name, IsQuoted: false, Place.CommandLine)), ("float32", TensorType.Float32), ("fp32", TensorType.Float32),
                 ("bfloat16", TensorType.BFloat16), ("bf16", TensorType.BFloat16), ("float16", TensorType.Float16), ("fp16", TensorType.Float16));
             string folder = parsed.GetValue(target)!;
+            if (File.Exists(folder))
+            {
+                throw new ConfigException($"--out is {folder}, a file; give a folder for the merged checkpoint.");
+            }
+
             Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(parsed.GetValue(model)!));
             LoraAdapter lora = LoraAdapter.LoadPeft(parsed.GetValue(adapter)!, checkpoint);
             foreach (string warning in lora.Warnings)

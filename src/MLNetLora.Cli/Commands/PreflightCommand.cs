@@ -3,6 +3,7 @@ using Microsoft.ML;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
 using MLNetLora.Cli.Running;
+using MLNetLora.Text;
 
 namespace MLNetLora.Cli.Commands;
 
@@ -31,7 +32,11 @@ internal static class PreflightCommand
             MLContext ml = new(settings.Training.Seed);
             settings.ValidationSize = 0;
             IDataView rows = RowFiles.Open(ml, settings).Rows;
-            ml.TextGeneration.Trainers.QwenLora(settings.Training).Preflight(rows).Write(screen.Out, screen.HasColor);
+            Preflight found = ml.TextGeneration.Trainers.QwenLora(settings.Training).Preflight(rows);
+            using StringWriter page = new();
+            found.Write(page, screen.HasColor);
+            string figures = found.ToString(); // warnings too, which name options
+            screen.Out.Write(screen.Said(figures) + page.ToString()[figures.Length..]);
             return ExitCode.Success;
         }));
         return command;

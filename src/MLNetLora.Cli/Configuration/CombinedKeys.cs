@@ -32,7 +32,7 @@ internal sealed record CombinedKeys(
             "the type that a GPU computes in; the processor computes in float32, and says so", ComputeIn),
         new(["eval_strategy", "evaluation_strategy", "do_eval", "eval_steps"], [nameof(RunSettings.Evaluates), nameof(QwenLoraTrainer.Options.EvaluationSteps)],
             "no: validation rows are not used; epoch: once an epoch; steps: every eval_steps", Evaluation),
-        new(["save_strategy", "save_steps"], [nameof(QwenLoraTrainer.Options.SaveSteps)],
+        new(["save_strategy", "save_steps"], [nameof(QwenLoraTrainer.Options.SaveSteps), nameof(QwenLoraTrainer.Options.SaveEveryEpoch)],
             "no: no checkpoints; epoch: once an epoch; steps: every save_steps, 500 as in transformers where it is not given", Saving),
         new(["warmup_steps"], [nameof(QwenLoraTrainer.Options.WarmupSteps), nameof(QwenLoraTrainer.Options.WarmupRatio)],
             "a number of steps, or below 1 a share of all", (given, assign) => Warmup(given["warmup_steps"], assign)),
@@ -169,6 +169,7 @@ internal sealed record CombinedKeys(
                 break;
             case "epoch":
                 assign(saves, null, strategy);
+                assign(nameof(QwenLoraTrainer.Options.SaveEveryEpoch), true, strategy); // with method full, too
                 break;
             default:
                 assign(saves, steps is null ? theirs : (int)Values.Whole(steps), steps ?? strategy);

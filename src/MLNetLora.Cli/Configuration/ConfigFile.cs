@@ -17,6 +17,11 @@ internal static class ConfigFile
     /// <exception cref="ConfigException">It is not there, not readable, or is no map of keys to values.</exception>
     public static MapValue Read(string path)
     {
+        if (string.IsNullOrWhiteSpace(path))
+        {
+            throw new ConfigException("The name of the configuration is empty; give a YAML or JSON file, such as run.yaml.");
+        }
+
         byte[] bytes;
         try
         {
@@ -27,6 +32,10 @@ internal static class ConfigFile
 
             bytes = BoundedFile.Read(path, LongestFile)?.ToArray() ?? throw new ConfigException(
                 $"{path} has more than {LongestFile} bytes, which no configuration has. Is it the data, which --data takes?");
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new ConfigException($"There is no configuration {path}; give a YAML or JSON file.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -116,7 +125,7 @@ internal static class ConfigFile
             throw new ConfigException($"{place}: aliases (*name) are not read; write the value out.");
         }
 
-        List<KeyValuePair<string, ConfigValue>> pairs = [];
+        Pairs pairs = new();
         while (!parser.TryConsume<MappingEnd>(out _))
         {
             Place at = new(path, (int)parser.Current!.Start.Line);
@@ -125,10 +134,10 @@ internal static class ConfigFile
                 throw new ConfigException($"{at}: a key must be a word.");
             }
 
-            Add(pairs, key.Value, Yaml(parser, path, depth - 1) with { Place = at }, at);
+            pairs.Add(key.Value, Yaml(parser, path, depth - 1) with { Place = at }, at);
         }
 
-        return new MapValue(pairs, place);
+        return new MapValue(pairs.All, place);
     }
 
     private static ConfigValue Json(ReadOnlySpan<byte> text, string path)
@@ -142,7 +151,7 @@ internal static class ConfigFile
                 MaxDepth = Deepest
             });
             reader.Read();
-            ConfigValue value = Json(ref reader, text, path);
+            ConfigValue value = Json(ref reader, new LineCounter(text), path);
             reader.Read();
             return value;
         }
@@ -152,46 +161,84 @@ internal static class ConfigFile
         }
     }
 
-    private static ConfigValue Json(ref Utf8JsonReader reader, ReadOnlySpan<byte> text, string path)
+    private static ConfigValue Json(ref Utf8JsonReader reader, LineCounter lines, string path)
     {
-        Place place = At(reader, text);
+        Place place = new(path, lines.Of(reader.TokenStartIndex));
         switch (reader.TokenType)
         {
             case JsonTokenType.StartArray:
                 List<ConfigValue> items = [];
                 while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
                 {
-                    items.Add(Json(ref reader, text, path));
+                    items.Add(Json(ref reader, lines, path));
                 }
 
                 return new ListValue(items, place);
             case JsonTokenType.StartObject:
-                List<KeyValuePair<string, ConfigValue>> pairs = [];
+                Pairs pairs = new();
                 while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
                 {
-                    Place at = At(reader, text);
-                    string key = reader.GetString()!;
+                    Place at = new(path, lines.Of(reader.TokenStartIndex));
+                    string key = Text(reader, at);
                     reader.Read();
-                    Add(pairs, key, Json(ref reader, text, path) with { Place = at }, at);
+                    pairs.Add(key, Json(ref reader, lines, path) with { Place = at }, at);
                 }
 
-                return new MapValue(pairs, place);
+                return new MapValue(pairs.All, place);
             case JsonTokenType.String:
-                return new ScalarValue(reader.GetString()!, IsQuoted: true, place);
+                return new ScalarValue(Text(reader, place), IsQuoted: true, place);
             default:
                 return new ScalarValue(Encoding.UTF8.GetString(reader.ValueSpan), IsQuoted: false, place);
         }
 
-        Place At(Utf8JsonReader at, ReadOnlySpan<byte> all) => new(path, all[..(int)at.TokenStartIndex].Count((byte)'\n') + 1);
+        static string Text(Utf8JsonReader at, Place place)
+        {
+            try
+            {
+                return at.GetString()!;
+            }
+            catch (InvalidOperationException e)
+            {
+                throw new ConfigException($"{place}: this is no text: it holds half of a character, or bytes that are not UTF-8.", e);
+            }
+        }
     }
 
-    private static void Add(List<KeyValuePair<string, ConfigValue>> pairs, string key, ConfigValue value, Place place)
+    /// <summary>The keys of a map, of which none is there twice.</summary>
+    private sealed class Pairs
     {
-        if (pairs.FirstOrDefault(pair => pair.Key == key) is { Value: { } before })
+        private readonly Dictionary<string, Place> _places = [];
+        private readonly List<KeyValuePair<string, ConfigValue>> _all = [];
+
+        public IReadOnlyList<KeyValuePair<string, ConfigValue>> All => _all;
+
+        public void Add(string key, ConfigValue value, Place place)
         {
-            throw new ConfigException($"{place}: {key} is there twice; it is in line {before.Place.Line} too.");
+            if (!_places.TryAdd(key, place))
+            {
+                throw new ConfigException($"{place}: {key} is there twice; it is in line {_places[key].Line} too.");
+            }
+
+            _all.Add(new(key, value));
+        }
+    }
+
+    /// <summary>In which line of a text a byte stands.</summary>
+    private sealed class LineCounter
+    {
+        private readonly List<long> _ends = [];
+
+        public LineCounter(ReadOnlySpan<byte> text)
+        {
+            for (int i = 0; i < text.Length; i++)
+            {
+                if (text[i] == '\n')
+                {
+                    _ends.Add(i);
+                }
+            }
         }
 
-        pairs.Add(new(key, value));
+        public int Of(long position) => (_ends.BinarySearch(position) is >= 0 and var at ? at : ~_ends.BinarySearch(position)) + 1;
     }
 }

@@ -1,3 +1,4 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Runtime;
 
 namespace MLNetLora.Cli.Configuration;
@@ -11,6 +12,7 @@ internal static class Derived
     /// <param name="ignore">Receives what has no effect after all, with the reason.</param>
     public static void Apply(RunSettings settings, IReadOnlyDictionary<string, Decision> decisions, Action<Given, string> ignore)
     {
+        ApplyRevision(settings, decisions, ignore);
         if (settings.Packing && settings.Training.PackingLength == 0)
         {
             settings.Training.PackingLength = settings.Training.MaximumSequenceLength;
@@ -62,6 +64,31 @@ internal static class Derived
         if (settings.ValidationSize is > 1 and var size && size != Math.Floor(size))
         {
             throw decisions[nameof(settings.ValidationSize)].From.Wrong("a share below 1 or a whole number of rows");
+        }
+    }
+
+    /// <summary>OWNER/NAME at a revision is OWNER/NAME@REVISION.</summary>
+    private static void ApplyRevision(RunSettings settings, IReadOnlyDictionary<string, Decision> decisions, Action<Given, string> ignore)
+    {
+        const string main = "main"; // which an id without a revision is
+        string model = settings.Training.ModelPath;
+        if (settings.ModelRevision is not { Length: > 0 } revision || revision == main || model.Length == 0)
+        {
+            return;
+        }
+
+        Given said = decisions[nameof(settings.ModelRevision)].From;
+        if (Path.Exists(model) || !ModelFolder.IsHubId(model))
+        {
+            ignore(said, "the model is no hub id, and has no revisions");
+        }
+        else if (model.Contains('@', StringComparison.Ordinal))
+        {
+            throw said.Refused($"{model} names a revision already; one of them must go.");
+        }
+        else
+        {
+            settings.Training.ModelPath = $"{model}@{revision}";
         }
     }
 }

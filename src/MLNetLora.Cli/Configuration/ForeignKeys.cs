@@ -49,7 +49,6 @@ internal sealed record ForeignKey(string Key, string Reason, IReadOnlyList<strin
         Only("mix_strategy", "data sets are read one behind the other", "concat"),
         Only("num_beams", "one answer is followed", "1"),
         Only("length_penalty", "it is for beams", "1", "1.0"),
-        Only("model_revision", "the revision is the one that the local cache has as main", "main"),
         Only("dataset_text_field", "documents are in text", "text"),
         Only("loss_type", "the loss is the tokens' cross-entropy", "nll", "chunked_nll"),
 

@@ -18,6 +18,9 @@ internal sealed class RunSettings
         set => Training.Generation = value;
     }
 
+    /// <summary>The revision of a hub id without one; null for its main branch.</summary>
+    public string? ModelRevision { get; set; }
+
     /// <summary>Files and patterns of rows, or names of LLaMA-Factory's dataset_info.json.</summary>
     public IReadOnlyList<string> Data { get; set; } = [];
 
@@ -59,6 +62,9 @@ internal sealed class RunSettings
 
     /// <summary>Steps between plain lines of progress; 0: ten in all.</summary>
     public int LoggingSteps { get; set; }
+
+    /// <summary>How many rows are answered with the model as it was and as it is, for run.html.</summary>
+    public int SampleAnswers { get; set; } = 3;
 
     /// <summary>Whether rows are packed into sequences of MaximumSequenceLength tokens.</summary>
     public bool Packing { get; set; }

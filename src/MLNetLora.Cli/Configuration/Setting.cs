@@ -69,6 +69,12 @@ internal sealed record Setting(
     /// <summary>An example of a value; null for none.</summary>
     public string? Example { get; init; }
 
+    /// <summary>What the library's messages call it; none for what the library does not know.</summary>
+    public IReadOnlyList<string> LibraryNames { get; init; } = [];
+
+    /// <summary>The name by which messages call it: the short one, where the command line has one of some letters.</summary>
+    public string Said => ShortNames.FirstOrDefault(name => name.StartsWith("--", StringComparison.Ordinal)) ?? Option;
+
     /// <summary>The name on the command line.</summary>
     public string Option => "--" + Casing.Kebab(Name);
 

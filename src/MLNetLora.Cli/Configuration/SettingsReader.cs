@@ -58,6 +58,11 @@ internal sealed class SettingsReader(CommandKinds command)
         Dictionary<CombinedKeys, Dictionary<string, Given>> together = [];
         foreach (Given given in all)
         {
+            if (HasNul(given.Value))
+            {
+                throw given.Refused("it holds the character NUL, which no name and no text has.");
+            }
+
             Meaning meaning = Lookup.Find(given.Key.TrimStart('-'), command) ?? throw Unknown(given);
             if (meaning.Foreign is { } foreign)
             {
@@ -116,7 +121,8 @@ internal sealed class SettingsReader(CommandKinds command)
         {
             if (said.TryGetValue(setting, out Decision? before))
             {
-                throw from.Refused($"{before.From.Key} ({before.From.Place}) says the same option, {setting}; one of them must go.");
+                throw from.Refused($"{before.From.Key} ({before.From.Place}) says the same, "
+                    + $"{SettingsTable.All.FirstOrDefault(other => other.Name == setting)?.Said ?? Casing.Snake(setting)}; one of them must go.");
             }
 
             said[setting] = new Decision(setting, value, from);
@@ -149,12 +155,34 @@ internal sealed class SettingsReader(CommandKinds command)
         RunSettings settings = new();
         Apply(settings);
         Derived.Apply(settings, _decisions, (given, reason) => _ignored.Add((given, reason)));
+        ValidateAnswers(settings.Generation);
         return settings;
+    }
+
+    // Training has options of the same names.
+    private static void ValidateAnswers(GenerationOptions generation)
+    {
+        try
+        {
+            generation.Validate();
+        }
+        catch (OptionException e)
+        {
+            throw new OptionException($"{nameof(GenerationOptions)}.{e.Message}", e);
+        }
     }
 
     /// <summary>One line that names the keys without effect; null where there are none.</summary>
     public string? IgnoredLine => _ignored.Count == 0 ? null : "ignored: " + string.Join("; ", _ignored.GroupBy(item => item.Reason)
         .Select(group => $"{string.Join(", ", group.Select(item => item.Given.Key).Distinct())} ({group.Key})")) + ".";
+
+    private static bool HasNul(ConfigValue value) => value switch
+    {
+        ScalarValue scalar => scalar.Text.Contains('\0', StringComparison.Ordinal),
+        ListValue list => list.Items.Any(HasNul),
+        MapValue map => map.Items.Any(item => item.Key.Contains('\0', StringComparison.Ordinal) || HasNul(item.Value)),
+        _ => false,
+    };
 
     private static bool Nullable(Setting setting) => !setting.Type.IsValueType || System.Nullable.GetUnderlyingType(setting.Type) is not null;
 

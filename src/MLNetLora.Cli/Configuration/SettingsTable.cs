@@ -21,7 +21,11 @@ internal static class SettingsTable
     [
         Option(Model, nameof(Options.ModelPath), "Base checkpoint: a folder, or a hub id, OWNER/NAME or OWNER/NAME@REVISION", "model_name_or_path",
             "base_model_name_or_path") with { On = CommandKinds.All, ShortNames = ["--model", "-m"], Example = "Qwen/Qwen2.5-0.5B-Instruct" },
-        Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold"),
+        Own(Model, nameof(RunSettings.ModelRevision), "Revision of a hub id: a branch, a tag or a commit; default: main") with
+        {
+            On = CommandKinds.All, Example = "v1.0",
+        },
+        Option(Model, nameof(Options.DownloadModel), "Downloads a hub id that the local cache does not hold") with { On = CommandKinds.All },
         Option(Model, nameof(Options.Method), "What is trained: an adapter, or every weight", "finetuning_type"),
         Option(Model, nameof(Options.InitialAdapter), "PEFT adapter to train on from", "adapter_name_or_path"),
         Own(Model, nameof(RunSettings.Adapter), "Adapter folder (PEFT) to answer with; default: that in the output folder, where there is one",
@@ -44,9 +48,12 @@ internal static class SettingsTable
         {
             On = Learning | Evaluate,
         },
-        Own(Rows, nameof(RunSettings.MaximumRows), "Reads only the first rows", "max_samples") with { On = Learning | Evaluate },
+        Own(Rows, nameof(RunSettings.MaximumRows), "Reads only the first rows", "max_samples") with
+        {
+            On = Learning | Evaluate, Read = given => (int)Values.Whole(given, least: 1),
+        },
         Own(Rows, nameof(RunSettings.Validation), "Rows whose loss is measured during training", "eval_dataset", "validation_file")
-            with { On = Train, Read = Values.Files },
+            with { On = Train, Read = Values.Files, LibraryNames = [nameof(Options.ValidationSet)] },
         Own(Rows, nameof(RunSettings.ValidationSize), "Keeps some of the rows for validation: a share below 1, or how many") with
         {
             On = Train, Aliases = ["val_size"], ShortNames = ["--val-size"], Read = Between(0, int.MaxValue), Expects = "0 or more", Example = "0.1",
@@ -57,14 +64,21 @@ internal static class SettingsTable
         Option(Rows, nameof(Options.LabelScope), "Which tokens are learned"),
         Option(Rows, nameof(Options.WarningsAsErrors), "Stops before the first step where something of the data would be lost"),
 
-        Own(Results, nameof(RunSettings.Output), "Folder for what the training leaves", "output_dir") with { On = Train | Answering, ShortNames = ["-o"] },
+        Own(Results, nameof(RunSettings.Output), "Folder for what the training leaves", "output_dir") with
+        {
+            On = Train | Answering, ShortNames = ["-o"], LibraryNames = [nameof(Options.OutputFolder)],
+        },
         Own(Results, nameof(RunSettings.Overwrite), "Replaces the results that the folder has", "overwrite_output_dir") with { On = Train },
-        Own(Results, nameof(RunSettings.Resume), "Goes on with the run in the output folder; where there is none yet, begins it") with { On = Train },
+        Own(Results, nameof(RunSettings.Resume), "Goes on with the run in the output folder; where there is none yet, begins it") with
+        {
+            On = Train, LibraryNames = [nameof(Options.ResumeFrom)],
+        },
         Option(Results, nameof(Options.ResumeFrom), "Goes on from a checkpoint, or with the run in another folder",
             new Alias("resume_from_checkpoint", PeersValues.ResumeFrom)) with { On = Train, Example = "out/company/checkpoint-50" },
         Option(Results, nameof(Options.ResumeWithChanges), "Goes on although settings or rows are others than those that the run began with")
             with { On = Train },
         Option(Results, nameof(Options.SaveSteps), "Steps between two checkpoints; 0: none; default: once an epoch, with method full none") with { On = Train },
+        Option(Results, nameof(Options.SaveEveryEpoch), "A checkpoint at the end of each epoch, too, with method full as well") with { On = Train },
         Option(Results, nameof(Options.SaveTotalLimit), "How many checkpoints are kept, the best among them; default: all") with { On = Train },
         Option(Results, nameof(Options.EarlyStoppingPatience), "Ends after so many measurements of the validation loss that were no better; default: never",
             "early_stopping_steps") with { On = Train },
@@ -73,6 +87,10 @@ internal static class SettingsTable
         Own(Results, nameof(RunSettings.Merge), "Writes base and adapter merged as a checkpoint, too") with { On = Train },
         Own(Results, nameof(RunSettings.Zip), "Writes model.zip, which ML.NET loads") with { On = Train },
         Own(Results, nameof(RunSettings.LoggingSteps), "Steps between two lines of progress where there is no terminal; 0: ten in all") with
+        {
+            On = Train, Read = given => (int)Values.Whole(given),
+        },
+        Own(Results, nameof(RunSettings.SampleAnswers), "Rows that are answered as before and as after the training, for run.html; 0: none") with
         {
             On = Train, Read = given => (int)Values.Whole(given),
         },
@@ -132,10 +150,16 @@ internal static class SettingsTable
         },
         Option(Hardware, nameof(Options.Threads), "Threads; 0: all cores") with { On = CommandKinds.All },
         Option(Hardware, nameof(Options.ComputeType), "Type that training computes in; default: bfloat16 on a GPU that has it, else float32"),
-        Own(Hardware, nameof(RunSettings.Tf32), "Products of 32-bit floats in TF32, on a GPU") with { On = Train | Answering },
+        Own(Hardware, nameof(RunSettings.Tf32), "Products of 32-bit floats in TF32, on a GPU") with
+        {
+            On = Train | Answering, LibraryNames = [OfCuda(nameof(CudaDevice.Tf32))],
+        },
         Own(Hardware, nameof(RunSettings.FusedKernels), "This library's own kernels in the place of chains of the runtime's, on a GPU")
-            with { On = Train | Answering },
-        Own(Hardware, nameof(RunSettings.CudaGraphs), "Training captures its kernels as CUDA graphs, on a GPU") with { On = Train },
+            with { On = Train | Answering, LibraryNames = [OfCuda(nameof(CudaDevice.FusedKernels))] },
+        Own(Hardware, nameof(RunSettings.CudaGraphs), "Training captures its kernels as CUDA graphs, on a GPU") with
+        {
+            On = Train, LibraryNames = [OfCuda(nameof(CudaDevice.Graphs))],
+        },
         Option(Hardware, nameof(Options.ActivationCheckpointing), "Computes activations again: less memory, a third slower", "gradient_checkpointing",
             new Alias("disable_gradient_checkpointing", given => !Values.Flag(given))),
         Option(Hardware, nameof(Options.PrepackWeights), "Keeps copies of the weights in the processor's order: faster steps, more memory"),
@@ -184,7 +208,7 @@ internal static class SettingsTable
         PropertyInfo property = typeof(Options).GetProperty(name)!;
         return new Setting(name, group, description, property.PropertyType, settings => property.GetValue(settings.Training),
             (settings, value) => property.SetValue(settings.Training, value))
-        { Aliases = aliases };
+        { Aliases = aliases, LibraryNames = [name] };
     }
 
     private static Setting Own(SettingGroup group, string name, string description, params Alias[] aliases)
@@ -198,12 +222,15 @@ internal static class SettingsTable
         PropertyInfo property = typeof(GenerationOptions).GetProperty(name)!;
         return new Setting(name, Answers, description, property.PropertyType, settings => property.GetValue(settings.Generation),
             (settings, value) => property.SetValue(settings.Generation, value))
-        { Aliases = aliases, On = Train | Answering };
+        { Aliases = aliases, LibraryNames = [name], On = Train | Answering };
     }
+
+    private static string OfCuda(string name) => $"{nameof(CudaDevice)}.{name}";
 
     private static Func<Given, object?> Precisions(params WeightPrecision[] precisions) => given =>
         Values.OneOf(given, [.. precisions.Select(precision => (Casing.Snake(precision.ToString()), precision))]);
 
     private static Func<Given, object?> Between(double least, double most) => given =>
-        Values.Number(given) is var number && number >= least && number <= most ? number : throw given.Wrong("0 or more");
+        Values.Number(given) is var number && number >= least && number <= most ? number
+            : throw given.Wrong(FormattableString.Invariant($"{least} or more, and at most {most}"));
 }

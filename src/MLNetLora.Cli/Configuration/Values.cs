@@ -112,7 +112,10 @@ internal static partial class Values
         string? word = Word(given);
         double number = 0;
         bool isWhole = word is not null && double.TryParse(word, NumberStyles.Float, CultureInfo.InvariantCulture, out number) && number == Math.Floor(number);
-        return isWhole && number >= least && number <= most ? (long)number : throw given.Wrong("a whole number");
+        return !isWhole ? throw given.Wrong("a whole number")
+            : number < least ? throw given.Wrong(FormattableString.Invariant($"{least} or more"))
+            : number > most ? throw given.Wrong(FormattableString.Invariant($"at most {most}"))
+            : (long)number;
     }
 
     public static string Text(Given given) => given.Value is ScalarValue scalar ? scalar.Text : throw given.Wrong("a text");

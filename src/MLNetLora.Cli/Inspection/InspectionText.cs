@@ -39,7 +39,7 @@ internal static class InspectionText
 
                 break;
             default:
-                screen.Out.WriteLine($"{screen.Dim(name.PadRight(NameWidth))}{Text(value)}");
+                screen.Out.WriteLine($"{screen.Dim(Visible.OnOneLine(name).PadRight(NameWidth))}{Visible.OnOneLine(Text(value))}");
                 break;
         }
     }

@@ -94,18 +94,19 @@ internal static class Inspector
             ?? throw new AdapterException($"{path} holds no model of this library.");
         ZipParts parts = new(archive, record[..record.LastIndexOf('/')]);
         JsonObject json = Object(parts.Bytes(ModelZip.RecordName, LongestJson), $"{path}/{ModelZip.RecordName}");
+        JsonObject? model = json["base"] as JsonObject;
         JsonObject zip = new()
         {
             ["kind"] = "model zip",
             ["file"] = Path.GetFullPath(path),
             ["format"] = json["format"]?.DeepClone(),
-            ["base"] = json["base"]?["location"]?.DeepClone(),
-            ["base_folder"] = json["base"]?["absolute_path"]?.DeepClone(),
+            ["base"] = model?["location"]?.DeepClone(),
+            ["base_folder"] = model?["absolute_path"]?.DeepClone(),
             ["weight_precision"] = json["weight_precision"]?.DeepClone(),
             ["prompt"] = json["prompt"]?.DeepClone(),
             ["generation"] = json["generation"]?.DeepClone(),
         };
-        if (json["has_adapter"]?.GetValue<bool>() != false)
+        if (json["has_adapter"] is not JsonValue has || has.GetValueKind() != JsonValueKind.False)
         {
             byte[] config = parts.Bytes(ModelZip.AdapterConfigName, LongestJson);
             SafetensorsFile weights = parts.Read(ModelZip.AdapterWeightsName, long.MaxValue, (content, length) =>
@@ -173,11 +174,27 @@ internal static class Inspector
     {
         try
         {
-            return JsonNode.Parse(json) as JsonObject ?? throw new AdapterException($"{source} is no JSON object.");
+            RequireText(json);
+            return JsonNode.Parse(json, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject
+                ?? throw new AdapterException($"{source} is no JSON object.");
         }
         catch (JsonException e)
         {
             throw new AdapterException($"{source} is not JSON: {e.Message}", e);
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new AdapterException($"{source} holds half of a character, or bytes that are not UTF-8: it is damaged.", e);
+        }
+    }
+
+    /// <summary>Reads every text once: nodes do so only when they are asked for it.</summary>
+    private static void RequireText(byte[] json)
+    {
+        Utf8JsonReader reader = new(json);
+        while (reader.Read())
+        {
+            _ = reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName ? reader.GetString() : null;
         }
     }
 

@@ -24,11 +24,7 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
     /// <summary>Writes the folder, which must not exist yet.</summary>
     public void Write(string folder)
     {
-        if (Size.Layers < 1)
-        {
-            throw new OptionException($"--layers {Size.Layers}: a model has at least one layer");
-        }
-
+        SizeLimits.Require(Size);
         if (Size.VocabularySize < 3)
         {
             throw new OptionException($"--vocab-size {Size.VocabularySize}: at least the three control tokens need a row");
@@ -55,6 +51,7 @@ internal sealed record CheckpointWriter(ModelSize Size, ElementType Type)
             throw new OptionException($"--tokenizer {TokenizerFolder} holds no tokenizer_config.json: it is no tokenizer folder");
         }
 
+        SizeLimits.RequireSpace(Size, Type, ShardBytes, target, IsSparse);
         Directory.CreateDirectory(Path.GetDirectoryName(target)!);
         string temporary = $"{target}.partial-{Environment.ProcessId}";
         Directory.CreateDirectory(temporary);

@@ -1,4 +1,5 @@
 using System.Text;
+using MLNetLora.Cli.Configuration;
 using Spectre.Console;
 
 namespace MLNetLora.Cli.Output;
@@ -10,6 +11,9 @@ internal sealed class Screen
 
     /// <summary>What is typed or piped in.</summary>
     public required TextReader In { get; init; }
+
+    /// <summary>Whether there is no input, which is more than an empty one: nothing can be asked of it.</summary>
+    public bool IsInputClosed { get; init; }
 
     /// <summary>Results.</summary>
     public required TextWriter Out { get; init; }
@@ -35,6 +39,12 @@ internal sealed class Screen
     /// <summary>Whether errors come with their stack.</summary>
     public bool IsVerbose { get; set; }
 
+    /// <summary>The words in which the library's messages name its options; null where a command has no settings.</summary>
+    public OptionWords? Words { get; set; }
+
+    /// <summary>Whether something was trained, answered or written: what fails then is the run, and not what was given.</summary>
+    public bool HasBegun { get; set; }
+
     /// <summary>Ends what is under way.</summary>
     public Interruption Interruption { get; init; } = new();
 
@@ -52,7 +62,8 @@ internal sealed class Screen
 
         return new Screen
         {
-            In = Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
+            IsInputClosed = ClosedInput.Is,
+            In = ClosedInput.Is ? TextReader.Null : Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
             Out = Console.IsOutputRedirected ? new StreamWriter(Console.OpenStandardOutput(), utf8) { AutoFlush = true } : Console.Out,
             Error = Console.IsErrorRedirected ? new StreamWriter(Console.OpenStandardError(), utf8) { AutoFlush = true } : Console.Error,
             IsInteractive = !Console.IsInputRedirected && !Console.IsOutputRedirected,
@@ -65,10 +76,16 @@ internal sealed class Screen
     }
 
     /// <summary>Writes one paragraph about an error.</summary>
-    public void WriteError(string message) => Error.WriteLine(HasErrorColor ? $"\e[31merror:\e[0m {message}" : $"error: {message}");
+    public void WriteError(string message) => Error.WriteLine(HasErrorColor ? $"\e[31merror:\e[0m {Said(message)}" : $"error: {Said(message)}");
 
     /// <summary>Writes a warning.</summary>
-    public void WriteWarning(string message) => Error.WriteLine(HasErrorColor ? $"\e[33mwarning: {message}\e[0m" : $"warning: {message}");
+    public void WriteWarning(string message) => Error.WriteLine(HasErrorColor ? $"\e[33mwarning: {Said(message)}\e[0m" : $"warning: {Said(message)}");
+
+    /// <summary>Writes a line beside the results.</summary>
+    public void WriteNote(string message) => Error.WriteLine(Said(message));
+
+    /// <summary>A message of the library in the words of the command line, without what a terminal would take for commands.</summary>
+    public string Said(string message) => Visible.Of(Words?.Say(OptionWords.Commands(message)) ?? OptionWords.Commands(message));
 
     /// <summary>Text that stands back: thinking, hints.</summary>
     public string Dim(string text) => HasColor ? $"\e[2m{text}\e[0m" : text;
@@ -87,7 +104,7 @@ internal sealed class Screen
 
         foreach (IReadOnlyList<string> row in rows)
         {
-            table.AddRow(row.Select(cell => new Spectre.Console.Text(cell)));
+            table.AddRow(row.Select(cell => new Spectre.Console.Text(Visible.OnOneLine(cell))));
         }
 
         StringWriter text = new();

@@ -18,9 +18,10 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         GeneratedText? answer = null;
         await foreach (GeneratedChunk chunk in model.Engine.GenerateAsync(row, model.Generation, Token))
         {
+            screen.HasBegun = true;
             if (!json && !chunk.IsThinking)
             {
-                await screen.Out.WriteAsync(chunk.Text);
+                await screen.Out.WriteAsync(Visible.Of(chunk.Text));
                 await screen.Out.FlushAsync(CancellationToken.None);
             }
 
@@ -44,6 +45,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
 
             TextRow row = new(new InstructionRow(line, Input: input));
             GeneratedText answer = model.Engine.Generate([row], model.Generation, null, Token)[0];
+            screen.HasBegun = true;
             failed += answer.Error is null ? 0 : 1;
             if (json)
             {
@@ -56,7 +58,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
             }
             else
             {
-                await screen.Out.WriteLineAsync(answer.Text);
+                await screen.Out.WriteLineAsync(Visible.Of(answer.Text));
             }
 
             await screen.Out.FlushAsync(CancellationToken.None);
@@ -72,6 +74,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
     public int File(string path, DatasetFormat format, string? target)
     {
         string? partial = target is null ? null : target + ".partial";
+        using MadeFolders? made = target is null ? null : new MadeFolders(Path.GetDirectoryName(Path.GetFullPath(target))!);
         using TextWriter? own = partial is null ? null : Create(partial);
         TextWriter writer = own ?? screen.Out;
         int done = 0;
@@ -82,6 +85,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
             {
                 TextRow[] rows = [.. batch.Select(Asked)];
                 IReadOnlyList<GeneratedText> answers = model.Engine.Generate(rows, model.Generation, null, Token, firstNumber: done + 1);
+                screen.HasBegun = true;
                 for (int i = 0; i < rows.Length; i++)
                 {
                     writer.WriteLine(AnswerJson.Of(rows[i], answers[i]));
@@ -92,9 +96,15 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
                 done += rows.Length;
             }
         }
+        catch (Exception e) when (partial is not null && done == 0 && e is not OperationCanceledException)
+        {
+            own!.Dispose();
+            System.IO.File.Delete(partial);
+            throw;
+        }
         catch (Exception) when (partial is not null)
         {
-            screen.Error.WriteLine(FormattableString.Invariant($"The {done} answers so far are in {partial}."));
+            screen.WriteNote(FormattableString.Invariant($"The {done} answers so far are in {partial}."));
             throw;
         }
 
@@ -102,7 +112,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         if (partial is not null)
         {
             System.IO.File.Move(partial, target!, overwrite: true);
-            screen.Error.WriteLine(FormattableString.Invariant($"{done} answers are in {target}."));
+            screen.WriteNote(FormattableString.Invariant($"{done} answers are in {target}."));
         }
 
         if (failed > 0)

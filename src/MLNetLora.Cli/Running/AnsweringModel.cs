@@ -1,8 +1,7 @@
-using System.Text.Json;
 using Microsoft.ML;
 using MLNetLora.Adapters;
-using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
+using MLNetLora.Cli.Output;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
@@ -36,13 +35,14 @@ internal sealed class AnsweringModel : IDisposable
     public string Name { get; }
 
     /// <summary>Finds and opens what the settings mean.</summary>
+    /// <param name="screen">Where is said what is to be known of it, and what ends the loading.</param>
     /// <param name="reader">What was said.</param>
     /// <param name="settings">The settings.</param>
-    /// <param name="cancellation">Ends the loading.</param>
     /// <exception cref="ConfigException">No model was given.</exception>
-    public static AnsweringModel Open(SettingsReader reader, RunSettings settings, CancellationToken cancellation)
+    public static AnsweringModel Open(Screen screen, SettingsReader reader, RunSettings settings)
     {
-        (string? model, string? adapter) = Find(settings);
+        AnswerSource source = AnswerSource.Find(screen, settings);
+        (string? model, string? adapter) = source;
         if (IsZip(model) || IsZip(adapter))
         {
             return OpenZip(reader, settings, IsZip(adapter) ? adapter! : model!, IsZip(adapter) ? model : null);
@@ -54,11 +54,12 @@ internal sealed class AnsweringModel : IDisposable
         }
 
         settings.Generation.Validate();
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
+        Checkpoint checkpoint = Checkpoint.Open(ModelSource.Folder(screen, model, settings.Training.DownloadModel && !source.IsBaseOfAdapter));
         LoraAdapter? lora = adapter is null ? null : LoraAdapter.LoadPeft(adapter, checkpoint);
         PromptSettings prompt = new(settings.Training.SystemPrompt, settings.Training.PromptTemplate, settings.Training.EnableThinking);
         TextGenerator engine = new(
-            checkpoint, lora, prompt, settings.Training.Threads, settings.Training.WeightPrecision, settings.Training.Device ?? Device.Cpu, cancellation);
+            checkpoint, lora, prompt, settings.Training.Threads, settings.Training.WeightPrecision, settings.Training.Device ?? Device.Cpu,
+            screen.Interruption.Token);
         return new AnsweringModel(engine, settings.Generation, adapter is null ? model : $"{model} with {adapter}");
     }
 
@@ -71,48 +72,6 @@ internal sealed class AnsweringModel : IDisposable
         else
         {
             _zip.Dispose();
-        }
-    }
-
-    /// <summary>Base and adapter: what was named, else what a training left in its output folder; of an adapter alone, the base that it names.</summary>
-    internal static (string? Model, string? Adapter) Find(RunSettings settings)
-    {
-        string? model = settings.Training.ModelPath is { Length: > 0 } path ? path : null;
-        string? adapter = settings.Adapter;
-        if (adapter is null && settings.Output is { } output)
-        {
-            if (settings.Training.Method == FineTuningMethod.Full && Directory.Exists(TrainingRun.ModelIn(output)))
-            {
-                model = TrainingRun.ModelIn(output);
-            }
-            else if (File.Exists(Path.Combine(TrainingRun.AdapterIn(output), LoraAdapter.ConfigName)))
-            {
-                adapter = TrainingRun.AdapterIn(output);
-            }
-        }
-
-        bool isAdapter = model is not null && adapter is null && File.Exists(Path.Combine(model, LoraAdapter.ConfigName))
-            && !File.Exists(Path.Combine(model, QwenConfig.FileName));
-        (model, adapter) = isAdapter ? (null, model) : (model, adapter);
-        return (model ?? (adapter is null || IsZip(adapter) ? null : BaseOf(adapter)), adapter);
-    }
-
-    /// <summary>The base that an adapter's file names.</summary>
-    private static string BaseOf(string adapter)
-    {
-        string path = Path.Combine(adapter, LoraAdapter.ConfigName);
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(
-                BoundedFile.Read(path, LoraAdapter.MaximumConfigBytes) ?? throw new AdapterException($"{path} is too long for an adapter's configuration."));
-            return document.RootElement.ValueKind == JsonValueKind.Object
-                && document.RootElement.TryGetProperty("base_model_name_or_path", out JsonElement name) && name.GetString() is { Length: > 0 } text
-                ? text
-                : throw new ConfigException($"{path} does not say what its base is; give it with --model.");
-        }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or InvalidOperationException)
-        {
-            throw new AdapterException($"The adapter {adapter} cannot be read: {e.Message}", e);
         }
     }
 

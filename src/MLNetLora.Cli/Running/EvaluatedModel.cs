@@ -1,7 +1,7 @@
 using Microsoft.ML;
 using MLNetLora.Adapters;
-using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
+using MLNetLora.Cli.Output;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
 using MLNetLora.TextGeneration;
@@ -14,10 +14,12 @@ internal static class EvaluatedModel
     /// <summary>The column that says why a row has no answer.</summary>
     public const string ErrorColumn = "Error";
 
-    /// <summary>Opens what the settings mean; see <see cref="AnsweringModel.Find"/>.</summary>
-    public static QwenLoraTransformer Open(MLContext ml, SettingsReader reader, RunSettings settings, CancellationToken cancellation)
+    /// <summary>Opens what the settings mean; see <see cref="AnswerSource"/>.</summary>
+    public static QwenLoraTransformer Open(Screen screen, MLContext ml, SettingsReader reader, RunSettings settings)
     {
-        (string? model, string? adapter) = AnsweringModel.Find(settings);
+        CancellationToken cancellation = screen.Interruption.Token;
+        AnswerSource source = AnswerSource.Find(screen, settings);
+        (string? model, string? adapter) = source;
         if (AnsweringModel.IsZip(model) || AnsweringModel.IsZip(adapter))
         {
             return ml.TextGeneration.Load(AnsweringModel.IsZip(adapter) ? adapter! : model!, AnsweringModel.IsZip(adapter) ? model : null, Change);
@@ -28,12 +30,13 @@ internal static class EvaluatedModel
             throw new ConfigException(AnsweringModel.NoModel);
         }
 
+        string folder = ModelSource.Folder(screen, model, settings.Training.DownloadModel && !source.IsBaseOfAdapter);
         if (adapter is not null)
         {
-            return ml.TextGeneration.LoadAdapter(model, adapter, Change);
+            return ml.TextGeneration.LoadAdapter(folder, adapter, Change, downloadModel: false);
         }
 
-        Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(model));
+        Checkpoint checkpoint = Checkpoint.Open(folder);
         QwenLoraModel alone = new(
             LoraAdapter.None(checkpoint.Folder),
             BaseModelRecord.Create(model, checkpoint, cancellation),

@@ -9,6 +9,7 @@ internal sealed class RunStart(Screen screen) : TrainingCallback
     /// <inheritdoc/>
     public override void OnTrainBegin(TrainingStart start)
     {
+        screen.HasBegun = true;
         double share = 100.0 * start.TrainableParameters / start.AllParameters;
         Line("model", start.ModelPath);
         Line("trained", FormattableString.Invariant($"{start.TrainableParameters:N0} of {start.AllParameters:N0} parameters ({share:0.##}%)"));
@@ -25,7 +26,7 @@ internal sealed class RunStart(Screen screen) : TrainingCallback
         : start.FirstStep > 1 ? (FormattableString)$", from step {start.FirstStep:N0}"
         : $"";
 
-    private void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-10}")}{value}");
+    private void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-10}")}{Visible.OnOneLine(value)}");
 }
 
 /// <summary>A plain line of progress every so many steps, as logging_steps asks for it, for outputs that are no terminal.</summary>

@@ -37,7 +37,8 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
 
         QwenLoraTrainer.Options training = settings.Training;
-        training.OutputFolder = training.Method == FineTuningMethod.Full ? Path.Combine(settings.Output ?? "", ModelFolder) : settings.Output;
+        string output = settings.Output ?? "."; // what writes nothing, such as a plan, needs none, and checkpoints that are asked for have one
+        training.OutputFolder = training.Method == FineTuningMethod.Full ? Path.Combine(output, ModelFolder) : output;
         if (settings.Resume && training.ResumeFrom is not (null or RunSettings.OwnFolder))
         {
             throw new ConfigException("resume goes on with the run in the output folder, and resume_from names another: one of them must go.");
@@ -52,7 +53,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         WriteIgnored(screen, reader);
         if (PeersDefaults.Line(reader) is { } defaults)
         {
-            screen.Error.WriteLine(defaults);
+            screen.WriteNote(defaults);
         }
     }
 
@@ -61,7 +62,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     {
         if (reader.IgnoredLine is { } ignored)
         {
-            screen.Error.WriteLine(ignored);
+            screen.WriteNote(ignored);
         }
     }
 
@@ -70,15 +71,18 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     public int Run()
     {
         Prepare(settings);
+        using MadeFolders? made = string.IsNullOrWhiteSpace(settings.Output) ? null : new MadeFolders(settings.Output);
         RequireOutput();
         WriteNotes(screen, reader);
         ProgressLine progress = new(screen.Out, screen.IsLive);
+        RunReport report = new(Output);
         Options.CancellationToken = screen.Interruption.Token;
         Options.Callbacks =
         [
             new RunStart(screen),
             settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
             .. RunLogs.In(Output),
+            report,
         ];
         screen.Interruption.Noticed = () => screen.Error.WriteLine(
             $"{Environment.NewLine}Stopping after this step, and saving what was learned. A second Ctrl-C ends at once.");
@@ -86,6 +90,11 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         ml.Log += (_, message) => Show(message, progress);
         (IDataView rows, Options.ValidationSet) = RowFiles.Open(ml, settings);
         Options.Validate();
+        if (Options.DownloadModel)
+        {
+            ModelSource.Folder(screen, Options.ModelPath, downloads: true); // which shows how far it is; the trainer finds it then
+        }
+
         using OldResults old = new(Output, Options.ResumeFrom is null ? [.. Present()] : [], Inputs());
         Options.Callbacks = [.. Options.Callbacks, old.Removal];
         QwenLoraTrainer trainer = ml.TextGeneration.Trainers.QwenLora(Options);
@@ -94,31 +103,44 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             using QwenLoraTransformer trained = trainer.Fit(rows);
             Save(trained, rows);
             RunLogs.Draw(screen, Output, trained.TrainingSummary!);
-            return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
+            if (trained.TrainingSummary!.WasCancelled)
+            {
+                return Cancelled(trained.TrainingSummary);
+            }
+
+            if (settings.SampleAnswers > 0)
+            {
+                SampleAnswers.Add(screen, report, trained, Options, Options.ValidationSet ?? rows, settings.SampleAnswers);
+            }
+
+            return Done();
         }
         catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
         {
-            screen.Error.WriteLine($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}. {GoOn}");
+            string goOn = e is TrainingDivergedException ? "" : $" {GoOn}"; // the same would diverge again
+            screen.WriteNote($"The checkpoint of step {e.LastGoodStep} is in {Checkpoint(e.LastGoodStep)}.{goOn}");
             throw;
         }
         catch (TrainingException e) when (e.LastGoodAdapter is { } adapter)
         {
             string folder = Path.Combine(Output, FormattableString.Invariant($"adapter-of-step-{e.LastGoodStep}"));
+            using MadeFolders unsavedFolder = new(folder);
             try
             {
                 adapter.SaveAsPeft(folder);
-                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} is in {folder}.");
+                screen.WriteNote($"The adapter of step {e.LastGoodStep} is in {folder}.");
             }
             catch (Exception unsaved) when (unsaved is IOException or UnauthorizedAccessException)
             {
-                screen.Error.WriteLine($"The adapter of step {e.LastGoodStep} could not be written to {folder}: {unsaved.Message}");
+                screen.WriteNote($"The adapter of step {e.LastGoodStep} could not be written to {folder}: {unsaved.Message}");
             }
 
             throw;
         }
         catch (OperationCanceledException) when (screen.Interruption.Came)
         {
-            screen.Error.WriteLine("Stopped before the first step; there is nothing to save.");
+            screen.WriteNote(Options.ResumeFrom is { } from && RunFolder.Holds(from, Options.OutputFolder)
+                ? StoppedBeforeAnother(from) : "Stopped before the first step; there is nothing to save.");
             return screen.Interruption.ExitCode;
         }
     }
@@ -157,10 +179,18 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         {
             Directory.CreateDirectory(Output);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
+
+        // Refuses where nothing can be written, or another run is at work. What is half-written is then of one that was killed.
+        using (RunFolder.Open(Output, nameof(Options.OutputFolder)))
+        {
+            RunLogs.RemoveUnfinished(Output);
+        }
+
+        RunLogs.Require(Output);
     }
 
     /// <summary>What the run reads: it must not be among what is replaced.</summary>
@@ -174,7 +204,13 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
     private string Checkpoint(int step) => Path.Combine(Options.OutputFolder!, FormattableString.Invariant($"{RunFolder.Prefix}{step}"));
 
-    private const string GoOn = "The same command with --resume goes on from there.";
+    private static string StoppedBeforeAnother(string from) =>
+        $"Stopped before another step was made; {from} is as it was. The same command goes on from there.";
+
+    /// <summary>How the run goes on. One that came from another folder has its own now.</summary>
+    private string GoOn => Options.ResumeFrom is null || RunFolder.AreSame(Options.ResumeFrom, Options.OutputFolder)
+        ? "The same command with --resume goes on from there."
+        : $"The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
     {
@@ -185,13 +221,14 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
         else if (screen.IsVerbose && message.Kind is ChannelMessageKind.Info && message.Source.Contains("QwenLora", StringComparison.Ordinal))
         {
-            screen.Error.WriteLine(message.RawMessage);
+            screen.WriteNote(message.RawMessage);
         }
     }
 
     private void Save(QwenLoraTransformer trained, IDataView rows)
     {
-        if (trained.TrainingSummary is { WasCancelled: true } cancelled && Directory.Exists(Checkpoint(cancelled.Steps[^1].Step)))
+        if (trained.TrainingSummary is { WasCancelled: true } cancelled
+            && (HasMadeNone(cancelled) || Directory.Exists(Checkpoint(cancelled.Steps[^1].Step))))
         {
             return; // it is not the result
         }
@@ -231,26 +268,35 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         results.Add(("how it went", Path.Combine(Output, RunReport.FileName)));
         foreach ((string what, string where) in results)
         {
-            screen.Out.WriteLine($"{what + ":",-20}{where}");
+            screen.Out.WriteLine($"{what + ":",-20}{Visible.OnOneLine(where)}");
         }
 
-        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold($"{CommandLine.Name} chat {Model()}")}");
+        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold(Visible.OnOneLine($"{CommandLine.Name} chat {Model()}"))}");
         return ExitCode.Success;
     }
 
-    private string Model() => IsFull ? $"--model {Quoted(ModelIn(Output))}" : $"--model {Quoted(Options.ModelPath)} --adapter {Quoted(AdapterIn(Output))}";
+    private string Model() => IsFull ? $"--model {ShellWord.Of(ModelIn(Output))}"
+        : $"--model {ShellWord.Of(Options.ModelPath)} --adapter {ShellWord.Of(AdapterIn(Output))}";
+
+    /// <summary>Whether a run that was to go on was stopped before it did.</summary>
+    private static bool HasMadeNone(TrainingSummary summary) => summary.FirstStep > summary.Steps.Count;
 
     private int Cancelled(TrainingSummary summary)
     {
+        if (HasMadeNone(summary))
+        {
+            screen.WriteNote(StoppedBeforeAnother(Options.ResumeFrom!));
+            return screen.Interruption.ExitCode;
+        }
+
         TrainingProgress last = summary.Steps[^1];
-        screen.Error.WriteLine(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
+        screen.WriteNote(FormattableString.Invariant($"Stopped after step {last.Step} of {last.TotalSteps}. ")
             + (Directory.Exists(Checkpoint(last.Step)) ? $"Its checkpoint is {Checkpoint(last.Step)}. {GoOn}"
             : IsFull
-                ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {Quoted(ModelIn(Output))}."
+                ? $"The checkpoint as of then is in {ModelIn(Output)}; it can be trained on: --model {ShellWord.Of(ModelIn(Output))}."
                 : $"The adapter as of then is in {AdapterIn(Output)}; it can be trained on with new moments and a new schedule: --initial-adapter "
-                    + $"{Quoted(AdapterIn(Output))} and another --output."));
+                    + $"{ShellWord.Of(AdapterIn(Output))} and another --output."));
         return screen.Interruption.ExitCode;
     }
 
-    private static string Quoted(string word) => word.Contains(' ') ? $"\"{word}\"" : word;
 }

@@ -32,10 +32,13 @@ internal sealed class FileSet : IDisposable
     {
         if (Free() is long free && free < bytes)
         {
-            throw new OptionException(FormattableString.Invariant(
-                $"{_folder} lies on a drive with {free / 1e9:F1} GB left, and {bytes / 1e9:F1} GB would be written. Make room or give another folder."));
+            throw new OptionException(
+                $"{_folder} lies on a drive with {Size(free)} left, and {Size(bytes)} would be written. Make room or give another folder.");
         }
     }
+
+    private static string Size(double bytes) =>
+        bytes < 1e9 ? FormattableString.Invariant($"{bytes / 1e6:F1} MB") : FormattableString.Invariant($"{bytes / 1e9:F1} GB");
 
     /// <summary>Writes a file of the set.</summary>
     /// <param name="name">Its name in the folder.</param>

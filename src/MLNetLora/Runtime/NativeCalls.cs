@@ -30,7 +30,7 @@ internal static class NativeCalls
         }
         catch (Exception e) when (IsOutOfMemory(e))
         {
-            throw new NativeMemoryException($"The memory ran out {advice.While}.{advice.Remedy}", e);
+            throw new NativeMemoryException($"The memory ran out {advice.While}.{advice.Remedy}", e) { What = $"The memory ran out {advice.While}." };
         }
         catch (OnnxRuntimeException e)
         {

@@ -91,7 +91,7 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, checkpoints, cancellationToken);
         }
 
-        LoraTraining.RequireMemory(checkpoint, lora, learned, training);
+        LoraTraining.RequireMemory(checkpoint, lora, learned, training, hasInitial: read is not null);
         LoraAdapter start = read ?? (run.From is null ? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken)
             : LoraTraining.FreshShape(lora, checkpoint));
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };

@@ -41,14 +41,15 @@ public sealed partial class QwenLoraTrainer
         /// <see cref="ResumeFrom"/>. With <see cref="FineTuningMethod.Lora"/> it receives checkpoints (checkpoint-STEP, see
         /// <see cref="TrainingOptions.SaveSteps"/>), at the end the adapter as PEFT has it, and trainer_state.json; null (default): nothing is written. With
         /// <see cref="FineTuningMethod.Full"/> it is needed, and receives the trained checkpoint: weights, configuration, tokenizer and template, from which
-        /// the transformer answers; and checkpoint-STEP where <see cref="TrainingOptions.SaveSteps"/> is given, each of them some 14 bytes per parameter. The
-        /// peers' name: output_dir.
+        /// the transformer answers; and checkpoint-STEP where <see cref="TrainingOptions.SaveSteps"/> or <see cref="TrainingOptions.SaveEveryEpoch"/> is given,
+        /// each of them some 14 bytes per parameter. The peers' name: output_dir.
         /// </summary>
         public string? OutputFolder { get; set; }
 
         /// <summary>
         /// What the run goes on from: a checkpoint-STEP that a run of this library wrote, or the folder of a run, whose newest whole checkpoint is taken; where
-        /// that is <see cref="OutputFolder"/> and holds none yet, the run begins anew, so that whoever starts it again and again need not know. With the same
+        /// that is <see cref="OutputFolder"/> and holds none yet, the run begins anew, so that whoever starts it again and again need not know. Another folder
+        /// that holds no checkpoint stands for the one run in it, such as the model folder of a full training by the command line. With the same
         /// data, options, base and <see cref="TrainingOptions.Threads"/> on the same machine the result is that of a run that was never stopped, to the last
         /// bit; what differs is refused and named. Null (default): a new run. The peers' name: resume_from_checkpoint.
         /// </summary>
@@ -314,6 +315,7 @@ public sealed partial class QwenLoraTrainer
             Require.That(!ResumeWithChanges || ResumeFrom is not null, nameof(ResumeWithChanges), ResumeWithChanges,
                 $"false when {nameof(ResumeFrom)} is null");
             Require.That(SaveSteps is null or 0 || OutputFolder is not null, nameof(SaveSteps), SaveSteps, $"null or 0 when {nameof(OutputFolder)} is null");
+            Require.That(!SaveEveryEpoch || OutputFolder is not null, nameof(SaveEveryEpoch), SaveEveryEpoch, $"false when {nameof(OutputFolder)} is null");
             Require.That(SaveTotalLimit is null || OutputFolder is not null, nameof(SaveTotalLimit), SaveTotalLimit,
                 $"null when {nameof(OutputFolder)} is null");
             Require.That(EarlyStoppingPatience is null || ValidationSet is not null, nameof(EarlyStoppingPatience), EarlyStoppingPatience,
@@ -365,7 +367,8 @@ public sealed partial class QwenLoraTrainer
                 ErrorColumnName)).Normalized();
 
         /// <summary>Whether checkpoints are written: with every weight only where somebody asks for it, since each takes some 14 bytes per parameter.</summary>
-        internal bool WritesCheckpoints => OutputFolder is not null && (Method != FineTuningMethod.Full || SaveSteps is not null || LoadBestModelAtEnd);
+        internal bool WritesCheckpoints =>
+            OutputFolder is not null && (Method != FineTuningMethod.Full || SaveSteps is not null || SaveEveryEpoch || LoadBestModelAtEnd);
 
         internal PromptOptions Prompt => new(SystemPrompt, PromptTemplate, LabelScope, MaximumSequenceLength, EnableThinking);
 

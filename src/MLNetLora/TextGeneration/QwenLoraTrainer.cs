@@ -46,9 +46,6 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         _options.Seed ??= _host.Rand.Next();
     }
 
-    /// <summary>The folder that a run writes to, or goes on from; null for none.</summary>
-    internal string? Folder => _options.OutputFolder ?? _options.ResumeFrom;
-
     /// <summary>Trains, and returns base plus adapter as a transformer that adds the answer column. Takes minutes to hours.</summary>
     /// <param name="input">The training rows: text columns for instructions, conversations or documents.</param>
     /// <returns>The transformer, to be disposed by the caller; after a cancellation it holds the adapter of the last whole step.</returns>
@@ -63,7 +60,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     /// <exception cref="AdapterException">A target matches no layer, or <see cref="Options.InitialAdapter"/> cannot be used or is for another
     /// base.</exception>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number any more; the exception carries the adapter of the last good
-    /// step.</exception>
+    /// step, and names the newest checkpoint where there is one.</exception>
     /// <exception cref="TrainingException">
     /// Something failed after the first optimizer step: memory ran out, a file vanished, <see cref="Options.ProgressCallback"/>, one of
     /// <see cref="Options.Callbacks"/> or a handler of the log threw. The exception carries the adapter of the last whole step, to be saved with
@@ -77,7 +74,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     {
         ArgumentNullException.ThrowIfNull(input);
         using Cancellation cancellation = new(_host, _options.CancellationToken, CancellationToken.None);
-        RunCallbacks callbacks = new(_options.Callbacks);
+        RunCallbacks callbacks = new(_options.Callbacks, Warn);
         try
         {
             return cancellation.Run(token => Train(input, callbacks, token));
@@ -86,6 +83,13 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         {
             callbacks.End(summary: null, e);
             throw;
+        }
+
+        // In a channel of its own: a callback may have something to say when that of the run is closed.
+        void Warn(string warning)
+        {
+            using IChannel channel = _host.Start("Fit");
+            channel.Warning(MessageSensitivity.UserData, warning);
         }
     }
 
@@ -117,25 +121,36 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
             Info(channel, $"Training on {options.Device}.");
         }
 
-        (LoraAdapter adapter, TrainingSummary summary) = new FineTuning(checkpoint, Prompt()).Train(
-            rows,
-            validationRows,
-            options,
-            baseModel,
-            run,
-            progress => Report(channel, progress, callbacks),
-            callbacks,
-            Notice,
-            Warn,
-            cancellationToken);
-        if (summary.WasCancelled && summary.Steps.Count == 0)
-        {
-            throw new OperationCanceledException("The training was cancelled before its first optimizer step.", cancellationToken);
-        }
-
+        LoraAdapter adapter;
+        TrainingSummary summary;
         try
         {
-            ReportEnd(channel, summary, options);
+            (adapter, summary) = new FineTuning(checkpoint, Prompt()).Train(
+                rows,
+                validationRows,
+                options,
+                baseModel,
+                run,
+                progress => Report(channel, progress, callbacks),
+                callbacks,
+                Notice,
+                Warn,
+                cancellationToken);
+            if (summary.WasCancelled && summary.Steps.Count == 0)
+            {
+                throw new OperationCanceledException("The training was cancelled before its first optimizer step.", cancellationToken);
+            }
+        }
+        catch (OperationCanceledException e) when (run.From is { } from && cancellationToken.IsCancellationRequested)
+        {
+            throw new OperationCanceledException($"The training was cancelled before it made another step. {from.Folder} is as it was: the same call goes on "
+                + $"from there, with {nameof(options.ResumeFrom)} set as it is.", e, cancellationToken);
+        }
+
+        summary = summary with { Warnings = [.. summary.Warnings, .. callbacks.Warnings] };
+        try
+        {
+            ReportEnd(channel, summary, options, run);
             if (_options.Method == FineTuningMethod.Full)
             {
                 checkpoint = Checkpoint.Open(_options.OutputFolder!);
@@ -225,6 +240,7 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
     public SchemaShape GetOutputSchema(SchemaShape inputSchema)
     {
         ArgumentNullException.ThrowIfNull(inputSchema);
+        CrossValidation.RequireNoFolder(_options.OutputFolder ?? _options.ResumeFrom);
         ColumnNames columns = _options.Columns;
         RowColumns.Find(columns, TextColumns.Of(inputSchema), training: true);
         IReadOnlyList<AnswerColumn> added = AnswerColumn.Of(columns);
@@ -259,14 +275,14 @@ public sealed partial class QwenLoraTrainer : IEstimator<QwenLoraTransformer>
         callbacks.Step(progress);
     }
 
-    private static void ReportEnd(IChannel channel, TrainingSummary summary, Options options)
+    private static void ReportEnd(IChannel channel, TrainingSummary summary, Options options, RunStart run)
     {
         if (summary.WasCancelled)
         {
             string learned = options.Method == FineTuningMethod.Full ? "weights" : "adapter";
             channel.Warning(MessageSensitivity.UserData, FormattableString.Invariant(
                 $"Cancelled after {summary.Steps.Count} of {summary.Steps[^1].TotalSteps} steps; the model holds the {learned} of the last one.")
-                + (options is { WritesCheckpoints: true, SaveSteps: not 0 } ? $" Set {nameof(options.ResumeFrom)} to {options.OutputFolder} to go on." : ""));
+                + (run.Newest is { } newest ? $" Set {nameof(options.ResumeFrom)} to {newest} to go on." : ""));
         }
 
         if (summary.StoppedEarly)

@@ -46,6 +46,7 @@ internal static class RunOptions
         nameof(QwenLoraTrainer.Options.WeightPrecision),
         nameof(TrainingOptions.WarningsAsErrors),
         nameof(TrainingOptions.SaveSteps),
+        nameof(TrainingOptions.SaveEveryEpoch),
         nameof(TrainingOptions.SaveTotalLimit),
         nameof(TrainingOptions.Threads), // below, as the number that is used
     ];

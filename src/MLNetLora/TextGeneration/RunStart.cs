@@ -31,7 +31,7 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
                 return new RunStart(folder, null);
             }
 
-            SavedRun? from = Find(options.ResumeFrom, folder?.Path, notice, warn);
+            SavedRun? from = Find(options, folder?.Path, notice, warn);
             RunStart start = new(folder, from);
             if (from is null ? folder is not null && File.Exists(Path.Combine(folder.Path, Adapters.LoraAdapter.ConfigName)) : !start.IsOwn)
             {
@@ -64,6 +64,10 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
     /// <summary>Whether the run goes on in the folder that it began in.</summary>
     public bool IsOwn => Folder is not null && From is not null && RunFolder.AreSame(Path.GetDirectoryName(From.Folder), Folder.Path);
 
+    /// <summary>What a run that ends now can be gone on from: its folder where it has a checkpoint, else the checkpoint that it began with; null for
+    /// nothing.</summary>
+    public string? Newest => Folder is not null && RunFolder.Checkpoints(Folder.Path).Any() ? Folder.Path : From?.Folder;
+
     /// <inheritdoc/>
     public void Dispose() => Folder?.Dispose();
 
@@ -72,15 +76,20 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
         ?? (File.Exists(Path.Combine(folder, Adapters.LoraAdapter.ConfigName)) ? Adapters.LoraAdapter.ConfigName : null);
 
     /// <summary>The checkpoint that a folder is, or the newest whole one in it.</summary>
-    private static SavedRun? Find(string asked, string? output, Action<string> notice, Action<string> warn)
+    private static SavedRun? Find(QwenLoraTrainer.Options options, string? output, Action<string> notice, Action<string> warn)
     {
         const string option = nameof(QwenLoraTrainer.Options.ResumeFrom);
-        string folder = RunFolder.Plain(asked);
+        string folder = RunFolder.Plain(options.ResumeFrom!);
         if (File.Exists(Path.Combine(folder, SavedRun.FileName)) || (Directory.Exists(folder)
             && Path.GetFileName(folder).StartsWith(RunFolder.Prefix, StringComparison.Ordinal)))
         {
             RequireOurs(folder);
             return SavedRun.Read(folder);
+        }
+
+        if (!RunFolder.AreSame(folder, output) && !RunFolder.Checkpoints(folder).Any())
+        {
+            folder = Inside(folder);
         }
 
         bool isFound = false;
@@ -103,11 +112,26 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
         {
             throw new OptionException(isFound ? $"{option} is {folder}, none of whose checkpoints is whole."
                 : $"{option} is {folder}, which holds no {RunFolder.Prefix}… of a run. Give the folder of a run or of a checkpoint, or leave it out to "
-                    + "begin anew.");
+                    + "begin anew." + (options.Method != FineTuningMethod.Full ? "" : $" A run whose {nameof(options.Method)} is {options.Method} writes them "
+                        + $"only with {nameof(options.SaveSteps)}, {nameof(options.SaveEveryEpoch)} or {nameof(options.LoadBestModelAtEnd)}."));
         }
 
         (isFound ? warn : notice)($"{folder} holds no {(isFound ? "whole checkpoint" : "checkpoint yet")}: the run begins anew.");
         return null;
+    }
+
+    /// <summary>The one run that a folder without checkpoints of its own holds; where it holds none, the folder.</summary>
+    private static string Inside(string folder)
+    {
+        const int named = 5;
+        string[] runs = RunFolder.RunsIn(folder);
+        return runs.Length switch
+        {
+            0 => folder,
+            1 => runs[0],
+            _ => throw new OptionException($"{nameof(QwenLoraTrainer.Options.ResumeFrom)} is {folder}, which holds {runs.Length} runs: "
+                + $"{string.Join(", ", runs.Take(named).Select(Path.GetFileName))}{(runs.Length > named ? ", …" : "")}. Give the folder of one of them."),
+        };
     }
 
     private static void RequireOurs(string folder)

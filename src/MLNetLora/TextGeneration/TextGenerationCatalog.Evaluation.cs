@@ -57,7 +57,7 @@ public sealed partial class TextGenerationCatalog
     /// <param name="seed">Which rows go together; null for ML.NET's default.</param>
     /// <returns>Model, metrics and scored rows of each fold.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numberOfFolds"/> is less than 2, or a column is missing or is not text.</exception>
-    /// <exception cref="OptionException">The trainer has a folder to write to or to go on from, which is one run's: training every weight needs
+    /// <exception cref="OptionException">A trainer has a folder to write to or to go on from, which is one run's: training every weight needs
     /// one.</exception>
     /// <exception cref="DatasetException">A fold has no row with a reference.</exception>
     /// <exception cref="OperationCanceledException">A training was cancelled.</exception>
@@ -77,15 +77,9 @@ public sealed partial class TextGenerationCatalog
         ArgumentNullException.ThrowIfNull(estimator);
         ArgumentOutOfRangeException.ThrowIfLessThan(numberOfFolds, 2);
         AnswerScoring scoring = Scoring(labelColumnName, predictedColumnName, conversationColumnName, errorColumnName, rougeTokenizer);
-        if (estimator is QwenLoraTrainer { Folder: { } folder })
-        {
-            throw new OptionException($"{nameof(QwenLoraTrainer.Options.OutputFolder)} or {nameof(QwenLoraTrainer.Options.ResumeFrom)} is {folder}, which is "
-                + "one run's, and every fold is a run. Set both to null, or train and evaluate on the folds of ml.Data.CrossValidationSplit one by one.");
-        }
-
         // A wrong name or an empty fold is told before hours of training.
         scoring.References(data.Schema);
-        scoring.RequireAnswers(TextColumns.Of(estimator.GetOutputSchema(MLNetInternals.Shape(data.Schema))));
+        scoring.RequireAnswers(TextColumns.Of(CrossValidation.OutputSchema(estimator, MLNetInternals.Shape(data.Schema))));
         IReadOnlyList<DataOperationsCatalog.TrainTestData> folds =
             _context.Data.CrossValidationSplit(data, numberOfFolds, samplingKeyColumnName, seed);
         int empty = folds.ToList().FindIndex(fold => !scoring.HasReference(fold.TestSet));

@@ -68,7 +68,8 @@ internal static class FullTraining
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         TrainingTarget target = TrainingTarget.Full(config);
         ChunkPlan plan = TrainingLoop.Plan(config, sequences, validation ?? [], options, target.MaximumLossChunks);
-        MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
+        RunMemory memory = new(config, initial, null, options, rows, validation ?? []);
+        memory.Require();
         if (cancellation.IsCancellationRequested)
         {
             return new TrainingSummary([], WasCancelled: true, TimeSpan.Zero) { Warnings = warnings };
@@ -79,7 +80,11 @@ internal static class FullTraining
         TrainingSession opened;
         try
         {
-            opened = new TrainingSession(target, options, plan, cancellation);
+            opened = new TrainingSession(target, options, plan, cancellation) { Memory = memory };
+        }
+        catch (NativeMemoryException e)
+        {
+            throw memory.Advised(e);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
@@ -122,6 +127,10 @@ internal static class FullTraining
             }
 
             return summary;
+        }
+        catch (NativeMemoryException e)
+        {
+            throw memory.Advised(e);
         }
         catch (TrainingException e) when (e.LastGoodStep > 0)
         {

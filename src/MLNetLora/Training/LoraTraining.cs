@@ -52,7 +52,8 @@ internal static class LoraTraining
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
         Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
-        MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
+        RunMemory memory = new(checkpoint.Config, checkpoint, shape, options, rows, validation ?? []) { HasInitial = initial is not null };
+        memory.Require();
         LoraAdapter? start = initial;
         try
         {
@@ -60,7 +61,7 @@ internal static class LoraTraining
             start = saved is null ? start ?? Fresh(lora, checkpoint, options, cancellation) : Restored(start ?? FreshShape(lora, checkpoint), saved);
             target = target with { Initial = [.. start.Factors.Where(factors => factors.Initial is not null).Select(factors => factors.Module)] };
             TrainingTarget prepared = Calibration.Prepare(target, options, plan, sequences, cancellation);
-            using TrainingSession session = new(prepared, options, plan, cancellation);
+            using TrainingSession session = new(prepared, options, plan, cancellation) { Memory = memory };
             session.Hold(start);
             LoraParameters.Load(session.Parameters, start);
             if (saved is not null)
@@ -69,6 +70,10 @@ internal static class LoraTraining
             }
 
             return Run(session);
+        }
+        catch (NativeMemoryException e)
+        {
+            throw memory.Advised(e);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
@@ -134,14 +139,11 @@ internal static class LoraTraining
 
     /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
     /// <exception cref="OptionException">It would; the message has the figures.</exception>
-    internal static void RequireMemory(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options)
+    internal static void RequireMemory(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options, bool hasInitial)
     {
         if (rows.Count > 0)
         {
-            IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
-            TrainingTarget target = TrainingTarget.Lora(checkpoint, lora);
-            ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, [], options, target.MaximumLossChunks);
-            MemoryEstimate.Of(target, options, plan, sequences).Require(options.Device);
+            new RunMemory(checkpoint.Config, checkpoint, lora, options, rows, []) { HasInitial = hasInitial }.Require();
         }
     }
 }

@@ -76,24 +76,33 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         };
     }
 
+    /// <summary>Whether the machine, or the GPU, has as much memory as this.</summary>
+    /// <param name="device">Where the run is.</param>
+    public bool Fits(Device? device) => device switch
+    {
+        CudaDevice gpu => VectorBytes <= MostOfOne && Lack(gpu) is null,
+        CustomDevice => OnCustom.Fits(null),
+        _ => Bytes <= MachineMemory.Available,
+    };
+
     /// <summary>Refuses the run where the machine, or the GPU, has less memory than this.</summary>
     /// <param name="device">Where the run is.</param>
-    /// <exception cref="OptionException">It has; the message has the figures, and names the option that takes most.</exception>
-    public void Require(Device? device)
+    /// <param name="run">The run, so that the message says what options would save; null: it names the option that takes most.</param>
+    /// <exception cref="OptionException">It has; the message has the figures.</exception>
+    public void Require(Device? device, RunMemory? run = null)
     {
         if (device is CudaDevice gpu)
         {
             MLNetLora.Require.That(VectorBytes <= MostOfOne, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
                 $"at most 17.18 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
                 + "processor");
-            RequireOn(gpu);
+            RequireOn(gpu, run);
             return;
         }
 
         if (device is CustomDevice)
         {
-            // The parameters alone are in the process's memory for certain, and new gradients beside the old ones.
-            (this with { Parameters = Parameters + VectorBytes, Activations = 0 }).Require(null);
+            OnCustom.Require(null);
             return;
         }
 
@@ -107,22 +116,29 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         throw new OptionException(
             $"The training would take at least {Gigabytes(Bytes)} and there are {Gigabytes(available)} of memory: "
             + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
-            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {Remedy}");
+            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {(run is null ? Remedy : MemoryRemedies.Sufficient(run))}");
     }
 
-    private void RequireOn(CudaDevice gpu)
-    {
+    /// <summary>What is in the process's memory for certain on a device of others: the parameters alone, and new gradients beside the old ones.</summary>
+    private MemoryEstimate OnCustom => this with { Parameters = Parameters + VectorBytes, Activations = 0 };
+
+    /// <summary>How much less a GPU has, as words; null where it has as much.</summary>
+    private string? Lack(CudaDevice gpu) =>
         // The limit is one for weights and parameters, and one for each session's activations.
-        string? has = MachineMemory.Of(gpu) is long memory && Bytes > memory ? $"which has {Gigabytes(memory)}"
+        MachineMemory.Of(gpu) is long memory && Bytes > memory ? $"which has {Gigabytes(memory)}"
             : gpu.MemoryLimit is long limit && Math.Max(Weights + Parameters, Activations) > limit
                 ? $"whose {nameof(CudaDevice.MemoryLimit)} is {Gigabytes(limit)} for weights and parameters, and as much for activations"
             : null;
+
+    private void RequireOn(CudaDevice gpu, RunMemory? run)
+    {
+        string? has = Lack(gpu);
         if (has is null)
         {
             return;
         }
 
-        string remedy = Weights <= Math.Max(Parameters, Activations) ? Remedy
+        string remedy = run is not null ? MemoryRemedies.Sufficient(run) : Weights <= Math.Max(Parameters, Activations) ? Remedy
             : AreInFourBits ? "Take a smaller model, or a larger GPU."
             : $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Nf4} for weights in 4 bits, or take a smaller model.";
         throw new OptionException(

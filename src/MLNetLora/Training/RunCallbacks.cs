@@ -4,13 +4,19 @@ namespace MLNetLora.Training;
 
 /// <summary>The callbacks of one run, and the meter, which follows every run.</summary>
 /// <param name="callbacks">In the order in which they are called.</param>
-internal sealed class RunCallbacks(IReadOnlyList<TrainingCallback> callbacks)
+/// <param name="warn">Receives what they warn of, at any time.</param>
+internal sealed class RunCallbacks(IReadOnlyList<TrainingCallback> callbacks, Action<string> warn)
 {
     private readonly List<TrainingCallback> _begun = [];
+    private readonly List<string> _warnings = [];
+
+    /// <summary>What they have warned of so far: a log that cannot be written, for one.</summary>
+    public IReadOnlyList<string> Warnings => _warnings;
 
     /// <summary>Before the first step.</summary>
     public void Begin(TrainingStart start)
     {
+        start = start with { Warn = Warn };
         foreach (TrainingCallback callback in (IEnumerable<TrainingCallback>)[new TrainingMetrics.Run(), .. callbacks])
         {
             callback.OnTrainBegin(start);
@@ -36,6 +42,12 @@ internal sealed class RunCallbacks(IReadOnlyList<TrainingCallback> callbacks)
         {
             callback.OnSave(step, folder);
         }
+    }
+
+    private void Warn(string warning)
+    {
+        _warnings.Add(warning);
+        warn(warning);
     }
 
     /// <summary>When no further step will be made; what is said a second time is heard by nobody. All hear it, whatever one of them throws: the first

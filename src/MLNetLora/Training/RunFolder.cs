@@ -78,6 +78,25 @@ internal sealed class RunFolder : IDisposable
             .Select(checkpoint => (checkpoint.Step!.Value, checkpoint.Folder))
             .OrderByDescending(checkpoint => checkpoint.Item1);
 
+    /// <summary>Whether there is something to go on from in a folder: a checkpoint that it is or holds, or that the run in it holds.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="output">The folder of the run that is to go on, which stands for itself alone.</param>
+    public static bool Holds(string folder, string? output) => File.Exists(System.IO.Path.Combine(folder, SavedRun.FileName))
+        || Checkpoints(folder).Any() || (!AreSame(folder, output) && RunsIn(folder).Length > 0);
+
+    /// <summary>The folders that a folder of runs holds: those in it that have checkpoints.</summary>
+    /// <param name="folder">The folder.</param>
+    public static string[] RunsIn(string folder)
+    {
+        EnumerationOptions readable = new();
+        return !Directory.Exists(folder) ? [] :
+        [
+            .. Directory.EnumerateDirectories(folder, "*", readable)
+                .Where(inside => Directory.EnumerateDirectories(inside, Prefix + "*", readable).Any(path => StepOf(path) is not null))
+                .Order(StringComparer.Ordinal),
+        ];
+    }
+
     /// <summary>Whether two paths are one folder, as far as names tell.</summary>
     public static bool AreSame(string? one, string? other) => one is not null && other is not null && string.Equals(Plain(one), Plain(other),
         OperatingSystem.IsWindows() ? StringComparison.OrdinalIgnoreCase : StringComparison.Ordinal);

@@ -25,12 +25,15 @@ internal static class Schedule
         return step % every == 0 || step == total;
     }
 
-    /// <summary>Whether a checkpoint is written after a step: every so many steps or at the end of each epoch.</summary>
+    /// <summary>Whether a checkpoint is written after a step: every so many steps, at the end of each epoch, or both.</summary>
     /// <param name="step">Optimizer step, from 1.</param>
     /// <param name="rows">Rows of an epoch.</param>
     /// <param name="options">How often.</param>
-    public static bool Saves(int step, int rows, TrainingOptions options) =>
-        options.SaveSteps is not 0 && step % (options.SaveSteps ?? StepsPerEpoch(rows, options)) == 0;
+    public static bool Saves(int step, int rows, TrainingOptions options)
+    {
+        int epoch = StepsPerEpoch(rows, options);
+        return options.SaveSteps is not 0 && (step % (options.SaveSteps ?? epoch) == 0 || (options.SaveEveryEpoch && step % epoch == 0));
+    }
 
     /// <summary>Warm-up steps of a run.</summary>
     public static int WarmupSteps(int total, TrainingOptions options) =>

@@ -9,7 +9,7 @@ namespace MLNetLora.Training;
 /// </summary>
 public class TrainingException : MLNetLoraException
 {
-    private string? _kept;
+    private readonly List<string> _kept = [];
 
     /// <summary>An error in or after a step.</summary>
     /// <param name="message">Which step, why, and what to do.</param>
@@ -34,7 +34,7 @@ public class TrainingException : MLNetLoraException
     public LoraAdapter? LastGoodAdapter { get; private set; }
 
     /// <summary>Which step, why, and where what was learned until then is.</summary>
-    public override string Message => _kept is null ? base.Message : $"{base.Message} {_kept}";
+    public override string Message => string.Join(' ', [base.Message, .. _kept]);
 
     internal static TrainingException In(int step, int total, int lastGoodStep, Exception cause) =>
         new($"Training ended {(step == lastGoodStep ? "after" : "in")} step {step} of {total} ({cause.GetType().Name}): {cause.Message}", step, lastGoodStep,
@@ -47,7 +47,7 @@ public class TrainingException : MLNetLoraException
             + "it.");
     }
 
-    internal void Keep(string where) => _kept = where;
+    internal void Keep(string where) => _kept.Add(where);
 }
 
 /// <summary>Training stopped because the loss or a gradient is not a finite number. Nothing was updated with it.</summary>

@@ -9,6 +9,9 @@ namespace MLNetLora.Training;
 /// <summary>The training loop, whatever is trained: epochs of accumulation windows of micro-batches, one optimizer step per window.</summary>
 internal static class TrainingLoop
 {
+    private const string ResumeFrom = nameof(TextGeneration.QwenLoraTrainer.Options.ResumeFrom);
+    private const string WithChanges = nameof(TextGeneration.QwenLoraTrainer.Options.ResumeWithChanges);
+
     /// <summary>Runs until all steps are made or the token is cancelled. However it ends, the parameters are those of the last whole step.</summary>
     /// <param name="session">The graphs and the parameters.</param>
     /// <param name="sequences">What is learned: rows, or rows packed one after another.</param>
@@ -114,6 +117,18 @@ internal static class TrainingLoop
         {
             return Attempt(SaveLast) is { } e ? throw Failed(e) : Summary(wasCancelled: true); // gradients of half a window go with the session
         }
+        catch (TrainingDivergedException e) when (checkpoints is not null)
+        {
+            // None is written of its last whole step: what comes next diverges from there, too. One that is being written may be the newest.
+            _ = Attempt(checkpoints.Settle);
+            if (checkpoints.Newest is { } newest)
+            {
+                e.Keep($"The newest checkpoint is {newest}. To go on from it, or from one before where it diverges again, set {ResumeFrom} to it, "
+                    + $"{WithChanges} to true, and change what is said above.");
+            }
+
+            throw;
+        }
         catch (Exception e) when (state.Step > 0 && e is not TrainingException)
         {
             _ = isWhole ? Attempt(SaveLast) : null; // what ended the run is what counts
@@ -124,7 +139,7 @@ internal static class TrainingLoop
             _ = checkpoints is null ? null : Attempt(checkpoints.Settle); // it reads what the session frees
         }
 
-        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, e);
+        TrainingException Failed(Exception e) => TrainingException.In(step, total, state.Made == 0 ? 0 : state.Step, session.Memory?.Advised(e) ?? e);
 
         // A handler of the log may throw; what was learned must not go with it.
         static Exception? Attempt(Action action)

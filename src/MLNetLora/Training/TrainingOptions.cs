@@ -172,6 +172,11 @@ public class TrainingOptions
     /// </summary>
     public int? SaveSteps { get; set; }
 
+    /// <summary>Writes a checkpoint at the end of each epoch, too, whatever <see cref="SaveSteps"/> says. Default false. What trains an adapter does so anyway
+    /// where <see cref="SaveSteps"/> is null; what trains every weight, whose checkpoints are large, only where it is asked for. The peers' name:
+    /// save_strategy: epoch.</summary>
+    public bool SaveEveryEpoch { get; set; }
+
     /// <summary>How many checkpoints are kept, the newest and the best among them, even where it is 1; older ones are removed when a new one is whole. Null
     /// (default): all. The peers' name: save_total_limit.</summary>
     public int? SaveTotalLimit { get; set; }
@@ -252,6 +257,7 @@ public class TrainingOptions
 
         Require.That(EvaluationSteps >= 0, nameof(EvaluationSteps), EvaluationSteps, "0 (each epoch) or more");
         Require.That(SaveSteps is null or >= 0, nameof(SaveSteps), SaveSteps, "0 (never) or more, or null (each epoch)");
+        Require.That(!SaveEveryEpoch || SaveSteps is not 0, nameof(SaveEveryEpoch), SaveEveryEpoch, $"false when {nameof(SaveSteps)} is 0, which is never");
         Require.That(SaveTotalLimit is null or >= 1, nameof(SaveTotalLimit), SaveTotalLimit, "at least 1, or null (all)");
         Require.That(EarlyStoppingPatience is null or >= 1, nameof(EarlyStoppingPatience), EarlyStoppingPatience, "at least 1, or null");
         Require.That(EarlyStoppingThreshold >= 0 && double.IsFinite(EarlyStoppingThreshold), nameof(EarlyStoppingThreshold), EarlyStoppingThreshold,

@@ -82,6 +82,9 @@ internal sealed class TrainingSession : IDisposable
     /// <summary>How the graphs are cut; the length of a batch must be a multiple of <see cref="ChunkPlan.Attention"/>.</summary>
     public ChunkPlan Plan { get; }
 
+    /// <summary>The run that it is for, which says what helps where memory runs out; null for none.</summary>
+    public RunMemory? Memory { get; init; }
+
     /// <summary>The trainable tensors.</summary>
     public ParameterSet Parameters { get; }
 

@@ -18,6 +18,12 @@ public sealed record TrainingStart
     /// <summary>The steps before <see cref="FirstStep"/>, of a run that is resumed.</summary>
     public IReadOnlyList<TrainingProgress> EarlierSteps { get; init; } = [];
 
+    /// <summary>Tokens of <see cref="EarlierSteps"/>, which sums over a run begin with.</summary>
+    internal long TokensBefore => EarlierSteps.Sum(step => step.Tokens);
+
+    /// <summary>Time that <see cref="EarlierSteps"/> took.</summary>
+    internal TimeSpan ElapsedBefore => EarlierSteps.Count == 0 ? TimeSpan.Zero : EarlierSteps[^1].Elapsed;
+
     /// <summary>Rows of the training data.</summary>
     public required long Rows { get; init; }
 
@@ -53,6 +59,9 @@ public sealed record TrainingStart
 
     /// <summary>What is lost of the data or will not be learned, a sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>Takes what a callback has to warn of on the way: to the log of the run, and into <see cref="TrainingSummary.Warnings"/>.</summary>
+    internal Action<string> Warn { get; init; } = static _ => { };
 }
 
 /// <summary>An option of a run, as text.</summary>

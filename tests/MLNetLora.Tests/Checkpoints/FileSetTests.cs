@@ -139,7 +139,7 @@ public sealed class FileSetTests : IDisposable
         {
             files.RequireSpace(999_999_999);
             Assert.Contains(
-                $"{_folder.Path} lies on a drive with 1.0 GB left, and 2.5 GB would be written",
+                $"{_folder.Path} lies on a drive with 1000.0 MB left, and 2.5 GB would be written",
                 Assert.Throws<OptionException>(() => files.RequireSpace(2_500_000_000)).Message,
                 StringComparison.Ordinal);
         }

@@ -131,13 +131,22 @@ public sealed class CrossValidateTests : IDisposable
         Refused("conversationColumnName", () => catalog.CrossValidate(_rows, trainer, conversationColumnName: "Talk"));
         Refused("errorColumnName", () => catalog.CrossValidate(_rows, trainer, errorColumnName: "Error"));
         Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, trainer, rougeTokenizer: (RougeTokenizer)9));
-        foreach (QwenLoraTrainer ofOneRun in (QwenLoraTrainer[])[
-            _bench.Trainer(options => options.OutputFolder = _bench.PathOf("run")),
-            _bench.Trainer(options => options.ResumeFrom = _bench.PathOf("run"))])
+        QwenLoraTrainer writes = _bench.Trainer(options => options.OutputFolder = _bench.PathOf("run"));
+        var copied = _bench.Context.Transforms.CopyColumns("Wanted", "Output");
+        foreach (IEstimator<ITransformer> ofOneRun in (IEstimator<ITransformer>[])[
+            writes,
+            _bench.Trainer(options => options.ResumeFrom = _bench.PathOf("run")),
+            copied.Append(writes),
+            writes.Append(copied),
+            copied.Append(writes.Append(_bench.Context.Transforms.CopyColumns("Said", "Answer"))),
+            new Fitted(writes) { FailsAt = 0 }])
         {
             string refused = Assert.Throws<OptionException>(() => catalog.CrossValidate(_rows, ofOneRun)).Message;
             Assert.Contains($"is {_bench.PathOf("run")}, which is one run's", refused, StringComparison.Ordinal);
         }
+
+        Assert.False(Directory.Exists(_bench.PathOf("run")));
+        writes.GetOutputSchema(MLNetInternals.Shape(_rows.Schema)); // where nobody cross-validates, a pipeline may have it
     }
 
     private static IEnumerable<string> Outputs(IDataView view) => view.GetColumn<string>("Output");

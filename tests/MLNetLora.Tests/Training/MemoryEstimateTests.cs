@@ -114,6 +114,96 @@ public sealed class MemoryEstimateTests : IDisposable
     }
 
     [Fact]
+    public void What_options_save_is_what_the_estimate_says_of_them()
+    {
+        TrainingOptions options = new() { BatchSize = 4, GradientAccumulationSteps = 2, Threads = 1 };
+        LoraOptions wide = Lora.With(o => o.Rank = 16);
+        long all = Of(options, wide).Bytes;
+        long recomputed = Of(With(options, o => o.ActivationCheckpointing = true), wide).Bytes;
+        long half = Of(With(options, o => o.BatchSize = 2), wide).Bytes;
+        long single = Of(With(options, o => o.BatchSize = 1), wide).Bytes;
+        long narrow = Of(options, wide.With(o => o.Rank = 8)).Bytes;
+
+        // With so much, half of the batch is enough, and so is what saves as much as that.
+        string message = Refusal(half);
+        Assert.Contains($"BatchSize 2 instead of 4 (with GradientAccumulationSteps 4 steps stay as large), {Saved(half)}", message, StringComparison.Ordinal);
+        Assert.Contains($"Rank 8 instead of 16, {Saved(narrow)}", message, StringComparison.Ordinal);
+        Assert.Contains("MaximumSequenceLength 5 (the longest row has 11 tokens), ", message, StringComparison.Ordinal);
+        string enough = message[message.IndexOf("Enough alone: ", StringComparison.Ordinal)..];
+        Assert.Contains("BatchSize 2", enough, StringComparison.Ordinal);
+        Assert.Equal(recomputed <= half, enough.Contains("ActivationCheckpointing true", StringComparison.Ordinal));
+        WithMemory(half, () => LoraTraining.Train(_base, wide, _rows, With(options, o => (o.BatchSize, o.GradientAccumulationSteps) = (2, 1))));
+
+        // The most that saves comes first.
+        (string Name, long Saved)[] sorted = [("ActivationCheckpointing true", all - recomputed), ("Rank 8", all - narrow), ("BatchSize 2", all - half)];
+        int[] at = [.. sorted.OrderByDescending(option => option.Saved).Select(option => message.IndexOf(option.Name, StringComparison.Ordinal))];
+        Assert.Equal(at.Order(), at);
+
+        Assert.Contains("None is enough alone; these together are, with ", Refusal(new[] { recomputed, single, narrow }.Min() - 1), StringComparison.Ordinal);
+        Assert.Contains("Even with all of them it is ", Refusal(1000), StringComparison.Ordinal);
+        Assert.Contains("BatchSize 1 instead of 4", Refusal(1000), StringComparison.Ordinal);
+
+        // What is on already, or cannot be less, is not named.
+        TrainingOptions least = new() { BatchSize = 1, ActivationCheckpointing = true, Optimizer = OptimizerKind.AdamW8Bit, Threads = 1 };
+        string last = Message(1000, least, Lora);
+        Assert.All(["ActivationCheckpointing", "BatchSize", "Optimizer", "Rank"], name => Assert.DoesNotContain($" {name} ", last, StringComparison.Ordinal));
+        least.Precision = WeightPrecision.Int8;
+        Assert.Contains($"Precision Checkpoint instead of Int8, {MachineMemory.Gigabytes(Prepacking.Int8Bytes(_base))}", Message(1000, least, Lora),
+            StringComparison.Ordinal);
+
+        string Saved(long bytes) => MachineMemory.Gigabytes(all - bytes);
+        string Refusal(long bytes) => Message(bytes, options, wide);
+        string Message(long bytes, TrainingOptions o, LoraOptions lora) =>
+            Assert.Throws<OptionException>(() => WithMemory(bytes, () => LoraTraining.Train(_base, lora, _rows, o))).Message;
+    }
+
+    [Fact]
+    public void A_run_that_memory_runs_out_in_says_what_options_save()
+    {
+        TrainingOptions options = new() { BatchSize = 2, Threads = 1, MaximumSteps = 2 };
+        long saved = Of(options).Bytes - Of(With(options, o => o.ActivationCheckpointing = true)).Bytes;
+        string expected = $"At the least the run takes {MachineMemory.Gigabytes(Of(options).Bytes)}. What would save memory: ";
+        string recomputed = $"ActivationCheckpointing true, {MachineMemory.Gigabytes(saved)}";
+        foreach (int failing in new[] { 0, 3 })
+        {
+            int runs = 0;
+            NativeCalls.Before = kind =>
+            {
+                if (kind == "run" && runs++ / 2 == failing) // each is counted twice: its options, and itself
+                {
+                    throw Tests.Runtime.Failing.Runtime("Failed to allocate memory for requested buffer");
+                }
+            };
+            try
+            {
+                string message = Assert.ThrowsAny<MLNetLoraException>(() => LoraTraining.Train(_base, Lora, _rows, options)).Message;
+                Assert.Contains(expected, message, StringComparison.Ordinal);
+                Assert.Contains(recomputed, message, StringComparison.Ordinal);
+                Assert.DoesNotContain("Lower BatchSize", message, StringComparison.Ordinal);
+            }
+            finally
+            {
+                NativeCalls.Before = null;
+            }
+        }
+    }
+
+    [Fact]
+    public void A_full_training_that_does_not_fit_is_told_what_an_adapter_saves()
+    {
+        Checkpoint nano = Checkpoint.Open(Repository.Nano);
+        TrainingOptions options = new() { Threads = 1 };
+        string message = Assert.Throws<OptionException>(() => WithMemory(1000, () => FullTraining.Train(
+            Repository.Nano, _rows, options, _folder.File("model.safetensors"), TensorType.Float32, nano))).Message;
+        RunMemory full = new(nano.Config, nano, null, options, _rows, []);
+        Assert.Contains($"Method Lora instead of Full, {Saved(full with { Lora = new LoraOptions() })}", message, StringComparison.Ordinal);
+        Assert.Contains($"Optimizer AdamW8Bit instead of AdamW, {Saved(full.With(o => o.Optimizer = OptimizerKind.AdamW8Bit))}", message,
+            StringComparison.Ordinal);
+
+        string Saved(RunMemory other) => MachineMemory.Gigabytes(full.Estimate().Bytes - other.Estimate().Bytes);
+    }
+
+    [Fact]
     public void A_GPU_holds_the_weights_too()
     {
         TrainingOptions options = new() { Device = new CudaDevice() };
@@ -182,10 +272,17 @@ public sealed class MemoryEstimateTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    private MemoryEstimate Of(TrainingOptions options)
+    private MemoryEstimate Of(TrainingOptions options, LoraOptions? lora = null)
     {
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(_rows, options);
-        return MemoryEstimate.Of(TrainingTarget.Lora(_base, Lora), options, TrainingLoop.Plan(_base.Config, sequences, [], options), sequences);
+        return MemoryEstimate.Of(TrainingTarget.Lora(_base, lora ?? Lora), options, TrainingLoop.Plan(_base.Config, sequences, [], options), sequences);
+    }
+
+    private static TrainingOptions With(TrainingOptions options, Action<TrainingOptions> change)
+    {
+        TrainingOptions changed = options.Copy();
+        change(changed);
+        return changed;
     }
 
     private static void WithMemory(long bytes, Action action)

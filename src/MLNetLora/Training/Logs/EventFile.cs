@@ -12,6 +12,8 @@ namespace MLNetLora.Training;
 internal sealed class EventFile
 {
     private const string Version = "brain.Event:2";
+    private const string Prefix = "events.out.tfevents.";
+    private const long LastTime = 9_999_999_998; // of ten digits, with one to follow
 
     // event.proto
     private const int WallTime = 1;
@@ -38,19 +40,21 @@ internal sealed class EventFile
 
     private static int s_count;
 
-    private readonly string _path;
+    private readonly LogFile _file;
 
-    private EventFile(string path) => _path = path;
+    private EventFile(LogFile file) => _file = file;
 
     /// <summary>Begins a new file in a folder, which is made if it is not there.</summary>
-    public static EventFile Create(string folder)
+    /// <param name="folder">The folder.</param>
+    /// <param name="warn">Hears where the file cannot be written on the way.</param>
+    public static EventFile Create(string folder, Action<string> warn)
     {
         Directory.CreateDirectory(folder);
         int number = Interlocked.Increment(ref s_count) - 1;
         string host = string.Concat(Environment.MachineName.Select(letter => char.IsAsciiLetterOrDigit(letter) || letter is '-' or '_' ? letter : '-'));
         string name = string.Create(CultureInfo.InvariantCulture,
-            $"events.out.tfevents.{DateTimeOffset.UtcNow.ToUnixTimeSeconds():D10}.{host}.{Environment.ProcessId}.{number}");
-        EventFile file = new(Path.Combine(folder, name));
+            $"{Prefix}{Math.Max(DateTimeOffset.UtcNow.ToUnixTimeSeconds(), Newest(folder) + 1):D10}.{host}.{Environment.ProcessId}.{number}");
+        EventFile file = new(new LogFile(Path.Combine(folder, name), warn));
         file.Write(0, output =>
         {
             output.WriteTag(FileVersion, WireFormat.WireType.LengthDelimited);
@@ -133,6 +137,13 @@ internal sealed class EventFile
         return ~crc;
     }
 
+    /// <summary>The latest time in the names of a folder's event files; 0 where there is none. TensorBoard reads files by their names and goes back to none: a
+    /// new one has to come last, also where the clock was put back.</summary>
+    private static long Newest(string folder) => Directory.EnumerateFiles(folder, Prefix + "*")
+        .Select(path => Path.GetFileName(path)[Prefix.Length..].Split('.')[0])
+        .Select(time => long.TryParse(time, NumberStyles.None, CultureInfo.InvariantCulture, out long seconds) && seconds <= LastTime ? seconds : 0)
+        .DefaultIfEmpty().Max();
+
     private static void Message(CodedOutputStream output, int field, Action<CodedOutputStream> write)
     {
         using MemoryStream bytes = new();
@@ -157,6 +168,6 @@ internal sealed class EventFile
             what(output);
         }
 
-        LogFiles.Append(_path, Record(bytes.GetBuffer().AsSpan(0, (int)bytes.Length)));
+        _file.Append(Record(bytes.GetBuffer().AsSpan(0, (int)bytes.Length)));
     }
 }

@@ -21,6 +21,7 @@ namespace MLNetLora.Training;
 public sealed class JsonLinesLog : TrainingCallback
 {
     private readonly string _path;
+    private LogFile? _file; // of the run that is followed
     private readonly ArrayBufferWriter<byte> _line = new();
     private long _tokens;
     private int _step;
@@ -38,12 +39,14 @@ public sealed class JsonLinesLog : TrainingCallback
     public override void OnTrainBegin(TrainingStart start)
     {
         ArgumentNullException.ThrowIfNull(start);
+        _file = new LogFile(_path, start.Warn);
         _step = start.FirstStep - 1;
-        _elapsed = TimeSpan.Zero;
-        _tokens = 0;
+        _elapsed = start.ElapsedBefore;
+        _tokens = start.TokensBefore;
         if (start.FirstStep > 1 && File.Exists(_path))
         {
-            _tokens = JsonLinesFile.KeepBefore(_path, start.FirstStep);
+            long kept = JsonLinesFile.KeepBefore(_path, start.FirstStep);
+            _tokens = start.EarlierSteps.Count > 0 ? _tokens : kept; // the checkpoint knows better than a log that may have lost lines
         }
         else
         {
@@ -183,6 +186,6 @@ public sealed class JsonLinesLog : TrainingCallback
         _line.Write("\n"u8);
 
         // One write for a line, so that whoever reads meanwhile sees whole ones; and no handle between two steps, which may be hours apart.
-        LogFiles.Append(_path, _line.WrittenSpan);
+        _file?.Append(_line.WrittenSpan);
     }
 }

@@ -32,8 +32,8 @@ public sealed class TensorBoardLog : TrainingCallback
     public override void OnTrainBegin(TrainingStart start)
     {
         ArgumentNullException.ThrowIfNull(start);
-        (_tokens, _step, _elapsed) = (0, start.FirstStep - 1, TimeSpan.Zero);
-        _file = EventFile.Create(_folder);
+        (_tokens, _step, _elapsed) = (start.TokensBefore, start.FirstStep - 1, start.ElapsedBefore);
+        _file = EventFile.Create(_folder, start.Warn);
         if (start.FirstStep > 1)
         {
             _file.ForgetFrom(start.FirstStep);

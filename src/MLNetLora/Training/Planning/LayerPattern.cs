@@ -13,8 +13,10 @@ namespace MLNetLora.Training.Planning;
 /// <param name="Counts">Layers of the two parts; the model's own number alone where there is no pattern, or no part that is much smaller.</param>
 internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
 {
+    /// <summary>Numbers of the layers: a model of no more is as quickly measured as parts of it.</summary>
+    public const long Small = 100_000_000;
+
     private const int MostPeriods = 9; // between the two parts
-    private const long Small = 100_000_000; // numbers of the layers: a model of no more is as quickly measured as parts of it
     private const double Worth = 0.75; // of the layers: from here on the whole model costs little more
 
     /// <summary>The parts of a model.</summary>
@@ -22,7 +24,9 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
     /// <param name="trained">What is trained of it.</param>
     /// <param name="share">The larger part has one layer of so many: 2 leaves little to guess, 3 takes less time.</param>
     /// <param name="cut">What would be trained of a part with some layers.</param>
-    public static LayerPattern Of(QwenConfig config, IReadOnlyList<TrainableTensor> trained, int share, Func<int, IReadOnlyList<TrainableTensor>> cut)
+    /// <param name="small">A model with no more numbers in its layers is measured whole.</param>
+    public static LayerPattern Of(QwenConfig config, IReadOnlyList<TrainableTensor> trained, int share, Func<int, IReadOnlyList<TrainableTensor>> cut,
+        long small = Small)
     {
         LayerPattern whole = new([config.NumHiddenLayers]);
         string[] layers = Kinds(config, trained);
@@ -34,7 +38,7 @@ internal sealed partial record LayerPattern(IReadOnlyList<int> Counts)
         int periods = Math.Clamp((int)Math.Round((double)((layers.Length / share) - few) / period), 1, MostPeriods);
         int more = few + (periods * period);
         long numbers = Architecture.Find(config.ModelType, QwenConfig.FileName).Linears(config).Sum(module => (long)module.In * module.Out);
-        if (numbers <= Small || more > Worth * layers.Length)
+        if (numbers <= small || more > Worth * layers.Length)
         {
             return whole;
         }

@@ -16,6 +16,36 @@ namespace MLNetLora.Training.Planning;
 internal sealed record ProbeFigures(int Layers, double StartBytes, double TrainingBytes, double EvaluationBytes, double StartSeconds,
     IReadOnlyList<double> BatchSeconds, double WarmupSeconds, double OptimizerSeconds, double EvaluationSeconds, double Parameters)
 {
+    /// <summary>Whether the times of micro-batches are those of the first ones, which take memory that later ones find.</summary>
+    public bool AreFirst { get; init; }
+
+    /// <summary>The share that a later micro-batch takes of the time of the first one of its shape.</summary>
+    public double LaterShare => BatchSeconds[0] > 0 ? BatchSeconds[0] / (BatchSeconds[0] + WarmupSeconds) : 1;
+
+    /// <summary>The figures with times as those of later micro-batches.</summary>
+    /// <param name="share">What <see cref="LaterShare"/> is in a run like it.</param>
+    public ProbeFigures Settled(double share) => !AreFirst ? this : this with
+    {
+        AreFirst = false,
+        BatchSeconds = [.. BatchSeconds.Select(seconds => share * seconds)],
+        WarmupSeconds = (1 - share) * BatchSeconds[0],
+    };
+
+    /// <summary>The figures of a whole model that were extrapolated, corrected by a few micro-batches on all of it.</summary>
+    /// <param name="whole">Measured.</param>
+    public ProbeFigures Corrected(ProbeFigures whole)
+    {
+        double ratio = whole.BatchSeconds.Max() / BatchSeconds.Max(); // of the largest one
+        return this with
+        {
+            TrainingBytes = whole.TrainingBytes,
+            EvaluationBytes = EvaluationBytes == 0 ? 0 : EvaluationBytes + whole.TrainingBytes - TrainingBytes, // with what training holds
+            StartSeconds = whole.StartSeconds,
+            BatchSeconds = [.. BatchSeconds.Select(seconds => ratio * seconds)],
+            WarmupSeconds = whole.WarmupSeconds,
+        };
+    }
+
     /// <summary>Most of all parts.</summary>
     public double PeakBytes => Math.Max(StartBytes, Math.Max(TrainingBytes, EvaluationBytes));
 

@@ -46,7 +46,7 @@ internal sealed record ProbeRequest
     /// <summary>A micro-batch of validation rows; empty where the run has none.</summary>
     public IReadOnlyList<TrainingRow> Validation { get; init; } = [];
 
-    /// <summary>How often each micro-batch is timed, after once for warmth.</summary>
+    /// <summary>How often each micro-batch is timed, after once for warmth; 0: that once alone, where it is long.</summary>
     public int Rounds { get; init; } = 2;
 
     /// <summary>The request as one line.</summary>

@@ -83,7 +83,10 @@ internal static class RunProbe
         GC.KeepAlive(start); // a run has it until its end
         double[] seconds = [.. times.Select(Median)];
         return new ProbeFigures(request.Layers, startBytes, trainingBytes, evaluationBytes, ready, seconds, Math.Max(0, times[0][0] - seconds[0]),
-            Median(optimizer), evaluationSeconds, session.Parameters.Tensors.Sum(tensor => (double)tensor.Count));
+            Median(optimizer), evaluationSeconds, session.Parameters.Tensors.Sum(tensor => (double)tensor.Count))
+        {
+            AreFirst = times[0].Count == 1,
+        };
     }
 
     private static double Seconds(Action action)

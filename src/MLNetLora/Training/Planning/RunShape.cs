@@ -36,6 +36,10 @@ internal sealed record RunShape
     /// <summary>The micro-batch with most tokens, and the one with most labels where that is another.</summary>
     public required IReadOnlyList<TrainingRow[][]> Largest { get; init; }
 
+    /// <summary>What is to be measured: one micro-batch for each of the groups in order, then the largest, where none of those is as large.</summary>
+    public IReadOnlyList<TrainingRow[][]> Batches =>
+        [.. Strata.Select(stratum => stratum.Batch), .. Largest.Where(large => !Strata.Any(stratum => IsAsLarge(stratum.Batch, large)))];
+
     /// <summary>The first sequences of the data, which 8-bit weights are calibrated with.</summary>
     public required IReadOnlyList<TrainingRow[]> First { get; init; }
 
@@ -122,6 +126,11 @@ internal sealed record RunShape
     }
 
     private static Runtime.ComputeType ComputeTypeOf(TrainingOptions options) => options.ComputeType ?? Runtime.ComputeType.Float32;
+
+    private static bool IsAsLarge(TrainingRow[][] batch, TrainingRow[][] other) => batch.Length == other.Length && batch.Max(Length) == other.Max(Length)
+        && Labels(batch) >= Labels(other);
+
+    private static int Labels(TrainingRow[][] batch) => batch.Sum(sequence => sequence.Sum(row => row.LabelTokens));
 
     private static int Length(TrainingRow[] sequence) => sequence.Sum(row => row.InputIds.Length);
 

@@ -166,6 +166,33 @@ public sealed class CallbackTests : IDisposable
             StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_log_that_cannot_be_written_ends_no_run_and_is_a_warning()
+    {
+        List<string> said = [];
+        _bench.Context.Log += (_, e) =>
+        {
+            if (e.Kind == Microsoft.ML.Runtime.ChannelMessageKind.Warning)
+            {
+                said.Add(e.RawMessage);
+            }
+        };
+        Recorder last = new() { Step = progress => _ = progress.Step == 1 ? Remove() : 0 };
+        using QwenLoraTransformer model = _bench.Fit(options => (options.GradientAccumulationSteps, options.NumberOfEpochs, options.Callbacks) =
+            (1, 1, [new JsonLinesLog(_bench.PathOf("logs/metrics.jsonl")), last]));
+        string expected = $"{_bench.PathOf("logs/metrics.jsonl")} could not be written";
+        Assert.Equal(3, model.TrainingSummary!.Steps.Count);
+        Assert.Single(model.TrainingSummary.Warnings, warning => warning.StartsWith(expected, StringComparison.Ordinal));
+        Assert.Equal(model.TrainingSummary.Warnings, last.Summary!.Warnings);
+        Assert.Single(said, warning => warning.StartsWith(expected, StringComparison.Ordinal));
+
+        int Remove()
+        {
+            Directory.Delete(_bench.PathOf("logs"), recursive: true);
+            return 0;
+        }
+    }
+
     private sealed class Recorder(string name = "", List<string>? heard = null) : TrainingCallback
     {
         public List<string> Heard { get; } = heard ?? [];

@@ -93,6 +93,47 @@ public sealed class JsonLinesLogTests : IDisposable
     }
 
     [Fact]
+    public void A_resumed_run_counts_on_in_a_new_file_and_in_one_that_has_lost_lines()
+    {
+        JsonLinesLog log = new(LogPath);
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 6));
+        log.OnStep(SampleRun.Step(6));
+        Assert.Equal(6 * 80, Lines()[^1].GetProperty("num_input_tokens_seen").GetInt32());
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 8)); // the line of step 7 is missing
+        log.OnStep(SampleRun.Step(8));
+        Assert.Equal(8 * 80, Lines()[^1].GetProperty("num_input_tokens_seen").GetInt32());
+    }
+
+    [Fact]
+    public void What_ends_before_it_goes_on_has_taken_the_time_of_its_steps()
+    {
+        JsonLinesLog log = new(LogPath);
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 6));
+        log.OnTrainEnd(null, new OperationCanceledException());
+        Assert.Equal(2.5, Lines()[^1].GetProperty("train_runtime").GetDouble());
+    }
+
+    [Fact]
+    public void What_cannot_be_written_is_told_once_a_run_and_tried_again()
+    {
+        List<string> warnings = [];
+        JsonLinesLog log = new(LogPath);
+        for (int run = 1; run <= 2; run++)
+        {
+            log.OnTrainBegin(SampleRun.Start() with { Warn = warnings.Add });
+            File.Delete(LogPath);
+            Directory.CreateDirectory(LogPath);
+            log.OnStep(SampleRun.Step(1));
+            log.OnStep(SampleRun.Step(2));
+            Assert.Equal(run, warnings.Count);
+            Assert.Contains($"{LogPath} could not be written, and the training goes on", warnings[^1], StringComparison.Ordinal);
+            Directory.Delete(LogPath);
+            log.OnStep(SampleRun.Step(3));
+            Assert.Equal(3, Assert.Single(Lines()).GetProperty("step").GetInt32());
+        }
+    }
+
+    [Fact]
     public void A_new_run_takes_the_place_of_an_older_file()
     {
         SampleRun.Play(new JsonLinesLog(LogPath));

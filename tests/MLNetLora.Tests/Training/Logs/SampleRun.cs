@@ -26,6 +26,10 @@ internal static class SampleRun
         Warnings = ["2 of 8 training rows were cut off."],
     };
 
+    /// <summary>What a run begins with that goes on after some steps, as its checkpoint knows them.</summary>
+    public static TrainingStart Resumed(int firstStep) =>
+        Start(firstStep: firstStep) with { EarlierSteps = [.. Enumerable.Range(1, firstStep - 1).Select(step => Step(step))] };
+
     /// <summary>A step; each fifth is validated.</summary>
     public static TrainingProgress Step(int step, int steps = 20) => new(
         step, steps, step / 5.0, 3.0 / step, 0.5 + step, 1e-3 * (1 - ((step - 1.0) / steps)), LabelTokens: 30, Tokens: 80, TokensPerSecond: 160,

@@ -70,6 +70,47 @@ public sealed partial class TensorBoardLogTests : IDisposable
     }
 
     [Fact]
+    public void A_resumed_run_counts_on()
+    {
+        TensorBoardLog log = new(_folder.Path);
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 4));
+        log.OnStep(SampleRun.Step(4));
+        log.OnTrainEnd(null, new IOException("gone"));
+        log.OnTrainBegin(SampleRun.Resumed(firstStep: 6));
+        log.OnTrainEnd(null, new OperationCanceledException());
+
+        Event[][] files = [.. Directory.GetFiles(_folder.Path).Select(EventReader.Read).OrderBy(events => events[^1].Step)];
+        Assert.Equal(4 * 80f, files[0][^2].Values["train/num_input_tokens_seen"]);
+        Assert.Equal((5L, 2.5f), (files[1][^1].Step, files[1][^1].Values["train/train_runtime"]));
+    }
+
+    [Fact]
+    public void A_file_comes_last_by_its_name_also_where_the_clock_was_put_back()
+    {
+        Directory.CreateDirectory(_folder.Path);
+        string[] older = [_folder.File("events.out.tfevents.5000000000.host.1.0"), _folder.File("events.out.tfevents.then.host.1.0")];
+        Array.ForEach(older, path => File.WriteAllBytes(path, []));
+        for (int run = 1; run <= 2; run++)
+        {
+            new TensorBoardLog(_folder.Path).OnTrainBegin(SampleRun.Start());
+            string newest = Directory.GetFiles(_folder.Path).Except(older).Order(StringComparer.Ordinal).Last();
+            Assert.StartsWith(FormattableString.Invariant($"events.out.tfevents.{5_000_000_000 + run}."), Path.GetFileName(newest), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_file_that_cannot_be_written_is_told_once()
+    {
+        List<string> warnings = [];
+        TensorBoardLog log = new(_folder.File("runs"));
+        log.OnTrainBegin(SampleRun.Start() with { Warn = warnings.Add });
+        Directory.Delete(_folder.File("runs"), recursive: true);
+        log.OnStep(SampleRun.Step(1));
+        log.OnStep(SampleRun.Step(2));
+        Assert.Contains("tfevents", Assert.Single(warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void What_is_no_finite_number_is_left_out()
     {
         TensorBoardLog log = new(_folder.Path);

@@ -31,7 +31,7 @@ public sealed class TrainingMetricsTests : IDisposable
     [Fact]
     public void A_step_is_measured()
     {
-        RunCallbacks callbacks = new([]);
+        RunCallbacks callbacks = new([], _ => { });
         callbacks.Begin(SampleRun.Start(method: "Full"));
         callbacks.Step(SampleRun.Step(5));
         callbacks.End(SampleRun.Summary(5), null);
@@ -53,7 +53,7 @@ public sealed class TrainingMetricsTests : IDisposable
     [Fact]
     public void A_skipped_step_has_no_norm()
     {
-        RunCallbacks callbacks = new([]);
+        RunCallbacks callbacks = new([], _ => { });
         callbacks.Begin(SampleRun.Start());
         callbacks.Step(SampleRun.Skipped(1));
         Assert.Equal([1], Values("mlnetlora.training.skipped_steps", "{step}"));

@@ -3,6 +3,7 @@ using MLNetLora.Artifacts;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Text;
 using MLNetLora.Training;
 using MLNetLora.Training.Planning;
@@ -29,6 +30,58 @@ public sealed class PlanTests : IDisposable
         Assert.Equal(1.2, all.OptimizerSeconds, 9);
         Assert.Equal(3, ProbeFigures.Extrapolate(few with { StartSeconds = 9 }, more, 24).StartSeconds); // a layer never takes less than nothing
         Assert.Equal(all.ToJson(), ProbeFigures.Parse(all.ToJson()).ToJson());
+    }
+
+    [Fact]
+    public void First_micro_batches_are_slower_than_later_ones_and_the_whole_corrects_what_is_extrapolated()
+    {
+        ProbeFigures asked = new(3, 1, 1, 0, 0, [3, 6], 1, 0, 0, 0);
+        Assert.Equal(0.75, asked.LaterShare);
+        Assert.Same(asked, asked.Settled(0.5)); // its own times are those of later ones
+        ProbeFigures first = asked with { AreFirst = true, BatchSeconds = [4, 8], WarmupSeconds = 0 };
+        ProbeFigures settled = first.Settled(0.75);
+        Assert.Equal([3, 6], settled.BatchSeconds);
+        Assert.Equal(1, settled.WarmupSeconds);
+        Assert.True(ProbeFigures.Parse(first.ToJson()).AreFirst);
+
+        ProbeFigures all = new(24, 10, 200, 220, 5, [4, 8], 1, 0.5, 6, 70);
+        ProbeFigures corrected = all.Corrected(new ProbeFigures(24, 90, 300, 0, 99, [12], 9, 99, 0, 70));
+        Assert.Equal((300.0, 320.0, 10.0), (corrected.TrainingBytes, corrected.EvaluationBytes, corrected.StartBytes));
+        Assert.Equal((99.0, 9.0), (corrected.StartSeconds, corrected.WarmupSeconds));
+        Assert.Equal([6, 12], corrected.BatchSeconds);
+        Assert.Equal(0, (all with { EvaluationBytes = 0 }).Corrected(asked).EvaluationBytes);
+    }
+
+    [Theory]
+    [InlineData(10e9, 1e9, 2, true)]
+    [InlineData(10e9, 0.7e9, 2, false)] // memory is a line
+    [InlineData(10e9, 1e9, 11, false)] // it takes long
+    [InlineData(3e9, 1e9, 2, false)] // it may not fit
+    public void The_whole_model_is_measured_where_memory_is_no_line(double available, double bytes, double seconds, bool isMeasured)
+    {
+        string folder = _folder.File("base");
+        TinyModel.WriteConfig(folder, "qwen3", tied: true, layers: 12);
+        Checkpoint checkpoint = TinyModel.WriteWeights(folder);
+        List<int> probed = [];
+        MachineMemory.Given = (long)available;
+        try
+        {
+            RunPlan plan = new Planner((request, _) =>
+            {
+                probed.Add(request.Layers);
+                bool isWhole = request.Layers == 12;
+                double part = request.Layers / 6.0;
+                return new ProbeFigures(request.Layers, 0, isWhole ? 3e9 : part * bytes, 0, 0, [.. request.Batches.Select(_ => part * seconds)], 0, 0, 0, 1);
+            })
+            { Small = 0 }.Plan(Run(checkpoint, new TrainingOptions()));
+            Assert.Equal(isMeasured ? [3, 6, 12] : [3, 6], probed);
+            Assert.Equal(probed, plan.ProbedLayers);
+            Assert.Equal(isMeasured ? 3e9 : 2 * bytes, plan.PeakBytes, 1.0);
+        }
+        finally
+        {
+            MachineMemory.Given = null;
+        }
     }
 
     [Theory]
