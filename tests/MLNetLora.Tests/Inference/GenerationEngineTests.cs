@@ -2,6 +2,7 @@ using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Runtime;
+using MLNetLora.Tests.Runtime;
 using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Inference;
