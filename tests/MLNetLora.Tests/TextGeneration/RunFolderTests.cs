@@ -50,6 +50,16 @@ public sealed class RunFolderTests : RunTests
     }
 
     [Fact]
+    public void A_result_without_checkpoints_is_neither_replaced_nor_gone_on_with()
+    {
+        TrainingSummary summary = Run("run", options => options.SaveSteps = 0);
+        byte[] before = Result("run", summary);
+        string refused = Assert.Throws<OptionException>(() => Run("run", resume: true)).Message;
+        Assert.Contains("holds the adapter of a run that has ended, and no checkpoint to go on from", refused, StringComparison.Ordinal);
+        Assert.Equal(before, Result("run", summary));
+    }
+
+    [Fact]
     public void Wrong_rows_leave_no_folder()
     {
         Assert.Throws<DatasetException>(() => Run("none", rows: Rows(("what", ""))));
