@@ -91,7 +91,8 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     /// <summary>The largest micro-batch on all of the model, where memory is no line, it fits and it does not take long; else null.</summary>
     private ProbeFigures? Whole(ProbeRequest request, ProbeFigures all, Depth depth, string name, CancellationToken cancellation)
     {
-        if (all.TrainingBytes - all.StartBytes < Pieces || all.PeakBytes > MachineMemory.Available / 2 || all.BatchSeconds.Max() * request.Batches.Count > depth.MostSeconds)
+        bool isLine = all.TrainingBytes - all.StartBytes < Pieces;
+        if (isLine || all.PeakBytes > MachineMemory.Available / 2 || all.BatchSeconds.Max() * request.Batches.Count > depth.MostSeconds)
         {
             return null;
         }
