@@ -51,7 +51,6 @@ internal static class LoraTraining
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
-        Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
         RunMemory memory = new(checkpoint.Config, checkpoint, shape, options, rows, validation ?? []) { HasInitial = initial is not null };
         memory.Require();
         LoraAdapter? start = initial;

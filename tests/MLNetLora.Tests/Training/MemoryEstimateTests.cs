@@ -237,7 +237,10 @@ public sealed class MemoryEstimateTests : IDisposable
         // Before callbacks hear of a run, such as logs, which would leave files of it.
         QwenLoraTrainer full = context.TextGeneration.Trainers.QwenLora(new QwenLoraTrainer.Options
         {
-            ModelPath = Repository.Nano, Threads = 1, Method = FineTuningMethod.Full, OutputFolder = _folder.File("out"),
+            ModelPath = Repository.Nano,
+            Threads = 1,
+            Method = FineTuningMethod.Full,
+            OutputFolder = _folder.File("out"),
             Callbacks = [new JsonLinesLog(_folder.File("logs/metrics.jsonl"))],
         });
         Assert.Contains("of memory", Assert.Throws<OptionException>(() => WithMemory(1000, () => full.Fit(rows))).Message, StringComparison.Ordinal);

@@ -71,7 +71,8 @@ public sealed class PlanTests : IDisposable
                 bool isWhole = request.Layers == 12;
                 double part = request.Layers / 6.0;
                 return new ProbeFigures(request.Layers, 0, isWhole ? 3e9 : part * bytes, 0, 0, [.. request.Batches.Select(_ => part * seconds)], 0, 0, 0, 1);
-            }) { Small = 0 }.Plan(Run(checkpoint, new TrainingOptions()));
+            })
+            { Small = 0 }.Plan(Run(checkpoint, new TrainingOptions()));
             Assert.Equal(isMeasured ? [3, 6, 12] : [3, 6], probed);
             Assert.Equal(probed, plan.ProbedLayers);
             Assert.Equal(isMeasured ? 3e9 : 2 * bytes, plan.PeakBytes, 1.0);
