@@ -141,7 +141,7 @@ internal static class FullTraining
         catch (TrainingException e) when (e.LastGoodStep > 0)
         {
             e.Keep(checkpoints?.Start is { } from && from.State.Step == e.LastGoodStep
-                ? $"{from.Folder} is as it was: the run goes on from there."
+                ? $"The weights of the last whole step are in {from.Folder}, which is as it was."
                 : file.WriteUnfinished(session.Parameters, checkpoints is { IsOwn: true }));
             throw;
         }
