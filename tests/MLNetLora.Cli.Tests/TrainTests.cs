@@ -32,6 +32,18 @@ public sealed class TrainTests : IDisposable
     }
 
     [Fact]
+    public async Task The_page_shows_rows_as_they_were_answered_and_are()
+    {
+        Outcome run = (await Train("--validation-size", "5", "--sample-answers", "2", "--seed", "7")).Succeeded();
+        Assert.Contains("answering 2 rows as before and as now", run.Out, StringComparison.Ordinal);
+        string page = File.ReadAllText(Path.Combine(Out, "run.html"));
+        Assert.Equal(2, page.Split("<article class=\"sample\">").Length - 1);
+        Assert.Equal(2, page.Split("<dt>before</dt>").Length - 1);
+        (await Train("--overwrite", "--sample-answers", "0")).Succeeded();
+        Assert.DoesNotContain("class=\"sample\"", File.ReadAllText(Path.Combine(Out, "run.html")), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_folder_with_results_is_refused_before_training_unless_it_may_be_overwritten()
     {
         (await Train("--zip", "false")).Succeeded();

@@ -63,6 +63,9 @@ internal sealed class RunSettings
     /// <summary>Steps between plain lines of progress; 0: ten in all.</summary>
     public int LoggingSteps { get; set; }
 
+    /// <summary>How many rows are answered with the model as it was and as it is, for run.html.</summary>
+    public int SampleAnswers { get; set; } = 3;
+
     /// <summary>Whether rows are packed into sequences of MaximumSequenceLength tokens.</summary>
     public bool Packing { get; set; }
 

@@ -90,6 +90,10 @@ internal static class SettingsTable
         {
             On = Train, Read = given => (int)Values.Whole(given),
         },
+        Own(Results, nameof(RunSettings.SampleAnswers), "Rows that are answered as before and as after the training, for run.html; 0: none") with
+        {
+            On = Train, Read = given => (int)Values.Whole(given),
+        },
 
         Option(Lora, nameof(Options.Rank), "Rank of the factors", "r", "lora_rank", "lora_r"),
         Option(Lora, nameof(Options.Alpha), "The adapter counts alpha / rank", "lora_alpha"),

@@ -1,13 +1,14 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.Text.RegularExpressions;
 using MLNetLora.Cli.Configuration;
 
 namespace MLNetLora.Cli.Output;
 
 /// <summary>The page of --help: what a command does, how it is written, examples, and its options by subject.</summary>
 /// <param name="width">Columns of the terminal.</param>
-internal sealed class HelpPage(int width) : SynchronousCommandLineAction
+internal sealed partial class HelpPage(int width) : SynchronousCommandLineAction
 {
     private const int LongestLine = 140;
     private const int Indent = 2;
@@ -41,7 +42,7 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
             output.WriteLine(description[1].TrimEnd());
         }
 
-        Section(output, "Commands", command.Subcommands.Where(sub => !sub.Hidden).Select(sub => (sub.Name, (sub.Description ?? "").Split("\n\n")[0])));
+        Section(output, "Commands", command.Subcommands.Where(sub => !sub.Hidden).Select(sub => (sub.Name, InShort(sub.Description ?? ""))));
         Section(output, "Arguments", command.Arguments.Select(argument => (argument.Name, argument.Description ?? "")));
         SettingOptions? settings = (command as SettingsCommand)?.Settings;
         Option[] all = [.. command.Options.Where(option => !option.Hidden)];
@@ -73,6 +74,16 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
         SettingGroup.MlColumns => "Columns of model.zip in ML.NET",
         _ => "Answers",
     };
+
+    /// <summary>What a command does, without the how: up to the first colon or the end of the first sentence.</summary>
+    private static string InShort(string description)
+    {
+        Match end = SentenceEnd().Match(description);
+        return end.Success ? $"{description[..end.Index]}." : description;
+    }
+
+    [GeneratedRegex(@"[:.](\s|$)")]
+    private static partial Regex SentenceEnd();
 
     private static IEnumerable<Option> Inherited(Command command) =>
         command.Parents.OfType<Command>().SelectMany(parent => parent.Options).Where(option => option.Recursive && !option.Hidden);
@@ -143,7 +154,7 @@ internal sealed class HelpPage(int width) : SynchronousCommandLineAction
     private static IEnumerable<string> Lines(string text, int width)
     {
         string line = "";
-        foreach (string word in text.Split(' '))
+        foreach (string word in text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))
         {
             if (line.Length > 0 && line.Length + 1 + word.Length > width)
             {

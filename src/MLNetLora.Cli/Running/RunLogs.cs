@@ -13,9 +13,9 @@ internal static partial class RunLogs
     public const string EventsFolder = "runs";
     public const string PictureName = "loss.png";
 
-    /// <summary>The logs that follow a run into its folder.</summary>
+    /// <summary>The logs that follow a run into its folder, beside its page.</summary>
     public static IEnumerable<TrainingCallback> In(string output) =>
-        [new JsonLinesLog(Path.Combine(output, MetricsName)), new TensorBoardLog(Path.Combine(output, EventsFolder)), new RunReport(output)];
+        [new JsonLinesLog(Path.Combine(output, MetricsName)), new TensorBoardLog(Path.Combine(output, EventsFolder))];
 
     /// <summary>Refuses a folder in which a log would not find its place, before a model is opened.</summary>
     /// <exception cref="ConfigException">The message says which, and why.</exception>

@@ -75,12 +75,14 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         RequireOutput();
         WriteNotes(screen, reader);
         ProgressLine progress = new(screen.Out, screen.IsLive);
+        RunReport report = new(Output);
         Options.CancellationToken = screen.Interruption.Token;
         Options.Callbacks =
         [
             new RunStart(screen),
             settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
             .. RunLogs.In(Output),
+            report,
         ];
         screen.Interruption.Noticed = () => screen.Error.WriteLine(
             $"{Environment.NewLine}Stopping after this step, and saving what was learned. A second Ctrl-C ends at once.");
@@ -101,7 +103,17 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             using QwenLoraTransformer trained = trainer.Fit(rows);
             Save(trained, rows);
             RunLogs.Draw(screen, Output, trained.TrainingSummary!);
-            return trained.TrainingSummary!.WasCancelled ? Cancelled(trained.TrainingSummary) : Done();
+            if (trained.TrainingSummary!.WasCancelled)
+            {
+                return Cancelled(trained.TrainingSummary);
+            }
+
+            if (settings.SampleAnswers > 0)
+            {
+                SampleAnswers.Add(screen, report, trained, Options, Options.ValidationSet ?? rows, settings.SampleAnswers);
+            }
+
+            return Done();
         }
         catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
         {

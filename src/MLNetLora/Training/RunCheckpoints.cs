@@ -13,6 +13,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     private bool _isFirst = true; // nothing was written yet
     private int _last = start?.State.Step ?? 0; // the newest one's step
     private Writing? _writing; // the one that is being written
+    private int? _passing; // the step of one that is there only because it was the best
 
     /// <summary>The one that the run goes on from; null for a new run.</summary>
     public SavedRun? Start => start;
@@ -59,7 +60,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
 
         TrainingProgress[] made = [.. steps];
         Task task = Task.Run(() => folder.Save(state.Step, target => Write(target, parameters, state, made, options)));
-        _writing = new Writing(task, state.Step, made, options);
+        _writing = new Writing(task, state.Step, made, options, isDue, isBest);
         if (parameters.Values.IsOnDevice)
         {
             Settle();
@@ -88,6 +89,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
 
         _last = writing.Step;
         RemoveAbandoned();
+        RemovePassing(writing);
         Prune(writing.Steps, writing.Options);
         Saved?.Invoke(writing.Step, folder!.Of(writing.Step));
     }
@@ -111,6 +113,29 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     {
         _warnings.Add(warning);
         Warn?.Invoke(warning);
+    }
+
+    /// <summary>Removes the one that was the best before, where nothing else asked for it.</summary>
+    private void RemovePassing(Writing written)
+    {
+        if (!written.IsBest)
+        {
+            return;
+        }
+
+        try
+        {
+            if (_passing is { } before)
+            {
+                folder!.Remove(before);
+            }
+
+            _passing = written.IsDue ? null : written.Step;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It takes room; tried again after the next one.
+        }
     }
 
     /// <summary>Removes what comes after the checkpoint that the run went on from, once there is a new one: it is of a run that was gone on with otherwise, or
@@ -171,5 +196,11 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
     }
 
     /// <summary>A checkpoint on its way to the disk.</summary>
-    private sealed record Writing(Task Task, int Step, TrainingProgress[] Steps, TrainingOptions Options);
+    /// <param name="Task">Writes it.</param>
+    /// <param name="Step">Its step.</param>
+    /// <param name="Steps">Those until then.</param>
+    /// <param name="Options">Of the run.</param>
+    /// <param name="IsDue">Whether it was time for one.</param>
+    /// <param name="IsBest">Whether its validation loss is the lowest so far.</param>
+    private sealed record Writing(Task Task, int Step, TrainingProgress[] Steps, TrainingOptions Options, bool IsDue, bool IsBest);
 }

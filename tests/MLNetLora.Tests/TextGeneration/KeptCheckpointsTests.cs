@@ -61,6 +61,20 @@ public sealed class KeptCheckpointsTests : RunTests
     }
 
     [Fact]
+    public void The_best_so_far_goes_when_a_better_one_comes_unless_it_was_due()
+    {
+        List<int[]> after = [];
+        TrainingSummary summary = Run("run", options =>
+        {
+            (options.ValidationSet, options.EvaluationSteps, options.SaveSteps, options.Dropout) = (Bench.Rows, 1, 4, 0);
+            options.ProgressCallback = _ => after.Add(Kept("run"));
+        });
+        Assert.Equal(Steps, summary.BestStep); // each was better than the one before
+        Assert.Equal([6, 4], Kept("run"));
+        Assert.All(after, kept => Assert.InRange(kept.Length, 0, 2));
+    }
+
+    [Fact]
     public void Each_epoch_has_one_where_that_is_asked_for()
     {
         Run("adapter", options => (options.SaveSteps, options.SaveEveryEpoch) = (5, true)); // an epoch has two steps

@@ -18,7 +18,7 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     // there is room in the others. Measured with Qwen3.5 of 0.75B: 2.20 GB with 20 layers, 3.43 with 24, and 2.60 where pieces are as large as is asked.
     private const double Pieces = 1.8e9;
 
-    private static readonly Depth s_asked = new(Strata: 4, Share: 2, Rounds: 2, MostSeconds: 20);
+    private static readonly Depth s_asked = new(Strata: 4, Share: 2, Rounds: 2, MostSeconds: 40);
     private static readonly Depth s_other = new(Strata: 1, Share: 3, Rounds: 0, MostSeconds: 8); // compared with it
 
     // What later micro-batches take of the time of the first: measured for the run as asked, taken over to others.
@@ -78,7 +78,7 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
             return new RunPlan { Changes = changes, AvailableBytes = MachineMemory.Available, Failure = e.Message };
         }
 
-        _laterShare = figures[^1].AreFirst ? _laterShare : figures[^1].LaterShare;
+        _laterShare = depth.Rounds > 0 ? figures[^1].LaterShare : _laterShare;
         figures = [.. figures.Select(part => part.Settled(_laterShare))];
         ProbeFigures all = figures.Count == 1 ? figures[0] : ProbeFigures.Extrapolate(figures[0], figures[1], layers);
         ProbeFigures? whole = figures.Count == 1 ? null : Whole(request with { Layers = layers, Batches = shape.Largest }, all, depth, name, cancellation);
@@ -91,8 +91,14 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
     /// <summary>The largest micro-batch on all of the model, where memory is no line, it fits and it does not take long; else null.</summary>
     private ProbeFigures? Whole(ProbeRequest request, ProbeFigures all, Depth depth, string name, CancellationToken cancellation)
     {
-        bool isLine = all.TrainingBytes - all.StartBytes < Pieces;
-        if (isLine || all.PeakBytes > MachineMemory.Available / 2 || all.BatchSeconds.Max() * request.Batches.Count > depth.MostSeconds)
+        if (all.TrainingBytes - all.StartBytes < Pieces || all.PeakBytes > MachineMemory.Available / 2)
+        {
+            return null;
+        }
+
+        // The one with most labels comes behind the one with most tokens, and is left out where both take too long.
+        int affordable = Math.Min(request.Batches.Count, (int)(depth.MostSeconds / (2 * all.BatchSeconds.Max())));
+        if (affordable == 0)
         {
             return null;
         }
@@ -100,7 +106,8 @@ internal sealed class Planner(Func<ProbeRequest, CancellationToken, ProbeFigures
         try
         {
             progress?.Invoke($"{name}: all {all.Layers} layers");
-            return probe(request with { Validation = [], Rounds = 0 }, cancellation).Settled(_laterShare);
+            // Twice: the second one finds the memory that the first has left in pieces.
+            return probe(request with { Batches = [.. request.Batches.Take(affordable)], Validation = [], Rounds = 1 }, cancellation);
         }
         catch (ProbeException)
         {

@@ -32,7 +32,7 @@ internal sealed record ProbeFigures(int Layers, double StartBytes, double Traini
     };
 
     /// <summary>The figures of a whole model that were extrapolated, corrected by a few micro-batches on all of it.</summary>
-    /// <param name="whole">Measured, <see cref="Settled"/>.</param>
+    /// <param name="whole">Measured.</param>
     public ProbeFigures Corrected(ProbeFigures whole)
     {
         double ratio = whole.BatchSeconds.Max() / BatchSeconds.Max(); // of the largest one
@@ -40,7 +40,9 @@ internal sealed record ProbeFigures(int Layers, double StartBytes, double Traini
         {
             TrainingBytes = whole.TrainingBytes,
             EvaluationBytes = EvaluationBytes == 0 ? 0 : EvaluationBytes + whole.TrainingBytes - TrainingBytes, // with what training holds
+            StartSeconds = whole.StartSeconds,
             BatchSeconds = [.. BatchSeconds.Select(seconds => ratio * seconds)],
+            WarmupSeconds = whole.WarmupSeconds,
         };
     }
 

@@ -46,7 +46,8 @@ public sealed class PlanTests : IDisposable
 
         ProbeFigures all = new(24, 10, 200, 220, 5, [4, 8], 1, 0.5, 6, 70);
         ProbeFigures corrected = all.Corrected(new ProbeFigures(24, 90, 300, 0, 99, [12], 9, 99, 0, 70));
-        Assert.Equal((300.0, 320.0, 10.0, 5.0), (corrected.TrainingBytes, corrected.EvaluationBytes, corrected.StartBytes, corrected.StartSeconds));
+        Assert.Equal((300.0, 320.0, 10.0), (corrected.TrainingBytes, corrected.EvaluationBytes, corrected.StartBytes));
+        Assert.Equal((99.0, 9.0), (corrected.StartSeconds, corrected.WarmupSeconds));
         Assert.Equal([6, 12], corrected.BatchSeconds);
         Assert.Equal(0, (all with { EvaluationBytes = 0 }).Corrected(asked).EvaluationBytes);
     }
