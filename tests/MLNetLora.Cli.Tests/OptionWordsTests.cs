@@ -64,6 +64,16 @@ public sealed partial class OptionWordsTests : IDisposable
     }
 
     [Fact]
+    public void What_is_to_be_set_to_a_value_is_the_option_that_takes_one()
+    {
+        SettingsReader reader = new(CommandKinds.Train);
+        reader.Add([new Given("--resume", new ScalarValue("true", IsQuoted: false, Place.CommandLine))]);
+        OptionWords words = new(CommandKinds.Train, reader.Decisions);
+        Assert.Equal("--resume is out. Go on: set --resume-from to out/checkpoint-2.",
+            words.Say("ResumeFrom is out. Go on: set ResumeFrom to out/checkpoint-2."));
+    }
+
+    [Fact]
     public async Task What_a_file_says_is_named_with_its_key_and_line()
     {
         string config = _folder.Write("run.yaml", "# comment\nlora_rank: 0\nmax_new_tokens: 0\n");

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Cli.Output;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -23,6 +24,12 @@ public sealed class PlanTests
         Assert.All(others, other => Assert.Equal("fits", other.GetProperty("fit").GetString()));
         Assert.Contains("measuring as asked", outcome.Error, StringComparison.Ordinal);
     }
+
+    [Theory]
+    [InlineData("4", 4)]
+    [InlineData("3 and 12", 3, 12)]
+    [InlineData("3, 12 and 24", 3, 12, 24)]
+    public void Parts_that_were_measured_are_listed(string expected, params int[] layers) => Assert.Equal(expected, PlanReport.Listed(layers));
 
     [Fact]
     public async Task Rows_of_files_are_planned_with_the_settings_of_a_training()

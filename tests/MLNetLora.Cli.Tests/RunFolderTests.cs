@@ -1,4 +1,5 @@
 using MLNetLora.Cli.Output;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -22,6 +23,20 @@ public sealed class RunFolderTests : IDisposable
         Assert.Equal(ExitCode.Interrupted, await CommandLine.RunAsync([.. line, "--resume-from", Out], screen));
         Assert.Contains("The same command with --resume in the place of --resume-from", error.ToString(), StringComparison.Ordinal);
         Assert.Contains("step 3/3", (await Cli.Run([.. line, "--resume"])).Succeeded().Out, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("lora")]
+    [InlineData("full")]
+    public async Task A_run_of_every_weight_that_is_at_work_is_not_replaced(string method)
+    {
+        string running = Path.Combine(Out, "model", "checkpoint-1");
+        Directory.CreateDirectory(running);
+        using RunFolder held = RunFolder.Open(Path.Combine(Out, "model"), "folder");
+        Outcome run = await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--max-steps", "1", "--method", method, "--overwrite");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("another run is writing to it", run.Error, StringComparison.Ordinal);
+        Assert.True(Directory.Exists(running));
     }
 
     [Theory]

@@ -85,7 +85,11 @@ internal sealed class Screen
     public void WriteNote(string message) => Error.WriteLine(Said(message));
 
     /// <summary>A message of the library in the words of the command line, without what a terminal would take for commands.</summary>
-    public string Said(string message) => Visible.Of(Words?.Say(OptionWords.Commands(message)) ?? OptionWords.Commands(message));
+    public string Said(string message)
+    {
+        string text = OptionWords.Commands(message);
+        return Visible.Of(Words?.Say(text) ?? text);
+    }
 
     /// <summary>Text that stands back: thinking, hints.</summary>
     public string Dim(string text) => HasColor ? $"\e[2m{text}\e[0m" : text;

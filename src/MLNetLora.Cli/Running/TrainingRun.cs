@@ -184,13 +184,22 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
 
-        // Refuses where nothing can be written, or another run is at work. What is half-written is then of one that was killed.
-        using (RunFolder.Open(Output, nameof(Options.OutputFolder)))
-        {
-            RunLogs.RemoveUnfinished(Output);
-        }
-
+        RequireAlone(Output);
+        RunLogs.RemoveUnfinished(Output); // of a run that was killed
         RunLogs.Require(Output);
+    }
+
+    /// <summary>Refuses a folder in which nothing can be written, or another run is at work: one of an adapter has the folder itself, one of every weight that
+    /// of the model in it.</summary>
+    public static void RequireAlone(string output)
+    {
+        foreach (string folder in (string[])[AdapterIn(output), ModelIn(output)])
+        {
+            if (Directory.Exists(folder))
+            {
+                RunFolder.Open(folder, nameof(Options.OutputFolder)).Dispose();
+            }
+        }
     }
 
     /// <summary>What the run reads: it must not be among what is replaced.</summary>
@@ -210,7 +219,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     /// <summary>How the run goes on. One that came from another folder has its own now.</summary>
     private string GoOn => Options.ResumeFrom is null || RunFolder.AreSame(Options.ResumeFrom, Options.OutputFolder)
         ? "The same command with --resume goes on from there."
-        : $"The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
+        : "The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
     {
@@ -298,5 +307,4 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
                     + $"{ShellWord.Of(AdapterIn(Output))} and another --output."));
         return screen.Interruption.ExitCode;
     }
-
 }
