@@ -123,18 +123,18 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
             return;
         }
 
+        int? before = _passing;
+        _passing = written.IsDue ? null : written.Step;
         try
         {
-            if (_passing is { } before)
+            if (before is { } step)
             {
-                folder!.Remove(before);
+                folder!.Remove(step);
             }
-
-            _passing = written.IsDue ? null : written.Step;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It takes room; tried again after the next one.
+            // It takes room, and is as good a checkpoint as any.
         }
     }
 
