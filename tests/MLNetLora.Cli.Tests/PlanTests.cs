@@ -48,6 +48,7 @@ public sealed class PlanTests
     {
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano, "--rows", "2", "--data", "rows.jsonl")).Code);
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano, "--rows", "0")).Code);
+        Assert.Equal(ExitCode.Usage, (await Cli.Run("plan", "--model", Nano, "--rows", "2147483647", "--length", "2")).Code);
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano)).Code);
         Assert.DoesNotContain("plan-probe", (await Cli.Run("--help")).Out, StringComparison.Ordinal);
     }

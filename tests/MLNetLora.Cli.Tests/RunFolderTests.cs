@@ -64,6 +64,18 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Fact]
+    public async Task An_output_that_cannot_be_written_any_more_is_said_once_and_the_run_goes_on()
+    {
+        using StringWriter error = new();
+        using InterruptingWriter output = new("", () => { }) { IsFull = true };
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = error };
+        Assert.Equal(ExitCode.Success, await CommandLine.RunAsync(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--rank", "4",
+            "--max-steps", "2", "--gradient-accumulation-steps", "1", "--set", "logging_steps=1"], screen));
+        Assert.Single(error.ToString().Split('\n'), line => line.Contains("The standard output could not be written", StringComparison.Ordinal));
+        Assert.True(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
+    }
+
+    [Fact]
     public async Task A_log_that_cannot_be_written_any_more_is_said_once_and_the_run_goes_on()
     {
         using StringWriter error = new();

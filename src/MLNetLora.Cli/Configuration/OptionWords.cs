@@ -20,6 +20,7 @@ internal sealed partial class OptionWords
         ("(ml.TextGeneration.UseBaseModel)", "(--model)"),
         ("Rename the fields, or name the format; or load the rows as a view of your own, a table with ml.Data.LoadFromTextFile, and set the trainer's options "
             + "InstructionColumnName and OutputColumnName to its columns.", "Rename the fields, or name the format with --data-format."),
+        ("set ResumeFrom to it, ResumeWithChanges to true, and", "give it with --resume-from in the place of --resume, add --resume-with-changes, and"),
         ("is loaded with ml.TextGeneration.LoadAdapter(base, folder)", "is given with --adapter"),
     ];
 
