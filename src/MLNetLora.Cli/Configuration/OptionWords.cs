@@ -61,8 +61,8 @@ internal sealed partial class OptionWords
     public static string Commands(string message) =>
         s_calls.Aggregate(Kept().Replace(message, ""), (all, call) => all.Replace(call.Call, call.Command, StringComparison.Ordinal));
 
-    /// <summary>Which setting the library means: one that was given, rather than another that decides the same option; but the one that takes the value where it
-    /// is to be set to another.</summary>
+    /// <summary>Which setting the library means: one that was given, rather than another that decides the same option; but the one that takes the value where
+    /// it is to be set to another.</summary>
     private Setting Of(string name, bool ofAnswers, bool isSet) => SettingsTable.All.Where(setting => setting.LibraryNames.Contains(name))
         .OrderByDescending(setting => ofAnswers == (setting.Group == SettingGroup.Answers))
         .ThenByDescending(setting => setting.On.HasFlag(_command))
