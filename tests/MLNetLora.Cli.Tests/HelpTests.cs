@@ -10,6 +10,7 @@ public sealed class HelpTests
         string[] commands = [.. lines.SkipWhile(line => line != "Commands:").Skip(1).TakeWhile(line => line.Length > 0)];
         Assert.True(commands.Length > 8);
         Assert.All(commands, line => Assert.Matches(@"^  [a-z-]+ +[A-Z].*\.$", line));
-        Assert.Contains("trains a few of its micro-batches", string.Join(' ', (await Cli.Run("plan", "--help")).Succeeded().Out.Split()), StringComparison.Ordinal);
+        string plan = string.Join(' ', (await Cli.Run("plan", "--help")).Succeeded().Out.Split());
+        Assert.Contains("trains a few of its micro-batches", plan, StringComparison.Ordinal);
     }
 }

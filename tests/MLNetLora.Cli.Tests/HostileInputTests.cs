@@ -62,6 +62,7 @@ public sealed partial class HostileInputTests : IDisposable
         string shown = Output.Visible.Of(escape);
         Assert.Equal("␛]0;owned␇␛[2J\\u009b31m\\u202e", shown);
         Assert.Equal("a\nb\tc", Output.Visible.Of("a\nb\tc"));
+        Assert.Equal("a\nb␍c", Output.Visible.Of("a\r\nb\rc"));
         Assert.Equal("a␊b␉c", Output.Visible.OnOneLine("a\nb\tc"));
         string key = _folder.Write("key.yaml", "\"\\e[2Jrank\": 4\n");
         string value = _folder.Write("value.yaml", "rank: \"\\e[2J4\"\n");
@@ -73,6 +74,7 @@ public sealed partial class HostileInputTests : IDisposable
             ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--system-prompt", escape, "--dry-run"],
             ["merge", "--base", escape, "--adapter", escape, "--out", _folder.At("m")], ["completion", escape], ["download", escape],
             ["new-checkpoint", "--size", escape, "--out", "o"],
+            ["preflight", "-m", Repository.Nano, "-d", _folder.Write("rows.jsonl", """{"instruction": "\u001b[2J", "output": "\u0007 \u202e"}""")],
         ];
         foreach (string[] line in lines)
         {
@@ -80,6 +82,11 @@ public sealed partial class HostileInputTests : IDisposable
             Assert.DoesNotContain(run.Out + run.Error, letter => letter is '\e' or '\a' or '\u009b' or '\u202e');
         }
 
+        using StringWriter colored = new();
+        Output.Screen screen = new() { In = TextReader.Null, Out = colored, Error = TextWriter.Null, HasColor = true };
+        Assert.Equal(ExitCode.Success, await CommandLine.RunAsync(lines[^1], screen));
+        Assert.Contains("␛[2J", colored.ToString(), StringComparison.Ordinal);
+        Assert.Contains("\e[32m", colored.ToString(), StringComparison.Ordinal);
         Assert.Contains("␛[2Jrank", (await Cli.Run("train", key)).Error, StringComparison.Ordinal);
     }
 

@@ -25,6 +25,19 @@ public sealed partial class OptionWordsTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
+    [Fact]
+    public async Task A_run_that_diverges_again_is_gone_on_with_from_a_checkpoint_that_is_named()
+    {
+        string[] line = ["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", _folder.At("out"), "--max-steps", "20", "--lr", "1e18", "--rank", "4",
+            "--optimizer", "sgd", "--max-grad-norm", "0", "--gradient-accumulation-steps", "1", "--save-steps", "1", "--resume"];
+        foreach (int _ in (int[])[1, 2])
+        {
+            Outcome run = await Cli.Run(line);
+            Assert.Equal(ExitCode.Failure, run.Code);
+            Assert.Contains("give it with --resume-from in the place of --resume, add --resume-with-changes, and change", run.Error, StringComparison.Ordinal);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Options))]
     public void An_option_of_the_library_is_said_as_it_may_be_written(string name)
@@ -61,6 +74,16 @@ public sealed partial class OptionWordsTests : IDisposable
         Assert.Equal("Get it with 'mlnetlora download'.", OptionWords.Commands("Get it with ModelHub.DownloadAsync."));
         Assert.Equal("too long (--max-length)", words.Say("too long (option MaximumSequenceLength)"));
         Assert.Equal("--cuda-graphs is true; --tf32.", words.Say("CudaDevice.Graphs is true; CudaDevice.Tf32."));
+    }
+
+    [Fact]
+    public void What_is_to_be_set_to_a_value_is_the_option_that_takes_one()
+    {
+        SettingsReader reader = new(CommandKinds.Train);
+        reader.Add([new Given("--resume", new ScalarValue("true", IsQuoted: false, Place.CommandLine))]);
+        OptionWords words = new(CommandKinds.Train, reader.Decisions);
+        Assert.Equal("--resume is out. Go on: set --resume-from to out/checkpoint-2.",
+            words.Say("ResumeFrom is out. Go on: set ResumeFrom to out/checkpoint-2."));
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Cli.Output;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -24,6 +25,12 @@ public sealed class PlanTests
         Assert.Contains("measuring as asked", outcome.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("4", 4)]
+    [InlineData("3 and 12", 3, 12)]
+    [InlineData("3, 12 and 24", 3, 12, 24)]
+    public void Parts_that_were_measured_are_listed(string expected, params int[] layers) => Assert.Equal(expected, PlanReport.Listed(layers));
+
     [Fact]
     public async Task Rows_of_files_are_planned_with_the_settings_of_a_training()
     {
@@ -41,6 +48,7 @@ public sealed class PlanTests
     {
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano, "--rows", "2", "--data", "rows.jsonl")).Code);
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano, "--rows", "0")).Code);
+        Assert.Equal(ExitCode.Usage, (await Cli.Run("plan", "--model", Nano, "--rows", "2147483647", "--length", "2")).Code);
         Assert.NotEqual(0, (await Cli.Run("plan", "--model", Nano)).Code);
         Assert.DoesNotContain("plan-probe", (await Cli.Run("--help")).Out, StringComparison.Ordinal);
     }

@@ -93,6 +93,21 @@ public sealed class ProcessTests : IDisposable
     }
 
     [LinuxTheory]
+    [InlineData("generate -m MODEL --max-new-tokens 2 Hello >&-", ExitCode.Success)]
+    [InlineData("trian 2>&-", ExitCode.Usage)]
+    [InlineData("trian <&- >&- 2>&-", ExitCode.Usage)]
+    [InlineData("train -m MODEL -d DATA -o OUT --max-steps 2 --rank 4 --zip false >/dev/full 2>&1", ExitCode.Success)]
+    public async Task Who_cannot_be_told_changes_no_exit_code(string line, int expected)
+    {
+        line = line.Replace("MODEL", $"'{Repository.Nano}'", StringComparison.Ordinal).Replace("DATA", $"'{Repository.Data}'", StringComparison.Ordinal)
+            .Replace("OUT", $"'{_folder.At("out")}'", StringComparison.Ordinal);
+        using Process process = Process.Start("/bin/sh", ["-c", $"exec dotnet '{Program}' {line}"]);
+        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromMinutes(1));
+        Assert.Equal(expected, process.ExitCode);
+        Assert.Equal(line.StartsWith("train ", StringComparison.Ordinal), File.Exists(_folder.At("out/adapter_model.safetensors")));
+    }
+
+    [LinuxTheory]
     [InlineData("/dev/null", "a device")]
     [InlineData("/tmp", "a folder")]
     public async Task Answers_go_to_files_alone(string target, string what)

@@ -1,5 +1,6 @@
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Runtime;
+using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -95,6 +96,19 @@ public sealed class ReaderTests : IDisposable
         SettingsReader reader = Read(yaml);
         RunSettings settings = reader.Settings();
         Assert.Equal(expected, Values.Show(SettingsTable.All.Single(other => other.Name == setting).Get(settings)));
+    }
+
+    [Theory]
+    [InlineData("save_strategy", "no", 0)]
+    [InlineData("save_strategy", "steps", 500)]
+    [InlineData("save_steps", "0", 0)]
+    public void What_is_said_of_checkpoints_later_takes_the_place_of_an_earlier_strategy(string key, string value, int steps)
+    {
+        SettingsReader reader = new(CommandKinds.Train);
+        reader.AddFile(_folder.Write("run.yaml", "save_strategy: epoch\n"));
+        reader.Add([new Given(key, new ScalarValue(value, IsQuoted: false, Place.CommandLine))]);
+        QwenLoraTrainer.Options options = reader.Settings().Training;
+        Assert.Equal((steps, false), (options.SaveSteps, options.SaveEveryEpoch));
     }
 
     [Theory]

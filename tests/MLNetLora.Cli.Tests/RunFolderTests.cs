@@ -1,4 +1,5 @@
 using MLNetLora.Cli.Output;
+using MLNetLora.Training;
 
 namespace MLNetLora.Cli.Tests;
 
@@ -25,6 +26,20 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Theory]
+    [InlineData("lora")]
+    [InlineData("full")]
+    public async Task A_run_of_every_weight_that_is_at_work_is_not_replaced(string method)
+    {
+        string running = Path.Combine(Out, "model", "checkpoint-1");
+        Directory.CreateDirectory(running);
+        using RunFolder held = RunFolder.Open(Path.Combine(Out, "model"), "folder");
+        Outcome run = await Cli.Run("train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--max-steps", "1", "--method", method, "--overwrite");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("another run is writing to it", run.Error, StringComparison.Ordinal);
+        Assert.True(Directory.Exists(running));
+    }
+
+    [Theory]
     [InlineData("metrics.jsonl", true)]
     [InlineData("run.html", true)]
     [InlineData("loss.png", true)]
@@ -46,6 +61,18 @@ public sealed class RunFolderTests : IDisposable
         Assert.Equal(ExitCode.Usage, run.Code);
         Assert.Contains($"{Path.Combine(Out, name)} is a {(byFolder ? "folder" : "file")}", run.Error, StringComparison.Ordinal);
         Assert.Equal([name], Directory.EnumerateFileSystemEntries(Out).Select(path => Path.GetFileName(path)!));
+    }
+
+    [Fact]
+    public async Task An_output_that_cannot_be_written_any_more_is_said_once_and_the_run_goes_on()
+    {
+        using StringWriter error = new();
+        using InterruptingWriter output = new("", () => { }) { IsFull = true };
+        Screen screen = new() { In = TextReader.Null, Out = output, Error = error };
+        Assert.Equal(ExitCode.Success, await CommandLine.RunAsync(["train", "-m", Repository.Nano, "-d", Repository.Data, "-o", Out, "--rank", "4",
+            "--max-steps", "2", "--gradient-accumulation-steps", "1", "--set", "logging_steps=1"], screen));
+        Assert.Single(error.ToString().Split('\n'), line => line.Contains("The standard output could not be written", StringComparison.Ordinal));
+        Assert.True(File.Exists(Path.Combine(Out, "adapter_model.safetensors")));
     }
 
     [Fact]

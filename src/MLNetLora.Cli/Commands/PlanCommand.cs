@@ -118,9 +118,9 @@ internal static class PlanCommand
             throw new ConfigException("--rows and --length are for plans without data; leave them or --data out.");
         }
 
-        if (rows is not >= 1 || length is < 2 or > 1_000_000)
+        if (rows is not (>= 1 and <= 10_000_000) || length is < 2 or > 1_000_000)
         {
-            throw new ConfigException("--rows must be at least 1, and --length from 2 to 1000000.");
+            throw new ConfigException("--rows must be from 1 to 10000000, and --length from 2 to 1000000.");
         }
 
         options.Validate();

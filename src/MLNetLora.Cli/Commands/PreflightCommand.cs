@@ -36,9 +36,13 @@ internal static class PreflightCommand
             using StringWriter page = new();
             found.Write(page, screen.HasColor);
             string figures = found.ToString(); // warnings too, which name options
-            screen.Out.Write(screen.Said(figures) + page.ToString()[figures.Length..]);
+            screen.Out.Write(screen.Said(figures) + Colored(Visible.Of(page.ToString()[figures.Length..])));
             return ExitCode.Success;
         }));
         return command;
+
+        // What rows hold is shown and not obeyed, but for the colours that say what is learned; from rows they do no harm.
+        string Colored(string shown) => !screen.HasColor ? shown
+            : shown.Replace("␛[32m", "\e[32m", StringComparison.Ordinal).Replace("␛[0m", "\e[0m", StringComparison.Ordinal);
     }
 }

@@ -154,10 +154,17 @@ internal sealed record CombinedKeys(
     {
         const int theirs = 500;
         const string saves = nameof(QwenLoraTrainer.Options.SaveSteps);
+        const string epochs = nameof(QwenLoraTrainer.Options.SaveEveryEpoch); // said by each strategy: an earlier file may have had another
         Given? steps = given.GetValueOrDefault("save_steps");
         if (!given.TryGetValue("save_strategy", out Given? strategy))
         {
-            assign(saves, (int)Values.Whole(steps!), steps!);
+            int every = (int)Values.Whole(steps!);
+            assign(saves, every, steps!);
+            if (every == 0)
+            {
+                assign(epochs, false, steps!);
+            }
+
             return;
         }
 
@@ -166,13 +173,15 @@ internal sealed record CombinedKeys(
         {
             case "no":
                 assign(saves, 0, strategy);
+                assign(epochs, false, strategy);
                 break;
             case "epoch":
                 assign(saves, null, strategy);
-                assign(nameof(QwenLoraTrainer.Options.SaveEveryEpoch), true, strategy); // with method full, too
+                assign(epochs, true, strategy); // with method full, too
                 break;
             default:
                 assign(saves, steps is null ? theirs : (int)Values.Whole(steps), steps ?? strategy);
+                assign(epochs, false, strategy);
                 break;
         }
     }

@@ -239,6 +239,10 @@ internal static class ConfigFile
             }
         }
 
-        public int Of(long position) => (_ends.BinarySearch(position) is >= 0 and var at ? at : ~_ends.BinarySearch(position)) + 1;
+        public int Of(long position)
+        {
+            int at = _ends.BinarySearch(position);
+            return (at >= 0 ? at : ~at) + 1;
+        }
     }
 }

@@ -20,6 +20,7 @@ internal sealed partial class OptionWords
         ("(ml.TextGeneration.UseBaseModel)", "(--model)"),
         ("Rename the fields, or name the format; or load the rows as a view of your own, a table with ml.Data.LoadFromTextFile, and set the trainer's options "
             + "InstructionColumnName and OutputColumnName to its columns.", "Rename the fields, or name the format with --data-format."),
+        ("set ResumeFrom to it, ResumeWithChanges to true, and", "give it with --resume-from in the place of --resume, add --resume-with-changes, and"),
         ("is loaded with ml.TextGeneration.LoadAdapter(base, folder)", "is given with --adapter"),
     ];
 
@@ -49,7 +50,8 @@ internal sealed partial class OptionWords
                 return match.Value;
             }
 
-            Setting setting = Of(name, match.Groups["answers"].Success);
+            bool isSet = IsSet().IsMatch(message[..match.Index]);
+            Setting setting = Of(name, match.Groups["answers"].Success, isSet);
             return said.Add(setting) ? Word(setting) + From(setting) : Word(setting);
         });
         return text.Replace("(option --", "(--", StringComparison.Ordinal);
@@ -59,10 +61,12 @@ internal sealed partial class OptionWords
     public static string Commands(string message) =>
         s_calls.Aggregate(Kept().Replace(message, ""), (all, call) => all.Replace(call.Call, call.Command, StringComparison.Ordinal));
 
-    /// <summary>Which setting the library means: one that was given, rather than another that decides the same option.</summary>
-    private Setting Of(string name, bool ofAnswers) => SettingsTable.All.Where(setting => setting.LibraryNames.Contains(name))
+    /// <summary>Which setting the library means: one that was given, rather than another that decides the same option; but the one that takes the value where
+    /// it is to be set to another.</summary>
+    private Setting Of(string name, bool ofAnswers, bool isSet) => SettingsTable.All.Where(setting => setting.LibraryNames.Contains(name))
         .OrderByDescending(setting => ofAnswers == (setting.Group == SettingGroup.Answers))
         .ThenByDescending(setting => setting.On.HasFlag(_command))
+        .ThenByDescending(setting => isSet && setting.Name == name)
         .ThenByDescending(setting => _decisions.ContainsKey(setting.Name))
         .ThenByDescending(setting => setting.Name == name)
         .First();
@@ -107,6 +111,10 @@ internal sealed partial class OptionWords
 
     [GeneratedRegex(@"[.:?!]\s+$")]
     private static partial Regex EndOfSentence();
+
+    // "Set ResumeFrom to out/checkpoint-5", which --resume, given or not, cannot be.
+    [GeneratedRegex(@"\b[Ss]et $")]
+    private static partial Regex IsSet();
 
     // As options go on: "Rank is 0", "Rank of 'q_proj' is".
     [GeneratedRegex(@"^( (is|was|has|holds|names|means|of '|to) ?|[,;)])")]

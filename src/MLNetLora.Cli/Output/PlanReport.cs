@@ -37,10 +37,14 @@ internal sealed record PlanReport(string Model, int Layers, RunPlan Asked)
         }
 
         Line("in all", Time(Asked.TotalSeconds));
-        Line("measured", $"{string.Join(" and ", Asked.ProbedLayers)} of {Layers} layers");
+        Line("measured", $"{Listed(Asked.ProbedLayers)} of {Layers} layers");
 
         void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-12}")}{value}");
     }
+
+    /// <summary>3, 12 and 24.</summary>
+    internal static string Listed(IReadOnlyList<int> numbers) => numbers.Count < 2 ? string.Concat(numbers)
+        : $"{string.Join(", ", numbers.SkipLast(1))} and {numbers[^1]}";
 
     /// <summary>Writes what other options take, and which are to be preferred.</summary>
     public void WriteOthers(Screen screen)

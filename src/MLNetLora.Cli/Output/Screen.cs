@@ -62,10 +62,12 @@ internal sealed class Screen
 
         return new Screen
         {
-            IsInputClosed = ClosedInput.Is,
-            In = ClosedInput.Is ? TextReader.Null : Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
-            Out = Console.IsOutputRedirected ? new StreamWriter(Console.OpenStandardOutput(), utf8) { AutoFlush = true } : Console.Out,
-            Error = Console.IsErrorRedirected ? new StreamWriter(Console.OpenStandardError(), utf8) { AutoFlush = true } : Console.Error,
+            IsInputClosed = ClosedStream.IsInput,
+            In = ClosedStream.IsInput ? TextReader.Null : Console.IsInputRedirected ? new StreamReader(Console.OpenStandardInput(), utf8) : Console.In,
+            Out = ClosedStream.IsOutput ? TextWriter.Null
+                : Console.IsOutputRedirected ? new StreamWriter(Console.OpenStandardOutput(), utf8) { AutoFlush = true } : Console.Out,
+            Error = ClosedStream.IsError ? TextWriter.Null
+                : Console.IsErrorRedirected ? new ForgivingWriter(new StreamWriter(Console.OpenStandardError(), utf8) { AutoFlush = true }) : Console.Error,
             IsInteractive = !Console.IsInputRedirected && !Console.IsOutputRedirected,
             IsLive = !Console.IsOutputRedirected && !isDumb,
             HasColor = !Console.IsOutputRedirected && mayColor,
@@ -85,7 +87,11 @@ internal sealed class Screen
     public void WriteNote(string message) => Error.WriteLine(Said(message));
 
     /// <summary>A message of the library in the words of the command line, without what a terminal would take for commands.</summary>
-    public string Said(string message) => Visible.Of(Words?.Say(OptionWords.Commands(message)) ?? OptionWords.Commands(message));
+    public string Said(string message)
+    {
+        string text = OptionWords.Commands(message);
+        return Visible.Of(Words?.Say(text) ?? text);
+    }
 
     /// <summary>Text that stands back: thinking, hints.</summary>
     public string Dim(string text) => HasColor ? $"\e[2m{text}\e[0m" : text;

@@ -13,9 +13,10 @@ internal static class Visible
     private const char Delete = '\x7F';
     private const char PictureOfDelete = '\u2421';
 
-    /// <summary>A text in which only line feeds and tabs are left of control characters: ESC is ␛.</summary>
+    /// <summary>A text in which only line feeds and tabs are left of control characters: ESC is ␛. Lines as Windows ends them end in a line feed.</summary>
     public static string Of(string text)
     {
+        text = text.Replace("\r\n", "\n", StringComparison.Ordinal);
         if (!text.Any(IsHidden))
         {
             return text;

@@ -35,7 +35,7 @@ internal sealed class OldResults : IDisposable
             }
         }
 
-        RunFolder.Open(output, "output").Dispose(); // refuses where another run is at work
+        TrainingRun.RequireAlone(output);
         Directory.CreateDirectory(_aside);
         try
         {

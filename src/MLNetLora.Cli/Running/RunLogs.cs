@@ -48,7 +48,8 @@ internal static partial class RunLogs
             }
         }
 
-        RequireEvents(Path.Combine(output, EventsFolder));
+        RequireRoom(output, ""); // whose lock a run that was killed may have left: it opens where no other file can be made
+        RequireRoom(Path.Combine(output, EventsFolder), "Remove it, or ");
     }
 
     /// <summary>Removes what a run that was killed has left half-written of logs and results, whose names are those of files that are written whole.</summary>
@@ -71,7 +72,7 @@ internal static partial class RunLogs
     [GeneratedRegex(@"^(run\.html|metrics\.jsonl|loss\.png|trainer_state\.json|model\.zip|adapter_(config\.json|model\.safetensors))\.[0-9a-f]{32}\.tmp$")]
     private static partial Regex Unfinished();
 
-    private static void RequireEvents(string folder)
+    private static void RequireRoom(string folder, string remedy)
     {
         if (!Directory.Exists(folder))
         {
@@ -85,7 +86,7 @@ internal static partial class RunLogs
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new ConfigException($"{folder} cannot be written to: {e.Message} Remove it, or give another --output.", e);
+            throw new ConfigException($"{folder} cannot be written to: {e.Message} {(remedy.Length > 0 ? remedy + "give" : "Give")} another --output.", e);
         }
     }
 

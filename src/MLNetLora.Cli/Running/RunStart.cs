@@ -4,7 +4,9 @@ using MLNetLora.Training;
 namespace MLNetLora.Cli.Running;
 
 /// <summary>Says at the start what will be trained, on what, and for how long.</summary>
-internal sealed class RunStart(Screen screen) : TrainingCallback
+/// <param name="screen">What the output may have.</param>
+/// <param name="output">Where it is said.</param>
+internal sealed class RunStart(Screen screen, TextWriter output) : TrainingCallback
 {
     /// <inheritdoc/>
     public override void OnTrainBegin(TrainingStart start)
@@ -18,7 +20,7 @@ internal sealed class RunStart(Screen screen) : TrainingCallback
         Line("steps", FormattableString.Invariant($"{start.TotalSteps:N0}{Position(start)}"));
         Line("device", start.Device);
         Line("seed", FormattableString.Invariant($"{start.Seed}"));
-        screen.Out.WriteLine();
+        output.WriteLine();
     }
 
     private static FormattableString Position(TrainingStart start) =>
@@ -26,7 +28,7 @@ internal sealed class RunStart(Screen screen) : TrainingCallback
         : start.FirstStep > 1 ? (FormattableString)$", from step {start.FirstStep:N0}"
         : $"";
 
-    private void Line(string name, string value) => screen.Out.WriteLine($"{screen.Dim($"{name,-10}")}{Visible.OnOneLine(value)}");
+    private void Line(string name, string value) => output.WriteLine($"{screen.Dim($"{name,-10}")}{Visible.OnOneLine(value)}");
 }
 
 /// <summary>A plain line of progress every so many steps, as logging_steps asks for it, for outputs that are no terminal.</summary>

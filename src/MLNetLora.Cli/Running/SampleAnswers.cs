@@ -18,12 +18,14 @@ internal static class SampleAnswers
 
     /// <summary>Answers the first rows; where that is not possible it is said, since what was trained is saved.</summary>
     /// <param name="screen">Where it is said.</param>
+    /// <param name="output">The standard output, which may be lost.</param>
     /// <param name="report">Receives the answers.</param>
     /// <param name="trained">The model after the training.</param>
     /// <param name="options">Of the training.</param>
     /// <param name="rows">Rows with answers; those for validation say more than those that were learned.</param>
     /// <param name="count">How many rows.</param>
-    public static void Add(Screen screen, RunReport report, QwenLoraTransformer trained, QwenLoraTrainer.Options options, IDataView rows, int count)
+    public static void Add(
+        Screen screen, TextWriter output, RunReport report, QwenLoraTransformer trained, QwenLoraTrainer.Options options, IDataView rows, int count)
     {
         try
         {
@@ -33,7 +35,7 @@ internal static class SampleAnswers
                 return; // texts, which ask nothing
             }
 
-            screen.Out.WriteLine(FormattableString.Invariant(
+            output.WriteLine(FormattableString.Invariant(
                 $"answering {samples.Length} rows as before and as now, for run.html (--sample-answers 0 leaves them out)"));
             TextRow[] asked = [.. samples.Select(sample => sample.Asked)];
             GenerationOptions generation = new()

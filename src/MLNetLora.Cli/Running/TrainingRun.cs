@@ -74,13 +74,16 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         using MadeFolders? made = string.IsNullOrWhiteSpace(settings.Output) ? null : new MadeFolders(settings.Output);
         RequireOutput();
         WriteNotes(screen, reader);
-        ProgressLine progress = new(screen.Out, screen.IsLive);
         RunReport report = new(Output);
+        // What was learned must not go with a log that the shell writes.
+        using ForgivingWriter output = new(screen.Out, e => screen.WriteWarning(
+            $"The standard output could not be written, and the training goes on without what is missing there: {e.Message}"));
+        ProgressLine progress = new(output, screen.IsLive);
         Options.CancellationToken = screen.Interruption.Token;
         Options.Callbacks =
         [
-            new RunStart(screen),
-            settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(screen.Out, settings.LoggingSteps) : progress,
+            new RunStart(screen, output),
+            settings.LoggingSteps > 0 && !screen.IsLive ? new EverySteps(output, settings.LoggingSteps) : progress,
             .. RunLogs.In(Output),
             report,
         ];
@@ -110,10 +113,10 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
 
             if (settings.SampleAnswers > 0)
             {
-                SampleAnswers.Add(screen, report, trained, Options, Options.ValidationSet ?? rows, settings.SampleAnswers);
+                SampleAnswers.Add(screen, output, report, trained, Options, Options.ValidationSet ?? rows, settings.SampleAnswers);
             }
 
-            return Done();
+            return Done(output);
         }
         catch (TrainingException e) when (e.LastGoodStep > 0 && Directory.Exists(Checkpoint(e.LastGoodStep)))
         {
@@ -184,13 +187,22 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
             throw new ConfigException($"The output {Output} cannot be made: {e.Message}", e);
         }
 
-        // Refuses where nothing can be written, or another run is at work. What is half-written is then of one that was killed.
-        using (RunFolder.Open(Output, nameof(Options.OutputFolder)))
-        {
-            RunLogs.RemoveUnfinished(Output);
-        }
-
+        RequireAlone(Output);
+        RunLogs.RemoveUnfinished(Output); // of a run that was killed
         RunLogs.Require(Output);
+    }
+
+    /// <summary>Refuses a folder in which nothing can be written, or another run is at work: one of an adapter has the folder itself, one of every weight that
+    /// of the model in it.</summary>
+    public static void RequireAlone(string output)
+    {
+        foreach (string folder in (string[])[AdapterIn(output), ModelIn(output)])
+        {
+            if (Directory.Exists(folder))
+            {
+                RunFolder.Open(folder, nameof(Options.OutputFolder)).Dispose();
+            }
+        }
     }
 
     /// <summary>What the run reads: it must not be among what is replaced.</summary>
@@ -210,7 +222,7 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
     /// <summary>How the run goes on. One that came from another folder has its own now.</summary>
     private string GoOn => Options.ResumeFrom is null || RunFolder.AreSame(Options.ResumeFrom, Options.OutputFolder)
         ? "The same command with --resume goes on from there."
-        : $"The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
+        : "The same command with --resume in the place of --resume-from (resume_from_checkpoint) goes on from there.";
 
     private void Show(LoggingEventArgs message, ProgressLine progress)
     {
@@ -249,9 +261,9 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         }
     }
 
-    private int Done()
+    private int Done(TextWriter output)
     {
-        screen.Out.WriteLine();
+        output.WriteLine();
         List<(string What, string Where)> results = IsFull
             ? [("checkpoint", ModelIn(Output))]
             : [("adapter (PEFT)", AdapterIn(Output))];
@@ -268,10 +280,10 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
         results.Add(("how it went", Path.Combine(Output, RunReport.FileName)));
         foreach ((string what, string where) in results)
         {
-            screen.Out.WriteLine($"{what + ":",-20}{Visible.OnOneLine(where)}");
+            output.WriteLine($"{what + ":",-20}{Visible.OnOneLine(where)}");
         }
 
-        screen.Out.WriteLine($"{"try it:",-20}{screen.Bold(Visible.OnOneLine($"{CommandLine.Name} chat {Model()}"))}");
+        output.WriteLine($"{"try it:",-20}{screen.Bold(Visible.OnOneLine($"{CommandLine.Name} chat {Model()}"))}");
         return ExitCode.Success;
     }
 
@@ -298,5 +310,4 @@ internal sealed class TrainingRun(Screen screen, SettingsReader reader, RunSetti
                     + $"{ShellWord.Of(AdapterIn(Output))} and another --output."));
         return screen.Interruption.ExitCode;
     }
-
 }

@@ -91,7 +91,8 @@ internal sealed class DeviceMemory : NativeHandle
         }
         catch (NativeMemoryException e)
         {
-            throw new NativeMemoryException($"The memory of {Device} ran out while some of it was cleared.{Remedy}", e);
+            string what = $"The memory of {Device} ran out while some of it was cleared.";
+            throw new NativeMemoryException(what + Remedy, e) { What = what };
         }
     }
 

@@ -84,6 +84,12 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             Warn = warn,
             Saved = callbacks.Saved,
         };
+        if (learned.Count > 0)
+        {
+            LoraOptions? adapted = training.Method == FineTuningMethod.Full ? null : lora;
+            new RunMemory(checkpoint.Config, checkpoint, adapted, training, learned, validation) { HasInitial = read is not null }.Require();
+        }
+
         if (training.Method == FineTuningMethod.Full)
         {
             notice(FormattableString.Invariant($"All {checkpoint.TextParameterCount:N0} parameters are trained."));
@@ -91,7 +97,6 @@ internal sealed class FineTuning(Checkpoint checkpoint, PromptOptions prompt)
             return TrainAll(learned, validation, training, asked, progress, callbacks, warnings, checkpoints, cancellationToken);
         }
 
-        LoraTraining.RequireMemory(checkpoint, lora, learned, training, hasInitial: read is not null);
         LoraAdapter start = read ?? (run.From is null ? LoraTraining.Fresh(lora, checkpoint, training, cancellationToken)
             : LoraTraining.FreshShape(lora, checkpoint));
         LoraAdapter initial = new(start.Options, training.ModelPath, start.Factors, start.Saved, start.Tokens) { Prompt = asked };

@@ -33,7 +33,13 @@ internal sealed record RunStart(RunFolder? Folder, SavedRun? From) : IDisposable
 
             SavedRun? from = Find(options, folder?.Path, notice, warn);
             RunStart start = new(folder, from);
-            if (from is null ? folder is not null && File.Exists(Path.Combine(folder.Path, Adapters.LoraAdapter.ConfigName)) : !start.IsOwn)
+            if (from is null && folder is not null && File.Exists(Path.Combine(folder.Path, Adapters.LoraAdapter.ConfigName)))
+            {
+                throw new OptionException($"{output} is {folder.Path}, which holds the adapter of a run that has ended, and no checkpoint to go on from. "
+                    + "Take that adapter, or give an empty folder.");
+            }
+
+            if (from is not null && !start.IsOwn)
             {
                 RequireNew();
             }

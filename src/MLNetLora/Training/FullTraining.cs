@@ -27,7 +27,8 @@ internal static class FullTraining
     /// <param name="progress">Called after every optimizer step.</param>
     /// <param name="checkpoints">Where the run goes on from and what it writes on the way; null: it begins anew and writes nothing.</param>
     /// <param name="cancellation">Ends the run early; what was learned so far is written, see <paramref name="output"/>.</param>
-    /// <returns>Every step; where the weights of a cancelled run were written is in its warnings.</returns>
+    /// <returns>Every step; where the weights of a cancelled run were written is in its warnings. No steps, and nothing written, where a run that was to go on
+    /// was cancelled before it made another one.</returns>
     /// <exception cref="TrainingDivergedException">The loss is not a finite number; the weights of the last good step are written, the message says
     /// where.</exception>
     /// <exception cref="TrainingException">Something failed after the first whole step; the weights of the last one are written, the message says
@@ -115,6 +116,11 @@ internal static class FullTraining
         {
             TrainingSummary summary = TrainingLoop.Run(session, sequences, validation ?? [], options, progress, checkpoints, cancellation);
             summary = summary with { Warnings = [.. warnings, .. summary.Warnings] };
+            if (summary.WasCancelled && summary.Steps.Count < summary.FirstStep)
+            {
+                return summary with { Steps = [] }; // the checkpoint that it would have gone on from has it all
+            }
+
             if (!summary.WasCancelled)
             {
                 file.WriteFinished(session.Parameters, summary.Steps.Count);
@@ -134,7 +140,9 @@ internal static class FullTraining
         }
         catch (TrainingException e) when (e.LastGoodStep > 0)
         {
-            e.Keep(file.WriteUnfinished(session.Parameters, checkpoints is { IsOwn: true }));
+            e.Keep(checkpoints?.Start is { } from && from.State.Step == e.LastGoodStep
+                ? $"The weights of the last whole step are in {from.Folder}, which is as it was."
+                : file.WriteUnfinished(session.Parameters, checkpoints is { IsOwn: true }));
             throw;
         }
     }

@@ -51,7 +51,6 @@ internal static class LoraTraining
         IReadOnlyList<TrainingRow[]> sequences = Packing.Sequences(rows, options);
         TrainingTarget target = TrainingTarget.Lora(checkpoint, shape);
         ChunkPlan plan = TrainingLoop.Plan(checkpoint.Config, sequences, validation ?? [], options, target.MaximumLossChunks);
-        Prepacking.RequireMemory(checkpoint, options, MachineMemory.Available);
         RunMemory memory = new(checkpoint.Config, checkpoint, shape, options, rows, validation ?? []) { HasInitial = initial is not null };
         memory.Require();
         LoraAdapter? start = initial;
@@ -136,14 +135,4 @@ internal static class LoraTraining
     /// <summary>A fresh adapter for the weights that a run will see: with 4 bits those, which DoRA's magnitudes and PiSSA's factors are made from.</summary>
     internal static LoraAdapter Fresh(LoraOptions lora, Checkpoint checkpoint, TrainingOptions options, CancellationToken cancellation) =>
         LoraAdapter.Create(lora, FourBitCache.Open(checkpoint, options.Precision, options.Threads, cancellation), options.SeedOrDefault, cancellation);
-
-    /// <summary>Refuses a run that would take more memory than there is, before its adapter is made.</summary>
-    /// <exception cref="OptionException">It would; the message has the figures.</exception>
-    internal static void RequireMemory(Checkpoint checkpoint, LoraOptions lora, IReadOnlyList<TrainingRow> rows, TrainingOptions options, bool hasInitial)
-    {
-        if (rows.Count > 0)
-        {
-            new RunMemory(checkpoint.Config, checkpoint, lora, options, rows, []) { HasInitial = hasInitial }.Require();
-        }
-    }
 }

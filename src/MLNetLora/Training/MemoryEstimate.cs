@@ -17,20 +17,15 @@ namespace MLNetLora.Training;
 /// <param name="Parameters">Bytes of the trained parameters, their gradients and the optimizer's states, and of the adapter outside the runtime.</param>
 /// <param name="Activations">Bytes that the largest micro-batch keeps for its backward pass, dropout masks included.</param>
 /// <param name="Copies">Bytes of the copies of frozen weights that the options ask for.</param>
-/// <param name="WithoutCopies">What to do against those.</param>
-internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies, string WithoutCopies = MemoryEstimate.NotPrepacked)
+internal sealed record MemoryEstimate(long Parameters, long Activations, long Copies)
 {
     private const long MostOfOne = (long)int.MaxValue * sizeof(long); // DeviceMemory.Allocate
-    private const string NotPrepacked = $"Set {nameof(TrainingOptions.PrepackWeights)} to false.";
 
     /// <summary>Bytes of the trained parameters alone.</summary>
     public long VectorBytes { get; init; }
 
     /// <summary>Bytes of the frozen weights on a GPU; 0 on a processor.</summary>
     public long Weights { get; init; }
-
-    /// <summary>Whether they are in 4 bits.</summary>
-    public bool AreInFourBits { get; init; }
 
     /// <summary>All of it.</summary>
     public long Bytes => Parameters + Activations + Copies + Weights;
@@ -60,49 +55,38 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         long matches = (tokens + (target.Config.TieWordEmbeddings ? scored : 0)) * trained;
         long masks = target.Dropout > 0 && !isOnGpu ? tokens * target.Loras.Sum(lora => (long)DropoutMask.RowBytes(lora.Module.In)) : 0;
         long activations = (number * tokens * FloatsPerToken(target.Config, options)) + (sizeof(float) * (logits + matches)) + masks;
-        MemoryEstimate estimate = target.Checkpoint switch
+        long copies = target.Checkpoint switch
         {
-            { } checkpoint when options.PrepackWeights => new MemoryEstimate(parameters, activations, Prepacking.Bytes(checkpoint, options.Precision)),
-            { } checkpoint when options.Precision == WeightPrecision.Int8 => new MemoryEstimate(
-                parameters, activations, Prepacking.Int8Bytes(checkpoint), $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Checkpoint}."),
-            _ => new MemoryEstimate(parameters, activations, 0),
+            { } checkpoint when options.PrepackWeights => Prepacking.Bytes(checkpoint, options.Precision),
+            { } checkpoint when options.Precision == WeightPrecision.Int8 => Prepacking.Int8Bytes(checkpoint),
+            _ => 0,
         };
         bool isFourBit = options.Precision is WeightPrecision.Nf4 or WeightPrecision.Nf4Double or WeightPrecision.Fp4 or WeightPrecision.Fp4Double;
-        return estimate with
+        long vector = sizeof(float) * tensors.Sum(tensor => tensor.Count);
+
+        // On a device of others what is in the process's memory for certain: the parameters alone, and new gradients beside the old ones.
+        return options.Device is CustomDevice ? new MemoryEstimate(parameters + vector, 0, copies) : new MemoryEstimate(parameters, activations, copies)
         {
-            AreInFourBits = isFourBit || target.Checkpoint is { IsFourBit: true },
-            VectorBytes = sizeof(float) * tensors.Sum(tensor => tensor.Count),
+            VectorBytes = vector,
             Weights = isOnGpu && target.Checkpoint is { } frozen ? WeightBytes(target, frozen, isFourBit, isReduced) : 0,
         };
     }
 
     /// <summary>Whether the machine, or the GPU, has as much memory as this.</summary>
     /// <param name="device">Where the run is.</param>
-    public bool Fits(Device? device) => device switch
-    {
-        CudaDevice gpu => VectorBytes <= MostOfOne && Lack(gpu) is null,
-        CustomDevice => OnCustom.Fits(null),
-        _ => Bytes <= MachineMemory.Available,
-    };
+    public bool Fits(Device? device) => device is CudaDevice gpu ? VectorBytes <= MostOfOne && Lack(gpu) is null : Bytes <= MachineMemory.Available;
 
     /// <summary>Refuses the run where the machine, or the GPU, has less memory than this.</summary>
-    /// <param name="device">Where the run is.</param>
-    /// <param name="run">The run, so that the message says what options would save; null: it names the option that takes most.</param>
-    /// <exception cref="OptionException">It has; the message has the figures.</exception>
-    public void Require(Device? device, RunMemory? run = null)
+    /// <param name="run">The run that this is the estimate of.</param>
+    /// <exception cref="OptionException">It has; the message has the figures, and says what options would save.</exception>
+    public void Require(RunMemory run)
     {
-        if (device is CudaDevice gpu)
+        if (run.Options.Device is CudaDevice gpu)
         {
             MLNetLora.Require.That(VectorBytes <= MostOfOne, "The trained parameters", FormattableString.Invariant($"{VectorBytes / 1e9:F2} GB"),
-                $"at most 17.18 GB on {device}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
+                $"at most 17.18 GB on {gpu}, where they stand in one piece: train an adapter instead of every weight, fewer of ModulesToSave, or on the "
                 + "processor");
             RequireOn(gpu, run);
-            return;
-        }
-
-        if (device is CustomDevice)
-        {
-            OnCustom.Require(null);
             return;
         }
 
@@ -116,11 +100,8 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
         throw new OptionException(
             $"The training would take at least {Gigabytes(Bytes)} and there are {Gigabytes(available)} of memory: "
             + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
-            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {(run is null ? Remedy : MemoryRemedies.Sufficient(run))}");
+            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch{copies}. {MemoryRemedies.Sufficient(run)}");
     }
-
-    /// <summary>What is in the process's memory for certain on a device of others: the parameters alone, and new gradients beside the old ones.</summary>
-    private MemoryEstimate OnCustom => this with { Parameters = Parameters + VectorBytes, Activations = 0 };
 
     /// <summary>How much less a GPU has, as words; null where it has as much.</summary>
     private string? Lack(CudaDevice gpu) =>
@@ -130,21 +111,17 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
                 ? $"whose {nameof(CudaDevice.MemoryLimit)} is {Gigabytes(limit)} for weights and parameters, and as much for activations"
             : null;
 
-    private void RequireOn(CudaDevice gpu, RunMemory? run)
+    private void RequireOn(CudaDevice gpu, RunMemory run)
     {
-        string? has = Lack(gpu);
-        if (has is null)
+        if (Lack(gpu) is not { } has)
         {
             return;
         }
 
-        string remedy = run is not null ? MemoryRemedies.Sufficient(run) : Weights <= Math.Max(Parameters, Activations) ? Remedy
-            : AreInFourBits ? "Take a smaller model, or a larger GPU."
-            : $"Set {nameof(TrainingOptions.Precision)} to {WeightPrecision.Nf4} for weights in 4 bits, or take a smaller model.";
         throw new OptionException(
             $"The training would take at least {Gigabytes(Bytes)} of {gpu}, {has}: {Gigabytes(Weights)} for the frozen weights, "
             + $"{Gigabytes(Parameters)} for the trained parameters with gradients and the optimizer's states, "
-            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch. {remedy}");
+            + $"{Gigabytes(Activations)} for the activations of the largest micro-batch. {MemoryRemedies.Sufficient(run)}");
     }
 
     /// <summary>Bytes of a checkpoint's weights on a GPU: matrices in the type that is computed in, linear layers in 4 bits where that is asked for.</summary>
@@ -160,23 +137,6 @@ internal sealed record MemoryEstimate(long Parameters, long Activations, long Co
                 : isFourBit && linears.Contains(tensor.Entry.Name) ? tensor.Entry.Count / 2
                 : isReduced && tensor.Entry.Shape.Count == 2 ? sizeof(short) * tensor.Entry.Count
                 : tensor.Entry.Length);
-    }
-
-    /// <summary>What helps against the largest part.</summary>
-    private string Remedy
-    {
-        get
-        {
-            if (Copies > Math.Max(Parameters, Activations))
-            {
-                return WithoutCopies;
-            }
-
-            return Parameters > Activations
-                ? $"Lower {nameof(LoraOptions.Rank)} or name fewer {nameof(LoraOptions.TargetModules)}."
-                : $"Lower {nameof(TrainingOptions.BatchSize)}, {nameof(TrainingOptions.PackingLength)} or the length of the rows, "
-                    + $"or set {nameof(TrainingOptions.ActivationCheckpointing)}.";
-        }
     }
 
     /// <summary>

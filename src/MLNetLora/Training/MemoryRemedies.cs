@@ -2,7 +2,6 @@ using MLNetLora.Adapters;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 using MLNetLora.Text;
-using MLNetLora.TextGeneration;
 
 namespace MLNetLora.Training;
 
@@ -143,7 +142,7 @@ internal static class MemoryRemedies
         }
         else if (!isAdapter && run.Checkpoint is not null)
         {
-            yield return [new Remedy($"{nameof(QwenLoraTrainer.Options.Method)} {FineTuningMethod.Lora}", $" instead of {FineTuningMethod.Full}",
+            yield return [new Remedy("Method Lora", " instead of Full",
                 other => other with { Lora = new LoraOptions() })];
         }
     }
@@ -158,7 +157,7 @@ internal static class MemoryRemedies
 
     private static IEnumerable<Remedy> Lengths(RunMemory run)
     {
-        const string Maximum = nameof(QwenLoraTrainer.Options.MaximumSequenceLength);
+        const string Maximum = "MaximumSequenceLength"; // of the trainer, a room above
         const string Packed = nameof(TrainingOptions.PackingLength);
         int longest = run.Rows.Max(row => row.InputIds.Length);
         int packing = run.Options.PackingLength;

@@ -1,4 +1,3 @@
-using System.Globalization;
 using MLNetLora.Checkpoints;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
@@ -28,18 +27,6 @@ internal static class Prepacking
         if (options.PrepackWeights && (isFourBit || options.Precision is not (WeightPrecision.Checkpoint or WeightPrecision.Int8)))
         {
             throw new OptionException($"{nameof(options.PrepackWeights)} is true; with weights in 4 bits it must be false: the copies would be in float32.");
-        }
-    }
-
-    /// <summary>Refuses the option where its copies alone are more than the machine has.</summary>
-    /// <exception cref="OptionException">They are.</exception>
-    public static void RequireMemory(Checkpoint checkpoint, TrainingOptions options, long available)
-    {
-        if (options.PrepackWeights && Bytes(checkpoint, options.Precision) is long bytes && bytes > available)
-        {
-            throw new OptionException(string.Create(CultureInfo.InvariantCulture,
-                $"{nameof(options.PrepackWeights)} is true; its copies of the weights of {checkpoint.Folder} take {bytes / 1e9:F1} GB "
-                + $"and there are {available / 1e9:F1} GB of memory. Set it to false: the checkpoint's files are then used in place."));
         }
     }
 

@@ -30,7 +30,7 @@ internal sealed record RunMemory(QwenConfig Config, Checkpoint? Checkpoint, Lora
 
     /// <summary>Refuses the run where the machine, or the GPU, has less memory than that.</summary>
     /// <exception cref="OptionException">It has; the message has the figures, and what other options would save.</exception>
-    public void Require() => Estimate().Require(Options.Device, this);
+    public void Require() => Estimate().Require(this);
 
     /// <summary>Memory has run out although the estimate, which is the least, has fitted: the same error with what other options would save.</summary>
     /// <param name="error">What ended the run; comes back as it is where it is another error.</param>

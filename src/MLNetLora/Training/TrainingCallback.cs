@@ -5,7 +5,7 @@ namespace MLNetLora.Training;
 /// TrainerCallback.
 /// </summary>
 /// <remarks>
-/// <para>Every method is called on the thread that trains, in the order of the list, and the next step waits for it. An exception ends the run: one of
+/// <para>Every method is called on the thread that trains, in the order of the list, and the training waits for it. An exception ends the run: one of
 /// <see cref="OnTrainBegin"/> comes out of Fit as it is, since no step was made; one of any other method comes as a <see cref="TrainingException"/>, which
 /// keeps what was learned.</para>
 /// <para>For each <see cref="OnTrainBegin"/> that returned, <see cref="OnTrainEnd"/> is called exactly once, however the run ends. One callback object may
@@ -25,7 +25,8 @@ public abstract class TrainingCallback
     {
     }
 
-    /// <summary>Called when a checkpoint of the run is whole on the disk. With full fine-tuning that is also the trained model in its folder.</summary>
+    /// <summary>Called when a checkpoint of the run is whole on the disk: after the <see cref="OnStep"/> of its step and before that of the next one, beside
+    /// which it is written. With full fine-tuning that is also the trained model in its folder.</summary>
     /// <param name="savedStep">The optimizer step whose weights it has.</param>
     /// <param name="folder">Its folder.</param>
     public virtual void OnSave(int savedStep, string folder)

@@ -66,7 +66,9 @@ internal static class TrainingLoop
                 float norm = session.GradientNorm();
                 bool isSkipped = state.Scale.IsDynamic && double.IsFinite(loss) && !float.IsFinite(norm);
                 double rate = Schedule.LearningRate(state.Made, total, options);
+                TimeSpan ready = watch.Elapsed;
                 checkpoints?.Settle(); // the last step's is made of the numbers that now change
+                begun += watch.Elapsed - ready; // a disk that is slower than a step is no slower step
                 if (isSkipped)
                 {
                     session.Skip();

@@ -84,10 +84,26 @@ public sealed class CustomDeviceTests : IDisposable
     [Fact]
     public void Of_the_memory_the_parameters_alone_are_looked_at()
     {
-        MemoryEstimate estimate = new(1, long.MaxValue / 2, 0);
-        Assert.Throws<OptionException>(() => estimate.Require(Device.Cpu));
-        estimate.Require(s_builtIn);
-        Assert.Throws<OptionException>(() => (estimate with { Parameters = long.MaxValue / 2 }).Require(s_builtIn));
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
+        TrainingRow[] rows = [TinyModel.Row(new Random(1), 20)];
+        MemoryEstimate here = Of(Device.Cpu).Estimate();
+        MemoryEstimate there = Of(s_builtIn).Estimate();
+        Assert.Equal((0, here.Parameters + here.VectorBytes), (there.Activations, there.Bytes));
+        MachineMemory.Given = there.Bytes;
+        try
+        {
+            Of(s_builtIn).Require();
+            Assert.Throws<OptionException>(Of(Device.Cpu).Require);
+            MachineMemory.Given = there.Bytes - 1;
+            string message = Assert.Throws<OptionException>(Of(s_builtIn).Require).Message;
+            Assert.DoesNotContain("ActivationCheckpointing", message, StringComparison.Ordinal); // which would save nothing here
+        }
+        finally
+        {
+            MachineMemory.Given = null;
+        }
+
+        RunMemory Of(Device device) => new(checkpoint.Config, checkpoint, new LoraOptions { Rank = 8 }, new TrainingOptions { Device = device }, rows, []);
     }
 
     [Fact]

@@ -137,10 +137,11 @@ public sealed class DeviceTests
     [Fact]
     public void Parameters_that_are_too_many_for_one_piece_of_a_GPU_are_refused()
     {
+        RunMemory run = new(null!, null, null, new TrainingOptions { Device = s_first }, [], []); // of which the device alone is asked for
         MemoryEstimate estimate = new(1, 1, 0) { VectorBytes = 18_200_000_000 };
         Assert.StartsWith("The trained parameters is 18.20 GB; it must be at most 17.18 GB on cuda:0",
-            Assert.Throws<OptionException>(() => estimate.Require(s_first)).Message, StringComparison.Ordinal);
-        (estimate with { VectorBytes = 17_000_000_000 }).Require(s_first);
+            Assert.Throws<OptionException>(() => estimate.Require(run)).Message, StringComparison.Ordinal);
+        (estimate with { VectorBytes = 17_000_000_000 }).Require(run);
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using Microsoft.ML;
 using MLNetLora.Adapters;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.TextGeneration;
 using MLNetLora.Training;
 
@@ -157,6 +158,50 @@ public sealed class ResumeTests : RunTests
             (options.CancellationToken, options.Callbacks) = (source.Token, [new Cancelling(source)]), resume: true)).Message;
         Assert.Contains($"before it made another step. {Bench.PathOf("run/checkpoint-2")} is as it was", message, StringComparison.Ordinal);
         Assert.Equal(expected, Result("run", Run("run", resume: true)));
+    }
+
+    [Fact]
+    public void A_full_training_that_ends_before_another_step_leaves_nothing_where_it_would_have_gone_on()
+    {
+        Run("run", Full, stopAfter: 2);
+        using CancellationTokenSource source = new();
+        string cancelled = Ended<OperationCanceledException>(source.Cancel, source.Token);
+        Assert.Contains($"before it made another step. {Bench.PathOf("run/checkpoint-2")} is as it was", cancelled, StringComparison.Ordinal);
+        string failed = Ended<TrainingException>(() => throw new IOException("gone"), CancellationToken.None);
+        Assert.Contains($"The weights of the last whole step are in {Bench.PathOf("run/checkpoint-2")}", failed, StringComparison.Ordinal);
+        Assert.Equal(3, Run("other", From).FirstStep);
+
+        void From(QwenLoraTrainer.Options options)
+        {
+            Full(options);
+            options.ResumeFrom = Bench.PathOf("run");
+        }
+
+        string Ended<T>(Action end, CancellationToken token)
+            where T : Exception
+        {
+            NativeCalls.Before = kind =>
+            {
+                if (kind == "run")
+                {
+                    end();
+                }
+            };
+            try
+            {
+                string message = Assert.Throws<T>(() => Run("other", options =>
+                {
+                    From(options);
+                    options.CancellationToken = token;
+                })).Message;
+                Assert.False(Directory.Exists(Bench.PathOf("other")));
+                return message;
+            }
+            finally
+            {
+                NativeCalls.Before = null;
+            }
+        }
     }
 
     [Fact]

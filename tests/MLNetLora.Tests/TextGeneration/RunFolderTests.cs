@@ -1,4 +1,5 @@
 using MLNetLora.TextGeneration;
+using MLNetLora.Training;
 
 namespace MLNetLora.Tests.TextGeneration;
 
@@ -45,8 +46,16 @@ public sealed class RunFolderTests : RunTests
         File.WriteAllText(Bench.PathOf("theirs/checkpoint-500/optimizer.pt"), "");
         Assert.Contains("a checkpoint of transformers", Assert.Throws<OptionException>(() => Run("theirs", resume: true)).Message, StringComparison.Ordinal);
         Assert.True(File.Exists(Bench.PathOf("theirs/checkpoint-500/optimizer.pt")));
-        Run("finished", options => options.SaveSteps = 0);
-        Assert.Contains("holds adapter_config.json", Assert.Throws<OptionException>(() => Run("finished", resume: true)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_result_without_checkpoints_is_neither_replaced_nor_gone_on_with()
+    {
+        TrainingSummary summary = Run("run", options => options.SaveSteps = 0);
+        byte[] before = Result("run", summary);
+        string refused = Assert.Throws<OptionException>(() => Run("run", resume: true)).Message;
+        Assert.Contains("holds the adapter of a run that has ended, and no checkpoint to go on from", refused, StringComparison.Ordinal);
+        Assert.Equal(before, Result("run", summary));
     }
 
     [Fact]

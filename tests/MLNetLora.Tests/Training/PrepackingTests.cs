@@ -5,6 +5,7 @@ using MLNetLora.Models;
 using MLNetLora.Onnx;
 using MLNetLora.Onnx.Proto;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Training;
 
 namespace MLNetLora.Tests.Training;
@@ -75,7 +76,7 @@ public sealed class PrepackingTests
     [InlineData(TensorType.BFloat16, WeightPrecision.Checkpoint, 12, 12)]
     [InlineData(TensorType.Float32, WeightPrecision.Int8, 2, 8)]
     [InlineData(TensorType.BFloat16, WeightPrecision.Int8, 2, 12)]
-    public void Copies_larger_than_the_memory_are_refused(object tensorType, WeightPrecision precision, int block, int head)
+    public void Copies_are_counted_and_refused_where_they_do_not_fit(object tensorType, WeightPrecision precision, int block, int head)
     {
         TensorType type = (TensorType)tensorType;
         using TemporaryFolder folder = new();
@@ -83,10 +84,21 @@ public sealed class PrepackingTests
         long bytes = (checkpoint.Architecture.Linears(checkpoint.Config).Sum(module => (long)module.In * module.Out) * block)
             + ((long)checkpoint.Config.HiddenSize * checkpoint.Config.VocabSize * head);
         TrainingOptions options = new() { PrepackWeights = true, Precision = precision };
-        Prepacking.RequireMemory(checkpoint, options, bytes);
-        string message = Assert.Throws<OptionException>(() => Prepacking.RequireMemory(checkpoint, options, bytes - 1)).Message;
-        Assert.StartsWith("PrepackWeights is true; its copies of the weights of", message, StringComparison.Ordinal);
-        Prepacking.RequireMemory(checkpoint, new TrainingOptions { Precision = precision }, 0);
+        Assert.Equal(bytes, Prepacking.Bytes(checkpoint, precision));
+        RunMemory run = new(checkpoint.Config, checkpoint, new LoraOptions(), options, [TinyModel.Row(new Random(1), 8)], []);
+        long all = run.Estimate().Bytes;
+        long without = run.With(changed => changed.PrepackWeights = false).Estimate().Bytes;
+        MachineMemory.Given = all - 1;
+        try
+        {
+            string message = Assert.Throws<OptionException>(run.Require).Message;
+            Assert.Contains($"{MachineMemory.Gigabytes(bytes)} for copies of weights", message, StringComparison.Ordinal);
+            Assert.Contains($"PrepackWeights false, {MachineMemory.Gigabytes(all - without)}", message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            MachineMemory.Given = null;
+        }
     }
 
     [Fact]

@@ -61,9 +61,8 @@ public sealed class RunCheckpointsTests : IDisposable
         Assert.True(Directory.Exists(folder.Of(1)));
     }
 
+    private static readonly Dictionary<string, string> s_none = [];
     private static readonly RunIdentity s_identity = new(s_none, s_none, s_none, s_none, RowsMark.Of([]), RowsMark.Of([]));
-
-    private static Dictionary<string, string> s_none => [];
 
     private void Train(string name, int steps, Action<string> beside)
     {

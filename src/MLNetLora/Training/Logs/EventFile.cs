@@ -47,6 +47,7 @@ internal sealed class EventFile
     /// <summary>Begins a new file in a folder, which is made if it is not there.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="warn">Hears where the file cannot be written on the way.</param>
+    /// <exception cref="IOException">No file can be made there.</exception>
     public static EventFile Create(string folder, Action<string> warn)
     {
         Directory.CreateDirectory(folder);
@@ -54,7 +55,9 @@ internal sealed class EventFile
         string host = string.Concat(Environment.MachineName.Select(letter => char.IsAsciiLetterOrDigit(letter) || letter is '-' or '_' ? letter : '-'));
         string name = string.Create(CultureInfo.InvariantCulture,
             $"{Prefix}{Math.Max(DateTimeOffset.UtcNow.ToUnixTimeSeconds(), Newest(folder) + 1):D10}.{host}.{Environment.ProcessId}.{number}");
-        EventFile file = new(new LogFile(Path.Combine(folder, name), warn));
+        string path = Path.Combine(folder, name);
+        File.Create(path).Dispose(); // a place that cannot be written to is an error now, and later a warning
+        EventFile file = new(new LogFile(path, warn));
         file.Write(0, output =>
         {
             output.WriteTag(FileVersion, WireFormat.WireType.LengthDelimited);

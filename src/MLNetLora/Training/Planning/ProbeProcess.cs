@@ -15,6 +15,7 @@ internal sealed class ProbeException(string message) : MLNetLoraException(messag
 internal sealed class ProbeProcess(params IReadOnlyList<string> command)
 {
     private const int Killed = 128 + 9;
+    private const string Quantized = "plan-"; // and a GUID
 
     /// <summary>Measures.</summary>
     /// <param name="request">What.</param>
@@ -25,7 +26,12 @@ internal sealed class ProbeProcess(params IReadOnlyList<string> command)
     {
         // What a probe quantizes is a part of the weights that nobody else asks for.
         bool quantizes = request.Lora is not null && FourBitCache.Find(Checkpoint.Open(request.Model), request.Training.Precision) is null;
-        string? cache = quantizes ? Path.Combine(FourBitCache.Folder, $"plan-{Guid.NewGuid():N}") : null;
+        if (quantizes)
+        {
+            RemoveOld(FourBitCache.Folder);
+        }
+
+        string? cache = quantizes ? Path.Combine(FourBitCache.Folder, $"{Quantized}{Guid.NewGuid():N}") : null;
         try
         {
             return Run(request, cache, cancellation);
@@ -35,6 +41,28 @@ internal sealed class ProbeProcess(params IReadOnlyList<string> command)
             if (cache is not null && Directory.Exists(cache))
             {
                 Directory.Delete(cache, recursive: true);
+            }
+        }
+    }
+
+    /// <summary>Removes what plans that were killed have left: a day old, since one that is being made is not.</summary>
+    /// <param name="cache">The folder in which they are.</param>
+    internal static void RemoveOld(string cache)
+    {
+        DirectoryInfo folder = new(cache);
+        foreach (DirectoryInfo old in folder.Exists ? folder.GetDirectories(Quantized + "*", new EnumerationOptions()) : [])
+        {
+            bool isOurs = Guid.TryParseExact(old.Name.AsSpan(Quantized.Length), "N", out _);
+            if (isOurs && old.LastWriteTimeUtc < DateTime.UtcNow - TimeSpan.FromDays(1))
+            {
+                try
+                {
+                    old.Delete(recursive: true);
+                }
+                catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+                {
+                    // Somebody else's; it stays.
+                }
             }
         }
     }
@@ -53,6 +81,8 @@ internal sealed class ProbeProcess(params IReadOnlyList<string> command)
             start.Environment[FourBitCache.Variable] = cache;
         }
 
+        // A probe is killed where the plan is: the runtime would leave its sockets for debuggers in the folder for temporary files.
+        _ = start.Environment.TryAdd("DOTNET_EnableDiagnostics", "0");
         using Process process = Process.Start(start) ?? throw new ProbeException($"{command[0]} did not start.");
         using CancellationTokenRegistration ended = cancellation.UnsafeRegister(static process => ((Process)process!).Kill(entireProcessTree: true), process);
         Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None);

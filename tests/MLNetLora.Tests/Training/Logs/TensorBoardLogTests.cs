@@ -98,6 +98,10 @@ public sealed partial class TensorBoardLogTests : IDisposable
         }
     }
 
+    [LinuxFact]
+    public void A_folder_that_takes_no_file_is_an_error_when_the_run_begins() =>
+        Assert.ThrowsAny<IOException>(() => new TensorBoardLog("/proc/self").OnTrainBegin(SampleRun.Start()));
+
     [Fact]
     public void A_file_that_cannot_be_written_is_told_once()
     {

@@ -200,6 +200,31 @@ public sealed class PlanTests : IDisposable
         Assert.Null(PlanAlternatives.Quickest([large, slow with { Failure = "killed" }]));
     }
 
+    [LinuxFact]
+    public void A_probe_that_is_killed_leaves_no_sockets_for_debuggers()
+    {
+        PlannedRun run = Run(TinyModel.WriteCheckpoint(_folder.File("base")), new TrainingOptions());
+        ProbeProcess probe = new("/bin/sh", "-c", "echo diagnostics $DOTNET_EnableDiagnostics >&2; exit 1");
+        Assert.Equal("diagnostics 0", new Planner(probe.Measure).Plan(run).Failure);
+    }
+
+    [Fact]
+    public void What_plans_that_were_killed_have_quantized_goes_after_a_day()
+    {
+        string[] names = [$"plan-{Guid.NewGuid():N}", $"plan-{Guid.NewGuid():N}", "plan-of-mine"];
+        foreach (string name in names)
+        {
+            Directory.CreateDirectory(_folder.File(name));
+            File.WriteAllText(Path.Combine(_folder.File(name), "weights"), "");
+        }
+
+        Directory.SetLastWriteTimeUtc(_folder.File(names[0]), DateTime.UtcNow.AddDays(-2));
+        Directory.SetLastWriteTimeUtc(_folder.File(names[2]), DateTime.UtcNow.AddDays(-2));
+        ProbeProcess.RemoveOld(Path.GetDirectoryName(_folder.File(names[0]))!);
+        Assert.Equal([false, true, true], names.Select(name => Directory.Exists(_folder.File(name))));
+        ProbeProcess.RemoveOld(_folder.File("nowhere"));
+    }
+
     [Fact]
     public void What_a_probe_dies_of_is_in_the_plan()
     {

@@ -2,13 +2,17 @@ using MLNetLora.Checkpoints;
 
 namespace MLNetLora.Training;
 
-/// <summary>The checkpoints that a run writes and the one that it goes on from. A checkpoint is written beside the next step's products, which only read the
-/// numbers that it is made of; before the optimizer changes them the loop waits for it (<see cref="Settle"/>), so that nothing is copied.</summary>
+/// <summary>The checkpoints that a run writes and the one that it goes on from. One that the disk does not take at once is written beside the next step's
+/// products, which only read the numbers that it is made of; before the optimizer changes them the loop waits for it (<see cref="Settle"/>), so that nothing is
+/// copied.</summary>
 /// <param name="folder">Where they are written; null: none is.</param>
 /// <param name="identity">What run it is.</param>
 /// <param name="start">The one that it goes on from; null for a new run.</param>
 internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, SavedRun? start)
 {
+    // A disk that is quick is done by then, and two threads that compute beside a third lose more than its time.
+    private static readonly TimeSpan s_headStart = TimeSpan.FromMilliseconds(250);
+
     private readonly List<string> _warnings = [];
     private bool _isFirst = true; // nothing was written yet
     private int _last = start?.State.Step ?? 0; // the newest one's step
@@ -61,7 +65,7 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
         TrainingProgress[] made = [.. steps];
         Task task = Task.Run(() => folder.Save(state.Step, target => Write(target, parameters, state, made, options)));
         _writing = new Writing(task, state.Step, made, options, isDue, isBest);
-        if (parameters.Values.IsOnDevice)
+        if (Task.WaitAny([task], s_headStart) == 0 || parameters.Values.IsOnDevice)
         {
             Settle();
         }
@@ -123,18 +127,18 @@ internal sealed class RunCheckpoints(RunFolder? folder, RunIdentity identity, Sa
             return;
         }
 
+        int? before = _passing;
+        _passing = written.IsDue ? null : written.Step;
         try
         {
-            if (_passing is { } before)
+            if (before is { } step)
             {
-                folder!.Remove(before);
+                folder!.Remove(step);
             }
-
-            _passing = written.IsDue ? null : written.Step;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It takes room; tried again after the next one.
+            // It takes room, and is as good a checkpoint as any.
         }
     }
 
