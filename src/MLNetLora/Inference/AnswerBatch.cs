@@ -1,4 +1,4 @@
-using System.Threading.Channels;
+using System.Collections.Concurrent;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -23,7 +23,7 @@ internal sealed class AnswerBatch(
     Action<int, GeneratedChunk> onChunk,
     CancellationToken cancellation) : IDisposable
 {
-    private readonly Channel<Event> _events = Channel.CreateUnbounded<Event>(new UnboundedChannelOptions { SingleReader = true });
+    private readonly BlockingCollection<Event> _events = []; // callers that wait need no thread of the pool
     private readonly CancellationTokenSource _ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
 
     /// <summary>Answers prompts.</summary>
@@ -39,18 +39,18 @@ internal sealed class AnswerBatch(
             {
                 for (; begun < prompts.Count && open < options.BatchSize; begun++, open++)
                 {
-                    _ = Start(prompts[begun].Row, prompts[begun].Ids, resolved);
+                    Begin(prompts[begun].Row, prompts[begun].Ids, resolved);
                 }
 
-                Event next = Next();
+                Event next = _events.Take(CancellationToken.None);
                 if (next.Chunk is { } chunk)
                 {
-                    onChunk(next.Row, chunk);
+                    onChunk(next.Answering.Row, chunk);
                     continue;
                 }
 
                 open--;
-                onAnswer(next.Row, next.Answer!.GetAwaiter().GetResult());
+                onAnswer(next.Answering.Row, next.Answering.Finish(model));
             }
         }
         catch
@@ -59,7 +59,7 @@ internal sealed class AnswerBatch(
             _ending.Cancel();
             while (open > 0)
             {
-                open -= Next().Answer is null ? 0 : 1;
+                open -= _events.Take(CancellationToken.None).Chunk is null ? 1 : 0;
             }
 
             cancellation.ThrowIfCancellationRequested();
@@ -68,36 +68,51 @@ internal sealed class AnswerBatch(
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _ending.Dispose();
-
-    private async Task Start(int row, int[] ids, GenerationOptions resolved)
+    public void Dispose()
     {
-        Task<GeneratedText> answer = Answer(row, ids, resolved);
-        await ((Task)answer).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        _events.Writer.TryWrite(new Event(row, null, answer));
+        _ending.Dispose();
+        _events.Dispose();
     }
 
-    private async Task<GeneratedText> Answer(int row, int[] ids, GenerationOptions resolved)
+    private void Begin(int row, int[] ids, GenerationOptions resolved)
     {
-        AnswerText text = new(tokenizer, options.StopStrings, isThinking, chunk => _events.Writer.TryWrite(new Event(row, chunk, null)));
-        GeneratedIds generated = await model.Start(ids, resolved, text.Add, tokenizer.VocabularySize, _ending.Token).ConfigureAwait(false);
-        text.Finish();
-        return new GeneratedText(text.Text, generated.Reason, ids.Length, generated.Ids.Count) { Thinking = text.Thinking };
-    }
-
-    private Event Next()
-    {
-        while (true)
+        Answering answering = new(row, ids);
+        answering.Text = new AnswerText(tokenizer, options.StopStrings, isThinking, chunk =>
         {
-            if (_events.Reader.TryRead(out Event next))
+            if (answering.HasEnded)
             {
-                return next;
+                onChunk(row, chunk);
             }
+            else
+            {
+                _events.Add(new Event(answering, chunk));
+            }
+        });
+        answering.Request = model.Begin(
+            ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)));
+    }
 
-            _events.Reader.WaitToReadAsync(CancellationToken.None).AsTask().GetAwaiter().GetResult();
+    /// <summary>A prompt on its way.</summary>
+    private sealed class Answering(int row, int[] prompt)
+    {
+        public int Row => row;
+
+        public AnswerText? Text { get; set; }
+
+        public GenerationRequest? Request { get; set; }
+
+        /// <summary>Whether there are no more tokens; what waits of the text is then given out on the caller's thread.</summary>
+        public bool HasEnded { get; private set; }
+
+        public GeneratedText Finish(CausalLanguageModel model)
+        {
+            GeneratedIds generated = model.Result(Request!);
+            HasEnded = true;
+            Text!.Finish();
+            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count) { Thinking = Text.Thinking };
         }
     }
 
-    /// <summary>Text of a row, or its end.</summary>
-    private readonly record struct Event(int Row, GeneratedChunk? Chunk, Task<GeneratedText>? Answer);
+    /// <summary>Text of a prompt's answer, or, where it is null, its end.</summary>
+    private readonly record struct Event(Answering Answering, GeneratedChunk? Chunk);
 }

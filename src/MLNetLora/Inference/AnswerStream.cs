@@ -32,7 +32,7 @@ internal static class AnswerStream
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, abandoned);
         Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(
             new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
-        // A thread of its own, because the generation computes, and waits for its reader, without giving the thread back.
+        // A thread of its own, because it waits for the engine, and for its reader, without giving the thread back.
         Task generation = Task.Factory.StartNew(Run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {

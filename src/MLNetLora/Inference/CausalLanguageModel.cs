@@ -199,9 +199,30 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task<GeneratedIds>[] answers = [.. prompts.Select((prompt, i) =>
-            Start(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token))];
-        return Wait(answers, ending, cancellation);
+        GenerationRequest[] requests = [.. prompts.Select((prompt, i) =>
+            Begin(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token))];
+        List<GeneratedIds> answers = [];
+        Exception? first = null;
+        foreach (GenerationRequest request in requests)
+        {
+            try
+            {
+                answers.Add(Result(request));
+            }
+            catch (Exception e)
+            {
+                first ??= e;
+                ending.Cancel(); // the others are waited for, so that nothing of the call is left
+            }
+        }
+
+        if (first is not null)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            ExceptionDispatchInfo.Throw(first);
+        }
+
+        return answers;
     }
 
     /// <summary>What a call does before its first prompt.</summary>
@@ -224,51 +245,42 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="onToken">Called with each token on the engine's thread, for which all other callers wait; true ends the answer.</param>
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
-    internal async Task<GeneratedIds> Start(
-        int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation)
+    /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
+    internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation,
+        Action? onEnd = null)
     {
-        using SharedResources.Call call = _resources.Begin(this);
+        SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
         int limit = (int)Math.Min(Checkpoint.Config.ContextLength, (long)prompt.Length + options.MaximumNewTokens);
         GenerationRequest request = new(
-            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, cancellation);
+            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation);
         _engine.Add(request);
+        return request;
+
+        void Ended()
+        {
+            call.Dispose();
+            onEnd?.Invoke();
+        }
+    }
+
+    /// <summary>Waits for an answer; no thread of the pool is needed for that.</summary>
+    /// <exception cref="OperationCanceledException">The request was cancelled.</exception>
+    /// <exception cref="CheckpointException">The model gives scores that are not numbers.</exception>
+    /// <exception cref="AdapterException">The adapter holds numbers that are none.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    internal GeneratedIds Result(GenerationRequest request)
+    {
         try
         {
-            return await request.Answer.ConfigureAwait(false);
+            return request.Answer.GetAwaiter().GetResult();
         }
         catch (NotFiniteNumberException)
         {
             throw _graph.CacheType == ElementType.Float16
                 ? BadNumbers.InFloat16(Checkpoint, Device)
-                : BadNumbers.Explain(Checkpoint, Adapter, cancellation);
+                : BadNumbers.Explain(Checkpoint, Adapter, request.Cancellation);
         }
-    }
-
-    /// <summary>Waits for answers; the first that fails ends the others.</summary>
-    private static GeneratedIds[] Wait(Task<GeneratedIds>[] answers, CancellationTokenSource ending, CancellationToken cancellation)
-    {
-        Exception? first = null;
-        foreach (Task<GeneratedIds> answer in answers)
-        {
-            try
-            {
-                answer.GetAwaiter().GetResult();
-            }
-            catch (Exception e)
-            {
-                first ??= e;
-                ending.Cancel();
-            }
-        }
-
-        if (first is not null)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            ExceptionDispatchInfo.Throw(first);
-        }
-
-        return [.. answers.Select(answer => answer.Result)];
     }
 
     /// <summary>Scores of the token after a prompt, [vocabulary].</summary>

@@ -23,20 +23,8 @@ internal sealed class GenerationEngine(StepGraph graph)
     private BatchDecoder? _decoder;
     private Reading? _reading;
 
-    /// <summary>Most rows at once; further requests wait in the order in which they came. Default 64.</summary>
-    public int MaximumRows { get; set; } = 64;
-
-    /// <summary>Requests that wait for a row.</summary>
-    public int Waiting
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _waiting.Count;
-            }
-        }
-    }
+    /// <summary>Most rows at once; further requests wait in the order in which they came. Callers have limits of their own.</summary>
+    public int MaximumRows { get; set; } = int.MaxValue;
 
     /// <summary>Takes a request, which is answered after those that came before.</summary>
     public void Add(GenerationRequest request)
@@ -58,6 +46,22 @@ internal sealed class GenerationEngine(StepGraph graph)
 
             _waiting.Enqueue(request);
         }
+
+        request.WhenCancelled(Leave);
+    }
+
+    /// <summary>Ends a request that still waits for its row; one that has it ends before its next token.</summary>
+    private void Leave(GenerationRequest request)
+    {
+        lock (_lock)
+        {
+            if (!_waiting.Contains(request))
+            {
+                return;
+            }
+        }
+
+        request.Fail(new OperationCanceledException(request.Cancellation)); // Begin passes it over
     }
 
     private void Work()

@@ -7,13 +7,17 @@ namespace MLNetLora.Inference;
 /// <param name="limit">Most tokens that prompt and answer may have together.</param>
 /// <param name="onToken">Called with each token on the engine's thread, for which all other requests wait; true ends the answer. An exception ends the
 /// request with it.</param>
+/// <param name="onEnd">Called when the request has ended and its memory is free, before <see cref="Answer"/> says so; on the engine's thread, or on that of
+/// who cancels.</param>
 /// <param name="cancellation">Ends the request, in the middle of a kernel too where nobody else waits for it.</param>
 internal sealed class GenerationRequest(
-    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<int, bool>? onToken, CancellationToken cancellation)
+    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<int, bool>? onToken, Action onEnd, CancellationToken cancellation)
 {
     private readonly TaskCompletionSource<GeneratedIds> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Sampler _sampler = new(options, prompt, vocabularyLimit);
     private readonly List<int> _ids = [];
+    private CancellationTokenRegistration _registration;
+    private int _hasEnded;
 
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
@@ -27,8 +31,12 @@ internal sealed class GenerationRequest(
     /// <summary>The newest token.</summary>
     public int Last => _ids[^1];
 
-    /// <summary>The answer; cancelled, or failed with what has ended it.</summary>
+    /// <summary>The answer; cancelled, or failed with what has ended it. Whoever waits without a thread of his own goes on in the thread pool.</summary>
     public Task<GeneratedIds> Answer => _completion.Task;
+
+    /// <summary>Has something called when the request is cancelled, unless it has ended by then.</summary>
+    public void WhenCancelled(Action<GenerationRequest> leave) =>
+        _registration = cancellation.UnsafeRegister(_ => leave(this), null);
 
     /// <summary>Chooses the next token.</summary>
     /// <param name="logits">The vocabulary's scores, all of them numbers; they are changed.</param>
@@ -45,18 +53,41 @@ internal sealed class GenerationRequest(
     }
 
     /// <summary>Ends the request with its answer.</summary>
-    public void Complete(FinishReason reason) => _completion.TrySetResult(new GeneratedIds(_ids, reason));
+    public void Complete(FinishReason reason)
+    {
+        if (Ends())
+        {
+            _completion.SetResult(new GeneratedIds(_ids, reason));
+        }
+    }
 
-    /// <summary>Ends the request without.</summary>
+    /// <summary>Ends the request without; one that has ended stays as it is.</summary>
     public void Fail(Exception error)
     {
+        if (!Ends())
+        {
+            return;
+        }
+
         if (error is OperationCanceledException && cancellation.IsCancellationRequested)
         {
-            _completion.TrySetCanceled(cancellation);
+            _completion.SetCanceled(cancellation);
         }
         else
         {
-            _completion.TrySetException(error);
+            _completion.SetException(error);
         }
+    }
+
+    private bool Ends()
+    {
+        if (Interlocked.Exchange(ref _hasEnded, 1) == 1)
+        {
+            return false;
+        }
+
+        _registration.Unregister();
+        onEnd();
+        return true;
     }
 }

@@ -86,8 +86,8 @@ public sealed class TextGenerator : IDisposable
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
     /// <returns>
-    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is
-    /// disposed. What would be the row's <see cref="GeneratedText.Error"/> is thrown.
+    /// The pieces. The generation begins when the first one is asked for, beside those of other callers, is not held up by a reader who takes his time, and
+    /// ends when the enumerator is disposed. What would be the row's <see cref="GeneratedText.Error"/> is thrown.
     /// </returns>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(InstructionRow row, GenerationOptions options, CancellationToken cancellation = default) =>
         GenerateAsync(TextRow.Of(row), options, cancellation);

@@ -56,8 +56,8 @@ public sealed partial class QwenLoraTransformer
     /// <param name="options">How this answer is generated; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the enumeration with an <see cref="OperationCanceledException"/>, within half a second.</param>
     /// <returns>
-    /// The pieces. The generation begins when the first one is asked for, waits while its reader does not read, and ends when the enumerator is
-    /// disposed. A prompt that is too long for the model's context is an <see cref="MLNetLoraException"/> there.
+    /// The pieces. The generation begins when the first one is asked for, beside those of other callers, is not held up by a reader who takes his time, and
+    /// ends when the enumerator is disposed. A prompt that is too long for the model's context is an <see cref="MLNetLoraException"/> there.
     /// </returns>
     /// <exception cref="ObjectDisposedException">The transformer was disposed.</exception>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(

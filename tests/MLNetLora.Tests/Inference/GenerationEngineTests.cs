@@ -30,7 +30,7 @@ public sealed class GenerationEngineTests : IDisposable
         GeneratedIds[] alone = new GeneratedIds[prompts.Length];
         for (int i = 0; i < prompts.Length; i++)
         {
-            alone[i] = await lm.Start(prompts[i], options[i], null, 0, default);
+            alone[i] = await lm.Answer(prompts[i], options[i], null, 0, default);
         }
 
         // Each third token of anybody brings the next one.
@@ -48,7 +48,7 @@ public sealed class GenerationEngineTests : IDisposable
         void Begin()
         {
             int i = together.Count;
-            together.Add(lm.Start(prompts[i], options[i], OnToken, 0, default));
+            together.Add(lm.Answer(prompts[i], options[i], OnToken, 0, default));
         }
 
         bool OnToken(int token)
@@ -72,15 +72,15 @@ public sealed class GenerationEngineTests : IDisposable
         int before = 0; // tokens of the short one until the long one has its first
         Task<GeneratedIds>? second = null;
         int first = 0;
-        GeneratedIds answer = await lm.Start([3, 4, 5], options, OnToken, 0, default);
+        GeneratedIds answer = await lm.Answer([3, 4, 5], options, OnToken, 0, default);
         Assert.True(before > 5, $"{before}"); // of 8 parts
-        Assert.Equal((await lm.Start(longer, options, null, 0, default)).Ids, (await second!).Ids);
-        Assert.Equal((await lm.Start([3, 4, 5], options, null, 0, default)).Ids, answer.Ids);
+        Assert.Equal((await lm.Answer(longer, options, null, 0, default)).Ids, (await second!).Ids);
+        Assert.Equal((await lm.Answer([3, 4, 5], options, null, 0, default)).Ids, answer.Ids);
 
         bool OnToken(int token)
         {
             first++;
-            second ??= lm.Start(longer, options, _ =>
+            second ??= lm.Answer(longer, options, _ =>
             {
                 before = before == 0 ? first : before;
                 return false;
@@ -94,11 +94,11 @@ public sealed class GenerationEngineTests : IDisposable
     {
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096), threads: 1);
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 60, Temperature = 1, Seed = 2 });
-        IReadOnlyList<int> alone = (await lm.Start([3, 4, 5], options, null, 0, default)).Ids;
+        IReadOnlyList<int> alone = (await lm.Answer([3, 4, 5], options, null, 0, default)).Ids;
         using CancellationTokenSource source = new();
         int seen = 0;
-        Task<GeneratedIds> stays = lm.Start([3, 4, 5], options, null, 0, default);
-        Task<GeneratedIds> goes = lm.Start([6, 7], options, _ =>
+        Task<GeneratedIds> stays = lm.Answer([3, 4, 5], options, null, 0, default);
+        Task<GeneratedIds> goes = lm.Answer([6, 7], options, _ =>
         {
             if (++seen == 2)
             {
@@ -107,7 +107,7 @@ public sealed class GenerationEngineTests : IDisposable
 
             return false;
         }, 0, source.Token);
-        Task<GeneratedIds> fails = lm.Start([8], options, _ => throw new InvalidDataException("mine"), 0, default);
+        Task<GeneratedIds> fails = lm.Answer([8], options, _ => throw new InvalidDataException("mine"), 0, default);
         Assert.Equal(source.Token, (await Assert.ThrowsAnyAsync<OperationCanceledException>(() => goes)).CancellationToken);
         Assert.Equal("mine", (await Assert.ThrowsAsync<InvalidDataException>(() => fails)).Message);
         Assert.Equal(alone, (await stays).Ids);
@@ -124,7 +124,7 @@ public sealed class GenerationEngineTests : IDisposable
         Task<GeneratedIds>[] answers = [.. Enumerable.Range(2, 10).Select(i =>
         {
             int tokens = 0;
-            return lm.Start([i, 5], options, _ =>
+            return lm.Answer([i, 5], options, _ =>
             {
                 open += ++tokens == 1 ? 1 : 0;
                 most = Math.Max(most, open);
@@ -134,6 +134,30 @@ public sealed class GenerationEngineTests : IDisposable
         })];
         await Task.WhenAll(answers);
         Assert.Equal(3, most);
+    }
+
+    [Fact]
+    public async Task Whoever_goes_away_while_he_waits_is_told_at_once()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 1 };
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
+        using CancellationTokenSource source = new();
+        Task<GeneratedIds>? waits = null;
+        bool wasTold = false;
+        Task<GeneratedIds> first = lm.Answer([3, 4], options, _ =>
+        {
+            if (waits is null)
+            {
+                waits = lm.Answer([5, 6], options, null, 0, source.Token);
+                source.Cancel();
+                wasTold = waits.IsCanceled; // the row is still taken
+            }
+
+            return false;
+        }, 0, default);
+        await first;
+        Assert.True(wasTold);
+        Assert.Equal(2, (await lm.Answer([7], lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 1 }), _ => false, 0, default)).Ids.Count);
     }
 
     [Fact]
@@ -162,7 +186,14 @@ public sealed class GenerationEngineTests : IDisposable
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
         NativeCounts before = NativeCounts.Settled();
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10 });
-        await Task.WhenAll(Enumerable.Range(2, 10).Select(i => lm.Start([i, 5], options, null, 0, default)));
+        await Task.WhenAll(Enumerable.Range(2, 10).Select(i => lm.Answer([i, 5], options, null, 0, default)));
         Assert.Equal(before, NativeCounts.Now);
     }
+}
+
+/// <summary>Awaitable answers for tests.</summary>
+internal static class Answers
+{
+    public static Task<GeneratedIds> Answer(this CausalLanguageModel lm, int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int limit,
+        CancellationToken cancellation) => lm.Begin(prompt, options, onToken, limit, cancellation).Answer;
 }
