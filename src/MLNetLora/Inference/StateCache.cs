@@ -122,7 +122,8 @@ internal sealed class StateCache : IDisposable
     /// <summary>One state of all rows: [rows, …], and [rows, …, capacity, d] where it has numbers for each token.</summary>
     private sealed class Memory(CacheState state, ElementType type, int rows, int capacity, DeviceMemory? device) : IDisposable
     {
-        private readonly NativeBuffer _memory = new(checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
+        private readonly NativeBuffer _memory = new(
+            checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
         private readonly long _rowBytes = RowSize(state, type, capacity);
         private readonly int _rows = rows;
         private readonly int _capacity = capacity;
