@@ -199,10 +199,22 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        GenerationRequest[] requests = [.. prompts.Select((prompt, i) =>
-            Begin(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token))];
+        List<GenerationRequest> requests = [];
         List<GeneratedIds> answers = [];
         Exception? first = null;
+        try
+        {
+            foreach ((int i, int[] prompt) in prompts.Index())
+            {
+                requests.Add(Begin(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token));
+            }
+        }
+        catch (Exception e)
+        {
+            first = e;
+            ending.Cancel();
+        }
+
         foreach (GenerationRequest request in requests)
         {
             try
@@ -254,7 +266,16 @@ internal sealed class CausalLanguageModel : IDisposable
         int limit = (int)Math.Min(Checkpoint.Config.ContextLength, (long)prompt.Length + options.MaximumNewTokens);
         GenerationRequest request = new(
             prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation);
-        _engine.Add(request);
+        try
+        {
+            _engine.Add(request);
+        }
+        catch
+        {
+            call.Dispose();
+            throw;
+        }
+
         return request;
 
         void Ended()

@@ -181,12 +181,21 @@ internal sealed class GenerationEngine(StepGraph graph)
             return;
         }
 
+        if (_rows.Count == 0)
+        {
+            // Nobody to join: the rows stay where they are.
+            _decoder?.Dispose();
+            (_decoder, _reading) = (reading.Decoder, null);
+            _rows.AddRange(reading.Requests);
+            Choose();
+            return;
+        }
+
         for (int i = 0; i < reading.Requests.Length; i++)
         {
             if (!Choose(reading.Requests[i], reading.Decoder, i))
             {
-                _decoder ??= new BatchDecoder(graph, _rotary!);
-                _decoder.Join(reading.Decoder, i);
+                _decoder!.Join(reading.Decoder, i);
                 _rows.Add(reading.Requests[i]);
             }
         }
@@ -216,9 +225,16 @@ internal sealed class GenerationEngine(StepGraph graph)
             _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
         }
 
-        for (int i = _rows.Count - 1; i >= 0; i--)
+        Choose();
+    }
+
+    /// <summary>Chooses every row's next token; those that have ended give their place away.</summary>
+    private void Choose()
+    {
+        bool[] ended = [.. _rows.Select((request, i) => Choose(request, _decoder!, i))];
+        for (int i = ended.Length - 1; i >= 0; i--)
         {
-            if (Choose(_rows[i], _decoder, i))
+            if (ended[i])
             {
                 Remove(i);
             }
