@@ -160,7 +160,7 @@ internal sealed class GenerationEngine(StepGraph graph)
         }
 
         int done = reading.Decoder.Length(0);
-        int part = reading.Requests.Length > 1 ? int.MaxValue : PrefillPlan.OfARow(reading.Requests[0].Prompt.Length - done, TokensAtOnce);
+        int part = reading.Requests.Length > 1 ? int.MaxValue : PrefillPlan.OfARow(reading.Requests[0].Prompt.Length, TokensAtOnce);
         using (RunCancellation stop = new([.. reading.Requests.Select(request => request.Cancellation)]))
         {
             try

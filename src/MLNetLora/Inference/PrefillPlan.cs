@@ -53,8 +53,8 @@ internal static class PrefillPlan
         }
     }
 
-    /// <summary>How many tokens of a row go through the graph at once.</summary>
-    /// <param name="tokens">What is to be read of it.</param>
+    /// <summary>How many tokens of a row go through the graph at once; of a long one as many each time, since attention's scores are tokens x keys.</summary>
+    /// <param name="tokens">Tokens of its prompt.</param>
     /// <param name="tokensAtOnce">Most tokens at once.</param>
     internal static int OfARow(int tokens, int tokensAtOnce) => tokens <= tokensAtOnce ? tokens : Math.Min(tokensAtOnce, PartOfARow);
 
