@@ -18,9 +18,6 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>How many rows.</summary>
     public int Rows => _rows.Count;
 
-    /// <summary>Tokens per row for which the cache has memory.</summary>
-    public int Capacity => _cache.Capacity;
-
     /// <summary>Scores of a row's next token, [vocabulary]; they may be changed until the next run.</summary>
     public Span<float> Logits(int row) => _logits.AsSpan(row * graph.Config.VocabSize, graph.Config.VocabSize);
 
