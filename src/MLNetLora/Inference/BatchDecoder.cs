@@ -30,10 +30,11 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>Adds rows, of whose prompts nothing is read yet.</summary>
     /// <param name="prompts">Tokens of each prompt.</param>
     /// <param name="limits">Most tokens that each row will ever have.</param>
-    public void Add(IReadOnlyList<int> prompts, IReadOnlyList<int> limits)
+    /// <param name="adapters">The place of each row's adapter; null for the base.</param>
+    public void Add(IReadOnlyList<int> prompts, IReadOnlyList<int> limits, IReadOnlyList<int>? adapters = null)
     {
         // An answer is rotated as its prompt was.
-        _rows.AddRange(prompts.Select((tokens, i) => new Row(rotary.Section(tokens), limits[i], 0)));
+        _rows.AddRange(prompts.Select((tokens, i) => new Row(rotary.Section(tokens), limits[i], adapters?[i] ?? 0, 0)));
         Reserve(Math.Min(limits.Max(), prompts.Max() + FirstTokens));
     }
 
@@ -141,6 +142,7 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
 
             outputs["logits"] = Own(Tensors.Of(logits, batch, graph.Config.VocabSize));
             rotary.Add(inputs, training: false);
+            graph.Adapters?.AddTo([.. _rows.Skip(firstRow).Take(batch).Select(row => row.Adapter)], length, inputs, owned);
             _cache.Add(firstRow, batch, inputs, outputs, owned);
             graph.Session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
         }
@@ -164,6 +166,7 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>A row.</summary>
     /// <param name="Section">Of the rotary tables.</param>
     /// <param name="Limit">Most tokens that it will ever have.</param>
+    /// <param name="Adapter">The place of its adapter.</param>
     /// <param name="Length">Tokens that the cache has.</param>
-    private readonly record struct Row(int Section, int Limit, int Length);
+    private readonly record struct Row(int Section, int Limit, int Adapter, int Length);
 }

@@ -139,7 +139,8 @@ internal sealed class GenerationEngine(StepGraph graph)
         BatchDecoder decoder = new(graph, _rotary ??= new RotaryInputs(graph.Config, graph.Device));
         try
         {
-            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)]);
+            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)],
+                [.. next.Select(request => request.Adapter.Place)]);
         }
         catch (Exception e)
         {
