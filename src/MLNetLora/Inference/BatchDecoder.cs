@@ -74,7 +74,36 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         Row joined = other._rows[row];
         _rows.Add(joined);
         Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
-        _cache.Take(other._cache, row, _rows.Count - 1, joined.Length);
+        _cache.Take(other._cache, new RowPart(row, 0), new RowPart(_rows.Count - 1, 0), joined.Length);
+    }
+
+    /// <summary>Whether a row is rotated as most are, so that its keys are those of the same tokens in another row.</summary>
+    public bool IsUsual(int row) => _rows[row].Section == 0;
+
+    /// <summary>Takes the beginning of a row's prompt, of which nothing is read yet, from those that were read before.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="adapter">Who answers.</param>
+    /// <param name="prompt">Its prompt.</param>
+    /// <param name="prefixes">Those before.</param>
+    /// <returns>How many tokens need not be read.</returns>
+    public int Restore(int row, RowAdapter adapter, int[] prompt, PrefixCache prefixes)
+    {
+        int known = IsUsual(row) ? prefixes.CopyTo(adapter, prompt, _cache, row) : 0;
+        _rows[row] = _rows[row] with { Length = known };
+        return known;
+    }
+
+    /// <summary>Keeps what a row has for prompts that begin alike.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="adapter">Who answers.</param>
+    /// <param name="tokens">Its tokens, those that are not read yet at the end.</param>
+    /// <param name="prefixes">Receives it.</param>
+    public void Keep(int row, RowAdapter adapter, ReadOnlySpan<int> tokens, PrefixCache prefixes)
+    {
+        if (IsUsual(row))
+        {
+            prefixes.Keep(adapter, tokens[..Math.Min(tokens.Length, _rows[row].Length)], _cache, row);
+        }
     }
 
     /// <summary>Takes a row out; the last one gets its number.</summary>

@@ -22,7 +22,11 @@ public enum FinishReason
 /// <summary>A generated continuation.</summary>
 /// <param name="Ids">New token ids, an ending eos included.</param>
 /// <param name="Reason">Why it ended.</param>
-internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
+internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
+{
+    /// <summary>Tokens of the prompt that were not computed, because an earlier prompt began with them.</summary>
+    public int KnownPromptTokens { get; init; }
+}
 
 /// <summary>
 /// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged).
@@ -41,6 +45,7 @@ internal sealed class CausalLanguageModel : IDisposable
     private readonly Dictionary<string, NativeTensor> _factors = [];
     private readonly DeviceMemory? _device;
     private readonly RowAdapter _adapter;
+    private readonly PrefixCache _prefixes;
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
@@ -142,7 +147,8 @@ internal sealed class CausalLanguageModel : IDisposable
             AdapterStack? adapters = shared.Count == 0 ? null : _resources.Own(new AdapterStack(shared, _device));
             _graph = new StepGraph(
                 session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType, adapters);
-            _engine = new GenerationEngine(_graph) { MaximumRows = engine.MaximumRows };
+            _prefixes = _resources.Own(new PrefixCache(_graph, engine.PrefixCacheBytes));
+            _engine = new GenerationEngine(_graph, _prefixes) { MaximumRows = engine.MaximumRows };
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }
@@ -164,7 +170,7 @@ internal sealed class CausalLanguageModel : IDisposable
         _resources.Own(other._resources.Begin(other)); // what is shared outlives this
         try
         {
-            _adapter = _resources.Own(AttachedPlace.Take(other._graph.Adapters!, adapter)).Adapter;
+            _adapter = _resources.Own(AttachedPlace.Take(other._graph.Adapters!, other._prefixes, adapter)).Adapter;
         }
         catch
         {
@@ -173,7 +179,7 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         (Checkpoint, Adapter, Precision, Threads, Device) = (other.Checkpoint, adapter, other.Precision, other.Threads, other.Device);
-        (_graph, _engine, _device) = (other._graph, other._engine, other._device);
+        (_graph, _engine, _prefixes, _device) = (other._graph, other._engine, other._prefixes, other._device);
     }
 
     /// <summary>The base.</summary>
@@ -439,13 +445,17 @@ internal sealed class CausalLanguageModel : IDisposable
     }
 
     /// <summary>An adapter's place in the engine, which is free again when this is disposed.</summary>
-    private sealed record AttachedPlace(AdapterStack Adapters, RowAdapter Adapter) : IDisposable
+    private sealed record AttachedPlace(AdapterStack Adapters, PrefixCache Prefixes, RowAdapter Adapter) : IDisposable
     {
         private static long s_generation;
 
-        public static AttachedPlace Take(AdapterStack adapters, LoraAdapter adapter) =>
-            new(adapters, new RowAdapter(adapters.Add(adapter), Interlocked.Increment(ref s_generation)));
+        public static AttachedPlace Take(AdapterStack adapters, PrefixCache prefixes, LoraAdapter adapter) =>
+            new(adapters, prefixes, new RowAdapter(adapters.Add(adapter), Interlocked.Increment(ref s_generation)));
 
-        public void Dispose() => Adapters.Remove(Adapter.Place);
+        public void Dispose()
+        {
+            Adapters.Remove(Adapter.Place);
+            Prefixes.Forget(Adapter);
+        }
     }
 }

@@ -33,6 +33,12 @@ internal sealed class GenerationRequest(
     /// <summary>Which adapter answers.</summary>
     public RowAdapter Adapter { get; init; }
 
+    /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
+    public int KnownTokens { get; set; }
+
+    /// <summary>The prompt and what has come behind it.</summary>
+    public int[] Tokens => [.. prompt, .. _ids];
+
     /// <summary>Says that nobody waits for the answer any more.</summary>
     public CancellationToken Cancellation => cancellation;
 
@@ -65,7 +71,7 @@ internal sealed class GenerationRequest(
     {
         if (Ends())
         {
-            _completion.SetResult(new GeneratedIds(_ids, reason));
+            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens });
         }
     }
 
