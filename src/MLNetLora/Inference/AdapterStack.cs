@@ -42,7 +42,8 @@ internal sealed class AdapterStack : IDisposable
             : parts.Modules.FirstOrDefault(module => module.Parameter is not null) is { } bare ? $"it is on a bare parameter ({bare.KeyA})"
             : parts.Modules.FirstOrDefault(module => module.UseDora) is { } dora ? $"it has DoRA's magnitudes ({dora.KeyMagnitude})"
             : parts.Modules.FirstOrDefault(module => !names.Contains(module.Module.Name)) is { } other
-                ? $"it is on {other.Module.Name}, and the engine was opened for adapters on other layers ({nameof(EngineOptions)}.{nameof(EngineOptions.AdapterModules)})"
+                ? $"it is on {other.Module.Name}, and the engine was opened for adapters on other layers "
+                    + $"({nameof(EngineOptions)}.{nameof(EngineOptions.AdapterModules)})"
             : null;
     }
 
