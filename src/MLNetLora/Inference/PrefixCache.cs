@@ -18,7 +18,7 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     private readonly Lock _lock = new();
     private readonly Dictionary<long, Block> _roots = []; // by the adapter's generation; without memory
     private readonly LinkedList<Block> _blocks = []; // the last used first; a block stands before those behind it
-    private readonly long _blockBytes = BlockTokens * StateCache.BytesOfToken(graph.States, graph.CacheType);
+    private readonly long _blockBytes = StateCache.BytesOfRow(graph.States, graph.CacheType, BlockTokens);
     private bool _isDisposed;
 
     /// <summary>Bytes that it takes now.</summary>
@@ -150,7 +150,7 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         StateCache memory = new(graph.States, graph.Device, graph.CacheType);
         try
         {
-            memory.Reserve(1, BlockTokens, BlockTokens);
+            memory.Reserve(1, BlockTokens, BlockTokens, []);
             return memory;
         }
         catch

@@ -66,7 +66,7 @@ public sealed class PrefixCacheTests : IDisposable
     public async Task What_was_not_used_for_long_goes_first_and_the_limit_holds()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024);
-        long block = 64 * StateCache.BytesOfToken(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32);
+        long block = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 64);
         using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { PrefixCacheBytes = (4 * block) + 1 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0 });
         (int[] a, int[] b, int[] c) = (Ids(130), Ids(130), Ids(130));
