@@ -109,7 +109,12 @@ internal sealed class AnswerBatch(
             GeneratedIds generated = model.Result(Request!);
             HasEnded = true;
             Text!.Finish();
-            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count) { Thinking = Text.Thinking, Tokens = Text.Tokens };
+            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
+            {
+                Thinking = Text.Thinking,
+                Tokens = Text.Tokens,
+                CachedPromptTokens = generated.KnownPromptTokens,
+            };
         }
     }
 

@@ -13,6 +13,10 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
     /// </summary>
     public string? Thinking { get; init; }
 
+    /// <summary>Tokens of the prompt that were not computed again, because an earlier prompt began with them; see
+    /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
+    public int CachedPromptTokens { get; init; }
+
     /// <summary>
     /// All tokens that were generated, with log probabilities: those of the thinking and of its tags, an ending eos, and what was generated of a stop string
     /// included. Null where <see cref="GenerationOptions.TopLogprobs"/> is, and where there is no answer.
