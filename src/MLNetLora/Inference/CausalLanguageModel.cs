@@ -258,14 +258,18 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
+    /// <param name="mask">What the answer may go on with; null for whatever the model likes.</param>
     internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation,
-        Action? onEnd = null)
+        Action? onEnd = null, Constraints.ITokenMask? mask = null)
     {
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
         int limit = (int)Math.Min(Checkpoint.Config.ContextLength, (long)prompt.Length + options.MaximumNewTokens);
         GenerationRequest request = new(
-            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation);
+            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
+        {
+            Mask = mask,
+        };
         try
         {
             _engine.Add(request);

@@ -19,6 +19,9 @@ internal sealed class GenerationRequest(
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
 
+    /// <summary>What the answer may go on with; null for whatever the model likes.</summary>
+    public Constraints.ITokenMask? Mask { get; init; }
+
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
 
@@ -44,9 +47,16 @@ internal sealed class GenerationRequest(
     /// <returns>Why the answer ends with it; null where it goes on.</returns>
     public FinishReason? Choose(Span<float> logits, IReadOnlyCollection<int> eos)
     {
+        Mask?.Apply(logits);
         int token = _sampler.Next(logits);
+        if (Mask?.Accept(token) == false)
+        {
+            // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
+            token = Mask.Take(logits);
+        }
+
         _ids.Add(token);
-        bool stops = eos.Contains(token);
+        bool stops = eos.Contains(token) || Mask?.IsComplete == true;
         stops |= onToken?.Invoke(token) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
