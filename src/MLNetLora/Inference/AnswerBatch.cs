@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -88,8 +89,10 @@ internal sealed class AnswerBatch(
                 _events.Add(new Event(answering, chunk));
             }
         });
+        ITokenMask? mask = options.Constraint?.Begin(
+            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
         answering.Request = model.Begin(
-            ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)));
+            ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
 
     /// <summary>A prompt on its way.</summary>
