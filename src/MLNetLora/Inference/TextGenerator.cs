@@ -48,7 +48,7 @@ public sealed class TextGenerator : IDisposable
                 prompt?.SystemPrompt ?? trained.SystemPrompt,
                 prompt?.PromptTemplate ?? trained.PromptTemplate,
                 prompt?.EnableThinking ?? trained.EnableThinking));
-        _ = _formatter.OpensThinking(null); // a template that cannot be used is an error here, not one of every row
+        _ = _formatter.OpensThinking(); // a template that cannot be used is an error here, not one of every row
         _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, cancellation);
     }
 
