@@ -141,7 +141,13 @@ public sealed class TextGenerator : IDisposable
         }
 
         using AnswerBatch batch = new(
-            _model, options, _tokenizer, row => _formatter.OpensThinking(rows[row]), (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
+            _model,
+            options,
+            _tokenizer,
+            row => _formatter.OpensThinking(rows[row]),
+            (row, answer) => answers[row] = answer,
+            onChunk ?? ((_, _) => { }),
+            cancellation);
         batch.Run(prompts);
         return answers;
     }

@@ -15,7 +15,8 @@ public class ChatRequestTests
     {
         GenerationOptions defaults = new() { MaximumNewTokens = 7, TopK = 3 };
         ChatRequest request = Request(null, defaults);
-        Assert.Equal((7, 3, null, true, 0), (request.Generation.MaximumNewTokens, request.Generation.TopK, request.EnableThinking, request.ShowsThinking, request.Tools.Count));
+        Assert.Equal((7, 3), (request.Generation.MaximumNewTokens, request.Generation.TopK));
+        Assert.Equal((null, true, 0), (request.EnableThinking, request.ShowsThinking, request.Tools.Count));
         Assert.NotSame(defaults, request.Generation);
         Assert.Equal(7, Request(new ChatOptions(), defaults).Generation.MaximumNewTokens);
     }
@@ -47,7 +48,14 @@ public class ChatRequestTests
     [Fact]
     public void Our_own_options_may_come_whole_and_are_copied()
     {
-        GenerationOptions own = new() { TopK = 4, MaximumNewTokens = 5, Temperature = 1, StopStrings = ["own"], WhenPromptTooLong = PromptOverflow.TruncateLeft };
+        GenerationOptions own = new()
+        {
+            TopK = 4,
+            MaximumNewTokens = 5,
+            Temperature = 1,
+            StopStrings = ["own"],
+            WhenPromptTooLong = PromptOverflow.TruncateLeft,
+        };
         GenerationOptions options = Request(new ChatOptions { RawRepresentationFactory = _ => own, TopK = 6, StopSequences = ["other"] }).Generation;
         Assert.Equal((6, 5, 1f, PromptOverflow.TruncateLeft), (options.TopK, options.MaximumNewTokens, options.Temperature, options.WhenPromptTooLong));
         Assert.Equal(["own", "other"], options.StopStrings);
@@ -102,12 +110,12 @@ public class ChatRequestTests
     [Fact]
     public void Our_own_properties_are_found_under_their_names_and_others_left_alone()
     {
-        GenerationOptions options = Request(new ChatOptions
+        JsonElement no = JsonSerializer.SerializeToElement(false);
+        ChatRequest request = Request(new ChatOptions
         {
-            AdditionalProperties = new() { ["RepetitionPenalty"] = 1.5, ["stream_options"] = new object(), ["enable_thinking"] = JsonSerializer.SerializeToElement(false) },
-        }).Generation;
-        Assert.Equal(1.5f, options.RepetitionPenalty);
-        Assert.False(Request(new ChatOptions { AdditionalProperties = new() { ["enable_thinking"] = JsonSerializer.SerializeToElement(false) } }).EnableThinking);
+            AdditionalProperties = new() { ["RepetitionPenalty"] = 1.5, ["stream_options"] = new object(), ["enable_thinking"] = no },
+        });
+        Assert.Equal((1.5f, false), (request.Generation.RepetitionPenalty, request.EnableThinking));
         Refused<OptionException>("AdditionalProperties[\"repetition_penalty\"] is high; it must be a number",
             new ChatOptions { AdditionalProperties = new() { ["repetition_penalty"] = "high" } });
     }

@@ -69,7 +69,8 @@ public sealed class QwenChatClientTests : IDisposable
         Assert.True(updates.Count > 3);
         Assert.All(updates, update =>
         {
-            Assert.Equal(("mine", updates[0].ResponseId, updates[0].MessageId, updates[0].CreatedAt), (update.ModelId, update.ResponseId, update.MessageId, update.CreatedAt));
+            Assert.Equal(("mine", updates[0].ResponseId, updates[0].MessageId), (update.ModelId, update.ResponseId, update.MessageId));
+            Assert.Equal(updates[0].CreatedAt, update.CreatedAt);
             Assert.Equal(ChatRole.Assistant, update.Role);
             Assert.Equal(update == updates[^1], update.FinishReason is not null);
             Assert.Equal(update == updates[^1] ? typeof(GeneratedText) : typeof(GeneratedChunk), update.RawRepresentation?.GetType());
@@ -159,7 +160,13 @@ public sealed class QwenChatClientTests : IDisposable
     {
         ScriptedSource source = new(_ => "<tool_call>{\"name\": \"f\"}</tool_call>");
         using QwenChatClient client = new(source, "model");
-        ChatOptions options = new() { Tools = [AIFunctionFactory.Create(() => 1, "f")], StopSequences = ["x"], AllowMultipleToolCalls = false, Instructions = "Be kind." };
+        ChatOptions options = new()
+        {
+            Tools = [AIFunctionFactory.Create(() => 1, "f")],
+            StopSequences = ["x"],
+            AllowMultipleToolCalls = false,
+            Instructions = "Be kind.",
+        };
         List<AIMessage> messages = [new(ChatRole.System, "a"), new(ChatRole.User, "b")];
         int read = 0;
         await client.GetResponseAsync(Once(), options);
