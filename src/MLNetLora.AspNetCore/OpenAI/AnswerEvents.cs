@@ -4,6 +4,10 @@ using MLNetLora.Inference;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
+/// <summary>Begins one of the answers of a request.</summary>
+/// <param name="cancellation">Ends it.</param>
+internal delegate IAsyncEnumerable<GeneratedChunk> Answering(CancellationToken cancellation);
+
 /// <summary>A piece of one of the answers of a request.</summary>
 /// <param name="Choice">Which answer, from 0.</param>
 /// <param name="Chunk">The piece; the last one of each answer holds the whole of it.</param>
@@ -17,11 +21,11 @@ internal static class AnswerEvents
     /// <summary>The pieces of all answers in the order in which they come. Where one fails, the others end and its error is thrown.</summary>
     /// <param name="answers">The answers; their generations begin with the enumeration.</param>
     /// <param name="cancellation">Ends all of them.</param>
-    public static IAsyncEnumerable<AnswerEvent> Merge(IReadOnlyList<Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>>> answers, CancellationToken cancellation) =>
+    public static IAsyncEnumerable<AnswerEvent> Merge(IReadOnlyList<Answering> answers, CancellationToken cancellation) =>
         answers.Count == 1 ? One(answers[0], cancellation) : Several(answers, cancellation);
 
     private static async IAsyncEnumerable<AnswerEvent> One(
-        Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>> answer, [EnumeratorCancellation] CancellationToken cancellation)
+        Answering answer, [EnumeratorCancellation] CancellationToken cancellation)
     {
         await foreach (GeneratedChunk chunk in answer(cancellation).ConfigureAwait(false))
         {
@@ -30,7 +34,7 @@ internal static class AnswerEvents
     }
 
     private static async IAsyncEnumerable<AnswerEvent> Several(
-        IReadOnlyList<Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>>> answers, [EnumeratorCancellation] CancellationToken cancellation)
+        IReadOnlyList<Answering> answers, [EnumeratorCancellation] CancellationToken cancellation)
     {
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         Channel<AnswerEvent> events = Channel.CreateBounded<AnswerEvent>(new BoundedChannelOptions(PiecesAhead) { SingleReader = true });
@@ -55,7 +59,7 @@ internal static class AnswerEvents
             events.Writer.TryComplete(); // where one has failed, it is completed with that error already
         }
 
-        async Task Copy(Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>> answer, int choice)
+        async Task Copy(Answering answer, int choice)
         {
             try
             {

@@ -1,15 +1,17 @@
+using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 using MLNetLora.Inference;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
 /// <summary>One call of an endpoint, and what all of them do with it.</summary>
-/// <param name="context">The request.</param>
+/// <param name="context">The request, behind <see cref="ServingEndpoint"/>.</param>
 /// <param name="options">The endpoint's.</param>
-internal sealed partial class ApiCall(HttpContext context, OpenAIEndpointOptions options)
+internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options)
 {
     /// <summary>The request.</summary>
     public HttpContext Context => context;
@@ -18,7 +20,7 @@ internal sealed partial class ApiCall(HttpContext context, OpenAIEndpointOptions
     public OpenAIEndpointOptions Options => options;
 
     /// <summary>The clock.</summary>
-    public TimeProvider Time { get; } = context.RequestServices.GetService<TimeProvider>() ?? TimeProvider.System;
+    public TimeProvider Time { get; } = context.RequestServices.GetRequiredService<TimeProvider>();
 
     /// <summary>Where a stream is written.</summary>
     public EventStream Events { get; } = new(context);
@@ -27,8 +29,7 @@ internal sealed partial class ApiCall(HttpContext context, OpenAIEndpointOptions
     public string? PromptField { get; set; }
 
     /// <summary>The models.</summary>
-    public ModelRegistry Models => context.RequestServices.GetService<ModelRegistry>()
-        ?? throw new InvalidOperationException("No models are registered: call services.AddMLNetLora(…) before the application is built.");
+    public ModelRegistry Models => context.RequestServices.GetRequiredService<ModelRegistry>();
 
     /// <summary>An endpoint that answers errors in OpenAI's form.</summary>
     /// <param name="options">The endpoint's.</param>
@@ -40,35 +41,56 @@ internal sealed partial class ApiCall(HttpContext context, OpenAIEndpointOptions
         {
             await handle(call).ConfigureAwait(false);
         }
-        catch (Exception) when (context.RequestAborted.IsCancellationRequested)
+        catch (Exception error) when (call.Explain(error) is { } told)
         {
-            // Nobody is there to be told anything.
-        }
-        catch (Exception error)
-        {
-            await call.FailAsync(error).ConfigureAwait(false);
+            if (call.Events.HasBegun)
+            {
+                await call.Events.FailAsync(told).ConfigureAwait(false);
+            }
+            else
+            {
+                await told.WriteAsync(context).ConfigureAwait(false);
+            }
         }
     };
 
     /// <summary>The request's body.</summary>
     /// <exception cref="ApiException">It is not what it must be.</exception>
     public async Task<T> ReadAsync<T>(JsonTypeInfo<T> type)
-        where T : class => WireReader.Read(await RequestBody.ReadAsync(context, options.MaximumRequestBytes).ConfigureAwait(false), type);
+        where T : class
+    {
+        long limit = context.RequestServices.GetRequiredService<IOptions<ServingOptions>>().Value.MaximumRequestBytes;
+        return WireReader.Read(await RequestBody.ReadAsync(context, limit).ConfigureAwait(false), type);
+    }
 
     /// <summary>A model for this call.</summary>
+    /// <param name="operation">OpenTelemetry's name for what is done with it.</param>
+    /// <param name="name">The model's name.</param>
     /// <exception cref="ApiException">None of the name is served.</exception>
-    public ModelLease Lease(string name) => Models.Lease(name) ?? throw new ApiException(ApiError.ModelNotFound(name));
+    public ModelLease Lease(string operation, string name)
+    {
+        ModelLease lease = Models.Lease(name) ?? throw new ApiException(ApiError.ModelNotFound(name));
+        context.Serving().Asked(operation, name);
+        return lease;
+    }
 
     /// <summary>Answers with JSON.</summary>
-    public Task WriteAsync<T>(T value, JsonTypeInfo<T> type) => Json.WriteAsync(context, value, type);
+    public async Task WriteAsync<T>(T value, JsonTypeInfo<T> type)
+    {
+        byte[] body = JsonSerializer.SerializeToUtf8Bytes(value, type);
+        context.Response.ContentType = "application/json; charset=utf-8";
+        context.Response.ContentLength = body.Length;
+        await context.Response.Body.WriteAsync(body, context.RequestAborted).ConfigureAwait(false);
+    }
 
     /// <summary>Waits for answers that nobody sees before they are whole.</summary>
     /// <returns>Them, in their order.</returns>
-    public async Task<IReadOnlyList<GeneratedText>> WholeAsync(IReadOnlyList<Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>>> answers)
+    public async Task<IReadOnlyList<GeneratedText>> WholeAsync(IReadOnlyList<Answering> answers)
     {
         GeneratedText[] whole = new GeneratedText[answers.Count];
         await foreach (AnswerEvent next in AnswerEvents.Merge(answers, context.RequestAborted).ConfigureAwait(false))
         {
+            context.Serving().Progress();
             whole[next.Choice] = next.Chunk.Answer ?? whole[next.Choice];
         }
 
@@ -76,33 +98,39 @@ internal sealed partial class ApiCall(HttpContext context, OpenAIEndpointOptions
     }
 
     /// <summary>Hands out pieces of answers as they come, and keeps the connection open while none comes.</summary>
-    public Task StreamAsync(IReadOnlyList<Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>>> answers, Func<AnswerEvent, Task> send) =>
-        EventPump.RunAsync(
-            cancellation => AnswerEvents.Merge(answers, cancellation), send, Events.PingAsync, options.PingInterval, Time, context.RequestAborted);
+    public Task StreamAsync(IReadOnlyList<Answering> answers, Func<AnswerEvent, Task> send) => EventPump.RunAsync(
+        cancellation => AnswerEvents.Merge(answers, cancellation),
+        next =>
+        {
+            context.Serving().Progress();
+            return send(next);
+        },
+        Events.PingAsync,
+        options.PingInterval,
+        Time,
+        context.RequestAborted);
 
-    private async Task FailAsync(Exception exception)
+    /// <summary>What the client is told of an exception; null where the exception is <see cref="ServingEndpoint"/>'s to answer.</summary>
+    private ServingError? Explain(Exception error)
     {
-        ApiError error = ApiErrors.Of(exception, PromptField);
-        if (error.Status >= StatusCodes.Status500InternalServerError && exception is not ApiException)
+        ServingRequest serving = context.Serving();
+        if (serving.Cancellation.IsCancellationRequested)
         {
-            Failed(context.RequestServices.GetRequiredService<ILogger<ApiCall>>(), exception);
+            return Events.HasBegun ? serving.Interruption : null;
         }
 
-        if (!context.Response.HasStarted)
+        if (ApiError.Of(error, PromptField) is { } told)
         {
-            await ApiErrors.WriteAsync(context, error).ConfigureAwait(false);
+            return told;
         }
-        else if (context.Response.ContentType?.StartsWith("text/event-stream", StringComparison.Ordinal) == true)
+
+        if (!Events.HasBegun)
         {
-            // No [DONE] behind it: the stream has not come to its end.
-            await Events.SendAsync(new ErrorResponse(error), WireJson.Instance.ErrorResponse).ConfigureAwait(false);
+            return null;
         }
-        else
-        {
-            context.Abort(); // half of an answer must not look like a whole one
-        }
+
+        // The stream is still there to say that it has failed.
+        ServingLog.Failed(context.RequestServices.GetRequiredService<ILoggerFactory>().CreateLogger(ServingLog.Category), error, serving.Id);
+        return ServingError.Internal(serving.Id);
     }
-
-    [LoggerMessage(1, LogLevel.Error, "A request to the OpenAI endpoints has failed.")]
-    private static partial void Failed(ILogger logger, Exception error);
 }

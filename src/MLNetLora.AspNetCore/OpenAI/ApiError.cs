@@ -2,43 +2,57 @@ using Microsoft.AspNetCore.Http;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
-/// <summary>What went wrong with a request, as clients of OpenAI's API read it.</summary>
-/// <param name="Status">The HTTP status.</param>
-/// <param name="Type">The kind of error: one of <see cref="ApiErrorTypes"/>.</param>
-/// <param name="Message">What was wrong and what to do, for people.</param>
-/// <param name="Param">The field of the request that was wrong, such as <c>messages[0].role</c>; null where it was no field.</param>
-/// <param name="Code">What programs look at; null for none.</param>
-internal sealed record ApiError(int Status, string Type, string Message, string? Param = null, string? Code = null)
+/// <summary>Ends a request with an error.</summary>
+/// <param name="error">What the client gets.</param>
+internal sealed class ApiException(ServingError error) : Exception(error.Message)
 {
-    /// <summary>Seconds after which the client may try again; null where it is of no use.</summary>
-    public int? RetryAfterSeconds { get; init; }
+    /// <summary>What the client gets.</summary>
+    public ServingError Error => error;
+}
+
+/// <summary>What clients are told of their requests, and of what was thrown.</summary>
+internal static class ApiError
+{
+    private const string RowPrefix = "Row 1: "; // a request is one row, and need not be told which
 
     /// <summary>A field has a value that cannot be.</summary>
-    public static ApiError InvalidValue(string param, string message) => BadRequest(param, message, "invalid_value");
+    public static ServingError InvalidValue(string param, string message) => ServingError.Invalid(message, param, "invalid_value");
 
     /// <summary>A field has a value of another type.</summary>
-    public static ApiError InvalidType(string? param, string message) => BadRequest(param, message, "invalid_type");
+    public static ServingError InvalidType(string? param, string message) => ServingError.Invalid(message, param, "invalid_type");
+
+    /// <summary>The body cannot be read.</summary>
+    public static ServingError InvalidJson(string message) => ServingError.Invalid(message, null, "invalid_json");
 
     /// <summary>A field is missing.</summary>
-    public static ApiError Missing(string param, string message) => BadRequest(param, message, "missing_required_parameter");
+    public static ServingError Missing(string param) => ServingError.Invalid($"'{param}' is missing.", param, "missing_required_parameter");
 
     /// <summary>A field that nobody knows.</summary>
-    public static ApiError Unknown(string param) => BadRequest(param, $"Unknown field: '{param}'. Take it out, or correct its name.", "unknown_parameter");
+    public static ServingError Unknown(string param) =>
+        ServingError.Invalid($"Unknown field: '{param}'. Take it out, or correct its name.", param, "unknown_parameter");
 
     /// <summary>A field, or a value of it, that has a meaning which is not served here.</summary>
-    public static ApiError Unsupported(string param, string message) => BadRequest(param, message, "unsupported_parameter");
+    public static ServingError Unsupported(string param, string message) => ServingError.Invalid(message, param, "unsupported_parameter");
 
-    /// <summary>No model of the name.</summary>
-    public static ApiError ModelNotFound(string name) => new(
-        StatusCodes.Status404NotFound,
-        ApiErrorTypes.InvalidRequest,
-        $"The model '{Shown(name)}' is not served here. GET /v1/models lists those that are.",
-        "model",
-        "model_not_found");
+    /// <summary>No model of the name; OpenAI calls the request wrong, not the model missing.</summary>
+    public static ServingError ModelNotFound(string name) =>
+        ServingError.Invalid($"The model '{Shown(name)}' is not served here. GET /v1/models lists those that are.", "model", "model_not_found")
+            with { Status = StatusCodes.Status404NotFound };
 
-    /// <summary>The request as a whole, or one of its fields, is wrong.</summary>
-    public static ApiError BadRequest(string? param, string message, string? code) =>
-        new(StatusCodes.Status400BadRequest, ApiErrorTypes.InvalidRequest, message, param, code);
+    /// <summary>What a client is told of an exception; null where it is the service's fault, and told as such.</summary>
+    /// <param name="exception">What was thrown.</param>
+    /// <param name="prompt">The field that the prompt came in.</param>
+    public static ServingError? Of(Exception exception, string? prompt) => exception switch
+    {
+        ApiException known => known.Error,
+        PromptException => ServingError.Invalid(Sentence(exception), prompt, "context_length_exceeded"),
+        TemplateException => ServingError.Invalid(Sentence(exception), prompt, "invalid_prompt"),
+        OptionException => ServingError.Invalid(Sentence(exception), null, "invalid_value"),
+        NativeMemoryException => ServingError.Unavailable(
+            "There is too little memory for this request now. Send it again later, or a shorter one.", "out_of_memory", 1),
+        ObjectDisposedException => ServingError.Unavailable("The model is being unloaded. Send the request again later.", "model_unloaded", 1),
+        _ => null,
+    };
 
     /// <summary>A client's own text for a message: not more than a line of it.</summary>
     public static string Shown(string text)
@@ -54,20 +68,9 @@ internal sealed record ApiError(int Status, string Type, string Message, string?
         });
         return length < text.Length ? $"{shown}…" : shown;
     }
-}
 
-/// <summary>The kinds of errors that clients know.</summary>
-internal static class ApiErrorTypes
-{
-    public const string InvalidRequest = "invalid_request_error";
-    public const string Server = "server_error";
-    public const string Unavailable = "unavailable_error";
-}
-
-/// <summary>Ends a request with an error.</summary>
-/// <param name="error">What the client gets.</param>
-internal sealed class ApiException(ApiError error) : Exception(error.Message)
-{
-    /// <summary>What the client gets.</summary>
-    public ApiError Error => error;
+    private static string Sentence(Exception error) =>
+        error.Message.StartsWith(RowPrefix, StringComparison.Ordinal)
+            ? $"{char.ToUpperInvariant(error.Message[RowPrefix.Length])}{error.Message[(RowPrefix.Length + 1)..]}"
+            : error.Message;
 }

@@ -13,9 +13,9 @@ internal static class ChatCompletions
         ChatRequestBody body = await call.ReadAsync(WireJson.Instance.ChatRequestBody).ConfigureAwait(false);
         call.PromptField = "messages";
         ChatRequest request = ChatRequest.Read(body, call.Options);
-        using ModelLease lease = call.Lease(request.Model);
+        using ModelLease lease = call.Lease("chat", request.Model);
         AnswerId id = AnswerId.New("chatcmpl-", lease.Model, call.Time);
-        IReadOnlyList<Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>>> answers =
+        IReadOnlyList<Answering> answers =
             [.. Enumerable.Range(0, request.Choices).Select(i => Answer(lease.Generator, request, i))];
         if (!request.Stream)
         {
@@ -29,7 +29,7 @@ internal static class ChatCompletions
         await stream.EndAsync().ConfigureAwait(false);
     }
 
-    private static Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>> Answer(TextGenerator generator, ChatRequest request, int choice) =>
+    private static Answering Answer(TextGenerator generator, ChatRequest request, int choice) =>
         cancellation => generator.GenerateAsync(request.Conversation, Sampling.ForChoice(request.Generation, choice), cancellation);
 }
 

@@ -34,7 +34,7 @@ internal static class ChatPrompt
         string? content = message.Content is null ? null : Content(message.Content, $"{where}.content", ignoreUnknown);
         if (content is null && calls.Length == 0)
         {
-            throw new ApiException(ApiError.Missing($"{where}.content", $"'{where}.content' is missing."));
+            throw new ApiException(ApiError.Missing($"{where}.content"));
         }
 
         return new ChatMessage(role, content)

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
@@ -15,7 +16,8 @@ internal sealed class EventStream(HttpContext context)
     private static readonly byte[] s_done = [.. "data: [DONE]\n\n"u8];
     private static readonly byte[] s_ping = [.. ":\n\n"u8];
 
-    private bool _begun;
+    /// <summary>Whether the response has begun, so that it has no other status any more.</summary>
+    public bool HasBegun { get; private set; }
 
     /// <summary>An event.</summary>
     public async Task SendAsync<T>(T value, JsonTypeInfo<T> type)
@@ -28,6 +30,15 @@ internal sealed class EventStream(HttpContext context)
         }
 
         await EndAsync(s_end).ConfigureAwait(false);
+    }
+
+    /// <summary>An error, behind which nothing comes, no [DONE] either: the stream has not come to its end.</summary>
+    /// <remarks>No token ends it: the deadline may have passed, and the client is there.</remarks>
+    public async Task FailAsync(ServingError error)
+    {
+        context.Response.BodyWriter.Write(s_prefix);
+        context.Response.BodyWriter.Write(Encoding.UTF8.GetBytes(error.ToJson()));
+        await context.Response.BodyWriter.WriteAsync(s_end, CancellationToken.None).ConfigureAwait(false);
     }
 
     /// <summary>The end of a whole stream; one that ends without it has failed.</summary>
@@ -46,12 +57,12 @@ internal sealed class EventStream(HttpContext context)
 
     private void Begin()
     {
-        if (_begun)
+        if (HasBegun)
         {
             return;
         }
 
-        _begun = true;
+        HasBegun = true;
         HttpResponse response = context.Response;
         response.ContentType = "text/event-stream; charset=utf-8";
         response.Headers.CacheControl = "no-cache";

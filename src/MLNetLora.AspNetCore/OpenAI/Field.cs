@@ -23,7 +23,7 @@ internal static class Field
 
     /// <summary>Something that must be there.</summary>
     public static T Required<T>(string name, T? value)
-        where T : class => value ?? throw new ApiException(ApiError.Missing(name, $"'{name}' is missing."));
+        where T : class => value ?? throw new ApiException(ApiError.Missing(name));
 
     /// <summary>Throws where something does not hold.</summary>
     public static void Require(bool holds, string name, string message)

@@ -9,9 +9,6 @@ public sealed class OpenAIEndpointOptions
     /// </summary>
     public bool IgnoreUnknownFields { get; set; }
 
-    /// <summary>Most bytes of a request's body; larger ones are refused with 413. Default 8 MiB.</summary>
-    public int MaximumRequestBytes { get; set; } = 8 << 20;
-
     /// <summary>Most answers of one request: <c>n</c>, times its prompts. Default 128, as with OpenAI.</summary>
     public int MaximumChoices { get; set; } = 128;
 
@@ -24,7 +21,6 @@ public sealed class OpenAIEndpointOptions
     /// <summary>Throws an <see cref="OptionException"/> that names the first option that makes no sense.</summary>
     public void Validate()
     {
-        Require.That(MaximumRequestBytes >= 1, nameof(MaximumRequestBytes), MaximumRequestBytes, "1 or more");
         Require.That(MaximumChoices >= 1, nameof(MaximumChoices), MaximumChoices, "1 or more");
         bool pings = PingInterval > TimeSpan.Zero && PingInterval.TotalMilliseconds < uint.MaxValue - 1;
         Require.That(pings, nameof(PingInterval), PingInterval, "above zero, and less than 49 days");

@@ -23,17 +23,14 @@ public static class OpenAIEndpoints
         configure?.Invoke(options);
         options.Validate();
         RouteGroupBuilder group = endpoints.MapGroup("/v1");
-        group.MapPost("/chat/completions", ApiCall.Handler(options, ChatCompletions.HandleAsync));
-        group.MapGet("/models", ApiCall.Handler(options, ModelCards.ListAsync));
-        group.MapGet("/models/{**id}", ApiCall.Handler(options, ModelCards.OneAsync)); // names may have slashes, as on the Hub
-        group.Map("/{**path}", ApiCall.Handler(options, NotFound));
+        group.MapPost("/chat/completions", ApiCall.Handler(options, ChatCompletions.HandleAsync)).WithServing(EndpointKind.Generation);
+        group.MapGet("/models", ApiCall.Handler(options, ModelCards.ListAsync)).WithServing(EndpointKind.Information);
+        group.MapGet("/models/{**id}", ApiCall.Handler(options, ModelCards.OneAsync)).WithServing(EndpointKind.Information); // names may have slashes, as on the Hub
+        group.Map("/{**path}", ApiCall.Handler(options, NotFound)).WithServing(EndpointKind.Information);
         return group;
     }
 
-    private static Task NotFound(ApiCall call) => throw new ApiException(new ApiError(
-        StatusCodes.Status404NotFound,
-        ApiErrorTypes.InvalidRequest,
-        $"There is no {call.Context.Request.Method} {ApiError.Shown(call.Context.Request.Path.Value ?? "")} here.",
-        null,
-        "unknown_url"));
+    private static Task NotFound(ApiCall call) => throw new ApiException(
+        ServingError.Invalid($"There is no {call.Context.Request.Method} {ApiError.Shown(call.Context.Request.Path.Value ?? "")} here.", null, "unknown_url")
+            with { Status = StatusCodes.Status404NotFound });
 }

@@ -12,14 +12,9 @@ internal static class RequestBody
     /// <param name="context">The request.</param>
     /// <param name="limit">Most bytes that are read.</param>
     /// <exception cref="ApiException">It is too large, or not JSON in UTF-8 by its headers.</exception>
-    public static async Task<byte[]> ReadAsync(HttpContext context, int limit)
+    public static async Task<byte[]> ReadAsync(HttpContext context, long limit)
     {
         RequireJson(context.Request);
-        if (context.Request.ContentLength > limit)
-        {
-            throw new ApiException(ApiErrors.TooLarge(limit));
-        }
-
         PipeReader reader = context.Request.BodyReader;
         while (true)
         {
@@ -27,7 +22,7 @@ internal static class RequestBody
             if (read.Buffer.Length > limit)
             {
                 reader.AdvanceTo(read.Buffer.End);
-                throw new ApiException(ApiErrors.TooLarge(limit));
+                throw new ApiException(ServingError.TooLarge(limit));
             }
 
             if (read.IsCompleted)
@@ -51,12 +46,9 @@ internal static class RequestBody
             && (!type.Charset.HasValue || HeaderUtilities.RemoveQuotes(type.Charset).Equals("utf-8", StringComparison.OrdinalIgnoreCase));
         if (!isJson || request.Headers.ContentEncoding.Count > 0)
         {
-            throw new ApiException(new ApiError(
-                StatusCodes.Status415UnsupportedMediaType,
-                ApiErrorTypes.InvalidRequest,
-                "The body must be JSON in UTF-8, not compressed: send it with the header Content-Type: application/json.",
-                null,
-                "unsupported_content_type"));
+            const string message = "The body must be JSON in UTF-8, not compressed: send it with the header Content-Type: application/json.";
+            throw new ApiException(
+                ServingError.Invalid(message, null, "unsupported_content_type") with { Status = StatusCodes.Status415UnsupportedMediaType });
         }
     }
 }

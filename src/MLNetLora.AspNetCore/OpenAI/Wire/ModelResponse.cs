@@ -19,19 +19,3 @@ internal sealed record ModelCard(
     /// <summary>Tokens of the prompt and the answer together.</summary>
     public int? MaxModelLen { get; init; }
 }
-
-/// <summary>An answer that is an error.</summary>
-internal sealed record ErrorResponse(ErrorBody Error)
-{
-    public ErrorResponse(ApiError error)
-        : this(new ErrorBody(error.Message, error.Type, error.Param, error.Code))
-    {
-    }
-}
-
-/// <summary>The error.</summary>
-internal sealed record ErrorBody(
-    string Message,
-    string Type,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.Never)] string? Param,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.Never)] string? Code);

@@ -16,7 +16,6 @@ namespace MLNetLora.AspNetCore.OpenAI;
 [JsonSerializable(typeof(ChatChunk))]
 [JsonSerializable(typeof(ModelList))]
 [JsonSerializable(typeof(ModelCard))]
-[JsonSerializable(typeof(ErrorResponse))]
 internal sealed partial class WireJson : JsonSerializerContext
 {
     private static WireJson? s_instance;

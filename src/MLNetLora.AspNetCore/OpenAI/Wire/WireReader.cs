@@ -16,7 +16,7 @@ internal static class WireReader
     {
         if (!System.Text.Unicode.Utf8.IsValid(body))
         {
-            throw new ApiException(ApiError.BadRequest(null, "The body is not valid UTF-8.", "invalid_json"));
+            throw new ApiException(ApiError.InvalidJson("The body is not valid UTF-8."));
         }
 
         try
@@ -30,12 +30,12 @@ internal static class WireReader
         }
     }
 
-    private static ApiError Explain(JsonException error, JsonTypeInfo type)
+    private static ServingError Explain(JsonException error, JsonTypeInfo type)
     {
         if (error.InnerException is JsonException || error.Path is null)
         {
             string where = string.Create(CultureInfo.InvariantCulture, $"line {error.LineNumber + 1}, byte {error.BytePositionInLine + 1}");
-            return ApiError.BadRequest(null, $"The body is not valid JSON, or nested deeper than {type.Options.MaxDepth}: see {where}.", "invalid_json");
+            return ApiError.InvalidJson($"The body is not valid JSON, or nested deeper than {type.Options.MaxDepth}: see {where}.");
         }
 
         string field = error.Path.TrimStart('$').TrimStart('.');
