@@ -1,0 +1,42 @@
+using System.Globalization;
+using System.Numerics;
+
+namespace MLNetLora.AspNetCore.OpenAI;
+
+/// <summary>Checks of fields; what is wrong is an error 400 that names the field.</summary>
+internal static class Field
+{
+    /// <summary>A number in a range, or null.</summary>
+    /// <param name="name">The field.</param>
+    /// <param name="value">Its value.</param>
+    /// <param name="least">The least that is allowed.</param>
+    /// <param name="most">The most.</param>
+    public static T? Between<T>(string name, T? value, T least, T most)
+        where T : struct, INumber<T> => value is not { } given || (given >= least && given <= most)
+            ? value
+            : throw Invalid(name, string.Create(CultureInfo.InvariantCulture, $"'{name}' is {given}; it must be between {least} and {most}."));
+
+    /// <summary>A text that must be there.</summary>
+    public static string Required(string name, string? value) => Required<string>(name, value) is { Length: > 0 } text
+        ? text
+        : throw Invalid(name, $"'{name}' is empty.");
+
+    /// <summary>Something that must be there.</summary>
+    public static T Required<T>(string name, T? value)
+        where T : class => value ?? throw new ApiException(ApiError.Missing(name));
+
+    /// <summary>Throws where something does not hold.</summary>
+    public static void Require(bool holds, string name, string message)
+    {
+        if (!holds)
+        {
+            throw Invalid(name, message);
+        }
+    }
+
+    /// <summary>A field has a value that cannot be.</summary>
+    public static ApiException Invalid(string name, string message) => new(ApiError.InvalidValue(name, message));
+
+    /// <summary>A field, or its value, has a meaning that is not served.</summary>
+    public static ApiException Unsupported(string name, string message) => new(ApiError.Unsupported(name, message));
+}
