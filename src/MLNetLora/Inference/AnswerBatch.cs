@@ -109,7 +109,11 @@ internal sealed class AnswerBatch(
             GeneratedIds generated = model.Result(Request!);
             HasEnded = true;
             Text!.Finish();
-            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count) { Thinking = Text.Thinking };
+            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
+            {
+                Thinking = Text.Thinking,
+                CachedPromptTokens = generated.KnownPromptTokens,
+            };
         }
     }
 

@@ -30,10 +30,11 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>Adds rows, of whose prompts nothing is read yet.</summary>
     /// <param name="prompts">Tokens of each prompt.</param>
     /// <param name="limits">Most tokens that each row will ever have.</param>
-    public void Add(IReadOnlyList<int> prompts, IReadOnlyList<int> limits)
+    /// <param name="adapters">The place of each row's adapter; null for the base.</param>
+    public void Add(IReadOnlyList<int> prompts, IReadOnlyList<int> limits, IReadOnlyList<int>? adapters = null)
     {
         // An answer is rotated as its prompt was.
-        _rows.AddRange(prompts.Select((tokens, i) => new Row(rotary.Section(tokens), limits[i], 0)));
+        _rows.AddRange(prompts.Select((tokens, i) => new Row(rotary.Section(tokens), limits[i], adapters?[i] ?? 0, 0)));
         Reserve(Math.Min(limits.Max(), prompts.Max() + FirstTokens));
     }
 
@@ -73,7 +74,36 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         Row joined = other._rows[row];
         _rows.Add(joined);
         Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
-        _cache.Take(other._cache, row, _rows.Count - 1, joined.Length);
+        _cache.Take(other._cache, new RowPart(row, 0), new RowPart(_rows.Count - 1, 0), joined.Length);
+    }
+
+    /// <summary>Whether a row is rotated as most are, so that its keys are those of the same tokens in another row.</summary>
+    public bool IsUsual(int row) => _rows[row].Section == 0;
+
+    /// <summary>Takes the beginning of a row's prompt, of which nothing is read yet, from those that were read before.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="adapter">Who answers.</param>
+    /// <param name="prompt">Its prompt.</param>
+    /// <param name="prefixes">Those before.</param>
+    /// <returns>How many tokens need not be read.</returns>
+    public int Restore(int row, RowAdapter adapter, int[] prompt, PrefixCache prefixes)
+    {
+        int known = IsUsual(row) ? prefixes.CopyTo(adapter, prompt, _cache, row) : 0;
+        _rows[row] = _rows[row] with { Length = known };
+        return known;
+    }
+
+    /// <summary>Keeps what a row has for prompts that begin alike.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="adapter">Who answers.</param>
+    /// <param name="tokens">Its tokens, those that are not read yet at the end.</param>
+    /// <param name="prefixes">Receives it.</param>
+    public void Keep(int row, RowAdapter adapter, ReadOnlySpan<int> tokens, PrefixCache prefixes)
+    {
+        if (IsUsual(row))
+        {
+            prefixes.Keep(adapter, tokens[..Math.Min(tokens.Length, _rows[row].Length)], _cache, row);
+        }
     }
 
     /// <summary>Takes a row out; the last one gets its number.</summary>
@@ -141,6 +171,7 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
 
             outputs["logits"] = Own(Tensors.Of(logits, batch, graph.Config.VocabSize));
             rotary.Add(inputs, training: false);
+            graph.Adapters?.AddTo([.. _rows.Skip(firstRow).Take(batch).Select(row => row.Adapter)], length, inputs, owned);
             _cache.Add(firstRow, batch, inputs, outputs, owned);
             graph.Session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
         }
@@ -164,6 +195,7 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>A row.</summary>
     /// <param name="Section">Of the rotary tables.</param>
     /// <param name="Limit">Most tokens that it will ever have.</param>
+    /// <param name="Adapter">The place of its adapter.</param>
     /// <param name="Length">Tokens that the cache has.</param>
-    private readonly record struct Row(int Section, int Limit, int Length);
+    private readonly record struct Row(int Section, int Limit, int Adapter, int Length);
 }

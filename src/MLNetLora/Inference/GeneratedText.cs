@@ -13,6 +13,10 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
     /// </summary>
     public string? Thinking { get; init; }
 
+    /// <summary>Tokens of the prompt that were not computed again, because an earlier prompt began with them; see
+    /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
+    public int CachedPromptTokens { get; init; }
+
     /// <summary>
     /// Why the row could not be answered: its prompt is too long (<see cref="PromptException"/>), the chat template refuses it
     /// (<see cref="TemplateException"/>), or its columns hold something else than a question, such as a conversation that is not JSON

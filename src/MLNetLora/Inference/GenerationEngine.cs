@@ -8,7 +8,8 @@ namespace MLNetLora.Inference;
 /// requests.
 /// </summary>
 /// <param name="graph">What is run.</param>
-internal sealed class GenerationEngine(StepGraph graph)
+/// <param name="prefixes">What is known of earlier prompts.</param>
+internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 {
     private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
 
@@ -114,7 +115,9 @@ internal sealed class GenerationEngine(StepGraph graph)
             while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
             {
                 int longer = Math.Max(longest, request.Prompt.Length);
-                if (!request.Cancellation.IsCancellationRequested && next.Count > 0 && (next.Count + 1L) * longer > TokensAtOnce)
+                if (!request.Cancellation.IsCancellationRequested && next.Count > 0
+                    && ((next.Count + 1L) * longer > TokensAtOnce || next.Exists(other => SharesPrefix(other, request)) || Known(next[0]) > 0
+                        || Known(request) > 0))
                 {
                     break;
                 }
@@ -139,7 +142,12 @@ internal sealed class GenerationEngine(StepGraph graph)
         BatchDecoder decoder = new(graph, _rotary ??= new RotaryInputs(graph.Config, graph.Device));
         try
         {
-            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)]);
+            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)],
+                [.. next.Select(request => request.Adapter.Place)]);
+            if (next.Count == 1 && prefixes.IsOn)
+            {
+                next[0].KnownTokens = decoder.Restore(0, next[0].Adapter, next[0].Prompt, prefixes);
+            }
         }
         catch (Exception e)
         {
@@ -179,6 +187,11 @@ internal sealed class GenerationEngine(StepGraph graph)
         if (reading.Requests.Length == 1 && reading.Decoder.Length(0) < reading.Requests[0].Prompt.Length)
         {
             return;
+        }
+
+        for (int i = 0; i < reading.Requests.Length; i++)
+        {
+            Keep(reading.Requests[i], reading.Decoder, i, reading.Requests[i].Prompt);
         }
 
         if (_rows.Count == 0)
@@ -269,8 +282,34 @@ internal sealed class GenerationEngine(StepGraph graph)
 
     private void End(GenerationRequest request, Exception error) => _ended.Add(() => request.Fail(error));
 
+    /// <summary>What is known of a prompt.</summary>
+    private int Known(GenerationRequest request) => prefixes.IsOn ? prefixes.Find(request.Adapter, request.Prompt) : 0;
+
+    /// <summary>Whether a prompt is better read when another has been, whose beginning it has.</summary>
+    private bool SharesPrefix(GenerationRequest request, GenerationRequest other) =>
+        prefixes.IsOn && request.Adapter == other.Adapter && request.Prompt.Length > PrefixCache.BlockTokens && other.Prompt.Length > PrefixCache.BlockTokens
+        && request.Prompt.AsSpan(0, PrefixCache.BlockTokens).SequenceEqual(other.Prompt.AsSpan(0, PrefixCache.BlockTokens));
+
+    /// <summary>Keeps a row for prompts that begin alike; where there is no memory for it, they are read again.</summary>
+    private void Keep(GenerationRequest request, BatchDecoder decoder, int row, ReadOnlySpan<int> tokens)
+    {
+        if (!prefixes.IsOn)
+        {
+            return;
+        }
+
+        try
+        {
+            decoder.Keep(row, request.Adapter, tokens, prefixes);
+        }
+        catch (NativeMemoryException)
+        {
+        }
+    }
+
     private void Remove(int row)
     {
+        Keep(_rows[row], _decoder!, row, _rows[row].Tokens); // the next turn of a conversation begins with this one
         _decoder!.Remove(row);
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);

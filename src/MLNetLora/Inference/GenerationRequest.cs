@@ -1,5 +1,10 @@
 namespace MLNetLora.Inference;
 
+/// <summary>The adapter of a row.</summary>
+/// <param name="Place">In the <see cref="AdapterStack"/>; 0 is the base, or the adapter that the graph has for all rows.</param>
+/// <param name="Generation">Tells adapters apart that have had the same place one after another.</param>
+internal readonly record struct RowAdapter(int Place, long Generation);
+
 /// <summary>A prompt that the engine continues, and what it has come to. The engine's thread alone changes it.</summary>
 /// <param name="prompt">Token ids, at least one.</param>
 /// <param name="options">Sampling and length, with nothing left to the checkpoint.</param>
@@ -24,6 +29,15 @@ internal sealed class GenerationRequest(
 
     /// <summary>Most tokens that prompt and answer may have together.</summary>
     public int Limit => limit;
+
+    /// <summary>Which adapter answers.</summary>
+    public RowAdapter Adapter { get; init; }
+
+    /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
+    public int KnownTokens { get; set; }
+
+    /// <summary>The prompt and what has come behind it.</summary>
+    public int[] Tokens => [.. prompt, .. _ids];
 
     /// <summary>Says that nobody waits for the answer any more.</summary>
     public CancellationToken Cancellation => cancellation;
@@ -57,7 +71,7 @@ internal sealed class GenerationRequest(
     {
         if (Ends())
         {
-            _completion.SetResult(new GeneratedIds(_ids, reason));
+            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens });
         }
     }
 

@@ -4,6 +4,11 @@ using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
 
+/// <summary>A place in a cache.</summary>
+/// <param name="Row">The row.</param>
+/// <param name="Token">The token, which only states that have numbers for each look at.</param>
+internal readonly record struct RowPart(int Row, int Token);
+
 /// <summary>
 /// What a model keeps of the tokens so far, for some rows: whatever states its family declares, such as keys and values. Past and present are the same memory:
 /// the graph writes new tokens in place. A row is one block of each state, so the first rows of the memory are a batch, and a row that ends gives its place to
@@ -75,20 +80,26 @@ internal sealed class StateCache : IDisposable
     /// <param name="from">The row.</param>
     /// <param name="to">The other.</param>
     /// <param name="tokens">Tokens that the row has.</param>
-    public void Copy(int from, int to, int tokens) => Take(this, from, to, tokens);
+    public void Copy(int from, int to, int tokens) => Take(this, new RowPart(from, 0), new RowPart(to, 0), tokens);
 
-    /// <summary>Copies a row of another cache of the same states.</summary>
+    /// <summary>Copies tokens of a row of another cache of the same states.</summary>
     /// <param name="other">The other.</param>
-    /// <param name="from">Its row.</param>
-    /// <param name="to">The row here, for which there is memory.</param>
-    /// <param name="tokens">Tokens that the row has.</param>
-    public void Take(StateCache other, int from, int to, int tokens)
+    /// <param name="from">Its row and the first token.</param>
+    /// <param name="to">The row here, for which there is memory, and the first token's place.</param>
+    /// <param name="tokens">How many.</param>
+    public void Take(StateCache other, RowPart from, RowPart to, int tokens)
     {
         for (int i = 0; i < _states.Length; i++)
         {
             _memory[i]!.Take(other._memory[i]!, from, to, 1, tokens);
         }
     }
+
+    /// <summary>Bytes of a token in all states that have numbers for each.</summary>
+    /// <param name="states">The states.</param>
+    /// <param name="tokenType">Type of the numbers.</param>
+    public static long BytesOfToken(IEnumerable<CacheState> states, ElementType tokenType) =>
+        states.Where(state => state.IsPerToken).Sum(state => Memory.RowSize(state, tokenType, 1));
 
     /// <summary>Adds the past to a run's inputs and the present, the same memory, to its outputs.</summary>
     /// <param name="firstRow">The first row that takes part.</param>
@@ -130,7 +141,7 @@ internal sealed class StateCache : IDisposable
 
         private static int NumberBytes(ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(short);
 
-        private static long RowSize(CacheState state, ElementType type, int capacity) => checked(
+        public static long RowSize(CacheState state, ElementType type, int capacity) => checked(
             state.Shape.Aggregate(1L, (product, size) => checked(product * size)) * (state.IsPerToken ? capacity : 1) * NumberBytes(type));
 
         /// <summary>Some rows.</summary>
@@ -141,14 +152,14 @@ internal sealed class StateCache : IDisposable
         }
 
         /// <summary>Copies what a smaller one holds.</summary>
-        public void Take(Memory old) => Take(old, 0, 0, old._rows, old._capacity);
+        public void Take(Memory old) => Take(old, default, default, old._rows, old._capacity);
 
         /// <summary>Copies rows, head by head where they have numbers for each token.</summary>
-        public void Take(Memory other, int from, int to, int count, int tokens)
+        public void Take(Memory other, RowPart from, RowPart to, int count, int tokens)
         {
             if (!state.IsPerToken)
             {
-                other._memory.CopyTo(from * _rowBytes, _memory, to * _rowBytes, count * _rowBytes);
+                other._memory.CopyTo(from.Row * _rowBytes, _memory, to.Row * _rowBytes, count * _rowBytes);
                 return;
             }
 
@@ -156,7 +167,8 @@ internal sealed class StateCache : IDisposable
             long heads = _rowBytes / d / _capacity;
             for (long i = 0; i < count * heads; i++)
             {
-                other._memory.CopyTo(((from * heads) + i) * other._capacity * d, _memory, ((to * heads) + i) * _capacity * d, tokens * d);
+                long source = ((((from.Row * heads) + i) * other._capacity) + from.Token) * d;
+                other._memory.CopyTo(source, _memory, ((((to.Row * heads) + i) * _capacity) + to.Token) * d, tokens * d);
             }
         }
 

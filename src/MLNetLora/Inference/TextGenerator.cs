@@ -23,6 +23,7 @@ public sealed class TextGenerator : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="device">Where it computes; null for the processor.</param>
+    /// <param name="engine">How it serves many requests and, with <see cref="EngineOptions.AdapterModules"/>, many adapters; null for the defaults.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow
@@ -35,21 +36,40 @@ public sealed class TextGenerator : IDisposable
         int threads = 0,
         WeightPrecision precision = WeightPrecision.Checkpoint,
         Device? device = null,
+        EngineOptions? engine = null,
         CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
         _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
         RequireRows(checkpoint);
-        _formatter = new RowFormatter(
-            _tokenizer,
-            checkpoint.Folder,
-            new PromptSettings(
-                prompt?.SystemPrompt ?? trained.SystemPrompt,
-                prompt?.PromptTemplate ?? trained.PromptTemplate,
-                prompt?.EnableThinking ?? trained.EnableThinking));
-        _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
-        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, cancellation);
+        _formatter = Formatter(_tokenizer, checkpoint, adapter, prompt);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, engine, cancellation);
+    }
+
+    private TextGenerator(TextGenerator other, LoraAdapter adapter, PromptSettings? prompt)
+    {
+        _tokenizer = other._tokenizer;
+        _formatter = Formatter(_tokenizer, other._model.Checkpoint, adapter, prompt);
+        _model = other._model.Attach(adapter);
+    }
+
+    /// <summary>
+    /// Another generator over the same loaded weights, which answers with an adapter. Requests of all of them are answered together, each row with its own
+    /// adapter; adapters may have different ranks. This one must have been opened with <see cref="EngineOptions.AdapterModules"/>.
+    /// </summary>
+    /// <param name="adapter">An adapter for the base: LoRA factors on some of those layers. What takes the base's place (biases, modules_to_save, trained
+    /// tokens), DoRA and factors of experts need a generator of their own.</param>
+    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's.</param>
+    /// <returns>The generator. Its <see cref="Dispose"/> unloads the adapter after its last request. The weights go when this generator and all that were
+    /// attached to it have been disposed, in any order.</returns>
+    /// <exception cref="AdapterException">The adapter was not made for this base, or cannot be attached; the message says why.</exception>
+    /// <exception cref="ObjectDisposedException">The generator was disposed.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    public TextGenerator Attach(LoraAdapter adapter, PromptSettings? prompt = null)
+    {
+        ArgumentNullException.ThrowIfNull(adapter);
+        _model.ThrowIfDisposed();
+        return new TextGenerator(this, adapter, prompt);
     }
 
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
@@ -153,6 +173,21 @@ public sealed class TextGenerator : IDisposable
             onText(row, chunk.Text);
         }
     };
+
+    /// <summary>Asks as an adapter was trained, but for what is set.</summary>
+    private static RowFormatter Formatter(QwenTokenizer tokenizer, Checkpoint checkpoint, LoraAdapter? adapter, PromptSettings? prompt)
+    {
+        PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
+        RowFormatter formatter = new(
+            tokenizer,
+            checkpoint.Folder,
+            new PromptSettings(
+                prompt?.SystemPrompt ?? trained.SystemPrompt,
+                prompt?.PromptTemplate ?? trained.PromptTemplate,
+                prompt?.EnableThinking ?? trained.EnableThinking));
+        _ = formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
+        return formatter;
+    }
 
     /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
     private int[]? Prompt(TextRow row, GenerationOptions options, long number, CancellationToken cancellation, out GeneratedText answer)

@@ -117,7 +117,8 @@ public sealed class GenerationEngineTests : IDisposable
     [Fact]
     public async Task More_requests_than_rows_wait_for_one()
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 3 };
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1, engine: new EngineOptions { MaximumRows = 3 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
         int open = 0;
         int most = 0;
@@ -139,7 +140,8 @@ public sealed class GenerationEngineTests : IDisposable
     [Fact]
     public async Task Whoever_goes_away_while_he_waits_is_told_at_once()
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 1 };
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1, engine: new EngineOptions { MaximumRows = 1 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
         using CancellationTokenSource source = new();
         Task<GeneratedIds>? waits = null;
