@@ -51,6 +51,18 @@ internal sealed class ServingState
         }
     }
 
+    /// <summary>Requests that are under way.</summary>
+    public int UnderWay
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _requests.Count;
+            }
+        }
+    }
+
     /// <summary>What is not as it should be, by name.</summary>
     public IReadOnlyList<ServingIssue> Issues
     {
@@ -64,11 +76,14 @@ internal sealed class ServingState
     }
 
     /// <summary>Remembers that something is not as it should be, in the place of what was said of it before.</summary>
-    public void Report(ServingIssue issue)
+    /// <returns>Whether something else was said, or nothing.</returns>
+    public bool Report(ServingIssue issue)
     {
         lock (_lock)
         {
+            bool isNew = !_issues.TryGetValue(issue.Component, out ServingIssue? before) || before != issue;
             _issues[issue.Component] = issue;
+            return isNew;
         }
     }
 

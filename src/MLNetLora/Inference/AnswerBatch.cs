@@ -10,7 +10,7 @@ namespace MLNetLora.Inference;
 /// <param name="model">What answers.</param>
 /// <param name="options">How.</param>
 /// <param name="tokenizer">The checkpoint's.</param>
-/// <param name="isThinking">Whether the prompts end inside of thinking.</param>
+/// <param name="isThinking">Whether the prompt of a row ends inside of thinking.</param>
 /// <param name="onAnswer">Called on the caller's thread with a prompt's row and its answer.</param>
 /// <param name="onChunk">Called on the caller's thread with a prompt's row and text as it comes.</param>
 /// <param name="cancellation">Ends the call.</param>
@@ -18,7 +18,7 @@ internal sealed class AnswerBatch(
     CausalLanguageModel model,
     GenerationOptions options,
     QwenTokenizer tokenizer,
-    bool isThinking,
+    Func<int, bool> isThinking,
     Action<int, GeneratedText> onAnswer,
     Action<int, GeneratedChunk> onChunk,
     CancellationToken cancellation) : IDisposable
@@ -77,7 +77,7 @@ internal sealed class AnswerBatch(
     private void Begin(int row, int[] ids, GenerationOptions resolved)
     {
         Answering answering = new(row, ids);
-        answering.Text = new AnswerText(tokenizer, options.StopStrings, isThinking, chunk =>
+        answering.Text = new AnswerText(tokenizer, options.StopStrings, isThinking(row), chunk =>
         {
             if (answering.HasEnded)
             {

@@ -75,6 +75,12 @@ public sealed class TextGenerator : IDisposable
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads => _model.Threads;
 
+    /// <summary>The base.</summary>
+    internal Checkpoint Checkpoint => _model.Checkpoint;
+
+    /// <summary>Whether the chat template's source names a variable, such as tools.</summary>
+    internal bool TemplateReads(string variable) => _formatter.TemplateReads(variable);
+
     /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see
     /// <see cref="GeneratedText.Error"/>.</summary>
     /// <param name="rows">What is asked; outputs are not looked at.</param>
@@ -155,7 +161,7 @@ public sealed class TextGenerator : IDisposable
         }
 
         using AnswerBatch batch = new(
-            _model, options, _tokenizer, _formatter.OpensThinking, (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
+            _model, options, _tokenizer, row => _formatter.OpensThinking(rows[row]), (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
         batch.Run(prompts);
         return answers;
     }
@@ -185,7 +191,7 @@ public sealed class TextGenerator : IDisposable
                 prompt?.SystemPrompt ?? trained.SystemPrompt,
                 prompt?.PromptTemplate ?? trained.PromptTemplate,
                 prompt?.EnableThinking ?? trained.EnableThinking));
-        _ = formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
+        _ = formatter.OpensThinking(null); // a template that cannot be used is an error here, not one of every row
         return formatter;
     }
 

@@ -28,6 +28,7 @@ internal sealed class ConversationFormatter
     private readonly GenerationPrompt _asked;
     private readonly GenerationPrompt _thinking;
     private readonly GenerationPrompt _plain;
+    private readonly GenerationPrompt _withoutThinking;
 
     /// <summary>
     /// Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.
@@ -56,7 +57,8 @@ internal sealed class ConversationFormatter
         bool knowsThinking = template.Reads(EnableThinking);
         _asked = PromptWith(variables);
         _thinking = knowsThinking ? PromptWith(With(variables, true)) : _asked;
-        _plain = knowsThinking && !variables.ContainsKey(EnableThinking) ? PromptWith(With(variables, false)) : _asked;
+        _withoutThinking = knowsThinking ? PromptWith(With(variables, false)) : _asked;
+        _plain = variables.ContainsKey(EnableThinking) ? _asked : _withoutThinking;
 
         ChatMessage[] thinking = [ChatMessage.User("1"), ChatMessage.Assistant("2", "3"), ChatMessage.User("4"), ChatMessage.Assistant("5", "6")];
         string last = Turns(_thinking, thinking[..2])[0];
@@ -80,19 +82,22 @@ internal sealed class ConversationFormatter
     public bool RewritesHistory { get; }
 
     /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
-    internal bool OpensThinking => _asked.OpensThinking;
+    /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say. Where the template does not read it, it changes
+    /// nothing.</param>
+    internal bool OpensThinking(bool? thinking = null) => Asked(thinking).OpensThinking;
 
     /// <summary>Whether the template writes a system message of its own into a conversation without one.</summary>
     internal bool HasDefaultSystem { get; }
 
     /// <summary>The tokens from the conversation's start to the place where the assistant is to speak.</summary>
     /// <param name="conversation">A conversation that ends with the user or a tool.</param>
+    /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say.</param>
     /// <returns>Ids, [tokens].</returns>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(Conversation conversation)
+    public int[] Prompt(Conversation conversation, bool? thinking = null)
     {
         ArgumentNullException.ThrowIfNull(conversation);
-        return Render(conversation, addGenerationPrompt: true, _asked.Variables).Ids(0);
+        return Render(conversation, addGenerationPrompt: true, Asked(thinking).Variables).Ids(0);
     }
 
     /// <summary>
@@ -253,6 +258,13 @@ internal sealed class ConversationFormatter
     /// </summary>
     private static bool LacksPrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt) =>
         !prompt.OpensThinking && !turns.BeginsWith(turn, prompt.Text) && !turns.Body(turn).StartsWith(ThinkTags.Open, StringComparison.Ordinal);
+
+    private GenerationPrompt Asked(bool? thinking) => thinking switch
+    {
+        null => _asked,
+        true => _thinking,
+        false => _withoutThinking,
+    };
 
     private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) =>
         new(variables) { [EnableThinking] = thinking };

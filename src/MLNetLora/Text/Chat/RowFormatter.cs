@@ -35,10 +35,15 @@ internal sealed class RowFormatter
         }
     }
 
-    /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
+    /// <summary>Whether a row's prompt ends inside of thinking, so that its answer begins with the rest of it.</summary>
+    /// <param name="row">The row; null for one that says nothing about thinking.</param>
     /// <exception cref="TemplateException">The template cannot render conversations.</exception>
     /// <exception cref="OptionException">The system prompt is empty and the template writes one of its own.</exception>
-    public bool OpensThinking => _conversations.Value.OpensThinking;
+    public bool OpensThinking(TextRow? row) => _conversations.Value.OpensThinking(row?.EnableThinking);
+
+    /// <summary>Whether the chat template looks at a variable, such as enable_thinking or tools.</summary>
+    /// <param name="variable">The variable's name, or any text that the template's source may hold.</param>
+    public bool TemplateReads(string variable) => _template.Value.Reads(variable);
 
     /// <summary>
     /// The rows that a row becomes: several where a document is long, or where every answer of a conversation is learned in a row of its own.
@@ -54,7 +59,7 @@ internal sealed class RowFormatter
     /// <summary>The tokens up to the place where the assistant is to speak.</summary>
     /// <param name="row">What is asked: an instruction, or a conversation that ends with the user or a tool.</param>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(TextRow row) => _conversations.Value.Prompt(Asked(row));
+    public int[] Prompt(TextRow row) => _conversations.Value.Prompt(Asked(row), row.EnableThinking);
 
     /// <summary>The same, cut from the left to a number of tokens: see <see cref="PromptCut"/>.</summary>
     /// <param name="row">What is asked.</param>
@@ -63,7 +68,7 @@ internal sealed class RowFormatter
     /// <returns>The tokens; more than the maximum where what is never cut is longer.</returns>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
     public int[] Prompt(TextRow row, int maximumLength, CancellationToken cancellation) =>
-        PromptCut.Fit(Asked(row), _conversations.Value.Prompt, maximumLength, cancellation);
+        PromptCut.Fit(Asked(row), part => _conversations.Value.Prompt(part, row.EnableThinking), maximumLength, cancellation);
 
     /// <summary>What to ask with what was trained on rows of some kind.</summary>
     /// <param name="thinks">Whether any answer that was learned thinks; null where no answers were learned.</param>
