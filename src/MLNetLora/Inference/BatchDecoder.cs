@@ -72,9 +72,10 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     public void Join(BatchDecoder other, int row)
     {
         Row joined = other._rows[row];
-        _rows.Add(joined);
+        _rows.Add(joined with { Length = 0 }); // nothing of it is here yet
         Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
         _cache.Take(other._cache, new RowPart(row, 0), new RowPart(_rows.Count - 1, 0), joined.Length);
+        _rows[^1] = joined;
     }
 
     /// <summary>Whether a row is rotated as most are, so that its keys are those of the same tokens in another row.</summary>
@@ -124,7 +125,7 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
 
     private void Reserve(int tokens)
     {
-        _cache.Reserve(_rows.Count, tokens, Math.Max(tokens, _rows.Max(row => row.Limit)));
+        _cache.Reserve(_rows.Count, tokens, Math.Max(tokens, _rows.Max(row => row.Limit)), [.. _rows.Select(row => row.Length)]);
         rotary.Reserve(_cache.Capacity);
         int numbers = checked(_rows.Count * graph.Config.VocabSize);
         _logits = _logits.Length < numbers ? new float[numbers] : _logits;

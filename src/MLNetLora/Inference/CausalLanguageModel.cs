@@ -148,7 +148,11 @@ internal sealed class CausalLanguageModel : IDisposable
             _graph = new StepGraph(
                 session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType, adapters);
             _prefixes = _resources.Own(new PrefixCache(_graph, engine.PrefixCacheBytes));
-            _engine = new GenerationEngine(_graph, _prefixes) { MaximumRows = engine.MaximumRows };
+            _engine = new GenerationEngine(_graph, _prefixes) 
+            {
+                MaximumRows = engine.MaximumRows,
+                MaximumCacheBytes = engine.MaximumCacheBytes ?? long.MaxValue,
+            };
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }

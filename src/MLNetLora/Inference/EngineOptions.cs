@@ -18,6 +18,12 @@ public sealed class EngineOptions
     public int MaximumRows { get; set; } = 256;
 
     /// <summary>
+    /// Most bytes that keys and values of the requests may come to take which are answered at once, each counted with the longest answer that it may have;
+    /// further ones wait, and one that is larger alone is refused with an <see cref="OptionException"/>. Null (default): no limit.
+    /// </summary>
+    public long? MaximumCacheBytes { get; set; }
+
+    /// <summary>
     /// Most bytes for keys and values of prompts that were read, so that what a later prompt begins with (a system message, a document, a conversation so far)
     /// is not computed again; 0 keeps nothing. What was not used for the longest time goes first. Kept in blocks of 64 tokens, also while nobody asks. Models
     /// with recurrent layers (Qwen3.5) keep nothing. Default 256 MiB, about 10,000 tokens of a 0.5B model.
@@ -38,6 +44,7 @@ public sealed class EngineOptions
     public void Validate()
     {
         Require.That(MaximumRows is >= 1 and <= MostRows, nameof(MaximumRows), MaximumRows, $"between 1 and {MostRows}");
+        Require.That(MaximumCacheBytes is null or > 0, nameof(MaximumCacheBytes), MaximumCacheBytes, "above 0");
         Require.That(PrefixCacheBytes >= 0, nameof(PrefixCacheBytes), PrefixCacheBytes, "0 (off) or more");
     }
 

@@ -25,7 +25,10 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     private Reading? _reading;
 
     /// <summary>Most rows at once; further requests wait in the order in which they came. Callers have limits of their own.</summary>
-    public int MaximumRows { get; set; } = int.MaxValue;
+    public required int MaximumRows { get; init; }
+
+    /// <summary>Most bytes that the rows may come to take together; further requests wait.</summary>
+    public required long MaximumCacheBytes { get; init; }
 
     /// <summary>Takes a request, which is answered after those that came before.</summary>
     public void Add(GenerationRequest request)
@@ -114,21 +117,23 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
             {
+                if (Refusal(request) is { } refusal)
+                {
+                    _waiting.Dequeue();
+                    End(request, refusal);
+                    continue;
+                }
+
                 int longer = Math.Max(longest, request.Prompt.Length);
-                if (!request.Cancellation.IsCancellationRequested && next.Count > 0
-                    && ((next.Count + 1L) * longer > TokensAtOnce || next.Exists(other => SharesPrefix(other, request)) || Known(next[0]) > 0
-                        || Known(request) > 0))
+                bool goesTogether = next.Count == 0
+                    || ((next.Count + 1L) * longer <= TokensAtOnce && Known(next[0]) == 0 && Known(request) == 0
+                        && !next.Exists(other => SharesPrefix(other, request)));
+                if (!goesTogether || CacheBytes([.. _rows, .. next, request]) > MaximumCacheBytes)
                 {
                     break;
                 }
 
                 _waiting.Dequeue();
-                if (request.Cancellation.IsCancellationRequested)
-                {
-                    End(request, new OperationCanceledException(request.Cancellation));
-                    continue;
-                }
-
                 next.Add(request);
                 longest = longer;
             }
@@ -314,6 +319,21 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);
     }
+
+    /// <summary>Why a request is not begun at all; null where it is.</summary>
+    private Exception? Refusal(GenerationRequest request) =>
+        request.Cancellation.IsCancellationRequested ? new OperationCanceledException(request.Cancellation)
+        : CacheBytes([request]) is var bytes && bytes <= MaximumCacheBytes ? null
+        : new OptionException(
+            $"A prompt of {request.Prompt.Length} tokens and an answer of up to {request.Limit - request.Prompt.Length} may come to take {bytes} bytes of keys "
+            + $"and values, and {nameof(EngineOptions.MaximumCacheBytes)} is {MaximumCacheBytes}. Ask for a shorter answer "
+            + $"({nameof(GenerationOptions.MaximumNewTokens)}), or raise the limit.");
+
+    /// <summary>What rows may come to take: in the process what each has, since pages that are never written are no memory; on a device each as much as the
+    /// longest.</summary>
+    private long CacheBytes(IReadOnlyList<GenerationRequest> requests) => MaximumCacheBytes == long.MaxValue ? 0
+        : graph.Device is null ? requests.Sum(request => StateCache.BytesOfRow(graph.States, graph.CacheType, request.Limit))
+        : requests.Count * StateCache.BytesOfRow(graph.States, graph.CacheType, requests.Max(request => request.Limit));
 
     private int TokensAtOnce => Math.Min(PrefillPlan.TokensAtOnce(graph.Config), _rows.Count > 0 ? PartBesideAnswers : int.MaxValue);
 

@@ -12,13 +12,13 @@ namespace MLNetLora.Inference;
 /// <param name="limit">Most bytes that it takes.</param>
 internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
 {
-    /// <summary>Tokens of a block: what prompts have in common counts in whole blocks.</summary>
+    /// <summary>Tokens of a block, and the fewest that prompts must have in common to count.</summary>
     public const int BlockTokens = 64;
 
     private readonly Lock _lock = new();
     private readonly Dictionary<long, Block> _roots = []; // by the adapter's generation; without memory
     private readonly LinkedList<Block> _blocks = []; // the last used first; a block stands before those behind it
-    private readonly long _blockBytes = BlockTokens * StateCache.BytesOfToken(graph.States, graph.CacheType);
+    private readonly long _blockBytes = StateCache.BytesOfRow(graph.States, graph.CacheType, BlockTokens);
     private bool _isDisposed;
 
     /// <summary>Bytes that it takes now.</summary>
@@ -43,7 +43,8 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     {
         lock (_lock)
         {
-            return Path(adapter, prompt[..^1]).Count * BlockTokens;
+            List<Block> path = Path(adapter, prompt[..^1]);
+            return path.Count == 0 ? 0 : (path.Count * BlockTokens) + Part(path[^1], prompt[(path.Count * BlockTokens)..^1]).Tokens;
         }
     }
 
@@ -64,7 +65,20 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
             }
 
             Use(path);
-            return path.Count * BlockTokens;
+            int known = path.Count * BlockTokens;
+            if (known == 0)
+            {
+                return 0;
+            }
+
+            (Block? next, int part) = Part(path[^1], prompt[known..^1]);
+            if (next is not null)
+            {
+                cache.Take(next.Memory!, new RowPart(0, 0), new RowPart(row, known), part);
+                Use([.. path, next]);
+            }
+
+            return known + part;
         }
     }
 
@@ -150,7 +164,7 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         StateCache memory = new(graph.States, graph.Device, graph.CacheType);
         try
         {
-            memory.Reserve(1, BlockTokens, BlockTokens);
+            memory.Reserve(1, BlockTokens, BlockTokens, []);
             return memory;
         }
         catch
@@ -183,6 +197,22 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         }
 
         return path;
+    }
+
+    /// <summary>The block behind another whose tokens others begin with for the longest.</summary>
+    private static (Block? Block, int Tokens) Part(Block block, ReadOnlySpan<int> tokens)
+    {
+        (Block? best, int most) = (null, 0);
+        foreach ((int[] ids, Block next) in block.Children)
+        {
+            int common = tokens.CommonPrefixLength(ids);
+            if (common > most)
+            {
+                (best, most) = (next, common);
+            }
+        }
+
+        return (best, most);
     }
 
     /// <summary>The blocks of a path become the last that go, the first of them the very last: whoever goes first has nothing behind it.</summary>

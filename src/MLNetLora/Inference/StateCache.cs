@@ -42,8 +42,10 @@ internal sealed class StateCache : IDisposable
     /// <param name="rows">Rows.</param>
     /// <param name="tokens">Tokens per row.</param>
     /// <param name="limit">Most tokens that a row will ever have, as far as is known.</param>
+    /// <param name="written">Tokens that each row has; of those behind nothing stays. What is not copied takes no memory where the system gives pages when
+    /// they are written: one long row beside many short ones.</param>
     /// <exception cref="NativeMemoryException">There is too little memory; the cache is then of no use any more.</exception>
-    public void Reserve(int rows, int tokens, int limit)
+    public void Reserve(int rows, int tokens, int limit, IReadOnlyList<int> written)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, limit);
         if (tokens <= Capacity && rows <= _rows)
@@ -67,7 +69,11 @@ internal sealed class StateCache : IDisposable
             else if (_states[i].IsPerToken || all > _rows)
             {
                 Memory grown = New(i, all, capacity);
-                grown.Take(old);
+                for (int row = 0; row < Math.Min(written.Count, _rows); row++)
+                {
+                    grown.Take(old, new RowPart(row, 0), new RowPart(row, 0), written[row]);
+                }
+
                 old.Dispose();
                 _memory[i] = grown;
             }
@@ -91,15 +97,16 @@ internal sealed class StateCache : IDisposable
     {
         for (int i = 0; i < _states.Length; i++)
         {
-            _memory[i]!.Take(other._memory[i]!, from, to, 1, tokens);
+            _memory[i]!.Take(other._memory[i]!, from, to, tokens);
         }
     }
 
-    /// <summary>Bytes of a token in all states that have numbers for each.</summary>
+    /// <summary>Bytes of a row in all states.</summary>
     /// <param name="states">The states.</param>
-    /// <param name="tokenType">Type of the numbers.</param>
-    public static long BytesOfToken(IEnumerable<CacheState> states, ElementType tokenType) =>
-        states.Where(state => state.IsPerToken).Sum(state => Memory.RowSize(state, tokenType, 1));
+    /// <param name="tokenType">Type of the numbers for each token.</param>
+    /// <param name="tokens">Its tokens.</param>
+    public static long BytesOfRow(IEnumerable<CacheState> states, ElementType tokenType, int tokens) =>
+        states.Sum(state => Memory.RowSize(state, state.IsPerToken ? tokenType : ElementType.Float32, tokens));
 
     /// <summary>Adds the past to a run's inputs and the present, the same memory, to its outputs.</summary>
     /// <param name="firstRow">The first row that takes part.</param>
@@ -136,7 +143,6 @@ internal sealed class StateCache : IDisposable
         private readonly NativeBuffer _memory = new(
             checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
         private readonly long _rowBytes = RowSize(state, type, capacity);
-        private readonly int _rows = rows;
         private readonly int _capacity = capacity;
 
         private static int NumberBytes(ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(short);
@@ -151,21 +157,18 @@ internal sealed class StateCache : IDisposable
             return _memory.View(type, first * _rowBytes, shape, count * _rowBytes);
         }
 
-        /// <summary>Copies what a smaller one holds.</summary>
-        public void Take(Memory old) => Take(old, default, default, old._rows, old._capacity);
-
-        /// <summary>Copies rows, head by head where they have numbers for each token.</summary>
-        public void Take(Memory other, RowPart from, RowPart to, int count, int tokens)
+        /// <summary>Copies a row, head by head where it has numbers for each token.</summary>
+        public void Take(Memory other, RowPart from, RowPart to, int tokens)
         {
             if (!state.IsPerToken)
             {
-                other._memory.CopyTo(from.Row * _rowBytes, _memory, to.Row * _rowBytes, count * _rowBytes);
+                other._memory.CopyTo(from.Row * _rowBytes, _memory, to.Row * _rowBytes, _rowBytes);
                 return;
             }
 
             long d = state.Shape[^1] * NumberBytes(type);
             long heads = _rowBytes / d / _capacity;
-            for (long i = 0; i < count * heads; i++)
+            for (long i = 0; i < heads; i++)
             {
                 long source = ((((from.Row * heads) + i) * other._capacity) + from.Token) * d;
                 other._memory.CopyTo(source, _memory, ((((to.Row * heads) + i) * _capacity) + to.Token) * d, tokens * d);

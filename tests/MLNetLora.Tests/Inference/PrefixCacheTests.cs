@@ -47,8 +47,8 @@ public sealed class PrefixCacheTests : IDisposable
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024), threads: 1);
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 20, Temperature = 0 });
         int[] common = Ids(200);
-        Task<GeneratedIds>[] answers = [.. Enumerable.Range(0, 5).Select(i => lm.Answer([.. common, .. Ids(5)], options, null, 0, default))];
-        Assert.Equal([0, 192, 192, 192, 192], (await Task.WhenAll(answers)).Select(answer => answer.KnownPromptTokens));
+        Task<GeneratedIds>[] answers = [.. Enumerable.Range(0, 5).Select(i => lm.Answer([.. common, i + 3, .. Ids(64)], options, null, 0, default))];
+        Assert.Equal([0, 200, 200, 200, 200], (await Task.WhenAll(answers)).Select(answer => answer.KnownPromptTokens));
     }
 
     [Fact]
@@ -66,10 +66,10 @@ public sealed class PrefixCacheTests : IDisposable
     public async Task What_was_not_used_for_long_goes_first_and_the_limit_holds()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024);
-        long block = 64 * StateCache.BytesOfToken(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32);
+        long block = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 64);
         using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { PrefixCacheBytes = (4 * block) + 1 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0 });
-        (int[] a, int[] b, int[] c) = (Ids(130), Ids(130), Ids(130));
+        (int[] a, int[] b, int[] c) = (Ids(129), Ids(129), Ids(129));
         Assert.Equal(0, await Known(a));
         Assert.Equal(0, await Known(b));
         Assert.Equal(128, await Known(a));
