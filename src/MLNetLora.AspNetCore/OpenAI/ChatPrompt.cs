@@ -13,7 +13,15 @@ internal static class ChatPrompt
     {
         IReadOnlyList<ChatRequestMessage?> messages = Field.Required("messages", body.Messages);
         Field.Require(messages.Count > 0, "messages", "'messages' is empty: nobody asks anything.");
-        return new Conversation([.. messages.Select((message, i) => Message(message, $"messages[{i}]", ignoreUnknown))]);
+        ChatMessage[] turns = [.. messages.Select((message, i) => Message(message, $"messages[{i}]", ignoreUnknown))];
+        int system = turns.TakeWhile(turn => turn.Role == "system").Count();
+        if (system < 2)
+        {
+            return new Conversation(turns);
+        }
+
+        // Templates know one system message, at the beginning: those that come first become one.
+        return new Conversation([ChatMessage.System(string.Join("\n\n", turns.Take(system).Select(turn => turn.Content))), .. turns.Skip(system)]);
     }
 
     private static ChatMessage Message(ChatRequestMessage? given, string where, bool ignoreUnknown)
