@@ -1,3 +1,4 @@
+#pragma warning disable OPENAI001 // what the package calls experimental is what is tried here
 using System.ClientModel;
 using System.Text;
 using OpenAI.Chat;

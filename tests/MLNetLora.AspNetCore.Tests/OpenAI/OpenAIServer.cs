@@ -42,6 +42,7 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
 
         _application = builder.Build();
         _application.MapOpenAI(configure);
+        _application.MapMLNetLoraPage();
         Models = _application.Services.GetRequiredService<ModelRegistry>();
         Models.Set(new ServedModel(Model, null, DateTimeOffset.UnixEpoch), Generator());
     }
