@@ -17,12 +17,15 @@ internal sealed class ChatAnswer(ApiCall call, ChatRequest request, AnswerId id)
         ChatWhole[] whole = [.. _pieces.Select(_ => new ChatWhole())];
         await call.EachAsync(answers, next =>
         {
-            foreach (AnswerDelta delta in Take(next))
+            foreach (ChatPiece piece in Take(next))
             {
-                whole[next.Choice].Add(delta);
+                whole[next.Choice].Add(piece);
             }
         }).ConfigureAwait(false);
-        IReadOnlyList<ChatChoice> choices = [.. whole.Select((answer, i) => new ChatChoice(i, answer.Message(), _pieces[i].FinishReason!))];
+        IReadOnlyList<ChatChoice> choices = [.. whole.Select((answer, i) => new ChatChoice(i, answer.Message(), _pieces[i].FinishReason!)
+        {
+            Logprobs = request.Generation.TopLogprobs is null ? null : answer.Logprobs(),
+        })];
         ChatCompletion completion = new(id.Id, id.Created, id.Model, id.Fingerprint, choices, Usage());
         await call.WriteAsync(completion, WireJson.Instance.ChatCompletion).ConfigureAwait(false);
     }
@@ -38,9 +41,9 @@ internal sealed class ChatAnswer(ApiCall call, ChatRequest request, AnswerId id)
                 await SendAsync(new ChatChunkChoice(next.Choice, new AnswerDelta { Role = "assistant", Content = "" })).ConfigureAwait(false);
             }
 
-            foreach (AnswerDelta delta in Take(next))
+            foreach (ChatPiece piece in Take(next))
             {
-                await SendAsync(new ChatChunkChoice(next.Choice, delta)).ConfigureAwait(false);
+                await SendAsync(new ChatChunkChoice(next.Choice, piece.Delta) { Logprobs = piece.Logprobs }).ConfigureAwait(false);
             }
 
             if (_pieces[next.Choice].FinishReason is { } reason)
@@ -56,9 +59,9 @@ internal sealed class ChatAnswer(ApiCall call, ChatRequest request, AnswerId id)
         await call.Events.DoneAsync().ConfigureAwait(false);
     }
 
-    private IReadOnlyList<AnswerDelta> Take(AnswerEvent next)
+    private IReadOnlyList<ChatPiece> Take(AnswerEvent next)
     {
-        IReadOnlyList<AnswerDelta> deltas = _pieces[next.Choice].Add(next.Chunk);
+        IReadOnlyList<ChatPiece> pieces = _pieces[next.Choice].Add(next.Chunk);
         if (next.Chunk.Answer is { } answer)
         {
             bool isFirst = _answers.All(other => other is null); // several answers have one prompt, which counts once
@@ -66,7 +69,7 @@ internal sealed class ChatAnswer(ApiCall call, ChatRequest request, AnswerId id)
             call.Ended(_pieces[next.Choice].FinishReason!, answer, isFirst);
         }
 
-        return deltas;
+        return pieces;
     }
 
     private Usage Usage() => new(_answers.Max(answer => answer!.PromptTokens), _answers.Sum(answer => answer!.NewTokens))

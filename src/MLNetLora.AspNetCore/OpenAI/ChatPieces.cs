@@ -5,11 +5,17 @@ using MLNetLora.Inference;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
+/// <summary>A piece of an answer for a client.</summary>
+/// <param name="Delta">What is new.</param>
+/// <param name="Logprobs">The tokens that came with it, where they are asked for.</param>
+internal sealed record ChatPiece(AnswerDelta Delta, LogprobsContent? Logprobs);
+
 /// <summary>Turns the pieces of one answer into what a client gets: text, thinking apart from it, calls of tools, and at the end why it ended.</summary>
 internal sealed class ChatPieces
 {
     private readonly ChatTools _tools;
     private readonly ToolCallReader? _reader;
+    private readonly Logprobs _logprobs = new();
     private List<AnswerDelta> _ready = [];
     private int _calls;
 
@@ -26,8 +32,9 @@ internal sealed class ChatPieces
 
     /// <summary>Takes the next piece.</summary>
     /// <returns>What there is to give out.</returns>
-    public IReadOnlyList<AnswerDelta> Add(GeneratedChunk chunk)
+    public IReadOnlyList<ChatPiece> Add(GeneratedChunk chunk)
     {
+        _logprobs.Add(chunk);
         if (chunk.Text.Length > 0)
         {
             if (chunk.IsThinking)
@@ -51,7 +58,7 @@ internal sealed class ChatPieces
             FinishReason = isCut ? "length" : _calls > 0 ? "tool_calls" : "stop";
         }
 
-        IReadOnlyList<AnswerDelta> ready = _ready;
+        IReadOnlyList<ChatPiece> ready = [.. _ready.Select(delta => new ChatPiece(delta, delta.ReasoningContent is null ? _logprobs.Take() : null))];
         _ready = [];
         return ready;
     }
@@ -100,14 +107,20 @@ internal sealed class ChatWhole
     private readonly StringBuilder _content = new();
     private readonly StringBuilder _reasoning = new();
     private readonly List<ToolCallAnswer> _calls = [];
+    private readonly List<LogprobAnswer> _tokens = [];
 
     /// <summary>Takes what was given out.</summary>
-    public void Add(AnswerDelta delta)
+    public void Add(ChatPiece piece)
     {
+        AnswerDelta delta = piece.Delta;
+        _tokens.AddRange(piece.Logprobs?.Content ?? []);
         _content.Append(delta.Content);
         _reasoning.Append(delta.ReasoningContent);
         _calls.AddRange((delta.ToolCalls ?? []).Select(call => call with { Index = null }));
     }
+
+    /// <summary>The tokens with their log probabilities.</summary>
+    public LogprobsContent Logprobs() => new(_tokens);
 
     /// <summary>The message; one that only calls has no content.</summary>
     public AnswerMessage Message() => new(_calls.Count > 0 && _content.Length == 0 ? null : _content.ToString())

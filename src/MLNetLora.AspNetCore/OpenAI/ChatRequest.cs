@@ -45,17 +45,27 @@ internal sealed record ChatRequest(
             throw Field.Unsupported("tools", "'tools' is given, but this model's chat template does not write them: the model would not see them.");
         }
 
+        Sampling.RequireTokens(Generation, generator);
         return TextRow.Of(Conversation) with { EnableThinking = Thinking.For(generator) };
     }
 
     private static GenerationOptions Options(ChatRequestBody body, ChatTools tools)
     {
         GenerationOptions options = Sampling.Options(body, Sampling.MaximumTokens(body.MaxTokens, body.MaxCompletionTokens));
+        options.TopLogprobs = TopLogprobs(body);
         if (tools.Descriptions.Count > 0 && !tools.AllowsSeveral)
         {
             options.StopStrings = [.. options.StopStrings, ToolCallSyntax.Close]; // the end of the first call ends the answer
         }
 
         return options;
+    }
+
+    private static int? TopLogprobs(ChatRequestBody body)
+    {
+        Field.Between("top_logprobs", body.TopLogprobs, 0, 20);
+        bool logprobs = body.Logprobs ?? false;
+        Field.Require(logprobs || body.TopLogprobs is null or 0, "top_logprobs", "'top_logprobs' is given, but 'logprobs' is not true.");
+        return logprobs ? body.TopLogprobs ?? 0 : null;
     }
 }
