@@ -1,11 +1,11 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
+using MLNetLora.AspNetCore;
 
-namespace MLNetLora.AspNetCore;
+namespace Microsoft.AspNetCore.Builder;
 
 /// <summary>Loading and unloading of adapters over HTTP, as vLLM has it.</summary>
 public static class AdapterEndpoints
@@ -37,7 +37,8 @@ public static class AdapterEndpoints
         return endpoints;
     }
 
-    private static async Task AnswerAsync<T>(HttpContext context, ServingHost host, Func<T, ServingHost, CancellationToken, Task<(ServingError?, string)>> answer)
+    private static async Task AnswerAsync<T>(
+        HttpContext context, ServingHost host, Func<T, ServingHost, CancellationToken, Task<(ServingError?, string)>> answer)
         where T : class
     {
         T? request;

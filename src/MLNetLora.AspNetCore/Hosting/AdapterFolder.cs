@@ -74,7 +74,8 @@ internal static class AdapterFolder
             if (!FiniteNumbers.Are(values))
             {
                 throw new AdapterException(
-                    $"{Path.Combine(folder, LoraAdapter.WeightsName)}: '{tensor.Key}' holds NaN or infinite numbers. The training has diverged, or the file is damaged.");
+                    $"{Path.Combine(folder, LoraAdapter.WeightsName)}: '{tensor.Key}' holds NaN or infinite numbers. The training has diverged, or the file is "
+                    + "damaged.");
             }
         }
 

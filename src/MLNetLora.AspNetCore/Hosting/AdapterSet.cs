@@ -24,8 +24,8 @@ internal enum AdapterSource
 internal sealed record AdapterRefusal(ServingError Error, bool MayPass);
 
 /// <summary>
-/// The adapters of one base. One is read and looked at whole and has answered once before it takes a place, by one swap; what it replaces is freed after its last
-/// request. One change at a time.
+/// The adapters of one base. One is read and looked at whole and has answered once before it takes a place, by one swap; what it replaces is freed after its
+/// last request. One change at a time.
 /// </summary>
 /// <param name="baseName">The base's name.</param>
 /// <param name="checkpoint">The base.</param>
@@ -90,7 +90,8 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
 
                 if (owner != source)
                 {
-                    return ServingError.Invalid($"The adapter '{name}' was loaded from {Words(owner)}, which has to give it up.", "lora_name", "adapter_in_use");
+                    string message = $"The adapter '{name}' was loaded from {Words(owner)}, which has to give it up.";
+                    return ServingError.Invalid(message, "lora_name", "adapter_in_use");
                 }
 
                 _loaded.Remove(name);

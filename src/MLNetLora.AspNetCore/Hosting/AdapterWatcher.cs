@@ -3,8 +3,8 @@ using MLNetLora.Checkpoints;
 namespace MLNetLora.AspNetCore;
 
 /// <summary>
-/// A folder whose folders are adapters. It is looked at again and again, because volumes of containers and networks tell of no changes. What is new, or another,
-/// is loaded when two looks saw the same; what is bad is refused, while what was there before answers on.
+/// A folder whose folders are adapters. It is looked at again and again, because volumes of containers and networks tell of no changes. What is new, or
+/// another, is loaded when two looks saw the same; what is bad is refused, while what was there before answers on.
 /// </summary>
 /// <param name="baseName">The base's name.</param>
 /// <param name="folder">The folder.</param>
@@ -30,7 +30,8 @@ internal sealed class AdapterWatcher(string baseName, string folder, AdapterSet 
         string[] names;
         try
         {
-            names = [.. Directory.EnumerateDirectories(folder).Select(path => Path.GetFileName(path)).Where(name => !name.StartsWith('.')).Order(StringComparer.Ordinal)];
+            IEnumerable<string> all = Directory.EnumerateDirectories(folder).Select(path => Path.GetFileName(path));
+            names = [.. all.Where(name => !name.StartsWith('.')).Order(StringComparer.Ordinal)];
             services.State.Clear(FolderComponent);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -1,11 +1,11 @@
 using System.Text.Json;
-using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Diagnostics.HealthChecks;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
+using MLNetLora.AspNetCore;
 
-namespace MLNetLora.AspNetCore;
+namespace Microsoft.AspNetCore.Builder;
 
 /// <summary>Health, for who starts, stops and balances replicas.</summary>
 public static class HealthEndpoints
@@ -57,33 +57,5 @@ public static class HealthEndpoints
         };
         context.Response.ContentType = "application/json; charset=utf-8";
         return context.Response.WriteAsync(JsonSerializer.Serialize(new { status, reasons }), context.RequestAborted);
-    }
-}
-
-/// <summary>Whether the service takes requests.</summary>
-internal sealed class ServingHealthCheck(ServingState state, RequestGate gate) : IHealthCheck
-{
-    /// <inheritdoc/>
-    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
-    {
-        IReadOnlyList<ServingIssue> issues = state.Issues;
-        Dictionary<string, object> reasons = issues.ToDictionary(issue => issue.Component, issue => (object)issue.Reason);
-        if (state.Phase != ServingPhase.Open)
-        {
-            reasons["service"] = "it was told to end";
-        }
-
-        if (gate.IsFull)
-        {
-            reasons["queue"] = "it is full";
-        }
-
-        bool isReady = state.Phase == ServingPhase.Open && !gate.IsFull && !issues.Any(issue => issue.IsMissing);
-        return Task.FromResult((isReady, issues.Count) switch
-        {
-            (false, _) => new HealthCheckResult(context.Registration.FailureStatus, data: reasons),
-            (_, 0) => HealthCheckResult.Healthy(),
-            _ => HealthCheckResult.Degraded(data: reasons),
-        });
     }
 }

@@ -44,6 +44,12 @@ internal static partial class HostLog
     [LoggerMessage(32, LogLevel.Warning, "There are no API keys: everybody is answered who reaches the port.")]
     public static partial void NoKeys(ILogger log);
 
+    [LoggerMessage(34, LogLevel.Information, "Model file {Path}: loaded.")]
+    public static partial void FileLoaded(ILogger log, string path);
+
+    [LoggerMessage(35, LogLevel.Warning, "Model file {Path} is refused, and the one that was loaded before answers on: {Reason}")]
+    public static partial void FileRefused(ILogger log, string path, string reason);
+
     [LoggerMessage(33, LogLevel.Error, "The watched folder {Folder} could not be looked at.")]
     public static partial void WatchFailed(ILogger log, Exception exception, string folder);
 }

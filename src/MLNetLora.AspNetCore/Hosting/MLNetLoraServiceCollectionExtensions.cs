@@ -1,8 +1,11 @@
+using Microsoft.Extensions.AI;
 using Microsoft.Extensions.Configuration;
-using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Options;
+using MLNetLora;
+using MLNetLora.AspNetCore;
 
-namespace MLNetLora.AspNetCore;
+namespace Microsoft.Extensions.DependencyInjection;
 
 /// <summary>Registers models with an application.</summary>
 public static class MLNetLoraServiceCollectionExtensions
@@ -71,6 +74,39 @@ public static class MLNetLoraServiceCollectionExtensions
         return services;
     }
 
+    /// <summary>Serves the model of a zip, which is loaded when the application starts, and again when another file is put in its place. It is injected as
+    /// <see cref="ServedModelFile"/>; MapPredict gives it an endpoint.</summary>
+    /// <param name="services">The application's services.</param>
+    /// <param name="path">The zip.</param>
+    /// <param name="name">Tells several files apart: the key of the service, and the model's name in metrics.</param>
+    /// <param name="configure">Sets further options; null for none.</param>
+    /// <returns>The services.</returns>
+    /// <exception cref="OptionException">A file of the name was registered before.</exception>
+    public static IServiceCollection AddMLNetLoraModelFile(
+        this IServiceCollection services, string path, string name = "default", Action<ModelFileOptions>? configure = null)
+    {
+        ArgumentNullException.ThrowIfNull(services);
+        ArgumentNullException.ThrowIfNull(path);
+        ArgumentNullException.ThrowIfNull(name);
+        if (services.Any(service => service.ImplementationInstance is RegisteredModelFile file && file.Name == name))
+        {
+            throw new OptionException($"A model file '{name}' was registered before; each needs a name of its own.");
+        }
+
+        ServingServices.Add(services);
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<ModelFileOptions>, ModelFileOptionsCheck>());
+        services.AddSingleton(new RegisteredModelFile(name));
+        services.AddOptions<ModelFileOptions>(name).ValidateOnStart().Configure(options =>
+        {
+            options.Path = path;
+            configure?.Invoke(options);
+        });
+        services.AddKeyedSingleton(name, (provider, _) => new ServedModelFile(
+            name, provider.GetRequiredService<IOptionsMonitor<ModelFileOptions>>().Get(name), provider.GetRequiredService<HostServices>()));
+        services.TryAddSingleton(provider => provider.GetRequiredKeyedService<ServedModelFile>(name));
+        return services;
+    }
+
     private static OptionsBuilder<ServedModelOptions> Add(IServiceCollection services, string name)
     {
         if (services.Any(service => service.ImplementationInstance is RegisteredModel model && model.Name == name))
@@ -79,12 +115,11 @@ public static class MLNetLoraServiceCollectionExtensions
         }
 
         ServingServices.Add(services);
-        if (!services.Any(service => service.ImplementationType == typeof(ServedModelOptionsCheck)))
-        {
-            services.AddSingleton<IValidateOptions<ServedModelOptions>, ServedModelOptionsCheck>();
-        }
-
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<ServedModelOptions>, ServedModelOptionsCheck>());
         services.AddSingleton(new RegisteredModel(name));
+        services.AddKeyedSingleton<IChatClient>(
+            name,
+            (provider, _) => new ServedChatClient(name, provider.GetRequiredService<ServingHost>(), provider.GetRequiredService<ModelRegistry>()));
         return services.AddOptions<ServedModelOptions>(name).ValidateOnStart();
     }
 }

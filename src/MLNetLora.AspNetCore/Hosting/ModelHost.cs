@@ -12,7 +12,7 @@ namespace MLNetLora.AspNetCore;
 /// <param name="name">Its name.</param>
 /// <param name="options">What is served.</param>
 /// <param name="services">Where it is published, counted and logged.</param>
-internal sealed class ModelHost(string name, ServedModelOptions options, HostServices services)
+internal sealed class ModelHost(string name, ServedModelOptions options, HostServices services) : IServedComponent
 {
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private AdapterWatcher? _watcher;

@@ -17,16 +17,17 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
         faults.Unless(options.MaximumRequestBytes >= 1, nameof(options.MaximumRequestBytes), options.MaximumRequestBytes, "1 or more");
         RequireTime(options.QueueTimeout, nameof(options.QueueTimeout));
         RequireTime(options.RequestTimeout, nameof(options.RequestTimeout));
-        faults.Unless(
-            options.DrainDelay >= TimeSpan.Zero && options.DrainDelay <= s_longest, nameof(options.DrainDelay), options.DrainDelay, "between 0 and a day");
-        faults.Unless(
-            options.DrainTimeout >= TimeSpan.Zero && options.DrainTimeout <= s_longest, nameof(options.DrainTimeout), options.DrainTimeout, "between 0 and a day");
+        RequireDrain(options.DrainDelay, nameof(options.DrainDelay));
+        RequireDrain(options.DrainTimeout, nameof(options.DrainTimeout));
         RequireKeys(options.ApiKeys, options.ApiKeyFile, nameof(options.ApiKeys));
         RequireKeys(options.AdminKeys, options.AdminKeyFile, nameof(options.AdminKeys));
         return faults.Result();
 
         void RequireTime(TimeSpan time, string option) =>
             faults.Unless(time > TimeSpan.Zero && time <= s_longest, option, time, "above 0 and at most a day");
+
+        void RequireDrain(TimeSpan time, string option) =>
+            faults.Unless(time >= TimeSpan.Zero && time <= s_longest, option, time, "between 0 and a day");
 
         void RequireKeys(IList<string> keys, string? file, string option)
         {
@@ -46,9 +47,6 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
 /// <summary>The same of a served model.</summary>
 internal sealed class ServedModelOptionsCheck : IValidateOptions<ServedModelOptions>
 {
-    private static readonly TimeSpan s_shortest = TimeSpan.FromMilliseconds(10);
-    private static readonly TimeSpan s_longest = TimeSpan.FromDays(1);
-
     /// <inheritdoc/>
     public ValidateOptionsResult Validate(string? name, ServedModelOptions options)
     {
@@ -82,8 +80,7 @@ internal sealed class ServedModelOptionsCheck : IValidateOptions<ServedModelOpti
 
         RequireFolder(options.WatchFolder, nameof(options.WatchFolder));
         RequireFolder(options.AdapterRoot, nameof(options.AdapterRoot));
-        faults.Unless(
-            options.WatchPeriod >= s_shortest && options.WatchPeriod <= s_longest, nameof(options.WatchPeriod), options.WatchPeriod, "between 10 ms and a day");
+        Times.Require(faults, options.WatchPeriod, nameof(options.WatchPeriod));
         faults.Unless(
             options.MaximumAdapters >= options.Adapters.Count,
             nameof(options.MaximumAdapters),
@@ -99,6 +96,33 @@ internal sealed class ServedModelOptionsCheck : IValidateOptions<ServedModelOpti
             }
         }
     }
+}
+
+/// <summary>The same of a model file.</summary>
+internal sealed class ModelFileOptionsCheck : IValidateOptions<ModelFileOptions>
+{
+    /// <inheritdoc/>
+    public ValidateOptionsResult Validate(string? name, ModelFileOptions options)
+    {
+        Faults faults = new($"Model file '{name}': ");
+        if (!File.Exists(options.Path))
+        {
+            faults.Add($"{nameof(options.Path)} is '{options.Path}', and there is no such file.");
+        }
+
+        Times.Require(faults, options.WatchPeriod, nameof(options.WatchPeriod));
+        return faults.Result();
+    }
+}
+
+/// <summary>Periods in which something is looked at.</summary>
+internal static class Times
+{
+    private static readonly TimeSpan s_shortest = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan s_longest = TimeSpan.FromDays(1);
+
+    public static void Require(Faults faults, TimeSpan period, string option) =>
+        faults.Unless(period >= s_shortest && period <= s_longest, option, period, "between 10 ms and a day");
 }
 
 /// <summary>What is wrong with options, in sentences.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Options;
 
@@ -13,11 +14,14 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
     private readonly HostServices _services;
     private readonly ApiKeys _keys;
     private readonly IHostApplicationLifetime _lifetime;
+    private readonly IServedComponent[] _components;
     private readonly CancellationTokenSource _end = new();
     private Task _run = Task.CompletedTask;
 
     public ServingHost(
         IEnumerable<RegisteredModel> models,
+        IEnumerable<RegisteredModelFile> files,
+        IServiceProvider provider,
         IOptionsMonitor<ServedModelOptions> modelOptions,
         IOptions<ServingOptions> options,
         HostServices services,
@@ -29,6 +33,7 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
         _keys = keys;
         _lifetime = lifetime;
         Models = [.. models.Select(model => new ModelHost(model.Name, modelOptions.Get(model.Name), services))];
+        _components = [.. Models, .. files.Select(file => provider.GetRequiredKeyedService<ServedModelFile>(file.Name))];
     }
 
     /// <summary>The base models.</summary>
@@ -45,9 +50,9 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
             HostLog.NoKeys(_services.Log);
         }
 
-        foreach (ModelHost model in Models)
+        foreach (IServedComponent component in _components)
         {
-            model.Announce();
+            component.Announce();
         }
 
         _run = Task.Run(RunAsync, CancellationToken.None);
@@ -90,11 +95,11 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
     [SuppressMessage("Design", "CA1031:Do not catch general exception types", Justification = "Whatever it is, the service cannot answer.")]
     private async Task RunAsync()
     {
-        foreach (ModelHost model in Models)
+        foreach (IServedComponent component in _components)
         {
             try
             {
-                await model.LoadAsync(_end.Token).ConfigureAwait(false);
+                await component.LoadAsync(_end.Token).ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (_end.IsCancellationRequested)
             {
@@ -102,14 +107,14 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
             }
             catch (Exception e)
             {
-                HostLog.LoadFailed(_services.Log, e, model.Name);
+                HostLog.LoadFailed(_services.Log, e, component.Name);
                 Environment.ExitCode = 1;
                 _lifetime.StopApplication();
                 return;
             }
         }
 
-        await Task.WhenAll(Models.Select(model => model.WatchAsync(_end.Token))).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(_components.Select(component => component.WatchAsync(_end.Token))).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     /// <summary>Waits for a task for some time.</summary>
