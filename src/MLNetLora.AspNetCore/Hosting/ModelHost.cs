@@ -119,7 +119,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
     }
 
     private TextGenerator Open(Checkpoint checkpoint, LoraAdapter? adapter, CancellationToken cancellation) =>
-        new(checkpoint, adapter, prompt: null, options.Threads, options.Precision, options.Device, cancellation);
+        new(checkpoint, adapter, prompt: null, options.Threads, options.Precision, options.Device, cancellation: cancellation);
 
     private ModelDownload.Log Progress() => new(options.ModelPath, line => HostLog.Progress(services.Log, name, line), services.Time);
 }

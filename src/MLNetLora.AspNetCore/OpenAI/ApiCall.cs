@@ -83,18 +83,26 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
         await context.Response.Body.WriteAsync(body, context.RequestAborted).ConfigureAwait(false);
     }
 
-    /// <summary>Waits for answers that nobody sees before they are whole.</summary>
-    /// <returns>Them, in their order.</returns>
-    public async Task<IReadOnlyList<GeneratedText>> WholeAsync(IReadOnlyList<Answering> answers)
+    /// <summary>Takes the pieces of answers that nobody sees before they are whole.</summary>
+    public async Task EachAsync(IReadOnlyList<Answering> answers, Action<AnswerEvent> take)
     {
-        GeneratedText[] whole = new GeneratedText[answers.Count];
         await foreach (AnswerEvent next in AnswerEvents.Merge(answers, context.RequestAborted).ConfigureAwait(false))
         {
             context.Serving().Progress();
-            whole[next.Choice] = next.Chunk.Answer ?? whole[next.Choice];
+            take(next);
         }
+    }
 
-        return whole;
+    /// <summary>Counts an answer that has come to its end.</summary>
+    /// <param name="reason">Why it has.</param>
+    /// <param name="answer">The answer.</param>
+    /// <param name="countsPrompt">Whether no other answer to the same prompt has been counted.</param>
+    public void Ended(string reason, GeneratedText answer, bool countsPrompt)
+    {
+        ServingRequest serving = context.Serving();
+        serving.Finished(reason);
+        serving.Used(countsPrompt ? answer.PromptTokens : 0, answer.NewTokens, countsPrompt ? answer.CachedPromptTokens : 0);
+        serving.Content("answer", () => $"{answer.Thinking}{answer.Text}");
     }
 
     /// <summary>Hands out pieces of answers as they come, and keeps the connection open while none comes.</summary>

@@ -13,7 +13,15 @@ internal static class ChatPrompt
     {
         IReadOnlyList<ChatRequestMessage?> messages = Field.Required("messages", body.Messages);
         Field.Require(messages.Count > 0, "messages", "'messages' is empty: nobody asks anything.");
-        return new Conversation([.. messages.Select((message, i) => Message(message, $"messages[{i}]", ignoreUnknown))]);
+        ChatMessage[] turns = [.. messages.Select((message, i) => Message(message, $"messages[{i}]", ignoreUnknown))];
+        int system = turns.TakeWhile(turn => turn.Role == "system").Count();
+        if (system < 2)
+        {
+            return new Conversation(turns);
+        }
+
+        // Templates know one system message, at the beginning: those that come first become one.
+        return new Conversation([ChatMessage.System(string.Join("\n\n", turns.Take(system).Select(turn => turn.Content))), .. turns.Skip(system)]);
     }
 
     private static ChatMessage Message(ChatRequestMessage? given, string where, bool ignoreUnknown)
@@ -49,21 +57,26 @@ internal static class ChatPrompt
             !given || role == whose, $"{where}.{field}", $"'{where}.{field}' stands in a message of the role '{role}'; only '{whose}' has it.");
     }
 
-    private static string Content(IReadOnlyList<ContentPart> parts, string where, bool ignoreUnknown)
+    private static string Content(MessageContent content, string where, bool ignoreUnknown)
     {
-        for (int i = 0; i < parts.Count; i++)
+        if (content.Text is { } text)
         {
-            string part = parts.Count == 1 && parts[i].Others is null ? where : $"{where}[{i}]";
-            if (Field.Required($"{part}.type", parts[i].Type) is not "text" and string type)
-            {
-                throw Field.Unsupported($"{part}.type", $"'{part}.type' is '{ApiError.Shown(type)}'; the models here read text alone.");
-            }
-
-            OtherFields.Require(parts[i], $"{part}.", ignoreUnknown);
-            Field.Required<string>($"{part}.text", parts[i].Text);
+            return text;
         }
 
-        return parts.Count == 1 ? parts[0].Text! : string.Concat(parts.Select(part => part.Text));
+        for (int i = 0; i < content.Parts!.Count; i++)
+        {
+            ContentPart part = content.Parts[i];
+            if (Field.Required($"{where}[{i}].type", part.Type) is not "text" and string type)
+            {
+                throw Field.Unsupported($"{where}[{i}].type", $"'{where}[{i}].type' is '{ApiError.Shown(type)}'; the models here read text alone.");
+            }
+
+            OtherFields.Require(part, $"{where}[{i}].", ignoreUnknown);
+            Field.Required<string>($"{where}[{i}].text", part.Text);
+        }
+
+        return string.Concat(content.Parts.Select(part => part.Text));
     }
 
     private static ToolCall Call(ToolCallMessage? given, string where, bool ignoreUnknown)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Numerics;
+using System.Text.Json;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
@@ -24,6 +25,44 @@ internal static class Field
     /// <summary>Something that must be there.</summary>
     public static T Required<T>(string name, T? value)
         where T : class => value ?? throw new ApiException(ApiError.Missing(name));
+
+    /// <summary>Throws where JSON that is kept as it is has half a character in a string: nobody could read it later.</summary>
+    public static void RequireText(JsonElement value, string name)
+    {
+        try
+        {
+            Walk(value);
+        }
+        catch (InvalidOperationException)
+        {
+            throw Invalid(name, $"'{name}' holds a string with half a character (a surrogate without its partner).");
+        }
+
+        static void Walk(JsonElement value)
+        {
+            switch (value.ValueKind)
+            {
+                case JsonValueKind.String:
+                    _ = value.GetString();
+                    break;
+                case JsonValueKind.Array:
+                    foreach (JsonElement item in value.EnumerateArray())
+                    {
+                        Walk(item);
+                    }
+
+                    break;
+                case JsonValueKind.Object:
+                    foreach (JsonProperty property in value.EnumerateObject())
+                    {
+                        _ = property.Name;
+                        Walk(property.Value);
+                    }
+
+                    break;
+            }
+        }
+    }
 
     /// <summary>Throws where something does not hold.</summary>
     public static void Require(bool holds, string name, string message)

@@ -37,7 +37,7 @@ internal sealed class ChatRequestMessage : WireObject
     public string? Role { get; set; }
 
     [JsonConverter(typeof(ContentConverter))]
-    public IReadOnlyList<ContentPart>? Content { get; set; }
+    public MessageContent? Content { get; set; }
 
     public string? Name { get; set; }
 
@@ -48,7 +48,10 @@ internal sealed class ChatRequestMessage : WireObject
     public string? ReasoningContent { get; set; }
 }
 
-/// <summary>A part of a message's content; a plain string is one part.</summary>
+/// <summary>What a message says: one of a text and parts.</summary>
+internal sealed record MessageContent(string? Text, IReadOnlyList<ContentPart>? Parts);
+
+/// <summary>A part of a message's content.</summary>
 internal sealed class ContentPart : WireObject
 {
     public string? Type { get; set; }

@@ -69,16 +69,16 @@ internal sealed record ToolCallAnswer(string Id, FunctionCallAnswer Function)
 internal sealed record FunctionCallAnswer(string Name, string Arguments);
 
 /// <summary>Log probabilities of an answer's tokens.</summary>
-internal sealed record LogprobsContent(IReadOnlyList<TokenLogprob> Content)
+internal sealed record LogprobsContent(IReadOnlyList<LogprobAnswer> Content)
 {
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
-    public IReadOnlyList<TokenLogprob>? Refusal { get; }
+    public IReadOnlyList<LogprobAnswer>? Refusal { get; }
 }
 
 /// <summary>The log probability of a token, and the likeliest ones in its place.</summary>
-internal sealed record TokenLogprob(string Token, float Logprob, IReadOnlyList<int> Bytes)
+internal sealed record LogprobAnswer(string Token, float Logprob, IReadOnlyList<int> Bytes)
 {
-    public IReadOnlyList<TokenLogprob>? TopLogprobs { get; init; }
+    public IReadOnlyList<LogprobAnswer>? TopLogprobs { get; init; }
 }
 
 /// <summary>What an answer cost.</summary>

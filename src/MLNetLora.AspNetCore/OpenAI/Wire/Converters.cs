@@ -33,15 +33,15 @@ internal sealed class StopConverter : JsonConverter<IReadOnlyList<string>>
 }
 
 /// <summary>A message's content: a string, or parts.</summary>
-internal sealed class ContentConverter : JsonConverter<IReadOnlyList<ContentPart>>
+internal sealed class ContentConverter : JsonConverter<MessageContent>
 {
     private const string Expected = "a string or an array of content parts";
 
-    public override IReadOnlyList<ContentPart> Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    public override MessageContent Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         if (reader.TokenType == JsonTokenType.String)
         {
-            return [new ContentPart { Type = "text", Text = reader.GetString() }];
+            return new MessageContent(reader.GetString(), null);
         }
 
         if (reader.TokenType != JsonTokenType.StartArray)
@@ -57,10 +57,10 @@ internal sealed class ContentConverter : JsonConverter<IReadOnlyList<ContentPart
                 : throw new WireTypeException(Expected));
         }
 
-        return parts;
+        return new MessageContent(null, parts);
     }
 
-    public override void Write(Utf8JsonWriter writer, IReadOnlyList<ContentPart> value, JsonSerializerOptions options) => throw new NotSupportedException();
+    public override void Write(Utf8JsonWriter writer, MessageContent value, JsonSerializerOptions options) => throw new NotSupportedException();
 }
 
 /// <summary>A value has another type than its field.</summary>

@@ -39,10 +39,16 @@ internal static class WireReader
         }
 
         string field = error.Path.TrimStart('$').TrimStart('.');
+        if (error.Message.StartsWith("Duplicate", StringComparison.Ordinal))
+        {
+            string twice = ApiError.Shown(field);
+            return ServingError.Invalid($"The field '{twice}' is given twice; which one is meant?", twice, "duplicate_parameter");
+        }
+
         string expected = (error as WireTypeException)?.Expected ?? Expected(error.Path, type);
         return field.Length == 0
             ? ApiError.InvalidType(null, $"The body must be {expected}.")
-            : ApiError.InvalidType(ApiError.Shown(field), $"Invalid type or value of '{ApiError.Shown(field)}': it must be {expected}, once.");
+            : ApiError.InvalidType(ApiError.Shown(field), $"Invalid type or value of '{ApiError.Shown(field)}': it must be {expected}.");
     }
 
     /// <summary>What stands at a path, in words.</summary>
