@@ -90,7 +90,7 @@ internal sealed class AnswerBatch(
             }
         });
         ITokenMask? mask = options.Constraint?.Begin(
-            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
+            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking(row) ? ThinkingPart.Rest : ThinkingPart.None);
         answering.Request = model.Begin(
             ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
