@@ -75,6 +75,15 @@ public sealed partial class TextGenerator : IDisposable
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads => _model.Threads;
 
+    /// <summary>The base.</summary>
+    internal Checkpoint Checkpoint => _model.Checkpoint;
+
+    /// <summary>Whether the chat template's source names a variable, such as tools.</summary>
+    internal bool TemplateReads(string variable) => _formatter.TemplateReads(variable);
+
+    /// <summary>Whether every prompt ends inside of thinking, where a row does not say otherwise.</summary>
+    internal bool OpensThinking => _formatter.OpensThinking(null);
+
     /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see
     /// <see cref="GeneratedText.Error"/>.</summary>
     /// <param name="rows">What is asked; outputs are not looked at.</param>
@@ -195,7 +204,7 @@ public sealed partial class TextGenerator : IDisposable
                 prompt?.SystemPrompt ?? trained.SystemPrompt,
                 prompt?.PromptTemplate ?? trained.PromptTemplate,
                 prompt?.EnableThinking ?? trained.EnableThinking));
-        _ = formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
+        _ = formatter.OpensThinking(null); // a template that cannot be used is an error here, not one of every row
         return formatter;
     }
 

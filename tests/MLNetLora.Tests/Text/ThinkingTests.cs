@@ -74,7 +74,7 @@ public sealed class ThinkingTests : IDisposable
             Assert.Equal(prompt, learned.Row.InputIds[..prompt.Length]);
             Assert.All(learned.Row.Labels[..prompt.Length], label => Assert.Equal(TrainingRow.Ignore, label));
             Assert.Equal(learned.Row.InputIds[prompt.Length..], learned.Row.Labels[prompt.Length..]);
-            string opened = asking.OpensThinking ? "<think>\n" : "";
+            string opened = asking.OpensThinking() ? "<think>\n" : "";
             Assert.Equal("<think>\nt\n</think>\n\na<|im_end|>", opened + Learned(learned.Row));
         }
     }

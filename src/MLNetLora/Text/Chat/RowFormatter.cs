@@ -35,10 +35,15 @@ internal sealed class RowFormatter
         }
     }
 
-    /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
+    /// <summary>Whether a row's prompt ends inside of thinking, so that its answer begins with the rest of it.</summary>
+    /// <param name="row">The row; null for one that says nothing about thinking.</param>
     /// <exception cref="TemplateException">The template cannot render conversations.</exception>
     /// <exception cref="OptionException">The system prompt is empty and the template writes one of its own.</exception>
-    public bool OpensThinking => _conversations.Value.OpensThinking;
+    public bool OpensThinking(TextRow? row = null) => _conversations.Value.OpensThinking(row?.EnableThinking);
+
+    /// <summary>Whether the chat template looks at a variable, such as enable_thinking or tools.</summary>
+    /// <param name="variable">The variable's name, or any text that the template's source may hold.</param>
+    public bool TemplateReads(string variable) => _template.Value.Reads(variable);
 
     /// <summary>
     /// The rows that a row becomes: several where a document is long, or where every answer of a conversation is learned in a row of its own.
@@ -54,14 +59,14 @@ internal sealed class RowFormatter
     /// <summary>The tokens up to the place where the assistant is to speak.</summary>
     /// <param name="row">What is asked: an instruction, or a conversation that ends with the user or a tool.</param>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(TextRow row) => _conversations.Value.Prompt(Asked(row));
+    public int[] Prompt(TextRow row) => _conversations.Value.Prompt(Asked(row), row.EnableThinking);
 
     /// <summary>The prompt of a row.</summary>
     /// <param name="row">What is asked: an instruction, or a conversation.</param>
     /// <param name="continues">Whether a conversation that ends with the assistant is gone on with.</param>
     /// <exception cref="PromptException">A conversation ends with the assistant, and is not to be gone on with or cannot.</exception>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public AskedPrompt Ask(TextRow row, bool continues) => Asker(continues)(Asked(row));
+    public AskedPrompt Ask(TextRow row, bool continues) => Asker(row, continues)(Asked(row));
 
     /// <summary>The same, cut from the left to a number of tokens: see <see cref="PromptCut"/>.</summary>
     /// <param name="row">What is asked.</param>
@@ -79,7 +84,7 @@ internal sealed class RowFormatter
 
         int[] Some(Conversation conversation)
         {
-            AskedPrompt prompt = Asker(continues)(conversation);
+            AskedPrompt prompt = Asker(row, continues)(conversation);
             start = prompt.Start;
             return prompt.Ids;
         }
@@ -101,10 +106,11 @@ internal sealed class RowFormatter
             : formatter;
     }
 
-    private Func<Conversation, AskedPrompt> Asker(bool continues) => conversation =>
+    private Func<Conversation, AskedPrompt> Asker(TextRow row, bool continues) => conversation =>
         conversation.Messages[^1].Role != "assistant"
-            ? new AskedPrompt(_conversations.Value.Prompt(conversation), OpensThinking ? AnswerStart.OpenedThinking : AnswerStart.Nothing)
-        : continues ? _conversations.Value.Continuation(conversation)
+            ? new AskedPrompt(
+                _conversations.Value.Prompt(conversation, row.EnableThinking), OpensThinking(row) ? AnswerStart.OpenedThinking : AnswerStart.Nothing)
+        : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking)
         : throw new PromptException(
             "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it gone on "
             + "with.");
