@@ -125,6 +125,13 @@ public sealed class GenerationOptions
     /// </summary>
     public int PromptLookupTokens { get; set; }
 
+    /// <summary>
+    /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
+    /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// </summary>
+    public bool ContinueFinalMessage { get; set; }
+
     /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
     public OutputConstraint? Constraint { get; set; }
 
