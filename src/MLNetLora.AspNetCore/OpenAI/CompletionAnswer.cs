@@ -106,7 +106,7 @@ internal sealed class CompletionAnswer(ApiCall call, CompletionRequest request, 
         int prompt = choice / request.Choices;
         if (_tokens[choice] is { } tokens)
         {
-            tokens.AddFirst(generator.Tokenizer.Bytes(prompts[prompt][0], skipSpecialTokens: false));
+            tokens.AddFirst(generator.Tokenizer.Bytes(prompts[prompt][0], skipSpecialTokens: false).ToArray());
             foreach (GeneratedToken token in _scores[prompt]!)
             {
                 tokens.Add(token);
@@ -126,7 +126,7 @@ internal sealed class CompletionAnswer(ApiCall call, CompletionRequest request, 
         if (next.Chunk.Answer is { } answer)
         {
             int first = next.Choice - (next.Choice % request.Choices);
-            bool isFirst = _answers.AsSpan(first, request.Choices).IndexOfAnyExcept([null]) < 0;
+            bool isFirst = _answers.Skip(first).Take(request.Choices).All(other => other is null);
             _answers[next.Choice] = answer;
             call.Ended(Reason(answer), answer, isFirst);
         }

@@ -117,11 +117,21 @@ public sealed class GenerationOptions
     /// </summary>
     public int? TopLogprobs { get; set; }
 
+    /// <summary>
+    /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
+    /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// </summary>
+    public bool ContinueFinalMessage { get; set; }
+
     /// <summary>Prompts generated together; at most 4,096. Default 8.</summary>
     public int BatchSize { get; set; } = 8;
 
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
+
+    /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>
+    internal IReadOnlyList<int> ForcedTokens { get; init; } = [];
 
     /// <summary>Options that later changes of these do not reach.</summary>
     internal GenerationOptions Copy()

@@ -62,9 +62,10 @@ internal sealed class GenerationRequest(
     {
         _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
         _logprobs?.Read(logits); // before anybody changes them
-        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        bool isForced = _ids.Count < options.ForcedTokens.Count;
+        int token = isForced ? options.ForcedTokens[_ids.Count] : _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
         _ids.Add(token);
-        bool stops = _ends.Contains(token);
+        bool stops = !isForced && _ends.Contains(token);
         stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
