@@ -24,13 +24,14 @@ internal static class AdapterFolder
         StringBuilder stamp = new();
         foreach (string name in s_files)
         {
-            FileInfo file = new(RealPath.Of(Path.Combine(folder, name)));
-            if (file.Exists)
+            string path = Path.Combine(folder, name);
+            FileInfo? file = File.Exists(path) ? new FileInfo(RealPath.Of(path)) : null;
+            if (file is not null)
             {
                 stamp.Append(CultureInfo.InvariantCulture, $"{file.FullName}|{file.Length}|{file.LastWriteTimeUtc.Ticks}\n");
             }
 
-            if (s_needed.Contains(name) && !(file.Exists && file.Length > 0))
+            if (s_needed.Contains(name) && file is not { Length: > 0 })
             {
                 missing ??= name;
             }
@@ -47,7 +48,7 @@ internal static class AdapterFolder
         byte[] buffer = new byte[1 << 16];
         foreach (string name in s_files)
         {
-            string path = RealPath.Of(Path.Combine(folder, name));
+            string path = Path.Combine(folder, name);
             hash.AppendData(Encoding.UTF8.GetBytes($"{name}\n{File.Exists(path)}\n"));
             if (!File.Exists(path))
             {
@@ -110,8 +111,8 @@ internal static class AdapterFolder
         try
         {
             string realRoot = RealPath.Of(root);
-            folder = RealPath.Of(asked);
-            foreach (string file in (string[])[folder, .. s_files.Select(name => Path.Combine(asked, name))])
+            string real = folder = RealPath.Of(asked);
+            foreach (string file in (string[])[real, .. s_files.Select(name => Path.Combine(real, name)).Where(File.Exists)])
             {
                 if (!IsBelow(realRoot, RealPath.Of(file)))
                 {

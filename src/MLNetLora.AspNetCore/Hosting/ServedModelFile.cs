@@ -185,10 +185,13 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
 
     private string Stamp()
     {
+        if (!File.Exists(_options.Path))
+        {
+            throw new FileNotFoundException($"{_options.Path} is gone.");
+        }
+
         FileInfo file = new(RealPath.Of(_options.Path));
-        return file.Exists
-            ? string.Create(CultureInfo.InvariantCulture, $"{file.FullName}|{file.Length}|{file.LastWriteTimeUtc.Ticks}")
-            : throw new FileNotFoundException($"{_options.Path} is gone.");
+        return string.Create(CultureInfo.InvariantCulture, $"{file.FullName}|{file.Length}|{file.LastWriteTimeUtc.Ticks}");
     }
 
     private string Hash()

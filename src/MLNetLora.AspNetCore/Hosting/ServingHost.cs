@@ -16,6 +16,7 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
     private readonly IHostApplicationLifetime _lifetime;
     private readonly IServedComponent[] _components;
     private readonly CancellationTokenSource _end = new();
+    private readonly TaskCompletionSource _started = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Task _run = Task.CompletedTask;
 
     public ServingHost(
@@ -55,6 +56,7 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
             component.Announce();
         }
 
+        _lifetime.ApplicationStarted.Register(_started.SetResult);
         _run = Task.Run(RunAsync, CancellationToken.None);
         return Task.CompletedTask;
     }
@@ -109,6 +111,7 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
             {
                 HostLog.LoadFailed(_services.Log, e, component.Name);
                 Environment.ExitCode = 1;
+                await _started.Task.WaitAsync(_end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing); // an application that starts cannot be ended
                 _lifetime.StopApplication();
                 return;
             }

@@ -149,7 +149,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
     }
 
     /// <summary>A row as a question: without the answers that it ends with.</summary>
-    private static TextRow Asked(DatasetRow row)
+    public static TextRow Asked(DatasetRow row)
     {
         if (row.Instruction is { } instruction)
         {

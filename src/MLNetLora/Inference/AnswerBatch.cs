@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -86,8 +87,11 @@ internal sealed class AnswerBatch(
                 _events.Add(new Event(answering, chunk));
             }
         });
+        bool isThinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking;
+        ITokenMask? mask = options.Constraint?.Begin(
+            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
         answering.Request = model.Begin(
-            prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)));
+            prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
 
     /// <summary>A prompt on its way.</summary>

@@ -316,8 +316,9 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
+    /// <param name="mask">What the answer may go on with; null for whatever the model likes.</param>
     internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<ChosenToken, bool>? onToken, int vocabularyLimit,
-        CancellationToken cancellation, Action? onEnd = null)
+        CancellationToken cancellation, Action? onEnd = null, Constraints.ITokenMask? mask = null)
     {
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
@@ -326,6 +327,7 @@ internal sealed class CausalLanguageModel : IDisposable
             prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
         {
             Adapter = _adapter,
+            Mask = mask,
         };
         try
         {

@@ -124,6 +124,9 @@ public sealed class GenerationOptions
     /// </summary>
     public bool ContinueFinalMessage { get; set; }
 
+    /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
+    public OutputConstraint? Constraint { get; set; }
+
     /// <summary>Prompts generated together; at most 4,096. Default 8.</summary>
     public int BatchSize { get; set; } = 8;
 

@@ -26,6 +26,9 @@ internal sealed class GenerationRequest(
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
 
+    /// <summary>What the answer may go on with; null for whatever the model likes.</summary>
+    public Constraints.ITokenMask? Mask { get; init; }
+
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
 
@@ -63,12 +66,20 @@ internal sealed class GenerationRequest(
         _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
         _logprobs?.Read(logits); // before anybody changes them
         bool isForced = _ids.Count < options.ForcedTokens.Count;
-        int token = isForced ? options.ForcedTokens[_ids.Count] : _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        int token = isForced ? options.ForcedTokens[_ids.Count] : Sample(logits);
         _ids.Add(token);
-        bool stops = !isForced && _ends.Contains(token);
+        bool stops = !isForced && (_ends.Contains(token) || Mask?.IsComplete == true);
         stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
+    }
+
+    private int Sample(Span<float> logits)
+    {
+        Mask?.Apply(logits);
+        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
+        return Mask?.Accept(token) == false ? Mask.Take(logits) : token;
     }
 
     /// <summary>Ends the request with its answer.</summary>

@@ -7,8 +7,8 @@ namespace MLNetLora.TextGeneration;
 public static class QwenLoraTransformerChatExtensions
 {
     /// <summary>
-    /// The transformer as a chat client of Microsoft.Extensions.AI, which does not own it. Answers are generated as <see cref="QwenLoraTransformer.Generation"/>
-    /// says where a request does not, and the model is loaded with the first one.
+    /// The transformer as a chat client of Microsoft.Extensions.AI, which does not own it. Answers are generated as
+    /// <see cref="QwenLoraTransformer.Generation"/> says where a request does not, and the model is loaded with the first one.
     /// </summary>
     /// <param name="transformer">The trained model.</param>
     /// <param name="modelId">The model's name, which every response bears; null for the name of the base checkpoint's folder.</param>
@@ -22,8 +22,9 @@ public static class QwenLoraTransformerChatExtensions
     {
         public GenerationOptions Defaults => transformer.Generation;
 
-        public async ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) => TemplateFeatures.Of(
-            transformer.IsOpen ? transformer.OpenEngine(cancellation) : await Task.Run(() => transformer.OpenEngine(cancellation), cancellation).ConfigureAwait(false));
+        public async ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) => TemplateFeatures.Of(transformer.IsOpen
+            ? transformer.OpenEngine(cancellation)
+            : await Task.Run(() => transformer.OpenEngine(cancellation), cancellation).ConfigureAwait(false));
 
         public IAsyncEnumerable<GeneratedChunk> AnswerAsync(TextRow row, GenerationOptions options, CancellationToken cancellation) =>
             transformer.Stream(row, options, cancellation);

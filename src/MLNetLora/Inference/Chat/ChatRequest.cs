@@ -59,7 +59,8 @@ internal sealed record ChatRequest(
     {
         if (options.ConversationId is not null)
         {
-            throw new NotSupportedException("ConversationId is set, but this client keeps no conversations: give all messages with each request, and leave it null.");
+            throw new NotSupportedException(
+                "ConversationId is set, but this client keeps no conversations: give all messages with each request, and leave it null.");
         }
 
         if (options.ContinuationToken is not null)
@@ -109,7 +110,8 @@ internal sealed record ChatRequest(
         foreach (AITool tool in options.Tools)
         {
             functions.Add(tool as AIFunctionDeclaration ?? throw new NotSupportedException(
-                $"Tools holds {tool?.GetType().Name ?? "null"}; this client has functions called (AIFunction, AIFunctionDeclaration) and hosts no tools itself."));
+                $"Tools holds {tool?.GetType().Name ?? "null"}; this client has functions called (AIFunction, AIFunctionDeclaration) and hosts no tools "
+                + "itself."));
         }
 
         if (functions.GroupBy(function => function.Name, StringComparer.Ordinal).FirstOrDefault(group => group.Count() > 1) is { } twice)

@@ -6,8 +6,8 @@ using Microsoft.Extensions.AI;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// Settings that <see cref="ChatOptions"/> has no property for, from its AdditionalProperties. Keys are looked for with and without underscores and in any case:
-/// min_p is MinP. Values may be JSON, as they are where the options came over a wire. Immutable.
+/// Settings that <see cref="ChatOptions"/> has no property for, from its AdditionalProperties. Keys are looked for with and without underscores and in any
+/// case: min_p is MinP. Values may be JSON, as they are where the options came over a wire. Immutable.
 /// </summary>
 /// <param name="properties">The bag; null for none. Keys that mean nothing here belong to somebody else.</param>
 internal sealed class OwnProperties(AdditionalPropertiesDictionary? properties)
@@ -48,36 +48,45 @@ internal sealed class OwnProperties(AdditionalPropertiesDictionary? properties)
 
     private static string Plain(string key) => key.Replace("_", "", StringComparison.Ordinal).ToUpperInvariant();
 
-    private static int[]? All(IEnumerable<int?> numbers) => numbers.ToArray() is var all && all.All(number => number is not null) ? [.. all.Select(n => n!.Value)] : null;
+    private static int[]? All(IEnumerable<int?> numbers)
+    {
+        int?[] all = [.. numbers];
+        return Array.TrueForAll(all, number => number is not null) ? [.. all.Select(number => number!.Value)] : null;
+    }
 
     private static Dictionary<int, float>? Map(IEnumerable<(object? Id, object? Number)> items)
     {
         Dictionary<int, float> map = [];
         foreach ((object? key, object? value) in items)
         {
-            int? id = key is string text ? (int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out int parsed) ? parsed : null) : Whole(key);
-            if (id is null || Number(value) is not { } number)
+            if (Id(key) is not { } id || Number(value) is not { } number)
             {
                 return null;
             }
 
-            map[id.Value] = number;
+            map[id] = number;
         }
 
         return map;
     }
 
+    /// <summary>A token's id, which is text where it is a key of JSON.</summary>
+    private static int? Id(object? key) => key is not string text ? Whole(key)
+        : int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out int id) ? id
+        : null;
+
     private static float? Number(object? value) => value switch
     {
         JsonElement { ValueKind: JsonValueKind.Number } json => json.TryGetSingle(out float number) ? number : null,
-        float or double or decimal or int or long or short or byte or uint or Half => Convert.ToSingle(value is Half half ? (float)half : value, CultureInfo.InvariantCulture),
+        float or double or decimal or int or long or short or byte or uint => Convert.ToSingle(value, CultureInfo.InvariantCulture),
         _ => null,
     };
 
     private static int? Whole(object? value) => value switch
     {
         int whole => whole,
-        long or short or byte or uint => Convert.ToInt64(value, CultureInfo.InvariantCulture) is >= int.MinValue and <= int.MaxValue and var whole ? (int)whole : null,
+        long or short or byte or uint =>
+            Convert.ToInt64(value, CultureInfo.InvariantCulture) is >= int.MinValue and <= int.MaxValue and var whole ? (int)whole : null,
         JsonElement { ValueKind: JsonValueKind.Number } json => json.TryGetInt32(out int whole) ? whole : null,
         _ => null,
     };

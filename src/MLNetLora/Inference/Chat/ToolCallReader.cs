@@ -31,7 +31,8 @@ internal sealed class ToolCallReader(Func<string, bool> parse, Action<string> on
     }
 
     /// <summary>Ends the answer.</summary>
-    /// <param name="isWhole">Whether the model ended it, rather than the limit of its length: what it opened and did not close may be a whole call then.</param>
+    /// <param name="isWhole">Whether the model ended it, rather than the limit of its length: what it opened and did not close may be a whole call
+    /// then.</param>
     public void Finish(bool isWhole)
     {
         string rest = _pending.ToString();

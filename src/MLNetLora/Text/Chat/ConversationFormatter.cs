@@ -91,10 +91,16 @@ internal sealed class ConversationFormatter
 
     /// <summary>The tokens from the conversation's start to the place where the assistant is to speak.</summary>
     /// <param name="conversation">A conversation that ends with the user or a tool.</param>
+    /// <returns>Ids, [tokens].</returns>
+    /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+    public int[] Prompt(Conversation conversation) => Prompt(conversation, thinking: null);
+
+    /// <summary>The same, with or without thinking.</summary>
+    /// <param name="conversation">A conversation that ends with the user or a tool.</param>
     /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say.</param>
     /// <returns>Ids, [tokens].</returns>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(Conversation conversation, bool? thinking = null)
+    public int[] Prompt(Conversation conversation, bool? thinking)
     {
         ArgumentNullException.ThrowIfNull(conversation);
         return Render(conversation, addGenerationPrompt: true, Asked(thinking).Variables).Ids(0);

@@ -39,7 +39,7 @@ internal sealed class RowFormatter
     /// <param name="row">The row; null for one that says nothing about thinking.</param>
     /// <exception cref="TemplateException">The template cannot render conversations.</exception>
     /// <exception cref="OptionException">The system prompt is empty and the template writes one of its own.</exception>
-    public bool OpensThinking(TextRow? row) => _conversations.Value.OpensThinking(row?.EnableThinking);
+    public bool OpensThinking(TextRow? row = null) => _conversations.Value.OpensThinking(row?.EnableThinking);
 
     /// <summary>Whether the chat template looks at a variable, such as enable_thinking or tools.</summary>
     /// <param name="variable">The variable's name, or any text that the template's source may hold.</param>
