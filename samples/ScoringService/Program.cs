@@ -22,6 +22,9 @@ if (modelFile is not null)
 
 builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics
     .AddMeter(ServingTelemetry.MeterName, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel", "System.Runtime")
+    .AddView("dotnet.assembly.count", MetricStreamConfiguration.Drop) // names that Prometheus keeps for histograms
+    .AddView("dotnet.process.cpu.count", MetricStreamConfiguration.Drop)
+    .AddView("dotnet.timer.count", MetricStreamConfiguration.Drop)
     .AddPrometheusExporter());
 
 WebApplication app = builder.Build();
