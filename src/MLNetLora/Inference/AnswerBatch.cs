@@ -31,7 +31,7 @@ internal sealed class AnswerBatch(
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public void Run(IReadOnlyList<(int Row, int[] Ids)> prompts)
     {
-        GenerationOptions resolved = model.Prepare(options);
+        GenerationOptions resolved = AnswerText.WithEnds(model.Prepare(options), tokenizer);
         (int begun, int open) = (0, 0);
         try
         {
@@ -77,7 +77,7 @@ internal sealed class AnswerBatch(
     private void Begin(int row, int[] ids, GenerationOptions resolved)
     {
         Answering answering = new(row, ids);
-        answering.Text = new AnswerText(tokenizer, options.StopStrings, isThinking(row), chunk =>
+        answering.Text = new AnswerText(tokenizer, resolved, isThinking(row), chunk =>
         {
             if (answering.HasEnded)
             {
@@ -112,6 +112,8 @@ internal sealed class AnswerBatch(
             return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
             {
                 Thinking = Text.Thinking,
+                ThinkingTokens = Text.ThinkingTokens,
+                Tokens = Text.Tokens,
                 CachedPromptTokens = generated.KnownPromptTokens,
             };
         }

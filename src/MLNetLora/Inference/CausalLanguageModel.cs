@@ -240,7 +240,7 @@ internal sealed class CausalLanguageModel : IDisposable
         {
             foreach ((int i, int[] prompt) in prompts.Index())
             {
-                requests.Add(Begin(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token));
+                requests.Add(Begin(prompt, options, onToken is null ? null : token => onToken(i, token.Id), vocabularyLimit, ending.Token));
             }
         }
         catch (Exception e)
@@ -316,8 +316,8 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
-    internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation,
-        Action? onEnd = null)
+    internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<ChosenToken, bool>? onToken, int vocabularyLimit,
+        CancellationToken cancellation, Action? onEnd = null)
     {
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;

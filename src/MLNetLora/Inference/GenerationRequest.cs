@@ -16,11 +16,13 @@ internal readonly record struct RowAdapter(int Place, long Generation);
 /// who cancels.</param>
 /// <param name="cancellation">Ends the request, in the middle of a kernel too where nobody else waits for it.</param>
 internal sealed class GenerationRequest(
-    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<int, bool>? onToken, Action onEnd, CancellationToken cancellation)
+    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<ChosenToken, bool>? onToken, Action onEnd, CancellationToken cancellation)
 {
     private readonly TaskCompletionSource<GeneratedIds> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Sampler _sampler = new(options, prompt, vocabularyLimit);
+    private readonly TokenLogprobs? _logprobs = options.TopLogprobs is { } top ? new(top, vocabularyLimit) : null;
     private readonly List<int> _ids = [];
+    private int[]? _ends; // tokens that end the answer
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
 
@@ -58,10 +60,12 @@ internal sealed class GenerationRequest(
     /// <returns>Why the answer ends with it; null where it goes on.</returns>
     public FinishReason? Choose(Span<float> logits, IReadOnlyCollection<int> eos)
     {
-        int token = _sampler.Next(logits);
+        _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
+        _logprobs?.Read(logits); // before anybody changes them
+        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
         _ids.Add(token);
-        bool stops = eos.Contains(token);
-        stops |= onToken?.Invoke(token) ?? false;
+        bool stops = _ends.Contains(token);
+        stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
     }

@@ -226,5 +226,6 @@ public sealed class GenerationEngineTests : IDisposable
 internal static class Answers
 {
     public static Task<GeneratedIds> Answer(this CausalLanguageModel lm, int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int limit,
-        CancellationToken cancellation) => lm.Begin(prompt, options, onToken, limit, cancellation).Answer;
+        CancellationToken cancellation) =>
+        lm.Begin(prompt, options, onToken is null ? null : token => onToken(token.Id), limit, cancellation).Answer;
 }
