@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MLNetLora.Adapters;
 using MLNetLora.Bench;
 using MLNetLora.Inference;
 using MLNetLora.Models;
@@ -172,6 +173,35 @@ Option<bool> trainingOnly = new("--training") { Description = "Leaves generation
 Command cancellation = new("cancellation", "How long calls take to come back after their token was cancelled") { model, delays, trainingOnly };
 cancellation.SetAction(p => CancellationBench.Run(p.GetValue(model)!, p.GetValue(delays)!, p.GetValue(trainingOnly)));
 
+Option<int[]> atOnce = new("--at-once")
+{
+    AllowMultipleArgumentsPerToken = true,
+    DefaultValueFactory = _ => [16, 64],
+    Description = "Requests under way at a time, several loads one after another",
+};
+Option<double> arrivals = new("--rate") { Description = "Arrivals per second (Poisson, open loop); 0 sends the next when one is answered" };
+Option<int> longestPrompt = new("--prompt") { DefaultValueFactory = _ => 200, Description = "Tokens of the longest prompts" };
+Option<int> longestAnswer = new("--tokens") { DefaultValueFactory = _ => 96, Description = "Tokens of the longest answers" };
+Option<int> perPlace = new("--rounds") { DefaultValueFactory = _ => 3, Description = "Requests for each of those at once" };
+Option<WeightPrecision> served = new("--precision") { DefaultValueFactory = _ => WeightPrecision.Int8, Description = "How the weights are held" };
+Option<string?> ours = new("--ours") { Description = "Where a service of ours listens, http://…#MODEL; without it the engine is measured without HTTP" };
+Option<string?> llamaServer = new("--llama") { Description = "Where llama-server listens, http://…" };
+Option<int> adapterCount = new("--adapters") { Description = "Measures the base, one adapter and as many together instead" };
+Option<int> prefix = new("--prefix") { Description = "Measures the first token behind a known beginning of as many tokens instead" };
+Command serving = new("serving", "Many requests at a time, mixed lengths, beside llama-server")
+{
+    model, served, atOnce, arrivals, perPlace, longestPrompt, longestAnswer, ours, llamaServer, adapterCount, rank, targets, prefix
+};
+serving.SetAction(p =>
+{
+    ServingSetting setting = new(p.GetValue(model)!, p.GetValue(served), p.GetValue(atOnce)!, p.GetValue(arrivals), p.GetValue(perPlace),
+        p.GetValue(longestPrompt), p.GetValue(longestAnswer));
+    TargetModules layers = p.GetValue(targets) is "all-linear" ? "all-linear" : p.GetValue(targets)!.Split(',');
+    return p.GetValue(prefix) > 0 ? ServingBench.Prefix(setting, p.GetValue(prefix))
+        : p.GetValue(adapterCount) > 0 ? ServingBench.Adapters(setting, p.GetValue(adapterCount), p.GetValue(rank), layers)
+        : ServingBench.Run(setting, p.GetValue(ours), p.GetValue(llamaServer));
+});
+
 Option<string[]> planned = new("--model") { Required = true, AllowMultipleArgumentsPerToken = true, Description = "Checkpoint folders" };
 Option<string[]> sets = new("--set")
 {
@@ -196,6 +226,6 @@ planProbe.SetAction(_ => PlanBench.Probe());
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, mixture, cancellation, checkpoints, curve, text, packing, constraints, dataset, plan, planOne,
+    table, training, generation, serving, mixture, cancellation, checkpoints, curve, text, packing, constraints, dataset, plan, planOne,
     planRun, planParts, planProbe
 }.Parse(args).Invoke();

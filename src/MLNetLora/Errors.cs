@@ -56,8 +56,8 @@ public sealed class ConstraintException(string message, Exception? inner = null)
     public string? Pointer { get; init; }
 }
 
-/// <summary>A prompt cannot be answered: it leaves no room for an answer in the model's context.</summary>
-/// <param name="message">Which row, how long it is, and what to do.</param>
+/// <summary>A prompt cannot be answered: it leaves no room for an answer in the model's context, asks nothing, or has tokens that the model has not.</summary>
+/// <param name="message">Which row, what is wrong with it, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class PromptException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 

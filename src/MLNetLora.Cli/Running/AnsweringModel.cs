@@ -59,7 +59,7 @@ internal sealed class AnsweringModel : IDisposable
         PromptSettings prompt = new(settings.Training.SystemPrompt, settings.Training.PromptTemplate, settings.Training.EnableThinking);
         TextGenerator engine = new(
             checkpoint, lora, prompt, settings.Training.Threads, settings.Training.WeightPrecision, settings.Training.Device ?? Device.Cpu,
-            screen.Interruption.Token);
+            cancellation: screen.Interruption.Token);
         return new AnsweringModel(engine, settings.Generation, adapter is null ? model : $"{model} with {adapter}");
     }
 

@@ -53,7 +53,7 @@ internal static class SampleAnswers
             IReadOnlyList<GeneratedText> Before()
             {
                 using TextGenerator engine = new(Checkpoint.Open(ModelFolder.Find(options.ModelPath)), null, trained.Model.Prompt.Settings, options.Threads,
-                    trained.Model.Precision, options.Device ?? Device.Cpu, screen.Interruption.Token);
+                    trained.Model.Precision, options.Device ?? Device.Cpu, cancellation: screen.Interruption.Token);
                 return engine.Generate(asked, generation, null, screen.Interruption.Token);
             }
         }

@@ -24,8 +24,10 @@ internal static class InferenceModel
     /// <param name="adapter">What the adapter consists of; its tensors are inputs under their PEFT keys.</param>
     /// <param name="quantized">Weights that are used in blocks, given to the session beside the graph; null for none.</param>
     /// <param name="graph">An empty graph; null makes one. Keys and values have its compute type.</param>
+    /// <param name="shared">Layers whose tokens have each an adapter of their own: see <see cref="AdapterGroups"/>, whose inputs the graph then has; not with
+    /// <paramref name="adapter"/>. Null or empty for none.</param>
     public static ModelArtifact Build(
-        Checkpoint checkpoint, AdapterParts adapter, BlockWeights? quantized = null, GraphBuilder? graph = null)
+        Checkpoint checkpoint, AdapterParts adapter, BlockWeights? quantized = null, GraphBuilder? graph = null, IReadOnlyList<LinearModule>? shared = null)
     {
         QwenConfig config = checkpoint.Config;
         string headName = checkpoint.Architecture.HeadName(config);
@@ -47,6 +49,12 @@ internal static class InferenceModel
         HashSet<string> replaced = [.. adapter.Saved.Select(tensor => tensor.Base.Name)];
         Dictionary<string, AdaptedLinear> adapted = adapter.Modules.Where(lora => lora.Parameter is not { IsStack: true })
             .ToDictionary(lora => lora.Module.Name, Attached);
+        if (shared is { Count: > 0 })
+        {
+            AdapterGroups groups = AdapterGroups.Inputs(graph);
+            adapted = shared.ToDictionary(module => module.Name, groups.Of);
+        }
+
         ModelGraph model = new(tape, config, checkpoint.Architecture, Linear, adapted, Cached)
         {
             InputIds = ids,

@@ -30,6 +30,7 @@ internal static class AnswerStream
         [EnumeratorCancellation] CancellationToken cancellation)
     {
         using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, abandoned);
+        int tokens = 0; // that were given out
         Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(
             new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
         // A thread of its own, because it waits for the engine, and for its reader, without giving the thread back.
@@ -58,7 +59,7 @@ internal static class AnswerStream
                     throw error;
                 }
 
-                Write(new GeneratedChunk("") { Answer = answer });
+                Write(new GeneratedChunk("") { Answer = answer, Tokens = answer.Tokens?.Skip(tokens).ToArray() });
                 pieces.Writer.Complete();
             }
             catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -71,8 +72,13 @@ internal static class AnswerStream
             }
         }
 
-        void Write(GeneratedChunk piece) => pieces.Writer.WriteAsync(piece, ending.Token).AsTask().GetAwaiter().GetResult();
+        void Write(GeneratedChunk piece)
+        {
+            tokens += piece.Tokens?.Count ?? 0;
+            pieces.Writer.WriteAsync(piece, ending.Token).AsTask().GetAwaiter().GetResult();
+        }
     }
+
     /// <summary>An answer that is generated anew for each reader.</summary>
     private sealed class Answer(Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate, CancellationToken cancellation)
         : IAsyncEnumerable<GeneratedChunk>

@@ -8,19 +8,29 @@ namespace MLNetLora.Inference;
 /// the beginning of a tag or of a stop string waits. For one answer on one thread at a time.
 /// </summary>
 /// <param name="tokenizer">The checkpoint's tokenizer.</param>
-/// <param name="stops">Strings before which the answer ends; not looked for in the thinking.</param>
-/// <param name="isThinking">Whether the prompt ended inside of thinking.</param>
+/// <param name="options">
+/// Strings before which the answer ends, which are not looked for in the thinking; tokens that end it (see <see cref="WithEnds"/>); whether tokens are kept.
+/// </param>
+/// <param name="start">What the prompt has of the answer.</param>
 /// <param name="emit">Receives the pieces.</param>
-internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> stops, bool isThinking, Action<GeneratedChunk> emit)
+internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions options, AnswerStart start, Action<GeneratedChunk> emit)
 {
     private readonly StreamingDecoder _decoder = tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
     private readonly StringBuilder _thinking = new();
     private readonly StringBuilder _answer = new();
-    private readonly int _longestStop = stops.Select(stop => stop.Length).DefaultIfEmpty().Max();
+    private readonly AnswerTokens? _tokens = options.TopLogprobs is null ? null : new(tokenizer);
 
     /// <summary>Text that came and of which it is not known yet what it is.</summary>
     private string _pending = "";
-    private Part _part = isThinking ? Part.Thinking : Part.Beginning;
+    private Part _part = start switch
+    {
+        AnswerStart.Nothing => Part.Beginning,
+        AnswerStart.Answer => Part.Answer,
+        _ => Part.Thinking,
+    };
+
+    private int _read; // characters that came
+    private int _count; // tokens that came
     private int _emitted;
     private bool _stopped;
 
@@ -45,17 +55,40 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
     /// <summary>What was thought; null where that is nothing but white space.</summary>
     public string? Thinking => _thinking.ToString() is { } text && string.IsNullOrWhiteSpace(text) ? null : _thinking.ToString();
 
+    /// <summary>Tokens that were thought, those of the tags included.</summary>
+    public int ThinkingTokens { get; private set; }
+
+    /// <summary>The tokens with their log probabilities; null where nobody asks for them.</summary>
+    public IReadOnlyList<GeneratedToken>? Tokens => _tokens?.All;
+
+    /// <summary>Options with all tokens that end an answer among the stop tokens: every answer is trained to end with im_end, and a base checkpoint's
+    /// configuration does not name it.</summary>
+    /// <param name="options">A copy that nobody else has; it is changed.</param>
+    /// <param name="tokenizer">The checkpoint's tokenizer.</param>
+    public static GenerationOptions WithEnds(GenerationOptions options, QwenTokenizer tokenizer)
+    {
+        IEnumerable<int> ends = options.IgnoreEndOfText ? [] : ((int?[])[tokenizer.ImEndId, tokenizer.EndOfTextId]).OfType<int>();
+        options.StopTokenIds = [.. options.StopTokenIds.Union(ends)];
+        return options;
+    }
+
     /// <summary>Takes the next token.</summary>
     /// <returns>Whether the answer ends here.</returns>
-    public bool Add(int token)
+    public bool Add(ChosenToken token)
     {
-        // Every answer is trained to end with im_end, and a base checkpoint's configuration does not name it.
-        if (token == tokenizer.ImEndId || token == tokenizer.EndOfTextId)
+        _count++;
+        if (options.StopTokenIds.Contains(token.Id))
         {
+            _tokens?.Add(token, int.MaxValue);
             return true;
         }
 
-        Append(_decoder.Add(token));
+        string text = _decoder.Add(token.Id);
+        _read += text.Length;
+        _tokens?.Add(token, _decoder.HasPending ? _read + 1 : _read);
+        bool thinks = _part == Part.Thinking;
+        Append(text);
+        ThinkingTokens += thinks || _part == Part.Thinking ? 1 : 0;
         return _stopped;
     }
 
@@ -67,7 +100,9 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
             return;
         }
 
-        Append(_decoder.Finish());
+        string rest = _decoder.Finish();
+        _read += rest.Length;
+        Append(rest);
         if (_part == Part.Thinking)
         {
             Think(_pending.TrimEnd('\n'));
@@ -131,7 +166,7 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
     /// <summary>Whether white space before the answer ends it: a stop string may be a line break.</summary>
     private bool HasStop(ReadOnlySpan<char> text)
     {
-        foreach (string stop in stops)
+        foreach (string stop in options.StopStrings)
         {
             if (text.Contains(stop, StringComparison.Ordinal))
             {
@@ -142,13 +177,15 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
         return false;
     }
 
+    /// <summary>Takes what was thought: what waits begins with it.</summary>
     private void Think(string text)
     {
-        text = _thinking.Length == 0 ? text.TrimStart('\n') : text;
+        int end = _read - _pending.Length + text.Length;
+        text = _thinking.Length == 0 && start != AnswerStart.WithinThinking ? text.TrimStart('\n') : text;
         if (text.Length > 0)
         {
             _thinking.Append(text);
-            emit(new GeneratedChunk(text, IsThinking: true));
+            emit(new GeneratedChunk(text, IsThinking: true) { Tokens = _tokens?.Take(end) });
         }
     }
 
@@ -160,7 +197,7 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
         }
 
         _answer.Append(text);
-        if (_longestStop == 0)
+        if (options.StopStrings.Count == 0 || _count <= options.MinimumNewTokens)
         {
             Emit(_answer.Length);
             return;
@@ -168,16 +205,17 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
 
         // A stop string may have begun before this piece, but not before what was given out already.
         string tail = _answer.ToString(_emitted, _answer.Length - _emitted);
-        int stop = stops.Select(s => tail.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
+        int stop = options.StopStrings.Select(s => tail.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
         if (stop >= 0)
         {
-            _answer.Length = _emitted + stop;
+            int left = tail.Length - stop;
+            _answer.Length -= left;
             _stopped = true;
-            Emit(_answer.Length);
+            Emit(_answer.Length, left);
             return;
         }
 
-        Emit(_answer.Length - stops.Max(s => Overlap(tail, s)));
+        Emit(_answer.Length - options.StopStrings.Max(s => Overlap(tail, s)));
     }
 
     /// <summary>How many characters at a text's end another one may begin with, the whole of it excluded.</summary>
@@ -192,7 +230,10 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
         return length;
     }
 
-    private void Emit(int upTo)
+    /// <summary>Gives out the answer up to a place.</summary>
+    /// <param name="upTo">The place.</param>
+    /// <param name="left">Characters that came behind the answer and are no part of it.</param>
+    private void Emit(int upTo, int left = 0)
     {
         // Half a character waits for the other half.
         if (upTo > _emitted && upTo < _answer.Length && char.IsHighSurrogate(_answer[upTo - 1]))
@@ -202,7 +243,8 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, IReadOnlyList<string> 
 
         if (upTo > _emitted)
         {
-            emit(new GeneratedChunk(_answer.ToString(_emitted, upTo - _emitted)));
+            int end = _read - left - (_answer.Length - upTo);
+            emit(new GeneratedChunk(_answer.ToString(_emitted, upTo - _emitted)) { Tokens = _tokens?.Take(end) });
             _emitted = upTo;
         }
     }

@@ -72,6 +72,17 @@ internal sealed class BestScores
         }
     }
 
+    /// <summary>Has the first of those that were selected, which are then the only ones, in the order of their ids.</summary>
+    public void OrderById(int count)
+    {
+        Count = count;
+        Span<ulong> kept = _best.AsSpan(0, count);
+        TensorPrimitives.RotateLeft(kept, 32, kept);
+        kept.Sort();
+        kept.Reverse(); // the lower id has the larger bits
+        TensorPrimitives.RotateLeft(kept, 32, kept);
+    }
+
     private static ulong Pack(float score, int id)
     {
         uint bits = BitConverter.SingleToUInt32Bits(score + 0f); // -0 is 0

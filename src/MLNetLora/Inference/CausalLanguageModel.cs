@@ -22,7 +22,14 @@ public enum FinishReason
 /// <summary>A generated continuation.</summary>
 /// <param name="Ids">New token ids, an ending eos included.</param>
 /// <param name="Reason">Why it ended.</param>
-internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason);
+internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
+{
+    /// <summary>Tokens of the prompt that were not computed, because an earlier prompt began with them.</summary>
+    public int KnownPromptTokens { get; init; }
+
+    /// <summary>Tokens that prompt lookup guessed.</summary>
+    public int GuessedTokens { get; init; }
+}
 
 /// <summary>
 /// Continues token sequences with a checkpoint and, where given, an adapter attached (not merged).
@@ -40,6 +47,8 @@ internal sealed class CausalLanguageModel : IDisposable
     private readonly GenerationEngine _engine;
     private readonly Dictionary<string, NativeTensor> _factors = [];
     private readonly DeviceMemory? _device;
+    private readonly RowAdapter _adapter;
+    private readonly PrefixCache _prefixes;
 
     /// <summary>Builds the graph and creates the session.</summary>
     /// <param name="checkpoint">The base.</param>
@@ -47,6 +56,7 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="device">Where it computes; null for the processor. On a GPU it computes in bfloat16, on one that has none in float16.</param>
+    /// <param name="engine">How it serves many requests; null for the defaults.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">An option makes no sense, or the weights so held would take more memory than there is.</exception>
@@ -54,8 +64,16 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <exception cref="CheckpointException">A base that is quantized holds NaN or infinite numbers.</exception>
     /// <exception cref="NativeMemoryException">There is too little memory.</exception>
     public CausalLanguageModel(Checkpoint checkpoint, LoraAdapter? adapter = null, int threads = 0, WeightPrecision precision = WeightPrecision.Checkpoint,
-        Device? device = null, CancellationToken cancellation = default)
+        Device? device = null, EngineOptions? engine = null, CancellationToken cancellation = default)
     {
+        engine = engine?.Copy() ?? new EngineOptions();
+        engine.Validate();
+        if (adapter is { IsEmpty: false } && engine.AdapterModules is not null)
+        {
+            throw new OptionException(
+                $"A generator with {nameof(EngineOptions.AdapterModules)} begins with the base alone: open it without an adapter, and attach this one.");
+        }
+
         Require.Defined(precision, "The weight precision");
         Require.Threads(threads, nameof(threads));
         adapter?.RequireFit(checkpoint);
@@ -114,7 +132,8 @@ internal sealed class CausalLanguageModel : IDisposable
                 FusesKernels = device is CudaDevice { FusedKernels: true },
                 ComputeType = computeType,
             };
-            ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph);
+            IReadOnlyList<LinearModule> shared = engine.AdapterModules is { } modules ? SharedModules(checkpoint, modules) : [];
+            ModelArtifact model = InferenceModel.Build(checkpoint, parts, quantized, graph, shared);
             BlockMemory? memory = quantized is null || _device is not null ? null : _resources.Own(new BlockMemory(quantized, threads, cancellation));
             SessionUse use = memory is null ? SessionUse.Generation : SessionUse.QuantizedGeneration;
             IReadOnlyDictionary<string, NativeTensor>? initializers = _device is null
@@ -128,8 +147,15 @@ internal sealed class CausalLanguageModel : IDisposable
 
             KeepNorms(parts.Modules, adapter?.Tensors ?? [], cancellation);
 
-            _graph = new StepGraph(session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType);
-            _engine = new GenerationEngine(_graph);
+            AdapterStack? adapters = shared.Count == 0 ? null : _resources.Own(new AdapterStack(shared, _device));
+            _graph = new StepGraph(
+                session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType, adapters);
+            _prefixes = _resources.Own(new PrefixCache(_graph, engine.PrefixCacheBytes));
+            _engine = new GenerationEngine(_graph, _prefixes) 
+            {
+                MaximumRows = engine.MaximumRows,
+                MaximumCacheBytes = engine.MaximumCacheBytes ?? long.MaxValue,
+            };
             int[] two = [0, Math.Min(1, checkpoint.Config.VocabSize - 1)]; // with one token, queries and keys change nothing
             memory?.FreePacked(() => Logits(two, cancellation), cancellation);
         }
@@ -145,6 +171,24 @@ internal sealed class CausalLanguageModel : IDisposable
         }
     }
 
+    /// <summary>The same engine, answering with an adapter that is there beside others.</summary>
+    private CausalLanguageModel(CausalLanguageModel other, LoraAdapter adapter)
+    {
+        _resources.Own(other._resources.Begin(other)); // what is shared outlives this
+        try
+        {
+            _adapter = _resources.Own(AttachedPlace.Take(other._graph.Adapters!, other._prefixes, adapter)).Adapter;
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+
+        (Checkpoint, Adapter, Precision, Threads, Device) = (other.Checkpoint, adapter, other.Precision, other.Threads, other.Device);
+        (_graph, _engine, _prefixes, _device) = (other._graph, other._engine, other._prefixes, other._device);
+    }
+
     /// <summary>The base.</summary>
     public Checkpoint Checkpoint { get; }
 
@@ -153,13 +197,6 @@ internal sealed class CausalLanguageModel : IDisposable
 
     /// <summary>How the base's weights are held.</summary>
     public WeightPrecision Precision { get; }
-
-    /// <summary>Most prompts that are answered at once; further ones wait in the order in which they came.</summary>
-    internal int MaximumRows
-    {
-        get => _engine.MaximumRows;
-        init => _engine.MaximumRows = value;
-    }
 
     /// <summary>Where it computes.</summary>
     internal Device Device { get; }
@@ -206,7 +243,7 @@ internal sealed class CausalLanguageModel : IDisposable
         {
             foreach ((int i, int[] prompt) in prompts.Index())
             {
-                requests.Add(Begin(prompt, options, onToken is null ? null : token => onToken(i, token), vocabularyLimit, ending.Token));
+                requests.Add(Begin(prompt, options, onToken is null ? null : token => onToken(i, token.Id), vocabularyLimit, ending.Token));
             }
         }
         catch (Exception e)
@@ -251,6 +288,30 @@ internal sealed class CausalLanguageModel : IDisposable
         return options.Resolve(Checkpoint.Config);
     }
 
+    /// <summary>The same engine, answering with an adapter in the same batches as the base and as other adapters.</summary>
+    /// <param name="adapter">The adapter.</param>
+    /// <returns>What answers with it. Its Dispose frees the adapter after its last request; the weights go when this one and all such have been
+    /// disposed.</returns>
+    /// <exception cref="AdapterException">The adapter was not made for this base, or cannot stand beside others; the message says why.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    internal CausalLanguageModel Attach(LoraAdapter adapter)
+    {
+        ThrowIfDisposed();
+        adapter.RequireFit(Checkpoint);
+        string? refusal = _graph.Adapters is null
+            ? $"the engine was not opened for adapters ({nameof(EngineOptions)}.{nameof(EngineOptions.AdapterModules)} is null)"
+            : _graph.Adapters.Refusal(adapter);
+        if (refusal is not null)
+        {
+            throw new AdapterException($"The adapter for {Checkpoint.Folder} cannot be attached beside others: {refusal}. A generator of its own can answer "
+                + "with it.");
+        }
+
+        BadNumbers.RequireNone(adapter);
+        return new CausalLanguageModel(this, adapter);
+    }
+
     /// <summary>Continues a prompt beside those of other callers.</summary>
     /// <param name="prompt">Token ids, which fit into the context.</param>
     /// <param name="options">What <see cref="Prepare"/> gives.</param>
@@ -259,8 +320,8 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="cancellation">Ends it.</param>
     /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
     /// <param name="mask">What the answer may go on with; null for whatever the model likes.</param>
-    internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int vocabularyLimit, CancellationToken cancellation,
-        Action? onEnd = null, Constraints.ITokenMask? mask = null)
+    internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<ChosenToken, bool>? onToken, int vocabularyLimit,
+        CancellationToken cancellation, Action? onEnd = null, Constraints.ITokenMask? mask = null)
     {
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
@@ -268,6 +329,7 @@ internal sealed class CausalLanguageModel : IDisposable
         GenerationRequest request = new(
             prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
         {
+            Adapter = _adapter,
             Mask = mask,
         };
         try
@@ -325,6 +387,15 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _resources.Dispose();
 
+    /// <summary>The linear layers that adapters may be on which come and go; experts' stacks are none.</summary>
+    /// <exception cref="AdapterException">A name that is no layer's.</exception>
+    private static IReadOnlyList<LinearModule> SharedModules(Checkpoint checkpoint, TargetModules modules) =>
+    [
+        .. LoraTargets.Resolve(new LoraOptions { TargetModules = modules, Dropout = 0 }, checkpoint.Architecture, checkpoint.Config)
+            .Where(lora => lora.Parameter is null)
+            .Select(lora => lora.Module),
+    ];
+
     /// <summary>Keeps what DoRA's magnitudes are divided by.</summary>
     private void KeepNorms(
         IReadOnlyList<LoraModule> modules, IEnumerable<(AdapterTensor Tensor, float[] Values)> tensors, CancellationToken cancellation)
@@ -380,5 +451,20 @@ internal sealed class CausalLanguageModel : IDisposable
         FloatBuffer buffer = _resources.Own(new FloatBuffer(values.Length, $"the adapter's {name}", _device));
         buffer.Write(0, values);
         _factors[name] = buffer.View(0, shape);
+    }
+
+    /// <summary>An adapter's place in the engine, which is free again when this is disposed.</summary>
+    private sealed record AttachedPlace(AdapterStack Adapters, PrefixCache Prefixes, RowAdapter Adapter) : IDisposable
+    {
+        private static long s_generation;
+
+        public static AttachedPlace Take(AdapterStack adapters, PrefixCache prefixes, LoraAdapter adapter) =>
+            new(adapters, prefixes, new RowAdapter(adapters.Add(adapter), Interlocked.Increment(ref s_generation)));
+
+        public void Dispose()
+        {
+            Adapters.Remove(Adapter.Place);
+            Prefixes.Forget(Adapter);
+        }
     }
 }

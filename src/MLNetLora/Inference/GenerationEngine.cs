@@ -8,7 +8,8 @@ namespace MLNetLora.Inference;
 /// requests.
 /// </summary>
 /// <param name="graph">What is run.</param>
-internal sealed class GenerationEngine(StepGraph graph)
+/// <param name="prefixes">What is known of earlier prompts.</param>
+internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 {
     private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
 
@@ -24,7 +25,10 @@ internal sealed class GenerationEngine(StepGraph graph)
     private Reading? _reading;
 
     /// <summary>Most rows at once; further requests wait in the order in which they came. Callers have limits of their own.</summary>
-    public int MaximumRows { get; set; } = int.MaxValue;
+    public required int MaximumRows { get; init; }
+
+    /// <summary>Most bytes that the rows may come to take together; further requests wait.</summary>
+    public required long MaximumCacheBytes { get; init; }
 
     /// <summary>Takes a request, which is answered after those that came before.</summary>
     public void Add(GenerationRequest request)
@@ -113,19 +117,23 @@ internal sealed class GenerationEngine(StepGraph graph)
         {
             while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
             {
+                if (Refusal(request) is { } refusal)
+                {
+                    _waiting.Dequeue();
+                    End(request, refusal);
+                    continue;
+                }
+
                 int longer = Math.Max(longest, request.Prompt.Length);
-                if (!request.Cancellation.IsCancellationRequested && next.Count > 0 && (next.Count + 1L) * longer > TokensAtOnce)
+                bool goesTogether = next.Count == 0
+                    || ((next.Count + 1L) * longer <= TokensAtOnce && Known(next[0]) == 0 && Known(request) == 0
+                        && !next.Exists(other => SharesPrefix(other, request)));
+                if (!goesTogether || CacheBytes([.. _rows, .. next, request]) > MaximumCacheBytes)
                 {
                     break;
                 }
 
                 _waiting.Dequeue();
-                if (request.Cancellation.IsCancellationRequested)
-                {
-                    End(request, new OperationCanceledException(request.Cancellation));
-                    continue;
-                }
-
                 next.Add(request);
                 longest = longer;
             }
@@ -139,7 +147,12 @@ internal sealed class GenerationEngine(StepGraph graph)
         BatchDecoder decoder = new(graph, _rotary ??= new RotaryInputs(graph.Config, graph.Device));
         try
         {
-            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)]);
+            decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)],
+                [.. next.Select(request => request.Adapter.Place)]);
+            if (next.Count == 1 && prefixes.IsOn)
+            {
+                next[0].KnownTokens = decoder.Restore(0, next[0].Adapter, next[0].Prompt, prefixes);
+            }
         }
         catch (Exception e)
         {
@@ -181,6 +194,11 @@ internal sealed class GenerationEngine(StepGraph graph)
             return;
         }
 
+        for (int i = 0; i < reading.Requests.Length; i++)
+        {
+            Keep(reading.Requests[i], reading.Decoder, i, reading.Requests[i].Prompt);
+        }
+
         if (_rows.Count == 0)
         {
             // Nobody to join: the rows stay where they are.
@@ -220,12 +238,47 @@ internal sealed class GenerationEngine(StepGraph graph)
             return;
         }
 
+        if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
+        {
+            Verify(guess);
+            return;
+        }
+
         using (RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]))
         {
             _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
         }
 
         Choose();
+    }
+
+    /// <summary>
+    /// Reads a guess of what the only row goes on with. Each token is chosen as ever, from the scores behind the one before; where it is another than was
+    /// guessed, what was read behind it is forgotten. Attention takes several tokens behind others for one row alone, and a recurrent state cannot go back.
+    /// </summary>
+    private void Verify(int[] guess)
+    {
+        GenerationRequest request = _rows[0];
+        int length = _decoder!.Length(0);
+        using (RunCancellation stop = new([request.Cancellation]))
+        {
+            _decoder.Next(new ArraySegment<int>([request.Last, .. guess]), stop.Token);
+        }
+
+        int held = 0;
+        bool hasEnded = Choose(request, _decoder, 0);
+        while (!hasEnded && held < guess.Length && request.Last == guess[held])
+        {
+            held++;
+            hasEnded = Choose(request, _decoder, held);
+        }
+
+        _decoder.Cut(0, length + 1 + held);
+        request.Learn(guess.Length, held);
+        if (hasEnded)
+        {
+            Remove(0);
+        }
     }
 
     /// <summary>Chooses every row's next token; those that have ended give their place away.</summary>
@@ -269,12 +322,53 @@ internal sealed class GenerationEngine(StepGraph graph)
 
     private void End(GenerationRequest request, Exception error) => _ended.Add(() => request.Fail(error));
 
+    /// <summary>What is known of a prompt.</summary>
+    private int Known(GenerationRequest request) => prefixes.IsOn ? prefixes.Find(request.Adapter, request.Prompt) : 0;
+
+    /// <summary>Whether a prompt is better read when another has been, whose beginning it has.</summary>
+    private bool SharesPrefix(GenerationRequest request, GenerationRequest other) =>
+        prefixes.IsOn && request.Adapter == other.Adapter && request.Prompt.Length > PrefixCache.BlockTokens && other.Prompt.Length > PrefixCache.BlockTokens
+        && request.Prompt.AsSpan(0, PrefixCache.BlockTokens).SequenceEqual(other.Prompt.AsSpan(0, PrefixCache.BlockTokens));
+
+    /// <summary>Keeps a row for prompts that begin alike; where there is no memory for it, they are read again.</summary>
+    private void Keep(GenerationRequest request, BatchDecoder decoder, int row, ReadOnlySpan<int> tokens)
+    {
+        if (!prefixes.IsOn)
+        {
+            return;
+        }
+
+        try
+        {
+            decoder.Keep(row, request.Adapter, tokens, prefixes);
+        }
+        catch (NativeMemoryException)
+        {
+        }
+    }
+
     private void Remove(int row)
     {
+        Keep(_rows[row], _decoder!, row, _rows[row].Tokens); // the next turn of a conversation begins with this one
         _decoder!.Remove(row);
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);
     }
+
+    /// <summary>Why a request is not begun at all; null where it is.</summary>
+    private Exception? Refusal(GenerationRequest request) =>
+        request.Cancellation.IsCancellationRequested ? new OperationCanceledException(request.Cancellation)
+        : CacheBytes([request]) is var bytes && bytes <= MaximumCacheBytes ? null
+        : new OptionException(
+            $"A prompt of {request.Prompt.Length} tokens and an answer of up to {request.Limit - request.Prompt.Length} may come to take {bytes} bytes of keys "
+            + $"and values, and {nameof(EngineOptions.MaximumCacheBytes)} is {MaximumCacheBytes}. Ask for a shorter answer "
+            + $"({nameof(GenerationOptions.MaximumNewTokens)}), or raise the limit.");
+
+    /// <summary>What rows may come to take: in the process what each has, since pages that are never written are no memory; on a device each as much as the
+    /// longest.</summary>
+    private long CacheBytes(IReadOnlyList<GenerationRequest> requests) => MaximumCacheBytes == long.MaxValue ? 0
+        : graph.Device is null ? requests.Sum(request => StateCache.BytesOfRow(graph.States, graph.CacheType, request.Limit))
+        : requests.Count * StateCache.BytesOfRow(graph.States, graph.CacheType, requests.Max(request => request.Limit));
 
     private int TokensAtOnce => Math.Min(PrefillPlan.TokensAtOnce(graph.Config), _rows.Count > 0 ? PartBesideAnswers : int.MaxValue);
 

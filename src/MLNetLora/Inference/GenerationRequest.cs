@@ -1,5 +1,10 @@
 namespace MLNetLora.Inference;
 
+/// <summary>The adapter of a row.</summary>
+/// <param name="Place">In the <see cref="AdapterStack"/>; 0 is the base, or the adapter that the graph has for all rows.</param>
+/// <param name="Generation">Tells adapters apart that have had the same place one after another.</param>
+internal readonly record struct RowAdapter(int Place, long Generation);
+
 /// <summary>A prompt that the engine continues, and what it has come to. The engine's thread alone changes it.</summary>
 /// <param name="prompt">Token ids, at least one.</param>
 /// <param name="options">Sampling and length, with nothing left to the checkpoint.</param>
@@ -11,11 +16,15 @@ namespace MLNetLora.Inference;
 /// who cancels.</param>
 /// <param name="cancellation">Ends the request, in the middle of a kernel too where nobody else waits for it.</param>
 internal sealed class GenerationRequest(
-    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<int, bool>? onToken, Action onEnd, CancellationToken cancellation)
+    int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<ChosenToken, bool>? onToken, Action onEnd, CancellationToken cancellation)
 {
     private readonly TaskCompletionSource<GeneratedIds> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Sampler _sampler = new(options, prompt, vocabularyLimit);
+    private readonly TokenLogprobs? _logprobs = options.TopLogprobs is { } top ? new(top, vocabularyLimit) : null;
     private readonly List<int> _ids = [];
+    private readonly PromptLookup? _lookup = options.PromptLookupTokens > 0 ? new(prompt, options.PromptLookupTokens) : null;
+    private int _guessed;
+    private int[]? _ends; // tokens that end the answer
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
 
@@ -27,6 +36,15 @@ internal sealed class GenerationRequest(
 
     /// <summary>Most tokens that prompt and answer may have together.</summary>
     public int Limit => limit;
+
+    /// <summary>Which adapter answers.</summary>
+    public RowAdapter Adapter { get; init; }
+
+    /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
+    public int KnownTokens { get; set; }
+
+    /// <summary>The prompt and what has come behind it.</summary>
+    public int[] Tokens => [.. prompt, .. _ids];
 
     /// <summary>Says that nobody waits for the answer any more.</summary>
     public CancellationToken Cancellation => cancellation;
@@ -47,19 +65,36 @@ internal sealed class GenerationRequest(
     /// <returns>Why the answer ends with it; null where it goes on.</returns>
     public FinishReason? Choose(Span<float> logits, IReadOnlyCollection<int> eos)
     {
-        Mask?.Apply(logits);
-        int token = _sampler.Next(logits);
-        if (Mask?.Accept(token) == false)
-        {
-            // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
-            token = Mask.Take(logits);
-        }
-
+        _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
+        _logprobs?.Read(logits); // before anybody changes them
+        bool isForced = _ids.Count < options.ForcedTokens.Count;
+        int token = isForced ? options.ForcedTokens[_ids.Count] : Sample(logits);
         _ids.Add(token);
-        bool stops = eos.Contains(token) || Mask?.IsComplete == true;
-        stops |= onToken?.Invoke(token) ?? false;
+        _lookup?.Add(token);
+        bool stops = !isForced && (_ends.Contains(token) || Mask?.IsComplete == true);
+        stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
+    }
+
+    /// <summary>What the answer may go on with behind its newest token; empty where nobody knows, or nobody asked to guess.</summary>
+    public int[] Guess() => _lookup?.Guess(Math.Min(limit - prompt.Length, options.MaximumNewTokens) - _ids.Count - 1) ?? [];
+
+    /// <summary>Learns how a guess held.</summary>
+    /// <param name="guessed">Its tokens.</param>
+    /// <param name="held">How many of them came.</param>
+    public void Learn(int guessed, int held)
+    {
+        _lookup!.Learn(guessed, held);
+        _guessed += held;
+    }
+
+    private int Sample(Span<float> logits)
+    {
+        Mask?.Apply(logits);
+        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
+        return Mask?.Accept(token) == false ? Mask.Take(logits) : token;
     }
 
     /// <summary>Ends the request with its answer.</summary>
@@ -67,7 +102,7 @@ internal sealed class GenerationRequest(
     {
         if (Ends())
         {
-            _completion.SetResult(new GeneratedIds(_ids, reason));
+            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed });
         }
     }
 

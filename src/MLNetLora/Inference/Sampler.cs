@@ -1,9 +1,12 @@
-using System.Buffers;
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 
 namespace MLNetLora.Inference;
 
-/// <summary>Chooses the next token of one row. The order of the steps is transformers': repetition penalty, temperature, top-k, top-p.</summary>
+/// <summary>
+/// Chooses the next token of one row. The order of the steps is transformers': bias, repetition penalty, presence and frequency penalty (which it does not have,
+/// and vLLM has here), what may not be chosen, temperature, top-k, top-p, min-p.
+/// </summary>
 internal sealed class Sampler
 {
     private const int FirstSelection = 64;
@@ -13,8 +16,13 @@ internal sealed class Sampler
     private readonly float _temperature;
     private readonly int _topK;
     private readonly float _topP;
+    private readonly float _minP;
     private readonly float _penalty;
-    private readonly HashSet<int> _occurred;
+    private readonly HashSet<int> _occurred; // empty where nothing asks for it, as are the counts
+    private readonly float _presence;
+    private readonly float _frequency;
+    private readonly Dictionary<int, int> _counts = [];
+    private readonly (int Id, float Bias)[] _biases;
     private readonly int _limit;
     private readonly Random _random;
 
@@ -28,32 +36,96 @@ internal sealed class Sampler
         _temperature = options.Temperature ?? 0;
         _topK = options.TopK ?? 0;
         _topP = options.TopP ?? 1;
+        _minP = options.MinP ?? 0;
         _penalty = options.RepetitionPenalty ?? 1;
-        _occurred = [.. prompt];
+        _occurred = _penalty == 1f ? [] : [.. prompt];
+        (_presence, _frequency) = (options.PresencePenalty, options.FrequencyPenalty);
+        _biases = [.. options.LogitBias.Where(bias => bias.Key < limit).Select(bias => (bias.Key, bias.Value))];
         _limit = limit;
+        _random = options.Seed is int seed ? Numbers(seed, prompt) : new Random();
+    }
+
+    /// <summary>The random numbers of a seed and a prompt. Neighbouring seeds have nothing in common: those of Random alone would have.</summary>
+    internal static Random Numbers(int seed, IReadOnlyList<int> prompt)
+    {
         ulong hash = 14695981039346656037; // FNV-1a
         foreach (int id in prompt)
         {
             hash = (hash ^ (uint)id) * 1099511628211;
         }
 
-        _random = options.Seed is int seed ? new Random(unchecked(seed ^ (int)(hash ^ (hash >> 32)))) : new Random();
+        // SplitMix64's last steps
+        hash += (uint)seed * 0x9E3779B97F4A7C15;
+        hash = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9;
+        hash = (hash ^ (hash >> 27)) * 0x94D049BB133111EB;
+        return new Random(unchecked((int)(hash ^ (hash >> 31))));
     }
 
     /// <summary>Chooses a token; the logits are changed.</summary>
-    /// <param name="logits">The vocabulary's scores, all of them numbers.</param>
-    public int Next(Span<float> logits)
+    /// <param name="logits">The vocabulary's scores; none is NaN, and one at least is more than negative infinity, which forbids a token.</param>
+    /// <param name="forbidden">Tokens that are not chosen where there is another one.</param>
+    public int Next(Span<float> logits, ReadOnlySpan<int> forbidden = default)
     {
         Span<float> scores = logits[.._limit];
+        foreach ((int id, float bias) in _biases)
+        {
+            scores[id] += bias;
+        }
+
         if (_penalty != 1f)
         {
             Penalize(scores);
         }
 
+        foreach ((int id, int count) in _counts)
+        {
+            scores[id] -= _presence + (count * _frequency);
+        }
+
+        if (!forbidden.IsEmpty)
+        {
+            Forbid(scores, forbidden);
+        }
+
         // IndexOfMax of System.Numerics.Tensors 10.0.15 gives 0 whatever the scores are on processors with AVX-512; Max is right.
         int chosen = _temperature == 0 ? scores.IndexOf(TensorPrimitives.Max<float>(scores)) : Sample(scores);
-        _occurred.Add(chosen);
+        if (_penalty != 1f)
+        {
+            _occurred.Add(chosen);
+        }
+
+        if (_presence != 0 || _frequency != 0)
+        {
+            CollectionsMarshal.GetValueRefOrAddDefault(_counts, chosen, out _)++;
+        }
+
         return chosen;
+    }
+
+    private static void Forbid(Span<float> scores, ReadOnlySpan<int> forbidden)
+    {
+        Span<float> before = stackalloc float[forbidden.Length];
+        for (int i = 0; i < forbidden.Length; i++)
+        {
+            if (forbidden[i] < scores.Length)
+            {
+                before[i] = scores[forbidden[i]];
+                scores[forbidden[i]] = float.NegativeInfinity;
+            }
+        }
+
+        if (float.IsFinite(TensorPrimitives.Max<float>(scores)))
+        {
+            return;
+        }
+
+        for (int i = forbidden.Length - 1; i >= 0; i--) // of an id that is there twice, the first score is its own
+        {
+            if (forbidden[i] < scores.Length)
+            {
+                scores[forbidden[i]] = before[i];
+            }
+        }
     }
 
     private void Penalize(Span<float> scores)
@@ -84,17 +156,21 @@ internal sealed class Sampler
         }
 
         TensorPrimitives.Exp(scores, scores);
+        if (_minP > 0f)
+        {
+            foreach (ref float weight in scores)
+            {
+                weight = weight < _minP ? 0 : weight;
+            }
+        }
+
         return DrawAny(scores);
     }
 
     // Selects at least the fewest best scores that together reach p, and returns p of the sum over all: mostly a few dozen tokens have it, seldom many.
     private double SelectProbability(ReadOnlySpan<float> scores, float p)
     {
-        float[] rented = ArrayPool<float>.Shared.Rent(scores.Length);
-        Span<float> weights = rented.AsSpan(0, scores.Length);
-        TensorPrimitives.Exp(scores, weights);
-        double wanted = p * (double)TensorPrimitives.Sum<float>(weights);
-        ArrayPool<float>.Shared.Return(rented);
+        double wanted = p * Exponentials.Sum(scores, highest: 0);
         for (int count = FirstSelection; ; count *= SelectionGrowth)
         {
             _best.Select(scores, Math.Min(count, scores.Length));
@@ -116,16 +192,19 @@ internal sealed class Sampler
         return sum;
     }
 
-    /// <summary>Draws among the fewest of the selected tokens whose weights reach a sum; always among one at least.</summary>
+    /// <summary>Draws among the fewest of the selected tokens whose weights reach a sum, and of these among those that min-p leaves; always among one at
+    /// least. The best one's weight is 1.</summary>
     private int DrawBest(double reach)
     {
         double total = 0;
         int keep = 0;
-        while (keep < _best.Count && (keep == 0 || total < reach))
+        while (keep < _best.Count && (keep == 0 || (total < reach && Weight(keep) >= _minP)))
         {
             total += Weight(keep++);
         }
 
+        // By their ids: in which order those come that are as good as one another depends on the last bit of their scores, and that on the batch.
+        _best.OrderById(keep);
         double draw = _random.NextDouble() * total;
         for (int i = 0; i < keep; i++)
         {

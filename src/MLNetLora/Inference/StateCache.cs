@@ -4,6 +4,11 @@ using MLNetLora.Runtime;
 
 namespace MLNetLora.Inference;
 
+/// <summary>A place in a cache.</summary>
+/// <param name="Row">The row.</param>
+/// <param name="Token">The token, which only states that have numbers for each look at.</param>
+internal readonly record struct RowPart(int Row, int Token);
+
 /// <summary>
 /// What a model keeps of the tokens so far, for some rows: whatever states its family declares, such as keys and values. Past and present are the same memory:
 /// the graph writes new tokens in place. A row is one block of each state, so the first rows of the memory are a batch, and a row that ends gives its place to
@@ -37,8 +42,10 @@ internal sealed class StateCache : IDisposable
     /// <param name="rows">Rows.</param>
     /// <param name="tokens">Tokens per row.</param>
     /// <param name="limit">Most tokens that a row will ever have, as far as is known.</param>
+    /// <param name="written">Tokens that each row has; of those behind nothing stays. What is not copied takes no memory where the system gives pages when
+    /// they are written: one long row beside many short ones.</param>
     /// <exception cref="NativeMemoryException">There is too little memory; the cache is then of no use any more.</exception>
-    public void Reserve(int rows, int tokens, int limit)
+    public void Reserve(int rows, int tokens, int limit, IReadOnlyList<int> written)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, limit);
         if (tokens <= Capacity && rows <= _rows)
@@ -62,7 +69,11 @@ internal sealed class StateCache : IDisposable
             else if (_states[i].IsPerToken || all > _rows)
             {
                 Memory grown = New(i, all, capacity);
-                grown.Take(old);
+                for (int row = 0; row < Math.Min(written.Count, _rows); row++)
+                {
+                    grown.Take(old, new RowPart(row, 0), new RowPart(row, 0), written[row]);
+                }
+
                 old.Dispose();
                 _memory[i] = grown;
             }
@@ -75,20 +86,27 @@ internal sealed class StateCache : IDisposable
     /// <param name="from">The row.</param>
     /// <param name="to">The other.</param>
     /// <param name="tokens">Tokens that the row has.</param>
-    public void Copy(int from, int to, int tokens) => Take(this, from, to, tokens);
+    public void Copy(int from, int to, int tokens) => Take(this, new RowPart(from, 0), new RowPart(to, 0), tokens);
 
-    /// <summary>Copies a row of another cache of the same states.</summary>
+    /// <summary>Copies tokens of a row of another cache of the same states.</summary>
     /// <param name="other">The other.</param>
-    /// <param name="from">Its row.</param>
-    /// <param name="to">The row here, for which there is memory.</param>
-    /// <param name="tokens">Tokens that the row has.</param>
-    public void Take(StateCache other, int from, int to, int tokens)
+    /// <param name="from">Its row and the first token.</param>
+    /// <param name="to">The row here, for which there is memory, and the first token's place.</param>
+    /// <param name="tokens">How many.</param>
+    public void Take(StateCache other, RowPart from, RowPart to, int tokens)
     {
         for (int i = 0; i < _states.Length; i++)
         {
-            _memory[i]!.Take(other._memory[i]!, from, to, 1, tokens);
+            _memory[i]!.Take(other._memory[i]!, from, to, tokens);
         }
     }
+
+    /// <summary>Bytes of a row in all states.</summary>
+    /// <param name="states">The states.</param>
+    /// <param name="tokenType">Type of the numbers for each token.</param>
+    /// <param name="tokens">Its tokens.</param>
+    public static long BytesOfRow(IEnumerable<CacheState> states, ElementType tokenType, int tokens) =>
+        states.Sum(state => Memory.RowSize(state, state.IsPerToken ? tokenType : ElementType.Float32, tokens));
 
     /// <summary>Adds the past to a run's inputs and the present, the same memory, to its outputs.</summary>
     /// <param name="firstRow">The first row that takes part.</param>
@@ -125,12 +143,11 @@ internal sealed class StateCache : IDisposable
         private readonly NativeBuffer _memory = new(
             checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
         private readonly long _rowBytes = RowSize(state, type, capacity);
-        private readonly int _rows = rows;
         private readonly int _capacity = capacity;
 
         private static int NumberBytes(ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(short);
 
-        private static long RowSize(CacheState state, ElementType type, int capacity) => checked(
+        public static long RowSize(CacheState state, ElementType type, int capacity) => checked(
             state.Shape.Aggregate(1L, (product, size) => checked(product * size)) * (state.IsPerToken ? capacity : 1) * NumberBytes(type));
 
         /// <summary>Some rows.</summary>
@@ -140,23 +157,21 @@ internal sealed class StateCache : IDisposable
             return _memory.View(type, first * _rowBytes, shape, count * _rowBytes);
         }
 
-        /// <summary>Copies what a smaller one holds.</summary>
-        public void Take(Memory old) => Take(old, 0, 0, old._rows, old._capacity);
-
-        /// <summary>Copies rows, head by head where they have numbers for each token.</summary>
-        public void Take(Memory other, int from, int to, int count, int tokens)
+        /// <summary>Copies a row, head by head where it has numbers for each token.</summary>
+        public void Take(Memory other, RowPart from, RowPart to, int tokens)
         {
             if (!state.IsPerToken)
             {
-                other._memory.CopyTo(from * _rowBytes, _memory, to * _rowBytes, count * _rowBytes);
+                other._memory.CopyTo(from.Row * _rowBytes, _memory, to.Row * _rowBytes, _rowBytes);
                 return;
             }
 
             long d = state.Shape[^1] * NumberBytes(type);
             long heads = _rowBytes / d / _capacity;
-            for (long i = 0; i < count * heads; i++)
+            for (long i = 0; i < heads; i++)
             {
-                other._memory.CopyTo(((from * heads) + i) * other._capacity * d, _memory, ((to * heads) + i) * _capacity * d, tokens * d);
+                long source = ((((from.Row * heads) + i) * other._capacity) + from.Token) * d;
+                other._memory.CopyTo(source, _memory, ((((to.Row * heads) + i) * _capacity) + to.Token) * d, tokens * d);
             }
         }
 

@@ -12,10 +12,12 @@ namespace MLNetLora.Inference;
 /// <param name="States">What is kept of the tokens so far.</param>
 /// <param name="Device">The memory of the device that the session runs on; null for the process's.</param>
 /// <param name="CacheType">Type of keys and values.</param>
+/// <param name="Adapters">The adapters that rows may have each of their own; null where the graph has none such.</param>
 internal sealed record StepGraph(
     OnnxSession Session,
     IReadOnlyDictionary<string, NativeTensor> Factors,
     QwenConfig Config,
     IReadOnlyList<CacheState> States,
     DeviceMemory? Device,
-    ElementType CacheType);
+    ElementType CacheType,
+    AdapterStack? Adapters = null);

@@ -9,7 +9,7 @@ namespace MLNetLora.Inference;
 
 /// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>.
 /// Thread-safe.</summary>
-public sealed class TextGenerator : IDisposable
+public sealed partial class TextGenerator : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly QwenTokenizer _tokenizer;
@@ -23,6 +23,7 @@ public sealed class TextGenerator : IDisposable
     /// <param name="threads">Threads; 0 takes all cores.</param>
     /// <param name="precision">How the base's weights are held; quantized ones are private memory.</param>
     /// <param name="device">Where it computes; null for the processor.</param>
+    /// <param name="engine">How it serves many requests and, with <see cref="EngineOptions.AdapterModules"/>, many adapters; null for the defaults.</param>
     /// <param name="cancellation">Ends the loading with an <see cref="OperationCanceledException"/>.</param>
     /// <exception cref="DeviceException">The device cannot be used.</exception>
     /// <exception cref="OptionException">The prompt sets enable_thinking or an empty system message, and the checkpoint's template does not allow
@@ -35,25 +36,53 @@ public sealed class TextGenerator : IDisposable
         int threads = 0,
         WeightPrecision precision = WeightPrecision.Checkpoint,
         Device? device = null,
+        EngineOptions? engine = null,
         CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
         _tokenizer = QwenTokenizer.Load(checkpoint.Folder);
         RequireRows(checkpoint);
-        _formatter = new RowFormatter(
-            _tokenizer,
-            checkpoint.Folder,
-            new PromptSettings(
-                prompt?.SystemPrompt ?? trained.SystemPrompt,
-                prompt?.PromptTemplate ?? trained.PromptTemplate,
-                prompt?.EnableThinking ?? trained.EnableThinking));
-        _ = _formatter.OpensThinking; // a template that cannot be used is an error here, not one of every row
-        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, cancellation);
+        _formatter = Formatter(_tokenizer, checkpoint, adapter, prompt);
+        _model = new CausalLanguageModel(checkpoint, adapter, threads, precision, device, engine, cancellation);
+    }
+
+    private TextGenerator(TextGenerator other, LoraAdapter adapter, PromptSettings? prompt)
+    {
+        _tokenizer = other._tokenizer;
+        _formatter = Formatter(_tokenizer, other._model.Checkpoint, adapter, prompt);
+        _model = other._model.Attach(adapter);
+    }
+
+    /// <summary>
+    /// Another generator over the same loaded weights, which answers with an adapter. Requests of all of them are answered together, each row with its own
+    /// adapter; adapters may have different ranks. This one must have been opened with <see cref="EngineOptions.AdapterModules"/>.
+    /// </summary>
+    /// <param name="adapter">An adapter for the base: LoRA factors on some of those layers. What takes the base's place (biases, modules_to_save, trained
+    /// tokens), DoRA and factors of experts need a generator of their own.</param>
+    /// <param name="prompt">What to ask with otherwise; each setting that is null is the adapter's.</param>
+    /// <returns>The generator. Its <see cref="Dispose"/> unloads the adapter after its last request. The weights go when this generator and all that were
+    /// attached to it have been disposed, in any order.</returns>
+    /// <exception cref="AdapterException">The adapter was not made for this base, or cannot be attached; the message says why.</exception>
+    /// <exception cref="ObjectDisposedException">The generator was disposed.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory.</exception>
+    public TextGenerator Attach(LoraAdapter adapter, PromptSettings? prompt = null)
+    {
+        ArgumentNullException.ThrowIfNull(adapter);
+        _model.ThrowIfDisposed();
+        return new TextGenerator(this, adapter, prompt);
     }
 
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads => _model.Threads;
+
+    /// <summary>The base.</summary>
+    internal Checkpoint Checkpoint => _model.Checkpoint;
+
+    /// <summary>Whether the chat template's source names a variable, such as tools.</summary>
+    internal bool TemplateReads(string variable) => _formatter.TemplateReads(variable);
+
+    /// <summary>Whether every prompt ends inside of thinking, where a row does not say otherwise.</summary>
+    internal bool OpensThinking => _formatter.OpensThinking(null);
 
     /// <summary>Answers rows in their order, <see cref="GenerationOptions.BatchSize"/> at a time. A row that cannot be answered fails alone: see
     /// <see cref="GeneratedText.Error"/>.</summary>
@@ -70,7 +99,7 @@ public sealed class TextGenerator : IDisposable
         Generate(TextRow.Of(rows), options, AnswersTo(onText), cancellation);
 
     /// <summary>Answers conversations in their order, as the other overload does rows.</summary>
-    /// <param name="conversations">Each ends with the user or with a tool.</param>
+    /// <param name="conversations">Each ends with the user or with a tool; see <see cref="GenerationOptions.ContinueFinalMessage"/>.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="onText">Called with the conversation's number, from 0, and new text of its answer as it comes.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
@@ -93,7 +122,7 @@ public sealed class TextGenerator : IDisposable
         GenerateAsync(TextRow.Of(row), options, cancellation);
 
     /// <summary>Answers the end of a conversation and gives the answer out as it comes, as the other overload does for a row.</summary>
-    /// <param name="conversation">It ends with the user or with a tool.</param>
+    /// <param name="conversation">It ends with the user or with a tool; see <see cref="GenerationOptions.ContinueFinalMessage"/>.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions options, CancellationToken cancellation = default) =>
@@ -121,21 +150,31 @@ public sealed class TextGenerator : IDisposable
         long firstNumber = 1)
     {
         ArgumentNullException.ThrowIfNull(options);
+        bool continues = options.ContinueFinalMessage;
+        Question[] questions = [.. rows.Select((row, i) => new Question($"Row {firstNumber + i}", Ask, row.Error))];
+        return Answer(questions, options, onChunk, cancellation);
+
+        AskedPrompt Ask(int i, int? most) =>
+            most is { } tokens ? _formatter.Ask(rows[i], continues, tokens, cancellation) : _formatter.Ask(rows[i], continues);
+    }
+
+    private GeneratedText[] Answer(
+        IReadOnlyList<Question> questions, GenerationOptions options, Action<int, GeneratedChunk>? onChunk, CancellationToken cancellation)
+    {
         _model.ThrowIfDisposed();
         options.Validate();
-        GeneratedText[] answers = new GeneratedText[rows.Count];
-        List<(int Row, int[] Ids)> prompts = [];
-        for (int i = 0; i < rows.Count; i++)
+        GeneratedText[] answers = new GeneratedText[questions.Count];
+        List<(int Row, AskedPrompt Prompt)> prompts = [];
+        for (int i = 0; i < questions.Count; i++)
         {
             cancellation.ThrowIfCancellationRequested();
-            if (Prompt(rows[i], options, firstNumber + i, cancellation, out answers[i]) is { } ids)
+            if (Prompt(questions[i], i, options, out answers[i]) is { } prompt)
             {
-                prompts.Add((i, ids));
+                prompts.Add((i, prompt));
             }
         }
 
-        using AnswerBatch batch = new(
-            _model, options, _tokenizer, _formatter.OpensThinking, (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
+        using AnswerBatch batch = new(_model, options, _tokenizer, (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
         batch.Run(prompts);
         return answers;
     }
@@ -154,30 +193,45 @@ public sealed class TextGenerator : IDisposable
         }
     };
 
-    /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
-    private int[]? Prompt(TextRow row, GenerationOptions options, long number, CancellationToken cancellation, out GeneratedText answer)
+    /// <summary>Asks as an adapter was trained, but for what is set.</summary>
+    private static RowFormatter Formatter(QwenTokenizer tokenizer, Checkpoint checkpoint, LoraAdapter? adapter, PromptSettings? prompt)
+    {
+        PromptSettings trained = adapter?.Prompt ?? PromptSettings.Load(checkpoint.Folder);
+        RowFormatter formatter = new(
+            tokenizer,
+            checkpoint.Folder,
+            new PromptSettings(
+                prompt?.SystemPrompt ?? trained.SystemPrompt,
+                prompt?.PromptTemplate ?? trained.PromptTemplate,
+                prompt?.EnableThinking ?? trained.EnableThinking));
+        _ = formatter.OpensThinking(null); // a template that cannot be used is an error here, not one of every row
+        return formatter;
+    }
+
+    /// <summary>The prompt of a question; null where it cannot be asked, which the answer then says.</summary>
+    private AskedPrompt? Prompt(Question question, int index, GenerationOptions options, out GeneratedText answer)
     {
         int context = _model.Checkpoint.Config.ContextLength;
-        answer = new GeneratedText("", FinishReason.Length, 0, 0) { Error = row.Error };
-        if (row.Error is not null)
+        answer = new GeneratedText("", FinishReason.Length, 0, 0) { Error = question.Error };
+        if (question.Error is not null)
         {
             return null;
         }
 
         try
         {
-            int[] ids = _formatter.Prompt(row);
-            int length = ids.Length;
+            AskedPrompt prompt = question.Ask(index, null);
+            int length = prompt.Ids.Length;
             if (length >= context && options.WhenPromptTooLong == PromptOverflow.TruncateLeft)
             {
-                ids = _formatter.Prompt(row, context - Math.Min(options.MaximumNewTokens, context / 2), cancellation);
+                prompt = question.Ask(index, context - Math.Min(options.MaximumNewTokens, context / 2));
             }
 
-            answer = answer with { PromptTokens = ids.Length };
-            if (ids.Length < context)
+            answer = answer with { PromptTokens = prompt.Ids.Length };
+            if (prompt.Ids.Length < context)
             {
-                int unknown = ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
-                return unknown < 0 ? ids : throw new TokenizerException(
+                int unknown = prompt.Ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
+                return unknown < 0 ? prompt : throw new TokenizerException(
                     $"the tokenizer makes token {unknown} of it, but the checkpoint's embedding ends at {_model.Checkpoint.Config.VocabSize - 1}. Restore the "
                     + "tokenizer files of the checkpoint.");
             }
@@ -195,7 +249,7 @@ public sealed class TextGenerator : IDisposable
         }
         catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {
-            answer = answer with { Error = Numbered(error, $"Row {number}: {error.Message}") };
+            answer = answer with { Error = Numbered(error, $"{question.Name}: {error.Message}") };
             return null;
         }
     }
@@ -220,4 +274,10 @@ public sealed class TextGenerator : IDisposable
             }
         }
     }
+
+    /// <summary>Something to be answered.</summary>
+    /// <param name="Name">What messages call it.</param>
+    /// <param name="Ask">Makes its prompt, given its index and how many tokens the prompt may have; null for all of them.</param>
+    /// <param name="Error">Why it cannot be asked; null where it can.</param>
+    private readonly record struct Question(string Name, Func<int, int?, AskedPrompt> Ask, MLNetLoraException? Error = null);
 }

@@ -10,8 +10,10 @@ namespace MLNetLora.Models;
 /// <param name="Temperature">temperature; 1 where the file has none.</param>
 /// <param name="TopK">top_k, 0 (in the file 0 or null) for all tokens; 50 where the file has none.</param>
 /// <param name="TopP">top_p; 1 where the file has none.</param>
+/// <param name="MinP">min_p; 0 (off) where the file has none.</param>
 /// <param name="RepetitionPenalty">repetition_penalty, which greedy answers have too; 1 where the file has none.</param>
-internal sealed record GenerationDefaults(bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float RepetitionPenalty = 1f)
+internal sealed record GenerationDefaults(
+    bool DoSample = false, float Temperature = 1f, int TopK = 50, float TopP = 1f, float MinP = 0f, float RepetitionPenalty = 1f)
 {
     /// <summary>Reads generation_config.json.</summary>
     /// <exception cref="CheckpointException">A value makes no sense.</exception>
@@ -23,6 +25,7 @@ internal sealed record GenerationDefaults(bool DoSample = false, float Temperatu
             (float)(file.Number("temperature", value => value is >= 0 and <= float.MaxValue, "0 or more") ?? defaults.Temperature),
             file.OptionalInt("top_k", int.MaxValue / 2, minimum: 0) ?? (file.Has("top_k") ? 0 : defaults.TopK), // null switches it off
             (float)(file.Number("top_p", value => value is > 0 and <= 1, "above 0 and at most 1") ?? defaults.TopP),
+            (float)(file.Number("min_p", value => value is >= 0 and <= 1, "between 0 and 1") ?? defaults.MinP),
             (float)(file.Number("repetition_penalty", value => value is > 0 and <= float.MaxValue, "above 0") ?? defaults.RepetitionPenalty));
     }
 }

@@ -1,8 +1,10 @@
+using System.ComponentModel;
 using System.Globalization;
 
 namespace MLNetLora.Runtime;
 
 /// <summary>Where a model computes: <see cref="Cpu"/>, a <see cref="CudaDevice"/> or a <see cref="CustomDevice"/>. PyTorch's name: torch.device.</summary>
+[TypeConverter(typeof(DeviceConverter))]
 public abstract record Device
 {
     private protected Device()

@@ -41,6 +41,7 @@ internal static class OptionList
         TargetModules modules => modules.ToString(),
         IReadOnlyDictionary<string, int> pairs => string.Join(", ", pairs.Select(pair => $"{pair.Key}: {Text(pair.Value)}")),
         IReadOnlyDictionary<string, double> pairs => string.Join(", ", pairs.Select(pair => $"{pair.Key}: {Text(pair.Value)}")),
+        IReadOnlyDictionary<int, float> pairs => string.Join(", ", pairs.Select(pair => $"{Text(pair.Key)}: {Text(pair.Value)}")),
         IFormattable number => number.ToString(null, CultureInfo.InvariantCulture),
         IEnumerable list => string.Join(", ", list.Cast<object?>().Select(Text)),
         _ => value.ToString() ?? "",

@@ -50,5 +50,5 @@ internal sealed record QwenLoraModel(
         Threads,
         Precision,
         Device,
-        cancellation);
+        cancellation: cancellation);
 }

@@ -95,7 +95,17 @@ public sealed partial class QwenLoraTransformer
         return cancellation.Run(token => _generator.Open(token).Generate(rows, options ?? _model.Generation, onChunk, token, firstNumber));
     }
 
-    private IAsyncEnumerable<GeneratedChunk> Stream(TextRow row, GenerationOptions? options, CancellationToken cancellationToken)
+    /// <summary>The engine, opened where it is not.</summary>
+    /// <param name="cancellationToken">Ends the waiting.</param>
+    internal TextGenerator OpenEngine(CancellationToken cancellationToken)
+    {
+        ThrowIfDisposed();
+        using Cancellation cancellation = new(_host, _cancellation, cancellationToken);
+        return cancellation.Run(_generator.Open);
+    }
+
+    /// <summary>Answers a row piece by piece.</summary>
+    internal IAsyncEnumerable<GeneratedChunk> Stream(TextRow row, GenerationOptions? options, CancellationToken cancellationToken)
     {
         ThrowIfDisposed();
         options?.Validate();

@@ -90,6 +90,35 @@ public sealed class GenerationEngineTests : IDisposable
     }
 
     [Fact]
+    public async Task Requests_wait_for_their_share_of_the_memory()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096);
+        long bytes = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 30);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { MaximumCacheBytes = 2 * bytes });
+        (int now, int most) = (0, 0);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 20, Temperature = 1, Seed = 2 });
+        int[] prompt = TinyModel.Row(new Random(1), 10).InputIds;
+        Task<GeneratedIds>[] answers = [.. Enumerable.Range(0, 7).Select(_ =>
+        {
+            int tokens = 0;
+            return lm.Answer(prompt, options, _ =>
+            {
+                now += ++tokens == 1 ? 1 : 0;
+                most = Math.Max(most, now);
+                now -= tokens == 20 ? 1 : 0;
+                return false;
+            }, 0, default);
+        })];
+        OptionException refused = await Assert.ThrowsAsync<OptionException>(
+            () => lm.Answer([.. prompt, .. prompt, .. prompt, .. prompt, .. prompt], options, null, 0, default));
+        Assert.Contains("MaximumCacheBytes", refused.Message);
+        Assert.All(await Task.WhenAll(answers), answer => Assert.Equal(20, answer.Ids.Count));
+        Assert.Equal(2, most);
+        Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, engine: new EngineOptions { MaximumCacheBytes = 0 }));
+        Assert.Throws<OptionException>(() => new CausalLanguageModel(checkpoint, engine: new EngineOptions { PrefixCacheBytes = -1 }));
+    }
+
+    [Fact]
     public async Task Whoever_goes_away_or_fails_leaves_the_others_alone()
     {
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096), threads: 1);
@@ -117,7 +146,8 @@ public sealed class GenerationEngineTests : IDisposable
     [Fact]
     public async Task More_requests_than_rows_wait_for_one()
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 3 };
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1, engine: new EngineOptions { MaximumRows = 3 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
         int open = 0;
         int most = 0;
@@ -139,7 +169,8 @@ public sealed class GenerationEngineTests : IDisposable
     [Fact]
     public async Task Whoever_goes_away_while_he_waits_is_told_at_once()
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1) { MaximumRows = 1 };
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1, engine: new EngineOptions { MaximumRows = 1 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
         using CancellationTokenSource source = new();
         Task<GeneratedIds>? waits = null;
@@ -195,5 +226,6 @@ public sealed class GenerationEngineTests : IDisposable
 internal static class Answers
 {
     public static Task<GeneratedIds> Answer(this CausalLanguageModel lm, int[] prompt, GenerationOptions options, Func<int, bool>? onToken, int limit,
-        CancellationToken cancellation) => lm.Begin(prompt, options, onToken, limit, cancellation).Answer;
+        CancellationToken cancellation) =>
+        lm.Begin(prompt, options, onToken is null ? null : token => onToken(token.Id), limit, cancellation).Answer;
 }

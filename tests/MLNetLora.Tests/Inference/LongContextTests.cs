@@ -43,7 +43,7 @@ public sealed class LongContextTests : IDisposable
     public void The_cache_grows_with_the_answer_not_with_what_it_might_become()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 32_768);
-        using CausalLanguageModel lm = new(checkpoint, threads: 1);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { PrefixCacheBytes = 0 });
         long perToken = 2L * checkpoint.Config.NumHiddenLayers * checkpoint.Config.NumKeyValueHeads * checkpoint.Config.HeadDim * sizeof(float);
         long before = NativeBuffer.LiveBytes;
         List<long> bytes = [];
@@ -125,7 +125,7 @@ public sealed class LongContextTests : IDisposable
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"));
         QwenConfig config = checkpoint.Config;
         using StateCache cache = new(checkpoint.Architecture.States(config));
-        cache.Reserve(3, 10, 1000);
+        cache.Reserve(3, 10, 1000, []);
         int capacity = cache.Capacity;
         Dictionary<string, float[]> written = Each(cache, (i, span) =>
         {
@@ -134,7 +134,7 @@ public sealed class LongContextTests : IDisposable
                 span[j] = (i * 10_000) + j;
             }
         });
-        cache.Reserve(3, capacity + 1, 1000);
+        cache.Reserve(3, capacity + 1, 1000, [capacity, capacity, capacity]);
         Assert.InRange(cache.Capacity, capacity + (capacity / 2), 2 * capacity);
         Dictionary<string, float[]> grown = Each(cache, (_, _) => { });
         foreach ((string name, float[] values) in written)
@@ -143,9 +143,9 @@ public sealed class LongContextTests : IDisposable
             Assert.Equal(values, kept);
         }
 
-        cache.Reserve(3, 1000, 1000);
+        cache.Reserve(3, 1000, 1000, []);
         Assert.Equal(1000, cache.Capacity);
-        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(3, 1001, 1000));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Reserve(3, 1001, 1000, []));
     }
 
     private static unsafe Dictionary<string, float[]> Each(StateCache cache, Action<int, Span<float>> write)

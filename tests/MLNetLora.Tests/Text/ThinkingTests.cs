@@ -74,7 +74,7 @@ public sealed class ThinkingTests : IDisposable
             Assert.Equal(prompt, learned.Row.InputIds[..prompt.Length]);
             Assert.All(learned.Row.Labels[..prompt.Length], label => Assert.Equal(TrainingRow.Ignore, label));
             Assert.Equal(learned.Row.InputIds[prompt.Length..], learned.Row.Labels[prompt.Length..]);
-            string opened = asking.OpensThinking ? "<think>\n" : "";
+            string opened = asking.OpensThinking() ? "<think>\n" : "";
             Assert.Equal("<think>\nt\n</think>\n\na<|im_end|>", opened + Learned(learned.Row));
         }
     }
@@ -134,10 +134,10 @@ public sealed class ThinkingTests : IDisposable
         foreach (int[] ids in (int[][])[[.. _tokenizer.EncodeToIds(generated)], [.. System.Text.Encoding.UTF8.GetBytes(generated).Select(Byte)]])
         {
             List<GeneratedChunk> pieces = [];
-            AnswerText text = new(_tokenizer, ["stop", "never "], isThinking: false, pieces.Add);
+            AnswerText text = new(_tokenizer, new() { StopStrings = ["stop", "never "], TopLogprobs = 0 }, AnswerStart.Nothing, pieces.Add);
             foreach (int id in ids)
             {
-                if (text.Add(id))
+                if (text.Add(new(id)))
                 {
                     break;
                 }
@@ -148,16 +148,18 @@ public sealed class ThinkingTests : IDisposable
             Assert.Equal(answer, string.Concat(pieces.Where(piece => !piece.IsThinking).Select(piece => piece.Text)));
             Assert.Equal(thinking ?? "", string.Concat(pieces.Where(piece => piece.IsThinking).Select(piece => piece.Text)));
             Assert.All(pieces, piece => Assert.Equal(0, UnicodeText.UnpairedSurrogates(piece.Text)));
+            int[] told = [.. pieces.SelectMany(piece => piece.Tokens!).Select(token => token.Id)];
+            Assert.Equal(ids[..told.Length], told);
         }
     }
 
     [Fact]
     public void Where_the_prompt_opens_the_thinking_the_answer_begins_inside_of_it()
     {
-        AnswerText text = new(_tokenizer, [], isThinking: true, _ => { });
+        AnswerText text = new(_tokenizer, new(), AnswerStart.OpenedThinking, _ => { });
         foreach (int id in _tokenizer.EncodeToIds("t\n</think>\n\na"))
         {
-            text.Add(id);
+            text.Add(new(id));
         }
 
         text.Finish();

@@ -25,11 +25,23 @@ public sealed class ModelZipTests : IDisposable
             Temperature = 0.5f,
             TopK = 3,
             TopP = 0.75f,
+            MinP = 0.125f,
             RepetitionPenalty = 1.25f,
+            PresencePenalty = -0.5f,
+            FrequencyPenalty = 0.25f,
+            LogitBias = new Dictionary<int, float> { [3] = -100, [4] = 1.5f },
             Seed = 9,
             StopStrings = ["完", "\n\n"],
+            StopTokenIds = [5, 6],
+            IgnoreEndOfText = true,
+            MinimumNewTokens = 2,
+            TopLogprobs = 1,
+            ContinueFinalMessage = true,
             BatchSize = 2,
+            WhenPromptTooLong = PromptOverflow.TruncateLeft,
         };
+        Assert.All(typeof(GenerationOptions).GetProperties(), option => // none is forgotten here
+            Assert.NotEqual(option.GetValue(new GenerationOptions()), option.GetValue(generation)));
         using QwenLoraTransformer saved = _bench.Model(options =>
         {
             options.Generation = generation;

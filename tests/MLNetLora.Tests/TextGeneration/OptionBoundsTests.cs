@@ -13,8 +13,8 @@ namespace MLNetLora.Tests.TextGeneration;
 /// </summary>
 public sealed class OptionBoundsTests : IDisposable
 {
-    // Any whole number is a seed.
-    private static readonly string[] s_seeds = ["Seed"];
+    // Any whole number is a seed, and a penalty may be a reward.
+    private static readonly string[] s_belowZero = ["Seed", nameof(GenerationOptions.PresencePenalty), nameof(GenerationOptions.FrequencyPenalty)];
 
     private readonly Workbench _bench = new();
 
@@ -47,7 +47,7 @@ public sealed class OptionBoundsTests : IDisposable
     public void A_number_that_makes_no_sense_is_refused_by_name_and_any_other_works(string type, string option, double value)
     {
         Exception? error = Record.Exception(() => Use(type, options => Set(options, option, value)));
-        bool isNonsense = (value < 0 || !double.IsFinite(value)) && !s_seeds.Contains(option);
+        bool isNonsense = (value < 0 && !s_belowZero.Contains(option)) || !double.IsFinite(value);
         if (isNonsense)
         {
             OptionException refusal = Assert.IsType<OptionException>(error);

@@ -28,6 +28,7 @@ internal sealed class ConversationFormatter
     private readonly GenerationPrompt _asked;
     private readonly GenerationPrompt _thinking;
     private readonly GenerationPrompt _plain;
+    private readonly GenerationPrompt _withoutThinking;
 
     /// <summary>
     /// Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.
@@ -56,7 +57,8 @@ internal sealed class ConversationFormatter
         bool knowsThinking = template.Reads(EnableThinking);
         _asked = PromptWith(variables);
         _thinking = knowsThinking ? PromptWith(With(variables, true)) : _asked;
-        _plain = knowsThinking && !variables.ContainsKey(EnableThinking) ? PromptWith(With(variables, false)) : _asked;
+        _withoutThinking = knowsThinking ? PromptWith(With(variables, false)) : _asked;
+        _plain = variables.ContainsKey(EnableThinking) ? _asked : _withoutThinking;
 
         ChatMessage[] thinking = [ChatMessage.User("1"), ChatMessage.Assistant("2", "3"), ChatMessage.User("4"), ChatMessage.Assistant("5", "6")];
         string last = Turns(_thinking, thinking[..2])[0];
@@ -80,7 +82,9 @@ internal sealed class ConversationFormatter
     public bool RewritesHistory { get; }
 
     /// <summary>Whether a prompt ends inside of thinking, so that an answer begins with the rest of it.</summary>
-    internal bool OpensThinking => _asked.OpensThinking;
+    /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say. Where the template does not read it, it changes
+    /// nothing.</param>
+    internal bool OpensThinking(bool? thinking = null) => Asked(thinking).OpensThinking;
 
     /// <summary>Whether the template writes a system message of its own into a conversation without one.</summary>
     internal bool HasDefaultSystem { get; }
@@ -89,10 +93,59 @@ internal sealed class ConversationFormatter
     /// <param name="conversation">A conversation that ends with the user or a tool.</param>
     /// <returns>Ids, [tokens].</returns>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(Conversation conversation)
+    public int[] Prompt(Conversation conversation) => Prompt(conversation, thinking: null);
+
+    /// <summary>The same, with or without thinking.</summary>
+    /// <param name="conversation">A conversation that ends with the user or a tool.</param>
+    /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say.</param>
+    /// <returns>Ids, [tokens].</returns>
+    /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+    public int[] Prompt(Conversation conversation, bool? thinking)
     {
         ArgumentNullException.ThrowIfNull(conversation);
-        return Render(conversation, addGenerationPrompt: true, _asked.Variables).Ids(0);
+        return Render(conversation, addGenerationPrompt: true, Asked(thinking).Variables).Ids(0);
+    }
+
+    /// <summary>
+    /// The tokens from the conversation's start to the end of what the assistant has begun to say, without the end of its turn: what the template writes there,
+    /// as an answer is learned. Thinking that has begun at the head of the content and has no end is gone on with; thinking that is given apart is whole.
+    /// </summary>
+    /// <param name="conversation">A conversation that ends with the assistant.</param>
+    /// <param name="thinking">What enable_thinking is for this prompt, where the message has not begun; null for what the variables say.</param>
+    /// <exception cref="PromptException">The message calls tools, behind which there is nothing to go on with.</exception>
+    /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+    public AskedPrompt Continuation(Conversation conversation, bool? thinking = null)
+    {
+        ArgumentNullException.ThrowIfNull(conversation);
+        ChatMessage begun = conversation.Messages[^1];
+        if (begun.ToolCalls?.Count > 0)
+        {
+            throw new PromptException("the conversation ends with the assistant's calls of tools, which cannot be gone on with: let the tools' messages follow.");
+        }
+
+        string content = begun.Content ?? "";
+        if (ThinkTags.IsOpen(content, out string thought) || (content.Length == 0 && begun.Thinking is null))
+        {
+            GenerationPrompt asked = content.Length == 0 ? Asked(thinking) : _thinking;
+            Conversation before = conversation with { Messages = [.. conversation.Messages.SkipLast(1)] };
+            int[] ids = Render(before, addGenerationPrompt: true, asked.Variables).Ids(0);
+            string said = asked.OpensThinking ? thought : content;
+            return new AskedPrompt(
+                [.. ids, .. _tokenizer.Encode(said, QwenTokenizer.Recognition.TextTokens)],
+                thought.Length > 0 ? AnswerStart.WithinThinking
+                : asked.OpensThinking || content.Length > 0 ? AnswerStart.OpenedThinking
+                : AnswerStart.Nothing);
+        }
+
+        int count = conversation.Messages.Count(message => message.Role == "assistant");
+        (RenderedTurns turns, GenerationPrompt prompt) = RenderAnswer(conversation, count - 1, count);
+        RenderedTurns.Turn turn = turns.Assistant[^1];
+        IdBuffer buffer = new(turns.Length);
+        EncodePrompt(turns, turn, prompt, from: 0, ref buffer);
+        turns.Encode(turns.AnswerStart(turn, prompt.Text), turn.End, ref buffer);
+        int[] all = buffer.ToArray();
+        buffer.Dispose();
+        return new AskedPrompt(all, AnswerStart.Answer);
     }
 
     /// <summary>
@@ -218,10 +271,9 @@ internal sealed class ConversationFormatter
             // The answer is encoded apart from what stands before it, as at inference, where it begins with a token of its own.
             RenderedTurns.Turn turn = turns.Assistant[i];
             int start = turns.AnswerStart(turn, prompt.Text);
-            if (i == lastTurn && LacksPrompt(turns, turn, prompt))
+            if (i == lastTurn)
             {
-                turns.Encode(at, turn.Start, ref ids);
-                ids.Add(prompt.Ids);
+                EncodePrompt(turns, turn, prompt, at, ref ids);
             }
             else
             {
@@ -253,6 +305,27 @@ internal sealed class ConversationFormatter
     /// </summary>
     private static bool LacksPrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt) =>
         !prompt.OpensThinking && !turns.BeginsWith(turn, prompt.Text) && !turns.Body(turn).StartsWith(ThinkTags.Open, StringComparison.Ordinal);
+
+    private GenerationPrompt Asked(bool? thinking) => thinking switch
+    {
+        null => _asked,
+        true => _thinking,
+        false => _withoutThinking,
+    };
+
+    /// <summary>Appends what stands before an answer.</summary>
+    private static void EncodePrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt, int from, ref IdBuffer ids)
+    {
+        if (LacksPrompt(turns, turn, prompt))
+        {
+            turns.Encode(from, turn.Start, ref ids);
+            ids.Add(prompt.Ids);
+        }
+        else
+        {
+            turns.Encode(from, turns.AnswerStart(turn, prompt.Text), ref ids);
+        }
+    }
 
     private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) =>
         new(variables) { [EnableThinking] = thinking };

@@ -11,6 +11,9 @@ internal sealed record TextRow(InstructionRow? Instruction = null, Conversation?
     /// <summary>Why it cannot be asked; null where it can. It then has no parts.</summary>
     public DatasetException? Error { get; init; }
 
+    /// <summary>What the template's enable_thinking is for this row alone, where the template reads it; null for what all rows are asked with.</summary>
+    public bool? EnableThinking { get; init; }
+
     /// <summary>Rows that a caller hands over. What the nullable annotations forbid is said here, before anything is answered.</summary>
     /// <exception cref="ArgumentException">A row, or a part that it must have, is null.</exception>
     public static TextRow[] Of(IReadOnlyList<InstructionRow> rows)

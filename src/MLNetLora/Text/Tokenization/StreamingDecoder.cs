@@ -20,6 +20,9 @@ internal sealed class StreamingDecoder
         _skipSpecialTokens = skipSpecialTokens;
     }
 
+    /// <summary>Whether the bytes of half a character wait for the rest.</summary>
+    public bool HasPending => _utf8.GetCharCount([], flush: true) > 0;
+
     /// <summary>Takes the next id.</summary>
     /// <param name="id">A token id; one that the tokenizer does not have adds nothing.</param>
     /// <returns>The characters that are whole by now; empty where more bytes are needed.</returns>

@@ -1,0 +1,160 @@
+using System.Diagnostics.CodeAnalysis;
+using Microsoft.Extensions.Logging;
+using MLNetLora.Adapters;
+using MLNetLora.Checkpoints;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+using MLNetLora.TextGeneration;
+
+namespace MLNetLora.AspNetCore;
+
+/// <summary>A base model from its loading to the end of the service.</summary>
+/// <param name="name">Its name.</param>
+/// <param name="options">What is served.</param>
+/// <param name="services">Where it is published, counted and logged.</param>
+internal sealed class ModelHost(string name, ServedModelOptions options, HostServices services) : IServedComponent
+{
+    private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private AdapterWatcher? _watcher;
+
+    /// <summary>Its name.</summary>
+    public string Name => name;
+
+    /// <summary>Where requests may load adapters from; null for nowhere.</summary>
+    public string? AdapterRoot => options.AdapterRoot;
+
+    /// <summary>Its adapters; null while it is being loaded.</summary>
+    public AdapterSet? Adapters { get; private set; }
+
+    /// <summary>Ends when the model and the adapters of its options answer, or with the reason why they do not.</summary>
+    public Task Ready => _ready.Task;
+
+    /// <summary>Says that the service is not ready without it.</summary>
+    public void Announce() => services.State.Report(new ServingIssue(name, "the model is being loaded", IsMissing: true));
+
+    /// <summary>Loads the model, its adapters, and what lies in the watched folder.</summary>
+    /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>
+    /// <exception cref="MLNetLoraException">The model, or an adapter of the options, cannot be served.</exception>
+    [SuppressMessage("Reliability", "CA2000:Dispose objects before losing scope", Justification = "The registry's to dispose.")]
+    public async Task LoadAsync(CancellationToken cancellation)
+    {
+        long start = services.Time.GetTimestamp();
+        try
+        {
+            HostLog.Loading(services.Log, name, options.ModelPath);
+            string folder = options.DownloadModel
+                ? await ModelFolder.FindOrDownloadAsync(options.ModelPath, null, Progress(), cancellation).ConfigureAwait(false)
+                : ModelFolder.Find(options.ModelPath);
+            Checkpoint checkpoint = Checkpoint.Open(folder);
+            TextGenerator generator = OpenBase(checkpoint, cancellation);
+            services.Registry.Set(new ServedModel(name, null, services.Time.GetUtcNow()), generator);
+            Adapters = new AdapterSet(name, checkpoint, adapter => Attach(generator, checkpoint, adapter), options.MaximumAdapters, services);
+            foreach ((string adapter, string path) in options.Adapters)
+            {
+                if (await Adapters.LoadAsync(adapter, path, AdapterSource.Options, mayReplace: false, null, cancellation).ConfigureAwait(false) is { } refusal)
+                {
+                    throw new AdapterException($"The adapter '{adapter}' of the options cannot be served: {refusal.Error.Message}");
+                }
+            }
+
+            if (options.WatchFolder is { } watched)
+            {
+                _watcher = new AdapterWatcher(name, watched, Adapters, services);
+                await _watcher.LookAsync(cancellation).ConfigureAwait(false);
+                if (_watcher.IsWaiting) // what lies there at the start is served from the start
+                {
+                    await Task.Delay(options.WatchPeriod, services.Time, cancellation).ConfigureAwait(false);
+                    await _watcher.LookAsync(cancellation).ConfigureAwait(false);
+                }
+            }
+
+            services.State.Clear(name);
+            _ready.TrySetResult();
+            HostLog.Ready(services.Log, name, Math.Round(services.Time.GetElapsedTime(start).TotalSeconds, 1));
+        }
+        catch (Exception e)
+        {
+            _ready.TrySetException(e);
+            _ = _ready.Task.Exception; // who waits for it hears of it; else the log does
+            throw;
+        }
+    }
+
+    /// <summary>Looks at the watched folder until it is cancelled; ends at once where there is none.</summary>
+    [SuppressMessage("Design", "CA1031:Do not catch general exception types", Justification = "The models that are loaded are served on.")]
+    public async Task WatchAsync(CancellationToken cancellation)
+    {
+        if (_watcher is null)
+        {
+            return;
+        }
+
+        using PeriodicTimer timer = new(options.WatchPeriod, services.Time);
+        while (await timer.WaitForNextTickAsync(cancellation).ConfigureAwait(false))
+        {
+            try
+            {
+                await _watcher.LookAsync(cancellation).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                HostLog.WatchFailed(services.Log, e, options.WatchFolder!);
+            }
+        }
+    }
+
+    private TextGenerator OpenBase(Checkpoint checkpoint, CancellationToken cancellation)
+    {
+        TextGenerator generator = Open(checkpoint, null, options.Engine(Modules(checkpoint)), cancellation);
+        try
+        {
+            WarmUp.Answer(generator, cancellation);
+            return generator;
+        }
+        catch
+        {
+            generator.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The layers that adapters may be on which share the base's weights; null for none.</summary>
+    private TargetModules? Modules(Checkpoint checkpoint)
+    {
+        if (options.AdapterModules.Count > 0)
+        {
+            return options.AdapterModules is [TargetModules.AllLinear] ? TargetModules.AllLinear : options.AdapterModules.ToArray();
+        }
+
+        if (options.WatchFolder is not null || options.AdapterRoot is not null)
+        {
+            return TargetModules.AllLinear;
+        }
+
+        LoraAdapter[] sharing = [.. options.Adapters.Values.Select(path => LoraAdapter.LoadPeft(path, checkpoint)).Where(MayShare)];
+        return sharing.Length > 0 ? EngineOptions.ModulesOf(sharing) : null;
+
+        static bool MayShare(LoraAdapter adapter) =>
+            adapter.Saved.Count == 0 && adapter.Tokens is null && adapter.Factors.All(factors => factors.Module is { Parameter: null, UseDora: false });
+    }
+
+    /// <summary>What answers with an adapter: in the base's batches, or with weights of its own where the adapter cannot be there.</summary>
+    private TextGenerator Attach(TextGenerator generator, Checkpoint checkpoint, LoraAdapter adapter)
+    {
+        try
+        {
+            return generator.Attach(adapter);
+        }
+        catch (AdapterException e)
+        {
+            TextGenerator own = Open(checkpoint, adapter, options.Engine(null), CancellationToken.None); // says the same where it is for another base
+            HostLog.NotShared(services.Log, name, e.Message);
+            return own;
+        }
+    }
+
+    private TextGenerator Open(Checkpoint checkpoint, LoraAdapter? adapter, EngineOptions engine, CancellationToken cancellation) =>
+        new(checkpoint, adapter, prompt: null, options.Threads, options.Precision, options.Device, engine, cancellation);
+
+    private ModelDownload.Log Progress() => new(options.ModelPath, line => HostLog.Progress(services.Log, name, line), services.Time);
+}

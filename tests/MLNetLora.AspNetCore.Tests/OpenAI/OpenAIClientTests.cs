@@ -1,0 +1,79 @@
+#pragma warning disable OPENAI001 // what the package calls experimental is what is tried here
+using System.ClientModel;
+using System.Text;
+using OpenAI.Chat;
+using OpenAI.Models;
+
+namespace MLNetLora.AspNetCore.Tests.OpenAI;
+
+/// <summary>OpenAI's own package for .NET as a client.</summary>
+public class OpenAIClientTests(OpenAIServer server) : IClassFixture<OpenAIServer>
+{
+    private readonly ChatClient _chat = server.Client.GetChatClient(OpenAIServer.Model);
+
+    private static readonly ChatMessage[] s_question = [new SystemChatMessage("Be brief."), new UserChatMessage("Name three colours.")];
+
+    [Fact]
+    public async Task A_chat_is_answered()
+    {
+        ChatCompletion answer = await _chat.CompleteChatAsync(s_question, new ChatCompletionOptions { MaxOutputTokenCount = 8, Temperature = 0 });
+        Assert.Equal(ChatMessageRole.Assistant, answer.Role);
+        Assert.Equal(ChatFinishReason.Length, answer.FinishReason);
+        Assert.NotEmpty(answer.Content.Single().Text);
+        Assert.Equal(8, answer.Usage.OutputTokenCount);
+        Assert.Equal(answer.Usage.InputTokenCount + 8, answer.Usage.TotalTokenCount);
+        Assert.Equal(OpenAIServer.Model, answer.Model);
+        Assert.StartsWith("fp_", answer.SystemFingerprint, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_chat_is_streamed_with_its_usage()
+    {
+        ChatCompletionOptions options = new() { MaxOutputTokenCount = 12, Temperature = 1.3f, Seed = 5, PresencePenalty = 0.5f, FrequencyPenalty = 0.5f };
+        ChatCompletion whole = await _chat.CompleteChatAsync(s_question, options);
+        StringBuilder text = new();
+        List<StreamingChatCompletionUpdate> updates = [];
+        await foreach (StreamingChatCompletionUpdate update in _chat.CompleteChatStreamingAsync(s_question, options))
+        {
+            updates.Add(update);
+            text.Append(string.Concat(update.ContentUpdate.Select(part => part.Text)));
+        }
+
+        Assert.Equal(whole.Content[0].Text, text.ToString());
+        Assert.Equal(whole.FinishReason, updates.Single(update => update.FinishReason is not null).FinishReason);
+        Assert.Equal(whole.Usage.TotalTokenCount, updates[^1].Usage.TotalTokenCount);
+        Assert.Equal(ChatMessageRole.Assistant, updates[0].Role);
+    }
+
+    [Fact]
+    public async Task Models_are_listed_and_found()
+    {
+        OpenAIModelCollection models = await server.Client.GetOpenAIModelClient().GetModelsAsync();
+        OpenAIModel model = Assert.Single(models);
+        Assert.Equal((OpenAIServer.Model, "mlnetlora"), (model.Id, model.OwnedBy));
+        OpenAIModel found = await server.Client.GetOpenAIModelClient().GetModelAsync(OpenAIServer.Model);
+        Assert.Equal(DateTimeOffset.UnixEpoch, found.CreatedAt);
+    }
+
+    [Fact]
+    public async Task Errors_have_their_status_and_say_what_was_wrong()
+    {
+        ClientResultException missing = await Assert.ThrowsAsync<ClientResultException>(() =>
+            server.Client.GetChatClient("gpt-4").CompleteChatAsync(s_question));
+        Assert.Equal(404, missing.Status);
+        Assert.Contains("model_not_found", missing.Message, StringComparison.Ordinal);
+
+        ClientResultException wrong = await Assert.ThrowsAsync<ClientResultException>(() =>
+            _chat.CompleteChatAsync(s_question, new ChatCompletionOptions { Temperature = 9 }));
+        Assert.Equal(400, wrong.Status);
+        Assert.Contains("'temperature' is 9; it must be between 0 and 2.", wrong.Message, StringComparison.Ordinal);
+
+        ClientResultException streamed = await Assert.ThrowsAsync<ClientResultException>(async () =>
+        {
+            await foreach (StreamingChatCompletionUpdate _ in _chat.CompleteChatStreamingAsync(s_question, new ChatCompletionOptions { TopP = -1 }))
+            {
+            }
+        });
+        Assert.Equal(400, streamed.Status);
+    }
+}
