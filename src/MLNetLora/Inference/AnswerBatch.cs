@@ -115,6 +115,7 @@ internal sealed class AnswerBatch(
                 Thinking = Text.Thinking,
                 Tokens = Text.Tokens,
                 CachedPromptTokens = generated.KnownPromptTokens,
+                GuessedTokens = generated.GuessedTokens,
             };
         }
     }

@@ -17,6 +17,9 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
     /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
     public int CachedPromptTokens { get; init; }
 
+    /// <summary>New tokens that were guessed; see <see cref="GenerationOptions.PromptLookupTokens"/>.</summary>
+    public int GuessedTokens { get; init; }
+
     /// <summary>
     /// All tokens that were generated, with log probabilities: those of the thinking and of its tags, an ending eos, and what was generated of a stop string
     /// included. Null where <see cref="GenerationOptions.TopLogprobs"/> is, and where there is no answer.
