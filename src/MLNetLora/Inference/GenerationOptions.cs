@@ -119,18 +119,18 @@ public sealed class GenerationOptions
     public int? TopLogprobs { get; set; }
 
     /// <summary>
-    /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
-    /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
-    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
-    /// </summary>
-    public bool ContinueFinalMessage { get; set; }
-
-    /// <summary>
     /// Guesses up to so many of the next tokens from what stood behind the last ones where they were before, in the prompt or in the answer, and verifies them
     /// in one run (prompt lookup decoding; transformers' prompt_lookup_num_tokens): faster where answers quote, correct or extract, and the same tokens. For
     /// one request at a time, whose model has no recurrent layers; beside others nothing is guessed. At most 64; 10 is usual. Default 0: off.
     /// </summary>
     public int PromptLookupTokens { get; set; }
+
+    /// <summary>
+    /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
+    /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// </summary>
+    public bool ContinueFinalMessage { get; set; }
 
     /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
     public OutputConstraint? Constraint { get; set; }

@@ -18,6 +18,19 @@ public sealed class OutputConstraint
     /// <summary>An object in JSON, whatever is in it; nested at most 64 levels deep.</summary>
     public static OutputConstraint JsonObject { get; } = new(NewObject());
 
+    /// <summary>A value in JSON that satisfies a schema, with its properties in the order of the schema.</summary>
+    /// <param name="schema">
+    /// A JSON schema (draft 2020-12, and what earlier ones write otherwise) in one document of at most 1,048,576 characters. Properties that are not named are
+    /// written only where additionalProperties says what they are, or where none is named.
+    /// </param>
+    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or nothing
+    /// satisfies it.</exception>
+    public static OutputConstraint JsonSchema(string schema)
+    {
+        ArgumentNullException.ThrowIfNull(schema);
+        return new OutputConstraint(GrammarCache.Get("schema", schema, store => SchemaCompiler.Compile(store, SchemaDocument.Read(schema))));
+    }
+
     /// <summary>A text that a regular expression matches from its beginning to its end.</summary>
     /// <param name="pattern">
     /// In the syntax of JSON schemas (ECMA-262): groups, classes, counters, \d \w \s, \p{L}; without backreferences, lookaround, word boundaries and flags, and

@@ -73,6 +73,10 @@ internal static class GrammarChecks
         }
     }
 
+    /// <summary>A rule that no text satisfies, as far inside as there is one; null where there is none.</summary>
+    public static GrammarNode.Rule? FirstEndless(GrammarNode root) =>
+        Nodes(root).OfType<GrammarNode.Rule>().LastOrDefault(rule => rule.MinDepth >= GrammarNode.Endless);
+
     private static List<GrammarNode> Nodes(GrammarNode root)
     {
         HashSet<GrammarNode> seen = [root];

@@ -58,6 +58,9 @@ internal abstract class GrammarNode
     /// <summary>What may be referred to before it is known.</summary>
     internal sealed class Rule : GrammarNode
     {
+        /// <summary>Where it stands in a schema; null where it does not.</summary>
+        public string? Pointer { get; init; }
+
         public GrammarNode Body { get; set; } = null!;
     }
 }

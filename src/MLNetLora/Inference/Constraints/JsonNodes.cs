@@ -31,7 +31,7 @@ internal static class JsonNodes
 
     /// <summary>Any object.</summary>
     /// <param name="value">Any value.</param>
-    public static GrammarNode AnyObject(GrammarNode value) => Object([], JsonTerms.Name, value);
+    public static GrammarNode AnyObject(GrammarNode value) => Object([], JsonTerms.String, value);
 
     /// <summary>An object: its properties in their order, then others.</summary>
     /// <param name="properties">Those that are named, those that may be left out too.</param>

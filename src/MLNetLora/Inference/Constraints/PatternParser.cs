@@ -96,20 +96,12 @@ internal sealed class PatternParser(string pattern)
 
     private Pattern Quantified(Pattern part)
     {
-        (int Min, int Max)? count = _at >= pattern.Length ? null : pattern[_at] switch
-        {
-            '*' => (0, Term.Unlimited),
-            '+' => (1, Term.Unlimited),
-            '?' => (0, 1),
-            '{' => Braces(),
-            _ => null,
-        };
+        (int Min, int Max)? count = Take('*') ? (0, Term.Unlimited) : Take('+') ? (1, Term.Unlimited) : Take('?') ? (0, 1) : Braces();
         if (count is not { } range)
         {
             return part;
         }
 
-        _at += pattern[_at] == '{' ? 0 : 1;
         if (Take('+'))
         {
             throw Refused("holds a possessive quantifier, which cannot be held to; write it without the second +");
@@ -132,7 +124,7 @@ internal sealed class PatternParser(string pattern)
     /// <summary>{m}, {m,} or {m,n}; null where the brace is none of them, and then is itself.</summary>
     private (int Min, int Max)? Braces()
     {
-        int end = pattern.IndexOf('}', _at);
+        int end = _at < pattern.Length && pattern[_at] == '{' ? pattern.IndexOf('}', _at) : -1;
         string[] numbers = end < 0 ? [] : pattern[(_at + 1)..end].Split(',');
         if (numbers.Length is not (1 or 2) || numbers[0].Length == 0 || !numbers.All(number => number.All(char.IsAsciiDigit)))
         {
