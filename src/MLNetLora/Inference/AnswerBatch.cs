@@ -87,8 +87,9 @@ internal sealed class AnswerBatch(
                 _events.Add(new Event(answering, chunk));
             }
         });
+        bool isThinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking;
         ITokenMask? mask = options.Constraint?.Begin(
-            tokenizer, model.Checkpoint.Config.EosTokenIds, prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking ? ThinkingPart.Rest : ThinkingPart.None);
+            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
         answering.Request = model.Begin(
             prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
@@ -113,6 +114,7 @@ internal sealed class AnswerBatch(
             return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
             {
                 Thinking = Text.Thinking,
+                ThinkingTokens = Text.ThinkingTokens,
                 Tokens = Text.Tokens,
                 CachedPromptTokens = generated.KnownPromptTokens,
                 GuessedTokens = generated.GuessedTokens,

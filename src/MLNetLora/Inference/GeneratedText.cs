@@ -13,6 +13,9 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
     /// </summary>
     public string? Thinking { get; init; }
 
+    /// <summary>How many of the new tokens are thinking, its tags included.</summary>
+    public int ThinkingTokens { get; init; }
+
     /// <summary>Tokens of the prompt that were not computed again, because an earlier prompt began with them; see
     /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
     public int CachedPromptTokens { get; init; }

@@ -141,6 +141,9 @@ public sealed class GenerationOptions
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
 
+    /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>
+    internal IReadOnlyList<int> ForcedTokens { get; init; } = [];
+
     /// <summary>Options that later changes of these do not reach.</summary>
     internal GenerationOptions Copy()
     {

@@ -67,17 +67,11 @@ internal sealed class GenerationRequest(
     {
         _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
         _logprobs?.Read(logits); // before anybody changes them
-        Mask?.Apply(logits);
-        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
-        if (Mask?.Accept(token) == false)
-        {
-            // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
-            token = Mask.Take(logits);
-        }
-
+        bool isForced = _ids.Count < options.ForcedTokens.Count;
+        int token = isForced ? options.ForcedTokens[_ids.Count] : Sample(logits);
         _ids.Add(token);
         _lookup?.Add(token);
-        bool stops = _ends.Contains(token) || Mask?.IsComplete == true;
+        bool stops = !isForced && (_ends.Contains(token) || Mask?.IsComplete == true);
         stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
@@ -93,6 +87,14 @@ internal sealed class GenerationRequest(
     {
         _lookup!.Learn(guessed, held);
         _guessed += held;
+    }
+
+    private int Sample(Span<float> logits)
+    {
+        Mask?.Apply(logits);
+        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
+        return Mask?.Accept(token) == false ? Mask.Take(logits) : token;
     }
 
     /// <summary>Ends the request with its answer.</summary>

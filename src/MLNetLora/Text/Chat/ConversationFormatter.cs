@@ -111,7 +111,7 @@ internal sealed class ConversationFormatter
     /// as an answer is learned. Thinking that has begun at the head of the content and has no end is gone on with; thinking that is given apart is whole.
     /// </summary>
     /// <param name="conversation">A conversation that ends with the assistant.</param>
-    /// <param name="thinking">What enable_thinking is where nothing has begun; null for what the variables say.</param>
+    /// <param name="thinking">What enable_thinking is for this prompt, where the message has not begun; null for what the variables say.</param>
     /// <exception cref="PromptException">The message calls tools, behind which there is nothing to go on with.</exception>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
     public AskedPrompt Continuation(Conversation conversation, bool? thinking = null)
@@ -306,6 +306,13 @@ internal sealed class ConversationFormatter
     private static bool LacksPrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt) =>
         !prompt.OpensThinking && !turns.BeginsWith(turn, prompt.Text) && !turns.Body(turn).StartsWith(ThinkTags.Open, StringComparison.Ordinal);
 
+    private GenerationPrompt Asked(bool? thinking) => thinking switch
+    {
+        null => _asked,
+        true => _thinking,
+        false => _withoutThinking,
+    };
+
     /// <summary>Appends what stands before an answer.</summary>
     private static void EncodePrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt, int from, ref IdBuffer ids)
     {
@@ -319,13 +326,6 @@ internal sealed class ConversationFormatter
             turns.Encode(from, turns.AnswerStart(turn, prompt.Text), ref ids);
         }
     }
-
-    private GenerationPrompt Asked(bool? thinking) => thinking switch
-    {
-        null => _asked,
-        true => _thinking,
-        false => _withoutThinking,
-    };
 
     private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) =>
         new(variables) { [EnableThinking] = thinking };
