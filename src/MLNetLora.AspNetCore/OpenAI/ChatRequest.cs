@@ -27,7 +27,7 @@ internal sealed record ChatRequest(
         return new ChatRequest(
             model,
             ChatPrompt.Read(body, options.IgnoreUnknownFields) with { Tools = tools.Descriptions.Count > 0 ? tools.Descriptions : null },
-            Options(body, tools),
+            Options(body, tools, options.IgnoreUnknownFields),
             tools,
             ThinkingWish.Read(body, options.IgnoreUnknownFields),
             Field.Between("n", body.N, 1, options.MaximumChoices) ?? 1,
@@ -49,10 +49,11 @@ internal sealed record ChatRequest(
         return TextRow.Of(Conversation) with { EnableThinking = Thinking.For(generator) };
     }
 
-    private static GenerationOptions Options(ChatRequestBody body, ChatTools tools)
+    private static GenerationOptions Options(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
     {
         GenerationOptions options = Sampling.Options(body, Sampling.MaximumTokens(body.MaxTokens, body.MaxCompletionTokens));
         options.TopLogprobs = TopLogprobs(body);
+        options.Constraint = Constraint(body, tools, ignoreUnknown);
         options.ContinueFinalMessage = ChatPrompt.Continues(body);
         if (tools.Descriptions.Count > 0 && !tools.AllowsSeveral)
         {
@@ -60,6 +61,18 @@ internal sealed record ChatRequest(
         }
 
         return options;
+    }
+
+    private static OutputConstraint? Constraint(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
+    {
+        OutputConstraint? format = AnswerFormat.Read(body.ResponseFormat, ignoreUnknown);
+        if (tools.Choice.Kind == ToolChoiceKind.Required)
+        {
+            throw Field.Unsupported("tool_choice", "'tool_choice' that requires a call is not supported here. Leave the choice to the model (auto).");
+        }
+
+        return format is null || tools.Descriptions.Count == 0 ? format : throw Field.Unsupported(
+            "response_format", "'response_format' with 'tools' is not supported here: an answer of that format could not call. Give one of them.");
     }
 
     private static int? TopLogprobs(ChatRequestBody body)

@@ -31,7 +31,8 @@ internal sealed record ChatTools(
         {
             FunctionDefinition function = Function(given[i], $"tools[{i}]", ignoreUnknown);
             JsonElement parameters = function.Parameters is { ValueKind: not JsonValueKind.Null } schema ? schema : s_noParameters;
-            Field.Require(schemas.TryAdd(function.Name!, parameters), $"tools[{i}].function.name", $"Two tools are called '{function.Name}'; a call could not say which.");
+            string where = $"tools[{i}].function.name";
+            Field.Require(schemas.TryAdd(function.Name!, parameters), where, $"'{where}' is '{function.Name}', as an earlier tool's; a call could not say which.");
             descriptions.Add(Description(function, parameters));
         }
 
