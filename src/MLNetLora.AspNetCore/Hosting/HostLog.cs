@@ -44,6 +44,9 @@ internal static partial class HostLog
     [LoggerMessage(32, LogLevel.Warning, "There are no API keys: everybody is answered who reaches the port.")]
     public static partial void NoKeys(ILogger log);
 
+    [LoggerMessage(36, LogLevel.Warning, "Adapter of {Model} is answered with weights of its own, which take memory once more: {Reason}")]
+    public static partial void NotShared(ILogger log, string model, string reason);
+
     [LoggerMessage(34, LogLevel.Information, "Model file {Path}: loaded.")]
     public static partial void FileLoaded(ILogger log, string path);
 

@@ -48,7 +48,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
             Checkpoint checkpoint = Checkpoint.Open(folder);
             TextGenerator generator = OpenBase(checkpoint, cancellation);
             services.Registry.Set(new ServedModel(name, null, services.Time.GetUtcNow()), generator);
-            Adapters = new AdapterSet(name, checkpoint, adapter => Open(checkpoint, adapter, CancellationToken.None), options.MaximumAdapters, services);
+            Adapters = new AdapterSet(name, checkpoint, adapter => Attach(generator, checkpoint, adapter), options.MaximumAdapters, services);
             foreach ((string adapter, string path) in options.Adapters)
             {
                 if (await Adapters.LoadAsync(adapter, path, AdapterSource.Options, mayReplace: false, null, cancellation).ConfigureAwait(false) is { } refusal)
@@ -105,7 +105,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
 
     private TextGenerator OpenBase(Checkpoint checkpoint, CancellationToken cancellation)
     {
-        TextGenerator generator = Open(checkpoint, null, cancellation);
+        TextGenerator generator = Open(checkpoint, null, options.Engine(Modules(checkpoint)), cancellation);
         try
         {
             WarmUp.Answer(generator, cancellation);
@@ -118,8 +118,43 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
         }
     }
 
-    private TextGenerator Open(Checkpoint checkpoint, LoraAdapter? adapter, CancellationToken cancellation) =>
-        new(checkpoint, adapter, prompt: null, options.Threads, options.Precision, options.Device, cancellation: cancellation);
+    /// <summary>The layers that adapters may be on which share the base's weights; null for none.</summary>
+    private TargetModules? Modules(Checkpoint checkpoint)
+    {
+        if (options.AdapterModules.Count > 0)
+        {
+            return options.AdapterModules is [TargetModules.AllLinear] ? TargetModules.AllLinear : options.AdapterModules.ToArray();
+        }
+
+        if (options.WatchFolder is not null || options.AdapterRoot is not null)
+        {
+            return TargetModules.AllLinear;
+        }
+
+        LoraAdapter[] sharing = [.. options.Adapters.Values.Select(path => LoraAdapter.LoadPeft(path, checkpoint)).Where(MayShare)];
+        return sharing.Length > 0 ? EngineOptions.ModulesOf(sharing) : null;
+
+        static bool MayShare(LoraAdapter adapter) =>
+            adapter.Saved.Count == 0 && adapter.Tokens is null && adapter.Factors.All(factors => factors.Module is { Parameter: null, UseDora: false });
+    }
+
+    /// <summary>What answers with an adapter: in the base's batches, or with weights of its own where the adapter cannot be there.</summary>
+    private TextGenerator Attach(TextGenerator generator, Checkpoint checkpoint, LoraAdapter adapter)
+    {
+        try
+        {
+            return generator.Attach(adapter);
+        }
+        catch (AdapterException e)
+        {
+            TextGenerator own = Open(checkpoint, adapter, options.Engine(null), CancellationToken.None); // says the same where it is for another base
+            HostLog.NotShared(services.Log, name, e.Message);
+            return own;
+        }
+    }
+
+    private TextGenerator Open(Checkpoint checkpoint, LoraAdapter? adapter, EngineOptions engine, CancellationToken cancellation) =>
+        new(checkpoint, adapter, prompt: null, options.Threads, options.Precision, options.Device, engine, cancellation);
 
     private ModelDownload.Log Progress() => new(options.ModelPath, line => HostLog.Progress(services.Log, name, line), services.Time);
 }

@@ -68,6 +68,12 @@ internal sealed class ServedModelOptionsCheck : IValidateOptions<ServedModelOpti
         faults.Catch(() => Require.Defined(options.Precision, nameof(options.Precision)));
         faults.Catch(() => Require.Threads(options.Threads, nameof(options.Threads)));
         faults.Catch(() => options.Device.Validate());
+        faults.Catch(() => options.Engine(null).Validate());
+        if (options.AdapterModules.Any(string.IsNullOrWhiteSpace))
+        {
+            faults.Add($"{nameof(options.AdapterModules)} holds an empty name; name layers such as q_proj, or all-linear.");
+        }
+
         foreach ((string adapter, string path) in options.Adapters)
         {
             if ((adapter == name ? "is that of the base" : ModelName.Fault(adapter)) is { } wrong)

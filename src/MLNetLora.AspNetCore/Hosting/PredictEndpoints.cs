@@ -83,7 +83,7 @@ public static class PredictEndpoints
         }
 
         string reason = JsonNamingPolicy.SnakeCaseLower.ConvertName(answer!.Reason.ToString());
-        request.Used(answer.PromptTokens, answer.NewTokens);
+        request.Used(answer.PromptTokens, answer.NewTokens, answer.CachedPromptTokens);
         request.Finished(reason);
         request.Content("answer", () => answer.Text);
         Dictionary<string, object> output = new()

@@ -1,3 +1,5 @@
+using MLNetLora.Adapters;
+using MLNetLora.Inference;
 using MLNetLora.Quantization;
 using MLNetLora.Runtime;
 
@@ -36,6 +38,30 @@ public sealed class ServedModelOptions
     /// (default) for none.</summary>
     public string? AdapterRoot { get; set; }
 
+    /// <summary>
+    /// The layers that adapters may be on which share the base's weights and batches, as target_modules names them, or "all-linear" alone. Fewer are faster.
+    /// Empty (default): all linear layers where there is a <see cref="WatchFolder"/> or an <see cref="AdapterRoot"/>, else those of <see cref="Adapters"/>. An
+    /// adapter that cannot share (another layer, DoRA, modules_to_save, trained tokens, experts) is answered with weights of its own, and the log says so.
+    /// </summary>
+    public IList<string> AdapterModules { get; } = [];
+
+    /// <summary>Most bytes of keys and values of the requests that are answered at once; further ones wait. Null (default): no limit. See
+    /// <see cref="EngineOptions.MaximumCacheBytes"/>.</summary>
+    public long? MaximumCacheBytes { get; set; }
+
+    /// <summary>Most bytes of keys and values of prompts that are kept for later ones which begin alike; 0 keeps nothing. Default 256 MiB. See
+    /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
+    public long PrefixCacheBytes { get; set; } = new EngineOptions().PrefixCacheBytes;
+
     /// <summary>Most adapters at a time, wherever they come from. Default 32.</summary>
     public int MaximumAdapters { get; set; } = 32;
+
+    /// <summary>How the base is opened.</summary>
+    /// <param name="modules">The layers that adapters may be on which share it; null for none.</param>
+    internal EngineOptions Engine(TargetModules? modules) => new()
+    {
+        AdapterModules = modules,
+        MaximumCacheBytes = MaximumCacheBytes,
+        PrefixCacheBytes = PrefixCacheBytes,
+    };
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Http;
@@ -17,6 +18,7 @@ internal sealed record ServingError(int Status, string Message, string Type, str
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         DefaultIgnoreCondition = JsonIgnoreCondition.Never, // clients read null of param and code
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, // it says that it is JSON, and people read it
     };
 
     /// <summary>After how many seconds asking again may help; null where it does not.</summary>

@@ -55,7 +55,8 @@ internal static class ScoreJoin
 
                 if (expected is { } all && all != rows)
                 {
-                    throw new ConfigException(FormattableString.Invariant($"Row {rows + 1} and those behind it, up to {all}, are in none of the files. Give the files of all shards."));
+                    throw new ConfigException(FormattableString.Invariant(
+                        $"Row {rows + 1} and those behind it, up to {all}, are in none of the files. Give the files of all shards."));
                 }
             });
         }

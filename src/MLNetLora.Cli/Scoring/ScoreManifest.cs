@@ -12,7 +12,13 @@ internal sealed record ScoreManifest(ScoreInput Input, Shard Shard, IReadOnlyDic
 {
     private const int LongestFile = 1 << 24;
 
-    private static readonly JsonSerializerOptions s_json = new() { WriteIndented = true, NewLine = "\n", RespectNullableAnnotations = true };
+    private static readonly JsonSerializerOptions s_json = new()
+    {
+        WriteIndented = true,
+        NewLine = "\n",
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        RespectNullableAnnotations = true,
+    };
 
     /// <summary>Version of the form.</summary>
     public int Format { get; init; } = 1;

@@ -33,9 +33,10 @@ internal sealed class ScoreProgress(Screen screen, long total, long before, Func
 
         _last = elapsed;
         double rate = (done - before) / elapsed.TotalSeconds;
+        string left = Left(TimeSpan.FromSeconds((total - done) / rate));
         string text = string.Create(
             CultureInfo.InvariantCulture,
-            $"{done:N0} of {total:N0} rows  {rate:0.##} rows/s  {_tokens / elapsed.TotalSeconds:N0} tokens/s  {Left(TimeSpan.FromSeconds((total - done) / rate))} left");
+            $"{done:N0} of {total:N0} rows  {rate:0.##} rows/s  {_tokens / elapsed.TotalSeconds:N0} tokens/s  {left} left");
         if (screen.HasErrorColor)
         {
             screen.Error.Write($"\r\e[K{text}");
@@ -58,7 +59,8 @@ internal sealed class ScoreProgress(Screen screen, long total, long before, Func
         }
     }
 
-    private static string Left(TimeSpan left) => left.TotalHours >= 1 ? string.Create(CultureInfo.InvariantCulture, $"{(int)left.TotalHours} h {left.Minutes} min")
+    private static string Left(TimeSpan left) => left.TotalHours >= 1
+        ? string.Create(CultureInfo.InvariantCulture, $"{(int)left.TotalHours} h {left.Minutes} min")
         : left.TotalMinutes >= 1 ? string.Create(CultureInfo.InvariantCulture, $"{(int)left.TotalMinutes} min")
         : string.Create(CultureInfo.InvariantCulture, $"{(int)Math.Ceiling(left.TotalSeconds)} s");
 

@@ -99,7 +99,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         {
             if (question.Row is { } row)
             {
-                answer = model.Engine.Generate([AnswerRun.Asked(row)], options, null, cancellation, question.Number + 1)[0];
+                answer = model.Engine.Generate([AnswerRun.Asked(row, options.ContinueFinalMessage)], options, null, cancellation, question.Number + 1)[0];
                 error = answer.Error;
             }
         }

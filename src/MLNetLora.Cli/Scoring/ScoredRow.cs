@@ -9,12 +9,12 @@ using MLNetLora.Text;
 namespace MLNetLora.Cli.Scoring;
 
 /// <summary>
-/// A line of the answers' file: row, the row's own fields as they are written, then answer, thinking where there was any, finish_reason, prompt_tokens and
-/// new_tokens, or error in their place. A field of the row that has one of these names gets data_ before it.
+/// A line of the answers' file: row, the row's own fields as they are written, then answer, thinking where there was any, finish_reason, prompt_tokens,
+/// new_tokens and, where asked for, tokens, or error in their place. A field of the row that has one of these names gets data_ before it.
 /// </summary>
 internal static class ScoredRow
 {
-    private static readonly string[] s_names = ["row", "answer", "thinking", "finish_reason", "prompt_tokens", "new_tokens", "error"];
+    private static readonly string[] s_names = ["row", "answer", "thinking", "finish_reason", "prompt_tokens", "new_tokens", "tokens", "error"];
     private static readonly JsonWriterOptions s_options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>The line with its end.</summary>
@@ -95,6 +95,7 @@ internal static class ScoredRow
         json.WriteString("finish_reason", answer.Reason == FinishReason.Stop ? "stop" : "length");
         json.WriteNumber("prompt_tokens", answer.PromptTokens);
         json.WriteNumber("new_tokens", answer.NewTokens);
+        Output.AnswerJson.WriteTokens(json, answer);
     }
 
     /// <summary>Writes the fields of a JSON object as they are, on one line.</summary>

@@ -8,8 +8,10 @@ namespace MLNetLora.Cli.Scoring;
 /// <param name="Count">How many processes there are.</param>
 internal readonly record struct Shard(int Index, int Count)
 {
+    private const string Slurm = "SLURM_ARRAY_TASK_ID";
+
     /// <summary>Variables in which schedulers give a process its number: Kubernetes' indexed jobs, Slurm's job arrays.</summary>
-    private static readonly string[] s_variables = ["JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"];
+    private static readonly string[] s_variables = ["JOB_COMPLETION_INDEX", Slurm];
 
     /// <summary>All rows.</summary>
     public static Shard All => new(0, 1);
@@ -57,12 +59,13 @@ internal readonly record struct Shard(int Index, int Count)
             if (variable(name) is { Length: > 0 } value)
             {
                 // A job array may be counted from 1, or from anything.
-                bool isShifted = name == "SLURM_ARRAY_TASK_ID" & TryNumber(value, out int number) & TryNumber(variable("SLURM_ARRAY_TASK_MIN") ?? "", out int least);
-                return (isShifted ? (number - least).ToString(CultureInfo.InvariantCulture) : value, $"{name}={value}");
+                int least = name == Slurm && TryNumber(variable("SLURM_ARRAY_TASK_MIN") ?? "", out int first) ? first : 0;
+                return (TryNumber(value, out int number) ? (number - least).ToString(CultureInfo.InvariantCulture) : value, $"{name}={value}");
             }
         }
 
-        throw new ConfigException($"--shard is {count}, but none of {string.Join(", ", s_variables)} says which shard this process is: give --shard I/{count}.");
+        throw new ConfigException(
+            $"--shard is {count}, but none of {string.Join(", ", s_variables)} says which shard this process is: give --shard I/{count}.");
     }
 
     private static bool TryNumber(string text, out int number) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);

@@ -114,8 +114,10 @@ internal sealed class AnswerBatch(
             return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
             {
                 Thinking = Text.Thinking,
+                ThinkingTokens = Text.ThinkingTokens,
                 Tokens = Text.Tokens,
                 CachedPromptTokens = generated.KnownPromptTokens,
+                GuessedTokens = generated.GuessedTokens,
             };
         }
     }

@@ -55,6 +55,9 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
     /// <summary>What was thought; null where that is nothing but white space.</summary>
     public string? Thinking => _thinking.ToString() is { } text && string.IsNullOrWhiteSpace(text) ? null : _thinking.ToString();
 
+    /// <summary>Tokens that were thought, those of the tags included.</summary>
+    public int ThinkingTokens { get; private set; }
+
     /// <summary>The tokens with their log probabilities; null where nobody asks for them.</summary>
     public IReadOnlyList<GeneratedToken>? Tokens => _tokens?.All;
 
@@ -83,7 +86,9 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
         string text = _decoder.Add(token.Id);
         _read += text.Length;
         _tokens?.Add(token, _decoder.HasPending ? _read + 1 : _read);
+        bool thinks = _part == Part.Thinking;
         Append(text);
+        ThinkingTokens += thinks || _part == Part.Thinking ? 1 : 0;
         return _stopped;
     }
 

@@ -26,6 +26,9 @@ internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
 {
     /// <summary>Tokens of the prompt that were not computed, because an earlier prompt began with them.</summary>
     public int KnownPromptTokens { get; init; }
+
+    /// <summary>Tokens that prompt lookup guessed.</summary>
+    public int GuessedTokens { get; init; }
 }
 
 /// <summary>

@@ -22,6 +22,8 @@ internal sealed class GenerationRequest(
     private readonly Sampler _sampler = new(options, prompt, vocabularyLimit);
     private readonly TokenLogprobs? _logprobs = options.TopLogprobs is { } top ? new(top, vocabularyLimit) : null;
     private readonly List<int> _ids = [];
+    private readonly PromptLookup? _lookup = options.PromptLookupTokens > 0 ? new(prompt, options.PromptLookupTokens) : null;
+    private int _guessed;
     private int[]? _ends; // tokens that end the answer
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
@@ -68,10 +70,23 @@ internal sealed class GenerationRequest(
         bool isForced = _ids.Count < options.ForcedTokens.Count;
         int token = isForced ? options.ForcedTokens[_ids.Count] : Sample(logits);
         _ids.Add(token);
+        _lookup?.Add(token);
         bool stops = !isForced && (_ends.Contains(token) || Mask?.IsComplete == true);
         stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
+    }
+
+    /// <summary>What the answer may go on with behind its newest token; empty where nobody knows, or nobody asked to guess.</summary>
+    public int[] Guess() => _lookup?.Guess(Math.Min(limit - prompt.Length, options.MaximumNewTokens) - _ids.Count - 1) ?? [];
+
+    /// <summary>Learns how a guess held.</summary>
+    /// <param name="guessed">Its tokens.</param>
+    /// <param name="held">How many of them came.</param>
+    public void Learn(int guessed, int held)
+    {
+        _lookup!.Learn(guessed, held);
+        _guessed += held;
     }
 
     private int Sample(Span<float> logits)
@@ -87,7 +102,7 @@ internal sealed class GenerationRequest(
     {
         if (Ends())
         {
-            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens });
+            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed });
         }
     }
 

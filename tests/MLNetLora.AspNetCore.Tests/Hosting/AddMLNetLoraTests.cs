@@ -93,6 +93,57 @@ public sealed class AddMLNetLoraTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("q_proj", false)]
+    [InlineData("q_proj,v_proj", true)]
+    [InlineData("all-linear", true)]
+    [InlineData("", true)]
+    public async Task Adapters_share_the_base_where_it_was_opened_for_their_layers(string modules, bool shares)
+    {
+        string path = TestAdapters.Write(_folder.File("v1"));
+        await using TestService service = await NanoService.StartAsync(model =>
+        {
+            model.Adapters["v1"] = path;
+            foreach (string module in modules.Split(',', StringSplitOptions.RemoveEmptyEntries))
+            {
+                model.AdapterModules.Add(module);
+            }
+        });
+        Assert.Equal(NanoService.Expected(path), NanoService.Answer(service, "v1"));
+        Assert.Equal(!shares, service.Log.Text.Contains("weights of its own", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task An_adapter_that_cannot_share_is_answered_all_the_same()
+    {
+        string path = TestAdapters.Write(_folder.File("dora"), dora: true);
+        await using TestService service = await NanoService.StartAsync(model => model.Adapters["v1"] = path);
+        Assert.Equal(NanoService.Expected(path), NanoService.Answer(service, "v1"));
+        Assert.Contains("weights of its own", service.Log.Text, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(1 << 20, true)]
+    public async Task Beginnings_of_prompts_are_kept_as_long_as_the_options_say(long bytes, bool areKept)
+    {
+        await using TestService service = await NanoService.StartAsync(model => model.PrefixCacheBytes = bytes);
+        using ModelLease lease = service.Get<ModelRegistry>().Lease("support")!;
+        Text.InstructionRow row = new(string.Concat(Enumerable.Repeat("Who are you? ", 20)));
+        Inference.GenerationOptions one = new() { MaximumNewTokens = 1, Temperature = 0 };
+        lease.Generator.Generate([row], one);
+        Assert.Equal(areKept, lease.Generator.Generate([row], one)[0].CachedPromptTokens > 0);
+    }
+
+    [Fact]
+    public async Task Requests_that_need_more_memory_than_they_may_have_are_refused()
+    {
+        await using TestService service = await NanoService.StartAsync(model => model.MaximumCacheBytes = 1 << 20);
+        using ModelLease lease = service.Get<ModelRegistry>().Lease("support")!;
+        Assert.Throws<OptionException>(() => lease.Generator.Generate(
+            [new Text.InstructionRow("Hello")], new Inference.GenerationOptions { MaximumNewTokens = 4000 }));
+    }
+
     [Fact]
     public async Task A_configuration_says_all_of_it()
     {
@@ -166,9 +217,11 @@ public sealed class AddMLNetLoraTests : IDisposable
             model.AdapterRoot = _folder.File("no-root");
             model.WatchPeriod = TimeSpan.Zero;
             model.MaximumAdapters = 1;
+            model.MaximumCacheBytes = 0;
+            model.AdapterModules.Add("");
         });
         foreach (string part in (string[])["the name is no name", "ModelPath is not set", "Precision", "Threads", "DeviceId", "'a name!' is that of the base",
-            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters"])
+            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters", "MaximumCacheBytes", "AdapterModules"])
         {
             Assert.Contains(sentences, sentence => sentence.Contains(part, StringComparison.Ordinal));
         }

@@ -14,9 +14,10 @@ internal static class TestAdapters
     /// <param name="folder">Where to.</param>
     /// <param name="seed">Another seed is another adapter.</param>
     /// <param name="change">Changes its numbers.</param>
-    public static string Write(string folder, int seed = 1, Action<float[]>? change = null)
+    /// <param name="dora">Whether it has DoRA's magnitudes.</param>
+    public static string Write(string folder, int seed = 1, Action<float[]>? change = null, bool dora = false)
     {
-        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2, Alpha = 4, Dropout = 0 }, s_base, seed);
+        LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2, Alpha = 4, Dropout = 0, UseDora = dora }, s_base, seed);
         Random random = new(seed);
         foreach (LoraFactors factors in adapter.Factors)
         {
