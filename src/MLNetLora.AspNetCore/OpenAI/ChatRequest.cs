@@ -40,11 +40,7 @@ internal sealed record ChatRequest(
     /// <exception cref="ApiException">It has no tools, or does not think, and is asked to.</exception>
     public TextRow RowFor(TextGenerator generator)
     {
-        if (Tools.Descriptions.Count > 0 && !generator.TemplateReads("tools"))
-        {
-            throw Field.Unsupported("tools", "'tools' is given, but this model's chat template does not write them: the model would not see them.");
-        }
-
+        Tools.RequireSyntax(generator);
         Sampling.RequireTokens(Generation, generator);
         return TextRow.Of(Conversation) with { EnableThinking = Thinking.For(generator) };
     }
@@ -66,12 +62,8 @@ internal sealed record ChatRequest(
     private static OutputConstraint? Constraint(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
     {
         OutputConstraint? format = AnswerFormat.Read(body.ResponseFormat, ignoreUnknown);
-        if (tools.Choice.Kind == ToolChoiceKind.Required)
-        {
-            throw Field.Unsupported("tool_choice", "'tool_choice' that requires a call is not supported here. Leave the choice to the model (auto).");
-        }
-
-        return format is null || tools.Descriptions.Count == 0 ? format : throw Field.Unsupported(
+        OutputConstraint? calls = tools.Constraint();
+        return format is null ? calls : tools.Descriptions.Count == 0 ? format : throw Field.Unsupported(
             "response_format", "'response_format' with 'tools' is not supported here: an answer of that format could not call. Give one of them.");
     }
 
