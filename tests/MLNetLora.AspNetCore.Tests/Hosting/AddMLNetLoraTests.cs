@@ -337,7 +337,8 @@ public sealed class AddMLNetLoraTests : IDisposable
         ChatResponse streamed = await client.GetStreamingResponseAsync("Who are you?", options).ToChatResponseAsync();
         Assert.Equal(adapted.Text, streamed.Text);
         options.ModelId = "v2";
-        Assert.Contains("support, v1", (await Assert.ThrowsAsync<OptionException>(() => client.GetResponseAsync("Hi", options))).Message, StringComparison.Ordinal);
+        OptionException error = await Assert.ThrowsAsync<OptionException>(() => client.GetResponseAsync("Hi", options));
+        Assert.Contains("support, v1", error.Message, StringComparison.Ordinal);
     }
 
     private static IConfiguration Configuration(Dictionary<string, string?> values) => new ConfigurationBuilder().AddInMemoryCollection(values).Build();

@@ -154,7 +154,9 @@ public sealed class PredictTests : IDisposable
         string two = Save(seed: 2);
         Assert.NotEqual(one, two);
         await using TestService service = await TestService.StartAsync(
-            services: all => all.AddMLNetLoraModelFile(_zip, "new").AddMLNetLoraModelFile(other, "old", options => options.Change = model => model.Generation.MaximumNewTokens = 1),
+            services: all => all
+                .AddMLNetLoraModelFile(_zip, "new")
+                .AddMLNetLoraModelFile(other, "old", options => options.Change = model => model.Generation.MaximumNewTokens = 1),
             map: application =>
             {
                 application.MapPredict();
