@@ -178,7 +178,7 @@ internal static class ServingBench
             {
                 first.Add(times[0]);
                 between.AddRange(times.Skip(1).Zip(times, (after, before) => after - before));
-                tokens += times.Count;
+                tokens += request.Tokens; // some tokens complete no text, and come with the next
             }
 
             if (rate <= 0)

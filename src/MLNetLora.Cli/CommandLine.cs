@@ -78,6 +78,7 @@ internal static class CommandLine
             Commands.PlanCommand.CreateProbe(screen),
             Commands.EvaluateCommand.Create(screen),
             Commands.GenerateCommand.Create(screen),
+            Commands.ScoreCommand.Create(screen),
             Commands.ChatCommand.Create(screen),
             Commands.MergeCommand.Create(screen),
             Commands.InspectCommand.Create(screen),

@@ -46,8 +46,18 @@ public sealed class TemplateException(string message, Exception? inner = null) :
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class OptionException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 
-/// <summary>A prompt cannot be answered: it leaves no room for an answer in the model's context.</summary>
-/// <param name="message">Which row, how long it is, and what to do.</param>
+/// <summary>A constraint on answers cannot be held to: a JSON schema or a regular expression is wrong, or says what the library does not know how to hold, or
+/// nothing satisfies it.</summary>
+/// <param name="message">What was wrong, where, and what to do.</param>
+/// <param name="inner">The cause, where another exception was the cause.</param>
+public sealed class ConstraintException(string message, Exception? inner = null) : MLNetLoraException(message, inner)
+{
+    /// <summary>Where in the schema it is, as a JSON pointer (#/properties/age/minimum); null where it is in no schema.</summary>
+    public string? Pointer { get; init; }
+}
+
+/// <summary>A prompt cannot be answered: it leaves no room for an answer in the model's context, asks nothing, or has tokens that the model has not.</summary>
+/// <param name="message">Which row, what is wrong with it, and what to do.</param>
 /// <param name="inner">The cause, where another exception was the cause.</param>
 public sealed class PromptException(string message, Exception? inner = null) : MLNetLoraException(message, inner);
 

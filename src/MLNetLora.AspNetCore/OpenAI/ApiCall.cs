@@ -93,6 +93,25 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
         }
     }
 
+    /// <summary>Waits for work that has no pieces, and keeps the connection of a stream open.</summary>
+    public async Task AliveAsync(bool isStream, Task work)
+    {
+        if (!isStream)
+        {
+            await work.ConfigureAwait(false);
+            return;
+        }
+
+        await EventPump.RunAsync(_ => One(), _ => Task.CompletedTask, Events.PingAsync, options.PingInterval, Time, context.RequestAborted)
+            .ConfigureAwait(false);
+
+        async IAsyncEnumerable<bool> One()
+        {
+            await work.ConfigureAwait(false);
+            yield return true;
+        }
+    }
+
     /// <summary>Counts an answer that has come to its end.</summary>
     /// <param name="reason">Why it has.</param>
     /// <param name="answer">The answer.</param>

@@ -15,6 +15,8 @@ internal static class ApiError
 {
     private const string RowPrefix = "Row 1: "; // a request is one row, and need not be told which
 
+    private const string LibraryAdvice = ", or set WhenPromptTooLong"; // an option that a client does not have
+
     /// <summary>A field has a value that cannot be.</summary>
     public static ServingError InvalidValue(string param, string message) => ServingError.Invalid(message, param, "invalid_value");
 
@@ -45,7 +47,7 @@ internal static class ApiError
     public static ServingError? Of(Exception exception, string? prompt) => exception switch
     {
         ApiException known => known.Error,
-        PromptException => ServingError.Invalid(Sentence(exception), prompt, "context_length_exceeded"),
+        PromptException => ServingError.Invalid($"{Sentence(exception).Split(LibraryAdvice)[0].TrimEnd('.')}.", prompt, "context_length_exceeded"),
         TemplateException => ServingError.Invalid(Sentence(exception), prompt, "invalid_prompt"),
         OptionException => ServingError.Invalid(Sentence(exception), null, "invalid_value"),
         NativeMemoryException => ServingError.Unavailable(

@@ -13,7 +13,9 @@ internal static class ChatPrompt
     {
         IReadOnlyList<ChatRequestMessage?> messages = Field.Required("messages", body.Messages);
         Field.Require(messages.Count > 0, "messages", "'messages' is empty: nobody asks anything.");
+        bool continues = Continues(body);
         ChatMessage[] turns = [.. messages.Select((message, i) => Message(message, $"messages[{i}]", ignoreUnknown))];
+        RequireEnd(turns, continues);
         int system = turns.TakeWhile(turn => turn.Role == "system").Count();
         if (system < 2)
         {
@@ -22,6 +24,36 @@ internal static class ChatPrompt
 
         // Templates know one system message, at the beginning: those that come first become one.
         return new Conversation([ChatMessage.System(string.Join("\n\n", turns.Take(system).Select(turn => turn.Content))), .. turns.Skip(system)]);
+    }
+
+    /// <summary>Whether the assistant's message at the end is gone on with.</summary>
+    /// <param name="body">The request.</param>
+    /// <exception cref="ApiException">Two fields say two things.</exception>
+    public static bool Continues(ChatRequestBody body)
+    {
+        bool continues = body.ContinueFinalMessage ?? false;
+        Field.Require(
+            !continues || body.AddGenerationPrompt != true,
+            "add_generation_prompt",
+            "'add_generation_prompt' and 'continue_final_message' are both true: a message that is gone on with has no new one behind it.");
+        return continues || body.AddGenerationPrompt != false
+            ? continues
+            : throw Field.Unsupported("add_generation_prompt", "'add_generation_prompt' is false; it is only with 'continue_final_message'.");
+    }
+
+    private static void RequireEnd(ChatMessage[] turns, bool continues)
+    {
+        string last = $"messages[{turns.Length - 1}]";
+        if (continues)
+        {
+            Field.Require(turns[^1].Role == "assistant", last, $"'{last}' is not the assistant's, so there is no message that 'continue_final_message' could mean.");
+            Field.Require(turns[^1].ToolCalls is null, last, $"'{last}' calls tools, which cannot be gone on with: let the tools' messages follow.");
+        }
+        else
+        {
+            Field.Require(
+                turns[^1].Role != "assistant", last, $"'{last}' is the assistant's, so nobody asks anything. Set 'continue_final_message' to have it gone on with.");
+        }
     }
 
     private static ChatMessage Message(ChatRequestMessage? given, string where, bool ignoreUnknown)

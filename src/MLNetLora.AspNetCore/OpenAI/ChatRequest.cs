@@ -53,6 +53,7 @@ internal sealed record ChatRequest(
     {
         GenerationOptions options = Sampling.Options(body, Sampling.MaximumTokens(body.MaxTokens, body.MaxCompletionTokens));
         options.TopLogprobs = TopLogprobs(body);
+        options.ContinueFinalMessage = ChatPrompt.Continues(body);
         if (tools.Descriptions.Count > 0 && !tools.AllowsSeveral)
         {
             options.StopStrings = [.. options.StopStrings, ToolCallSyntax.Close]; // the end of the first call ends the answer

@@ -24,6 +24,7 @@ public static class OpenAIEndpoints
         options.Validate();
         RouteGroupBuilder group = endpoints.MapGroup("/v1");
         group.MapPost("/chat/completions", ApiCall.Handler(options, ChatCompletions.HandleAsync)).WithServing(EndpointKind.Generation);
+        group.MapPost("/completions", ApiCall.Handler(options, Completions.HandleAsync)).WithServing(EndpointKind.Generation);
         group.MapGet("/models", ApiCall.Handler(options, ModelCards.ListAsync)).WithServing(EndpointKind.Information);
         group.MapGet("/models/{**id}", ApiCall.Handler(options, ModelCards.OneAsync)).WithServing(EndpointKind.Information); // names may have slashes, as on the Hub
         group.Map("/{**path}", ApiCall.Handler(options, NotFound)).WithServing(EndpointKind.Information);

@@ -193,8 +193,23 @@ internal static class SettingsTable
         Answer(nameof(GenerationOptions.Temperature), "0: always the likeliest token; default: the checkpoint's"),
         Answer(nameof(GenerationOptions.TopK), "Samples among so many tokens; 0: all"),
         Answer(nameof(GenerationOptions.TopP), "Samples among the likeliest tokens that reach this probability"),
+        Answer(nameof(GenerationOptions.MinP), "Samples among the tokens that have this share of the likeliest one's probability; 0: off"),
         Answer(nameof(GenerationOptions.RepetitionPenalty), "Above 1 makes repetitions unlikely"),
+        Answer(nameof(GenerationOptions.PresencePenalty), "Taken off the scores of tokens that the answer has already; -2 to 2"),
+        Answer(nameof(GenerationOptions.FrequencyPenalty), "The same for each time that it has them; -2 to 2"),
+        Answer(nameof(GenerationOptions.LogitBias), "Added to the scores of tokens, -100 to 100 by their ids") with { Example = "{151667: -100}" },
         Answer(nameof(GenerationOptions.StopStrings), "An answer ends before one of these", "stop") with { Read = Values.WholeTexts },
+        Answer(nameof(GenerationOptions.StopTokenIds), "Tokens that end an answer, by their ids"),
+        Answer(nameof(GenerationOptions.IgnoreEndOfText), "Goes on where the model ends its answer", "ignore_eos"),
+        Answer(nameof(GenerationOptions.MinimumNewTokens), "Fewest tokens of an answer", "min_new_tokens") with { ShortNames = ["--min-new-tokens"] },
+        Answer(nameof(GenerationOptions.TopLogprobs), "Log probabilities of an answer's tokens, and of so many others, in JSON; default: none") with
+        {
+            On = Generate,
+        },
+        Answer(nameof(GenerationOptions.ContinueFinalMessage), "Goes on with the assistant's message that a conversation of --in ends with") with
+        {
+            On = Generate,
+        },
         Answer(nameof(GenerationOptions.WhenPromptTooLong), "What becomes of a prompt that leaves no room for an answer"),
         Answer(nameof(GenerationOptions.Seed), "Seed of the sampling; default: a new one each time") with { Name = "GenerationSeed" },
         Answer(nameof(GenerationOptions.BatchSize), "Prompts that are answered together") with { Name = "GenerationBatchSize" },

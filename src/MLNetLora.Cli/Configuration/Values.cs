@@ -50,6 +50,7 @@ internal static partial class Values
             _ when inner == typeof(IReadOnlyList<int>) => Wholes(given),
             _ when inner == typeof(IReadOnlyDictionary<string, int>) =>
                 Map(given).ToDictionary(item => item.Key, item => (int)Whole(item, int.MinValue, int.MaxValue)),
+            _ when inner == typeof(IReadOnlyDictionary<int, float>) => Tokens(given),
             _ when inner == typeof(IReadOnlyDictionary<string, double>) => Map(given).ToDictionary(item => item.Key, Number),
             _ => throw new NotSupportedException($"No value is read as {type}."),
         };
@@ -71,6 +72,7 @@ internal static partial class Values
             _ when inner == typeof(IReadOnlyList<string>) => "a list of texts",
             _ when inner == typeof(IReadOnlyList<int>) => "a list of whole numbers",
             _ when inner == typeof(IReadOnlyDictionary<string, int>) => "names with whole numbers",
+            _ when inner == typeof(IReadOnlyDictionary<int, float>) => "token ids with numbers",
             _ => "names with numbers",
         };
     }
@@ -204,6 +206,18 @@ internal static partial class Values
         return [.. items.Select(item => item is ScalarValue { IsQuoted: false } text
             && int.TryParse(text.Text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int number) ? number
             : throw given.Wrong("a list of whole numbers"))];
+    }
+
+    private static Dictionary<int, float> Tokens(Given given)
+    {
+        Dictionary<int, float> tokens = [];
+        foreach (Given item in given.Value is MapValue ? Map(given) : throw given.Wrong("token ids with numbers, such as {151667: -100}"))
+        {
+            tokens[int.TryParse(item.Key, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? id : throw item.Wrong("behind a token id")] =
+                (float)Number(item);
+        }
+
+        return tokens;
     }
 
     private static IEnumerable<Given> Map(Given given) => given.Value is MapValue map

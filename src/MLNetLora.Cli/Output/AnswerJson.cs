@@ -12,8 +12,8 @@ internal static class AnswerJson
 {
     private static readonly JsonWriterOptions s_options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>The line, without its end: the row's fields, then answer, thinking where there was any, finish_reason, prompt_tokens, new_tokens; for a row
-    /// that could not be answered error in their place.</summary>
+    /// <summary>The line, without its end: the row's fields, then answer, thinking where there was any, finish_reason, prompt_tokens, new_tokens, tokens where
+    /// log probabilities were asked for; for a row that could not be answered error in their place.</summary>
     public static string Of(TextRow row, GeneratedText answer)
     {
         ArrayBufferWriter<byte> buffer = new();
@@ -44,12 +44,51 @@ internal static class AnswerJson
                 json.WriteString("finish_reason", answer.Reason == FinishReason.Stop ? "stop" : "length");
                 json.WriteNumber("prompt_tokens", answer.PromptTokens);
                 json.WriteNumber("new_tokens", answer.NewTokens);
+                WriteTokens(json, answer);
             }
 
             json.WriteEndObject();
         }
 
         return Encoding.UTF8.GetString(buffer.WrittenSpan);
+    }
+
+    /// <summary>Writes the tokens of an answer whose log probabilities were asked for: id, token, logprob, and the same of the likeliest ones in top.</summary>
+    public static void WriteTokens(Utf8JsonWriter json, GeneratedText answer)
+    {
+        if (answer.Tokens is not { } tokens)
+        {
+            return;
+        }
+
+        json.WriteStartArray("tokens");
+        foreach (GeneratedToken token in tokens)
+        {
+            Begin(json, token.Id, token.Text, token.Logprob);
+            if (token.Top.Count > 0)
+            {
+                json.WriteStartArray("top");
+                foreach (TokenLogprob top in token.Top)
+                {
+                    Begin(json, top.Id, top.Text, top.Logprob);
+                    json.WriteEndObject();
+                }
+
+                json.WriteEndArray();
+            }
+
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void Begin(Utf8JsonWriter json, int id, string text, float logprob)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("id", id);
+        json.WriteString("token", text);
+        json.WriteNumber("logprob", logprob);
     }
 
     private static void Optional(Utf8JsonWriter json, string name, string? text)

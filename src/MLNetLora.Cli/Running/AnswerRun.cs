@@ -83,7 +83,7 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         {
             foreach (DatasetRow[] batch in Dataset.ReadQuestions(path, format).Chunk(model.Generation.BatchSize))
             {
-                TextRow[] rows = [.. batch.Select(Asked)];
+                TextRow[] rows = [.. batch.Select(row => Asked(row, model.Generation.ContinueFinalMessage))];
                 IReadOnlyList<GeneratedText> answers = model.Engine.Generate(rows, model.Generation, null, Token, firstNumber: done + 1);
                 screen.HasBegun = true;
                 for (int i = 0; i < rows.Length; i++)
@@ -148,8 +148,10 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         return new StreamWriter(path, append: false, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)) { NewLine = "\n" };
     }
 
-    /// <summary>A row as a question: without the answers that it ends with.</summary>
-    private static TextRow Asked(DatasetRow row)
+    /// <summary>A row as a question.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="continues">Whether the answers that a conversation ends with stay, to be gone on with.</param>
+    public static TextRow Asked(DatasetRow row, bool continues)
     {
         if (row.Instruction is { } instruction)
         {
@@ -159,6 +161,11 @@ internal sealed class AnswerRun(Screen screen, AnsweringModel model, bool json)
         if (row.Conversation is not { } conversation)
         {
             throw new DatasetException($"{row.Where} is a document, which asks nothing.");
+        }
+
+        if (continues)
+        {
+            return new TextRow(Conversation: conversation);
         }
 
         ChatMessage[] messages = [.. conversation.Messages.Reverse().SkipWhile(message => message.Role == "assistant").Reverse()];

@@ -110,14 +110,15 @@ internal sealed class AdapterStack : IDisposable
     /// <summary>Adds a run's inputs: the factors of the places from the first to the last that takes part, and which token belongs where.</summary>
     /// <param name="rows">The place of each row's adapter.</param>
     /// <param name="length">Tokens of each row.</param>
+    /// <param name="outputs">Tokens of each row whose scores are wanted.</param>
     /// <param name="inputs">Receives names and values.</param>
     /// <param name="owned">Receives the values that live for one run.</param>
-    public void AddTo(IReadOnlyList<int> rows, int length, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
+    public void AddTo(IReadOnlyList<int> rows, int length, int outputs, Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned)
     {
         (int first, int last) = (rows.Min(), rows.Max());
         int groups = last - first + 1;
         Sort(rows, first, groups, length, AdapterGroups.Names);
-        Sort(rows, first, groups, 1, AdapterGroups.OutputNames);
+        Sort(rows, first, groups, outputs, AdapterGroups.OutputNames);
         lock (_lock)
         {
             foreach (Layer layer in _layers)

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -10,7 +11,6 @@ namespace MLNetLora.Inference;
 /// <param name="model">What answers.</param>
 /// <param name="options">How.</param>
 /// <param name="tokenizer">The checkpoint's.</param>
-/// <param name="isThinking">Whether the prompt of a row ends inside of thinking.</param>
 /// <param name="onAnswer">Called on the caller's thread with a prompt's row and its answer.</param>
 /// <param name="onChunk">Called on the caller's thread with a prompt's row and text as it comes.</param>
 /// <param name="cancellation">Ends the call.</param>
@@ -18,7 +18,6 @@ internal sealed class AnswerBatch(
     CausalLanguageModel model,
     GenerationOptions options,
     QwenTokenizer tokenizer,
-    Func<int, bool> isThinking,
     Action<int, GeneratedText> onAnswer,
     Action<int, GeneratedChunk> onChunk,
     CancellationToken cancellation) : IDisposable
@@ -27,9 +26,9 @@ internal sealed class AnswerBatch(
     private readonly CancellationTokenSource _ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
 
     /// <summary>Answers prompts.</summary>
-    /// <param name="prompts">The row and the tokens of each.</param>
+    /// <param name="prompts">The row and the prompt of each.</param>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public void Run(IReadOnlyList<(int Row, int[] Ids)> prompts)
+    public void Run(IReadOnlyList<(int Row, AskedPrompt Prompt)> prompts)
     {
         GenerationOptions resolved = AnswerText.WithEnds(model.Prepare(options), tokenizer);
         (int begun, int open) = (0, 0);
@@ -39,7 +38,7 @@ internal sealed class AnswerBatch(
             {
                 for (; begun < prompts.Count && open < options.BatchSize; begun++, open++)
                 {
-                    Begin(prompts[begun].Row, prompts[begun].Ids, resolved);
+                    Begin(prompts[begun].Row, prompts[begun].Prompt, resolved);
                 }
 
                 Event next = _events.Take(CancellationToken.None);
@@ -74,10 +73,10 @@ internal sealed class AnswerBatch(
         _events.Dispose();
     }
 
-    private void Begin(int row, int[] ids, GenerationOptions resolved)
+    private void Begin(int row, AskedPrompt prompt, GenerationOptions resolved)
     {
-        Answering answering = new(row, ids);
-        answering.Text = new AnswerText(tokenizer, resolved, isThinking(row), chunk =>
+        Answering answering = new(row, prompt.Ids);
+        answering.Text = new AnswerText(tokenizer, resolved, prompt.Start, chunk =>
         {
             if (answering.HasEnded)
             {
@@ -88,8 +87,11 @@ internal sealed class AnswerBatch(
                 _events.Add(new Event(answering, chunk));
             }
         });
+        bool isThinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking;
+        ITokenMask? mask = options.Constraint?.Begin(
+            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
         answering.Request = model.Begin(
-            ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)));
+            prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
 
     /// <summary>A prompt on its way.</summary>
@@ -112,8 +114,10 @@ internal sealed class AnswerBatch(
             return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
             {
                 Thinking = Text.Thinking,
+                ThinkingTokens = Text.ThinkingTokens,
                 Tokens = Text.Tokens,
                 CachedPromptTokens = generated.KnownPromptTokens,
+                GuessedTokens = generated.GuessedTokens,
             };
         }
     }

@@ -11,9 +11,9 @@ namespace MLNetLora.Inference;
 /// <param name="options">
 /// Strings before which the answer ends, which are not looked for in the thinking; tokens that end it (see <see cref="WithEnds"/>); whether tokens are kept.
 /// </param>
-/// <param name="isThinking">Whether the prompt ended inside of thinking.</param>
+/// <param name="start">What the prompt has of the answer.</param>
 /// <param name="emit">Receives the pieces.</param>
-internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions options, bool isThinking, Action<GeneratedChunk> emit)
+internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions options, AnswerStart start, Action<GeneratedChunk> emit)
 {
     private readonly StreamingDecoder _decoder = tokenizer.CreateStreamingDecoder(skipSpecialTokens: true);
     private readonly StringBuilder _thinking = new();
@@ -22,7 +22,13 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
 
     /// <summary>Text that came and of which it is not known yet what it is.</summary>
     private string _pending = "";
-    private Part _part = isThinking ? Part.Thinking : Part.Beginning;
+    private Part _part = start switch
+    {
+        AnswerStart.Nothing => Part.Beginning,
+        AnswerStart.Answer => Part.Answer,
+        _ => Part.Thinking,
+    };
+
     private int _read; // characters that came
     private int _count; // tokens that came
     private int _emitted;
@@ -48,6 +54,9 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
 
     /// <summary>What was thought; null where that is nothing but white space.</summary>
     public string? Thinking => _thinking.ToString() is { } text && string.IsNullOrWhiteSpace(text) ? null : _thinking.ToString();
+
+    /// <summary>Tokens that were thought, those of the tags included.</summary>
+    public int ThinkingTokens { get; private set; }
 
     /// <summary>The tokens with their log probabilities; null where nobody asks for them.</summary>
     public IReadOnlyList<GeneratedToken>? Tokens => _tokens?.All;
@@ -77,7 +86,9 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
         string text = _decoder.Add(token.Id);
         _read += text.Length;
         _tokens?.Add(token, _decoder.HasPending ? _read + 1 : _read);
+        bool thinks = _part == Part.Thinking;
         Append(text);
+        ThinkingTokens += thinks || _part == Part.Thinking ? 1 : 0;
         return _stopped;
     }
 
@@ -170,7 +181,7 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
     private void Think(string text)
     {
         int end = _read - _pending.Length + text.Length;
-        text = _thinking.Length == 0 ? text.TrimStart('\n') : text;
+        text = _thinking.Length == 0 && start != AnswerStart.WithinThinking ? text.TrimStart('\n') : text;
         if (text.Length > 0)
         {
             _thinking.Append(text);

@@ -66,6 +66,22 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         Run(0, [.. tokens.Select(token => new ArraySegment<int>([token]))], cancellation);
     }
 
+    /// <summary>Takes several more tokens of the only row, with the scores behind each of them: <see cref="Logits"/> of 0, 1, ….</summary>
+    /// <param name="tokens">The tokens.</param>
+    /// <param name="cancellation">Ends it on the way.</param>
+    public void Next(ArraySegment<int> tokens, CancellationToken cancellation)
+    {
+        Reserve(_rows[0].Length + tokens.Count);
+        int numbers = checked(tokens.Count * graph.Config.VocabSize);
+        _logits = _logits.Length < numbers ? new float[numbers] : _logits;
+        Run(0, [tokens], cancellation, outputs: tokens.Count);
+    }
+
+    /// <summary>Forgets the last tokens of a row whose states are all by token.</summary>
+    /// <param name="row">The row.</param>
+    /// <param name="length">Tokens that stay.</param>
+    public void Cut(int row, int length) => _rows[row] = _rows[row] with { Length = length };
+
     /// <summary>Adds a row of another decoder as it stands there, but for its scores.</summary>
     /// <param name="other">The other.</param>
     /// <param name="row">Its row.</param>
@@ -131,12 +147,16 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         _logits = _logits.Length < numbers ? new float[numbers] : _logits;
     }
 
-    private void Run(int firstRow, IReadOnlyList<ArraySegment<int>> step, CancellationToken cancellation)
+    /// <param name="firstRow">The first row that takes part.</param>
+    /// <param name="step">Tokens of each.</param>
+    /// <param name="cancellation">Ends it on the way.</param>
+    /// <param name="outputs">How many of the last tokens of a row have scores; more than one only where there is one row.</param>
+    private void Run(int firstRow, IReadOnlyList<ArraySegment<int>> step, CancellationToken cancellation, int outputs = 1)
     {
         (int batch, int length) = (step.Count, step.Max(ids => ids.Count));
         long[] ids = new long[batch * length];
         long[] positions = new long[batch * length];
-        long[] last = new long[batch];
+        long[] last = new long[batch * outputs];
         int[] lengths = new int[batch];
         for (int r = 0; r < batch; r++)
         {
@@ -148,19 +168,23 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
                 ids[(r * length) + i] = step[r][i];
             }
 
-            last[r] = (r * length) + step[r].Count - 1;
+            for (int i = 0; i < outputs; i++)
+            {
+                last[(r * outputs) + i] = (r * length) + step[r].Count - outputs + i;
+            }
+
             lengths[r] = row.Length + step[r].Count - 1;
         }
 
         Dictionary<string, NativeTensor> inputs = new(graph.Factors);
-        Dictionary<string, NativeTensor> outputs = [];
+        Dictionary<string, NativeTensor> results = [];
         List<NativeTensor> owned = [];
         try
         {
-            Memory<float> logits = _logits.AsMemory(firstRow * graph.Config.VocabSize, batch * graph.Config.VocabSize);
+            Memory<float> logits = _logits.AsMemory(firstRow * graph.Config.VocabSize, last.Length * graph.Config.VocabSize);
             inputs["input_ids"] = Own(Tensors.Of(ids, batch, length));
             inputs["position_ids"] = Own(Tensors.Of(positions, batch, length));
-            inputs["last_positions"] = Own(Tensors.Of(last, batch));
+            inputs["last_positions"] = Own(Tensors.Of(last, last.Length));
             inputs["past_lengths"] = Own(Tensors.Of(lengths, batch));
             inputs["total_length"] = Own(Tensors.Of([lengths.Max() + 1], []));
             if (graph.Config.DeltaNet is { } recurrent)
@@ -170,11 +194,11 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
                 inputs["kept_rows"] = Own(Tensors.Of(kept, batch, recurrent.Taps - 1));
             }
 
-            outputs["logits"] = Own(Tensors.Of(logits, batch, graph.Config.VocabSize));
+            results["logits"] = Own(Tensors.Of(logits, last.Length, graph.Config.VocabSize));
             rotary.Add(inputs, training: false);
-            graph.Adapters?.AddTo([.. _rows.Skip(firstRow).Take(batch).Select(row => row.Adapter)], length, inputs, owned);
-            _cache.Add(firstRow, batch, inputs, outputs, owned);
-            graph.Session.Run(inputs.Keys, inputs.Values, outputs.Keys, outputs.Values, cancellation: cancellation);
+            graph.Adapters?.AddTo([.. _rows.Skip(firstRow).Take(batch).Select(row => row.Adapter)], length, outputs, inputs, owned);
+            _cache.Add(firstRow, batch, inputs, results, owned);
+            graph.Session.Run(inputs.Keys, inputs.Values, results.Keys, results.Values, cancellation: cancellation);
         }
         finally
         {

@@ -26,6 +26,9 @@ internal sealed record GeneratedIds(IReadOnlyList<int> Ids, FinishReason Reason)
 {
     /// <summary>Tokens of the prompt that were not computed, because an earlier prompt began with them.</summary>
     public int KnownPromptTokens { get; init; }
+
+    /// <summary>Tokens that prompt lookup guessed.</summary>
+    public int GuessedTokens { get; init; }
 }
 
 /// <summary>
@@ -316,8 +319,9 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
+    /// <param name="mask">What the answer may go on with; null for whatever the model likes.</param>
     internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<ChosenToken, bool>? onToken, int vocabularyLimit,
-        CancellationToken cancellation, Action? onEnd = null)
+        CancellationToken cancellation, Action? onEnd = null, Constraints.ITokenMask? mask = null)
     {
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
@@ -326,6 +330,7 @@ internal sealed class CausalLanguageModel : IDisposable
             prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
         {
             Adapter = _adapter,
+            Mask = mask,
         };
         try
         {

@@ -13,9 +13,15 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
     /// </summary>
     public string? Thinking { get; init; }
 
+    /// <summary>How many of the new tokens are thinking, its tags included.</summary>
+    public int ThinkingTokens { get; init; }
+
     /// <summary>Tokens of the prompt that were not computed again, because an earlier prompt began with them; see
     /// <see cref="EngineOptions.PrefixCacheBytes"/>.</summary>
     public int CachedPromptTokens { get; init; }
+
+    /// <summary>New tokens that were guessed; see <see cref="GenerationOptions.PromptLookupTokens"/>.</summary>
+    public int GuessedTokens { get; init; }
 
     /// <summary>
     /// All tokens that were generated, with log probabilities: those of the thinking and of its tags, an ending eos, and what was generated of a stop string

@@ -238,12 +238,47 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             return;
         }
 
+        if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
+        {
+            Verify(guess);
+            return;
+        }
+
         using (RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]))
         {
             _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
         }
 
         Choose();
+    }
+
+    /// <summary>
+    /// Reads a guess of what the only row goes on with. Each token is chosen as ever, from the scores behind the one before; where it is another than was
+    /// guessed, what was read behind it is forgotten. Attention takes several tokens behind others for one row alone, and a recurrent state cannot go back.
+    /// </summary>
+    private void Verify(int[] guess)
+    {
+        GenerationRequest request = _rows[0];
+        int length = _decoder!.Length(0);
+        using (RunCancellation stop = new([request.Cancellation]))
+        {
+            _decoder.Next(new ArraySegment<int>([request.Last, .. guess]), stop.Token);
+        }
+
+        int held = 0;
+        bool hasEnded = Choose(request, _decoder, 0);
+        while (!hasEnded && held < guess.Length && request.Last == guess[held])
+        {
+            held++;
+            hasEnded = Choose(request, _decoder, held);
+        }
+
+        _decoder.Cut(0, length + 1 + held);
+        request.Learn(guess.Length, held);
+        if (hasEnded)
+        {
+            Remove(0);
+        }
     }
 
     /// <summary>Chooses every row's next token; those that have ended give their place away.</summary>

@@ -25,6 +25,7 @@ public sealed class GenerationOptions
     private const int MostNewTokens = 1 << 20;
     private const int LargestBatch = 4096;
     private const int MostStopStrings = 64;
+    private const int MostGuessed = 64;
     private const int MostStopTokens = 64;
     private const int MostTopLogprobs = 20;
     private const float LargestBias = 100;
@@ -117,11 +118,31 @@ public sealed class GenerationOptions
     /// </summary>
     public int? TopLogprobs { get; set; }
 
+    /// <summary>
+    /// Guesses up to so many of the next tokens from what stood behind the last ones where they were before, in the prompt or in the answer, and verifies them
+    /// in one run (prompt lookup decoding; transformers' prompt_lookup_num_tokens): faster where answers quote, correct or extract, and the same tokens. For
+    /// one request at a time, whose model has no recurrent layers; beside others nothing is guessed. At most 64; 10 is usual. Default 0: off.
+    /// </summary>
+    public int PromptLookupTokens { get; set; }
+
+    /// <summary>
+    /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
+    /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// </summary>
+    public bool ContinueFinalMessage { get; set; }
+
+    /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
+    public OutputConstraint? Constraint { get; set; }
+
     /// <summary>Prompts generated together; at most 4,096. Default 8.</summary>
     public int BatchSize { get; set; } = 8;
 
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
+
+    /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>
+    internal IReadOnlyList<int> ForcedTokens { get; init; } = [];
 
     /// <summary>Options that later changes of these do not reach.</summary>
     internal GenerationOptions Copy()
@@ -148,6 +169,7 @@ public sealed class GenerationOptions
         string fewest = $"between 0 and {nameof(MaximumNewTokens)}, which is {MaximumNewTokens}";
         Require.That(MinimumNewTokens >= 0 && MinimumNewTokens <= MaximumNewTokens, nameof(MinimumNewTokens), MinimumNewTokens, fewest);
         Require.That(TopLogprobs is null or (>= 0 and <= MostTopLogprobs), nameof(TopLogprobs), TopLogprobs, $"between 0 and {MostTopLogprobs}, or null");
+        Require.That(PromptLookupTokens is >= 0 and <= MostGuessed, nameof(PromptLookupTokens), PromptLookupTokens, $"between 0 (off) and {MostGuessed}");
         Require.That(BatchSize is >= 1 and <= LargestBatch, nameof(BatchSize), BatchSize, $"between 1 and {LargestBatch}");
         Require.Defined(WhenPromptTooLong, nameof(WhenPromptTooLong));
         ValidateStops();

@@ -22,9 +22,14 @@ internal sealed class GenerationRequest(
     private readonly Sampler _sampler = new(options, prompt, vocabularyLimit);
     private readonly TokenLogprobs? _logprobs = options.TopLogprobs is { } top ? new(top, vocabularyLimit) : null;
     private readonly List<int> _ids = [];
+    private readonly PromptLookup? _lookup = options.PromptLookupTokens > 0 ? new(prompt, options.PromptLookupTokens) : null;
+    private int _guessed;
     private int[]? _ends; // tokens that end the answer
     private CancellationTokenRegistration _registration;
     private int _hasEnded;
+
+    /// <summary>What the answer may go on with; null for whatever the model likes.</summary>
+    public Constraints.ITokenMask? Mask { get; init; }
 
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
@@ -62,12 +67,34 @@ internal sealed class GenerationRequest(
     {
         _ends ??= [.. options.StopTokenIds.Union(options.IgnoreEndOfText ? [] : eos)];
         _logprobs?.Read(logits); // before anybody changes them
-        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        bool isForced = _ids.Count < options.ForcedTokens.Count;
+        int token = isForced ? options.ForcedTokens[_ids.Count] : Sample(logits);
         _ids.Add(token);
-        bool stops = _ends.Contains(token);
+        _lookup?.Add(token);
+        bool stops = !isForced && (_ends.Contains(token) || Mask?.IsComplete == true);
         stops |= onToken?.Invoke(_logprobs?.Of(token) ?? new ChosenToken(token)) ?? false;
         bool isFull = _ids.Count == options.MaximumNewTokens || prompt.Length + _ids.Count >= limit;
         return stops ? FinishReason.Stop : isFull ? FinishReason.Length : null;
+    }
+
+    /// <summary>What the answer may go on with behind its newest token; empty where nobody knows, or nobody asked to guess.</summary>
+    public int[] Guess() => _lookup?.Guess(Math.Min(limit - prompt.Length, options.MaximumNewTokens) - _ids.Count - 1) ?? [];
+
+    /// <summary>Learns how a guess held.</summary>
+    /// <param name="guessed">Its tokens.</param>
+    /// <param name="held">How many of them came.</param>
+    public void Learn(int guessed, int held)
+    {
+        _lookup!.Learn(guessed, held);
+        _guessed += held;
+    }
+
+    private int Sample(Span<float> logits)
+    {
+        Mask?.Apply(logits);
+        int token = _sampler.Next(logits, _ids.Count < options.MinimumNewTokens ? _ends : []);
+        // What is ruled out has no weight, but rounding, or an option that rules out what is left, may still end with it.
+        return Mask?.Accept(token) == false ? Mask.Take(logits) : token;
     }
 
     /// <summary>Ends the request with its answer.</summary>
@@ -75,7 +102,7 @@ internal sealed class GenerationRequest(
     {
         if (Ends())
         {
-            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens });
+            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed });
         }
     }
 

@@ -9,7 +9,7 @@ namespace MLNetLora.Inference;
 
 /// <summary>Answers instruction rows and conversations in text: the checkpoint's tokenizer and template around a <see cref="CausalLanguageModel"/>.
 /// Thread-safe.</summary>
-public sealed class TextGenerator : IDisposable
+public sealed partial class TextGenerator : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly QwenTokenizer _tokenizer;
@@ -99,7 +99,7 @@ public sealed class TextGenerator : IDisposable
         Generate(TextRow.Of(rows), options, AnswersTo(onText), cancellation);
 
     /// <summary>Answers conversations in their order, as the other overload does rows.</summary>
-    /// <param name="conversations">Each ends with the user or with a tool.</param>
+    /// <param name="conversations">Each ends with the user or with a tool; see <see cref="GenerationOptions.ContinueFinalMessage"/>.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="onText">Called with the conversation's number, from 0, and new text of its answer as it comes.</param>
     /// <param name="cancellation">Ends the call with an <see cref="OperationCanceledException"/>.</param>
@@ -122,7 +122,7 @@ public sealed class TextGenerator : IDisposable
         GenerateAsync(TextRow.Of(row), options, cancellation);
 
     /// <summary>Answers the end of a conversation and gives the answer out as it comes, as the other overload does for a row.</summary>
-    /// <param name="conversation">It ends with the user or with a tool.</param>
+    /// <param name="conversation">It ends with the user or with a tool; see <see cref="GenerationOptions.ContinueFinalMessage"/>.</param>
     /// <param name="options">Sampling, length, stop strings.</param>
     /// <param name="cancellation">Ends the enumeration with an <see cref="OperationCanceledException"/>.</param>
     public IAsyncEnumerable<GeneratedChunk> GenerateAsync(Conversation conversation, GenerationOptions options, CancellationToken cancellation = default) =>
@@ -150,27 +150,31 @@ public sealed class TextGenerator : IDisposable
         long firstNumber = 1)
     {
         ArgumentNullException.ThrowIfNull(options);
+        bool continues = options.ContinueFinalMessage;
+        Question[] questions = [.. rows.Select((row, i) => new Question($"Row {firstNumber + i}", Ask, row.Error))];
+        return Answer(questions, options, onChunk, cancellation);
+
+        AskedPrompt Ask(int i, int? most) =>
+            most is { } tokens ? _formatter.Ask(rows[i], continues, tokens, cancellation) : _formatter.Ask(rows[i], continues);
+    }
+
+    private GeneratedText[] Answer(
+        IReadOnlyList<Question> questions, GenerationOptions options, Action<int, GeneratedChunk>? onChunk, CancellationToken cancellation)
+    {
         _model.ThrowIfDisposed();
         options.Validate();
-        GeneratedText[] answers = new GeneratedText[rows.Count];
-        List<(int Row, int[] Ids)> prompts = [];
-        for (int i = 0; i < rows.Count; i++)
+        GeneratedText[] answers = new GeneratedText[questions.Count];
+        List<(int Row, AskedPrompt Prompt)> prompts = [];
+        for (int i = 0; i < questions.Count; i++)
         {
             cancellation.ThrowIfCancellationRequested();
-            if (Prompt(rows[i], options, firstNumber + i, cancellation, out answers[i]) is { } ids)
+            if (Prompt(questions[i], i, options, out answers[i]) is { } prompt)
             {
-                prompts.Add((i, ids));
+                prompts.Add((i, prompt));
             }
         }
 
-        using AnswerBatch batch = new(
-            _model,
-            options,
-            _tokenizer,
-            row => _formatter.OpensThinking(rows[row]),
-            (row, answer) => answers[row] = answer,
-            onChunk ?? ((_, _) => { }),
-            cancellation);
+        using AnswerBatch batch = new(_model, options, _tokenizer, (row, answer) => answers[row] = answer, onChunk ?? ((_, _) => { }), cancellation);
         batch.Run(prompts);
         return answers;
     }
@@ -204,30 +208,30 @@ public sealed class TextGenerator : IDisposable
         return formatter;
     }
 
-    /// <summary>The tokens of a row; null where it cannot be asked, which the answer then says.</summary>
-    private int[]? Prompt(TextRow row, GenerationOptions options, long number, CancellationToken cancellation, out GeneratedText answer)
+    /// <summary>The prompt of a question; null where it cannot be asked, which the answer then says.</summary>
+    private AskedPrompt? Prompt(Question question, int index, GenerationOptions options, out GeneratedText answer)
     {
         int context = _model.Checkpoint.Config.ContextLength;
-        answer = new GeneratedText("", FinishReason.Length, 0, 0) { Error = row.Error };
-        if (row.Error is not null)
+        answer = new GeneratedText("", FinishReason.Length, 0, 0) { Error = question.Error };
+        if (question.Error is not null)
         {
             return null;
         }
 
         try
         {
-            int[] ids = _formatter.Prompt(row);
-            int length = ids.Length;
+            AskedPrompt prompt = question.Ask(index, null);
+            int length = prompt.Ids.Length;
             if (length >= context && options.WhenPromptTooLong == PromptOverflow.TruncateLeft)
             {
-                ids = _formatter.Prompt(row, context - Math.Min(options.MaximumNewTokens, context / 2), cancellation);
+                prompt = question.Ask(index, context - Math.Min(options.MaximumNewTokens, context / 2));
             }
 
-            answer = answer with { PromptTokens = ids.Length };
-            if (ids.Length < context)
+            answer = answer with { PromptTokens = prompt.Ids.Length };
+            if (prompt.Ids.Length < context)
             {
-                int unknown = ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
-                return unknown < 0 ? ids : throw new TokenizerException(
+                int unknown = prompt.Ids.FirstOrDefault(id => id >= _model.Checkpoint.Config.VocabSize, -1);
+                return unknown < 0 ? prompt : throw new TokenizerException(
                     $"the tokenizer makes token {unknown} of it, but the checkpoint's embedding ends at {_model.Checkpoint.Config.VocabSize - 1}. Restore the "
                     + "tokenizer files of the checkpoint.");
             }
@@ -245,7 +249,7 @@ public sealed class TextGenerator : IDisposable
         }
         catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {
-            answer = answer with { Error = Numbered(error, $"Row {number}: {error.Message}") };
+            answer = answer with { Error = Numbered(error, $"{question.Name}: {error.Message}") };
             return null;
         }
     }
@@ -270,4 +274,10 @@ public sealed class TextGenerator : IDisposable
             }
         }
     }
+
+    /// <summary>Something to be answered.</summary>
+    /// <param name="Name">What messages call it.</param>
+    /// <param name="Ask">Makes its prompt, given its index and how many tokens the prompt may have; null for all of them.</param>
+    /// <param name="Error">Why it cannot be asked; null where it can.</param>
+    private readonly record struct Question(string Name, Func<int, int?, AskedPrompt> Ask, MLNetLoraException? Error = null);
 }

@@ -67,7 +67,10 @@ internal sealed class AnswerBinding
     /// <summary>Reads the prompt of the row's current position; a row that is not what its columns should hold says so, and fails alone.</summary>
     public Func<TextRow> PromptReader(DataViewRow row)
     {
-        RowReader reader = new(row, _transformer.Columns, _columns, training: false, () => RowName(row.Position));
+        RowReader reader = new(row, _transformer.Columns, _columns, training: false, () => RowName(row.Position))
+        {
+            KeepsAnswers = _transformer.Model.Generation.ContinueFinalMessage,
+        };
         return () =>
         {
             try

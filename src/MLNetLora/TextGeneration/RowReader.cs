@@ -22,6 +22,9 @@ internal sealed class RowReader(DataViewRow row, ColumnNames names, RowColumns c
     private readonly Func<string>? _conversation = Reader(row, columns.Conversation, names.Conversation);
     private readonly Func<string>? _text = Reader(row, columns.Text, names.Text);
 
+    /// <summary>Whether the answer at the end of a conversation that is asked stays, to be gone on with.</summary>
+    public bool KeepsAnswers { get; init; }
+
     /// <summary>The row that the cursor stands on.</summary>
     /// <exception cref="DatasetException">
     /// It says nothing, lacks its answer, or is not what its column should hold; the message names row and column.
@@ -84,7 +87,7 @@ internal sealed class RowReader(DataViewRow row, ColumnNames names, RowColumns c
         }
 
         // A row that was trained on can be asked as it is: its answer at the end is left out, as the output column is.
-        int asked = conversation.Messages.ToList().FindLastIndex(message => message.Role != "assistant") + 1;
+        int asked = KeepsAnswers ? conversation.Messages.Count : conversation.Messages.ToList().FindLastIndex(message => message.Role != "assistant") + 1;
         return asked > 0 && conversation.Messages[asked - 1].Role != "system"
             ? conversation with { Messages = [.. conversation.Messages.Take(asked)] }
             : throw new DatasetException($"{where}: nobody asks anything. Let the conversation end with a message of the user or of a tool.");

@@ -21,7 +21,7 @@ public sealed class AnswerTextTests : IDisposable
     public void A_stop_string_of_white_space_ends_it(string generated, string stop, bool ends, string expected)
     {
         QwenTokenizer tokenizer = QwenTokenizer.Load(_tiny.VocabularyFolder);
-        AnswerText answer = new(tokenizer, new() { StopStrings = [stop] }, isThinking: false, _ => { });
+        AnswerText answer = new(tokenizer, new() { StopStrings = [stop] }, AnswerStart.Nothing, _ => { });
         bool ended = tokenizer.EncodeToIds(generated).Any(id => answer.Add(new(id)));
         answer.Finish();
         Assert.Equal((ends, expected), (ended, answer.Text));
@@ -45,6 +45,19 @@ public sealed class AnswerTextTests : IDisposable
         Assert.Equal(3, answer.Tokens!.Count);
     }
 
+    [Theory]
+    [InlineData((int)AnswerStart.Nothing, "\n<think>\nx</think>\ny", "x", "y")]
+    [InlineData((int)AnswerStart.OpenedThinking, "\nx</think>\ny", "x", "y")]
+    [InlineData((int)AnswerStart.WithinThinking, "\nx</think>\ny", "\nx", "y")]
+    [InlineData((int)AnswerStart.Answer, "\n<think>\nx</think>\ny", null, "\n<think>\nx</think>\ny")]
+    public void Where_the_prompt_ends_says_what_follows(int start, string generated, string? thinking, string expected)
+    {
+        AnswerText answer = new(QwenTokenizer.Load(_tiny.VocabularyFolder), new(), (AnswerStart)start, _ => { });
+        _ = Encoding.UTF8.GetBytes(generated).Any(value => answer.Add(new(value)));
+        answer.Finish();
+        Assert.Equal((thinking, expected), (answer.Thinking, answer.Text));
+    }
+
     private static string Text(IReadOnlyList<GeneratedToken> tokens) => Encoding.UTF8.GetString([.. tokens.SelectMany(token => token.Bytes.ToArray())]);
 
     /// <summary>The pieces of an answer that stops before STOP, with log probabilities. A byte is its own token.</summary>
@@ -52,7 +65,7 @@ public sealed class AnswerTextTests : IDisposable
     {
         List<GeneratedChunk> pieces = [];
         GenerationOptions options = new() { TopLogprobs = 0, StopStrings = ["STOP"] };
-        AnswerText answer = new(QwenTokenizer.Load(_tiny.VocabularyFolder), options, isThinking: false, pieces.Add);
+        AnswerText answer = new(QwenTokenizer.Load(_tiny.VocabularyFolder), options, AnswerStart.Nothing, pieces.Add);
         _ = ids.Any(id => answer.Add(new(id)));
         answer.Finish();
         return (pieces, answer);

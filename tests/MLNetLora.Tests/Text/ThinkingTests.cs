@@ -134,7 +134,7 @@ public sealed class ThinkingTests : IDisposable
         foreach (int[] ids in (int[][])[[.. _tokenizer.EncodeToIds(generated)], [.. System.Text.Encoding.UTF8.GetBytes(generated).Select(Byte)]])
         {
             List<GeneratedChunk> pieces = [];
-            AnswerText text = new(_tokenizer, new() { StopStrings = ["stop", "never "], TopLogprobs = 0 }, isThinking: false, pieces.Add);
+            AnswerText text = new(_tokenizer, new() { StopStrings = ["stop", "never "], TopLogprobs = 0 }, AnswerStart.Nothing, pieces.Add);
             foreach (int id in ids)
             {
                 if (text.Add(new(id)))
@@ -156,7 +156,7 @@ public sealed class ThinkingTests : IDisposable
     [Fact]
     public void Where_the_prompt_opens_the_thinking_the_answer_begins_inside_of_it()
     {
-        AnswerText text = new(_tokenizer, new(), isThinking: true, _ => { });
+        AnswerText text = new(_tokenizer, new(), AnswerStart.OpenedThinking, _ => { });
         foreach (int id in _tokenizer.EncodeToIds("t\n</think>\n\na"))
         {
             text.Add(new(id));

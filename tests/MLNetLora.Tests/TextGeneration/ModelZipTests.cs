@@ -36,6 +36,7 @@ public sealed class ModelZipTests : IDisposable
             IgnoreEndOfText = true,
             MinimumNewTokens = 2,
             TopLogprobs = 1,
+            ContinueFinalMessage = true,
             BatchSize = 2,
             WhenPromptTooLong = PromptOverflow.TruncateLeft,
         };

@@ -11,9 +11,11 @@ namespace MLNetLora.AspNetCore.OpenAI;
     AllowDuplicateProperties = false,
     MaxDepth = 64)]
 [JsonSerializable(typeof(ChatRequestBody))]
+[JsonSerializable(typeof(CompletionRequestBody))]
 [JsonSerializable(typeof(ContentPart))]
 [JsonSerializable(typeof(ChatCompletion))]
 [JsonSerializable(typeof(ChatChunk))]
+[JsonSerializable(typeof(Completion))]
 [JsonSerializable(typeof(ModelList))]
 [JsonSerializable(typeof(ModelCard))]
 internal sealed partial class WireJson : JsonSerializerContext

@@ -43,7 +43,9 @@ internal sealed record ChatRequest(
         generation.TopK = options.TopK ?? generation.TopK;
         generation.Seed = options.Seed is { } seed ? Fold(seed) : generation.Seed;
         generation.MaximumNewTokens = options.MaxOutputTokens ?? generation.MaximumNewTokens;
-        generation.RepetitionPenalty = own.Number("repetition_penalty") ?? generation.RepetitionPenalty;
+        generation.PresencePenalty = options.PresencePenalty ?? generation.PresencePenalty;
+        generation.FrequencyPenalty = options.FrequencyPenalty ?? generation.FrequencyPenalty;
+        AddOwn(generation, own);
         generation.StopStrings = [.. generation.StopStrings.Concat(options.StopSequences ?? []).Distinct(StringComparer.Ordinal)];
         if (tools.Count > 0 && options.AllowMultipleToolCalls == false)
         {
@@ -76,6 +78,17 @@ internal sealed record ChatRequest(
         object other => throw new NotSupportedException(
             $"RawRepresentationFactory gives a {other.GetType()}; this client takes {nameof(GenerationOptions)}, or null."),
     };
+
+    private static void AddOwn(GenerationOptions generation, OwnProperties own)
+    {
+        generation.MinP = own.Number("min_p") ?? generation.MinP;
+        generation.RepetitionPenalty = own.Number("repetition_penalty") ?? generation.RepetitionPenalty;
+        generation.LogitBias = own.NumbersById("logit_bias") ?? generation.LogitBias;
+        generation.MinimumNewTokens = own.Whole("min_tokens") ?? own.Whole("minimum_new_tokens") ?? generation.MinimumNewTokens;
+        generation.StopTokenIds = own.Wholes("stop_token_ids") ?? generation.StopTokenIds;
+        generation.IgnoreEndOfText = own.Flag("ignore_eos") ?? own.Flag("ignore_end_of_text") ?? generation.IgnoreEndOfText;
+        generation.TopLogprobs = own.Whole("top_logprobs") ?? (own.Flag("logprobs") == true ? 0 : generation.TopLogprobs);
+    }
 
     private static int Fold(long seed) => seed is >= int.MinValue and <= int.MaxValue ? (int)seed : unchecked((int)(seed ^ (seed >>> 32)));
 

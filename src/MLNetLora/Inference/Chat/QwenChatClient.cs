@@ -19,8 +19,9 @@ namespace MLNetLora.Inference;
 /// Numbers of 64 bits as Seed are folded to 32. RawRepresentationFactory may give <see cref="GenerationOptions"/>, which stand in the place of the client's
 /// defaults. AllowBackgroundResponses changes nothing, as no answer is generated in the background; ConversationId, ContinuationToken and tools that are
 /// hosted by a service are refused.</para>
-/// <para>AdditionalProperties with these keys are options of this library: repetition_penalty, enable_thinking. Other keys are somebody else's and not looked
-/// at.</para>
+/// <para>AdditionalProperties with these keys are options of this library (<see cref="GenerationOptions"/> has them under its own names, which count too):
+/// min_p, repetition_penalty, logit_bias (numbers by token ids), min_tokens, stop_token_ids, ignore_eos, logprobs (true), top_logprobs, enable_thinking. Other
+/// keys are somebody else's and not looked at. Log probabilities come with the raw representation.</para>
 /// <para>A call that is not whole, because the model broke its JSON or the answer's length ended it, stays text: given out as a call, it would be run with
 /// the arguments that it lacks left at their defaults.</para>
 /// </remarks>

@@ -62,6 +62,8 @@ internal sealed class ResponseContents
         InputTokenCount = answer.PromptTokens,
         OutputTokenCount = answer.NewTokens,
         TotalTokenCount = answer.PromptTokens + answer.NewTokens,
+        CachedInputTokenCount = answer.CachedPromptTokens,
+        ReasoningTokenCount = answer.ThinkingTokens,
     };
 
     private bool Call(string body)

@@ -107,6 +107,48 @@ internal sealed class ConversationFormatter
     }
 
     /// <summary>
+    /// The tokens from the conversation's start to the end of what the assistant has begun to say, without the end of its turn: what the template writes there,
+    /// as an answer is learned. Thinking that has begun at the head of the content and has no end is gone on with; thinking that is given apart is whole.
+    /// </summary>
+    /// <param name="conversation">A conversation that ends with the assistant.</param>
+    /// <param name="thinking">What enable_thinking is for this prompt, where the message has not begun; null for what the variables say.</param>
+    /// <exception cref="PromptException">The message calls tools, behind which there is nothing to go on with.</exception>
+    /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+    public AskedPrompt Continuation(Conversation conversation, bool? thinking = null)
+    {
+        ArgumentNullException.ThrowIfNull(conversation);
+        ChatMessage begun = conversation.Messages[^1];
+        if (begun.ToolCalls?.Count > 0)
+        {
+            throw new PromptException("the conversation ends with the assistant's calls of tools, which cannot be gone on with: let the tools' messages follow.");
+        }
+
+        string content = begun.Content ?? "";
+        if (ThinkTags.IsOpen(content, out string thought) || (content.Length == 0 && begun.Thinking is null))
+        {
+            GenerationPrompt asked = content.Length == 0 ? Asked(thinking) : _thinking;
+            Conversation before = conversation with { Messages = [.. conversation.Messages.SkipLast(1)] };
+            int[] ids = Render(before, addGenerationPrompt: true, asked.Variables).Ids(0);
+            string said = asked.OpensThinking ? thought : content;
+            return new AskedPrompt(
+                [.. ids, .. _tokenizer.Encode(said, QwenTokenizer.Recognition.TextTokens)],
+                thought.Length > 0 ? AnswerStart.WithinThinking
+                : asked.OpensThinking || content.Length > 0 ? AnswerStart.OpenedThinking
+                : AnswerStart.Nothing);
+        }
+
+        int count = conversation.Messages.Count(message => message.Role == "assistant");
+        (RenderedTurns turns, GenerationPrompt prompt) = RenderAnswer(conversation, count - 1, count);
+        RenderedTurns.Turn turn = turns.Assistant[^1];
+        IdBuffer buffer = new(turns.Length);
+        EncodePrompt(turns, turn, prompt, from: 0, ref buffer);
+        turns.Encode(turns.AnswerStart(turn, prompt.Text), turn.End, ref buffer);
+        int[] all = buffer.ToArray();
+        buffer.Dispose();
+        return new AskedPrompt(all, AnswerStart.Answer);
+    }
+
+    /// <summary>
     /// The rows of a conversation: one, or one per answer where all assistant turns are learned and the template would write the earlier ones otherwise than
     /// when they are given.
     /// </summary>
@@ -229,10 +271,9 @@ internal sealed class ConversationFormatter
             // The answer is encoded apart from what stands before it, as at inference, where it begins with a token of its own.
             RenderedTurns.Turn turn = turns.Assistant[i];
             int start = turns.AnswerStart(turn, prompt.Text);
-            if (i == lastTurn && LacksPrompt(turns, turn, prompt))
+            if (i == lastTurn)
             {
-                turns.Encode(at, turn.Start, ref ids);
-                ids.Add(prompt.Ids);
+                EncodePrompt(turns, turn, prompt, at, ref ids);
             }
             else
             {
@@ -271,6 +312,20 @@ internal sealed class ConversationFormatter
         true => _thinking,
         false => _withoutThinking,
     };
+
+    /// <summary>Appends what stands before an answer.</summary>
+    private static void EncodePrompt(RenderedTurns turns, RenderedTurns.Turn turn, GenerationPrompt prompt, int from, ref IdBuffer ids)
+    {
+        if (LacksPrompt(turns, turn, prompt))
+        {
+            turns.Encode(from, turn.Start, ref ids);
+            ids.Add(prompt.Ids);
+        }
+        else
+        {
+            turns.Encode(from, turns.AnswerStart(turn, prompt.Text), ref ids);
+        }
+    }
 
     private static Dictionary<string, object?> With(IReadOnlyDictionary<string, object?> variables, bool thinking) =>
         new(variables) { [EnableThinking] = thinking };

@@ -1,12 +1,13 @@
 namespace MLNetLora.Text;
 
 /// <summary>
-/// Cuts a conversation from the left until its prompt is short enough: whole turns first, the oldest before the others, then the beginning of the last message.
+/// Cuts a conversation from the left until its prompt is short enough: whole turns first, the oldest before the others, then the beginning of the last message
+/// that is not the assistant's.
 /// </summary>
 internal static class PromptCut
 {
     /// <summary>The prompt of what is left of a conversation.</summary>
-    /// <param name="conversation">A conversation that ends with the user or a tool.</param>
+    /// <param name="conversation">A conversation that ends with the user or a tool, or with what the assistant has begun to say.</param>
     /// <param name="prompt">Makes a prompt of it.</param>
     /// <param name="maximumLength">How many tokens it may have.</param>
     /// <param name="cancellation">Ends it between two prompts.</param>
@@ -50,7 +51,8 @@ internal static class PromptCut
         }
 
         turns = turns[starts[last]..];
-        string text = turns[^1].Content ?? "";
+        int question = Math.Max(0, Array.FindLastIndex(turns, turn => turn.Role != "assistant"));
+        string text = turns[question].Content ?? "";
         (int kept, int gone) = (0, text.Length);
         ids = Cut(gone);
         while (kept + 1 < gone && ids.Length <= maximumLength)
@@ -74,7 +76,8 @@ internal static class PromptCut
         int[] Cut(int characters)
         {
             int start = characters < text.Length && char.IsLowSurrogate(text[characters]) ? characters + 1 : characters;
-            return Prompt(conversation with { Messages = [.. system, .. turns[..^1], turns[^1] with { Content = text[start..] }] });
+            ChatMessage cut = turns[question] with { Content = text[start..] };
+            return Prompt(conversation with { Messages = [.. system, .. turns[..question], cut, .. turns[(question + 1)..]] });
         }
 
         int[] Prompt(Conversation some)

@@ -61,14 +61,34 @@ internal sealed class RowFormatter
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
     public int[] Prompt(TextRow row) => _conversations.Value.Prompt(Asked(row), row.EnableThinking);
 
+    /// <summary>The prompt of a row.</summary>
+    /// <param name="row">What is asked: an instruction, or a conversation.</param>
+    /// <param name="continues">Whether a conversation that ends with the assistant is gone on with.</param>
+    /// <exception cref="PromptException">A conversation ends with the assistant, and is not to be gone on with or cannot.</exception>
+    /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+    public AskedPrompt Ask(TextRow row, bool continues) => Asker(row, continues)(Asked(row));
+
     /// <summary>The same, cut from the left to a number of tokens: see <see cref="PromptCut"/>.</summary>
     /// <param name="row">What is asked.</param>
+    /// <param name="continues">Whether a conversation that ends with the assistant is gone on with.</param>
     /// <param name="maximumLength">How many tokens it may have.</param>
     /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>
-    /// <returns>The tokens; more than the maximum where what is never cut is longer.</returns>
+    /// <returns>The prompt; its tokens are more than the maximum where what is never cut is longer.</returns>
+    /// <exception cref="PromptException">A conversation ends with the assistant, and is not to be gone on with or cannot.</exception>
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
-    public int[] Prompt(TextRow row, int maximumLength, CancellationToken cancellation) =>
-        PromptCut.Fit(Asked(row), part => _conversations.Value.Prompt(part, row.EnableThinking), maximumLength, cancellation);
+    public AskedPrompt Ask(TextRow row, bool continues, int maximumLength, CancellationToken cancellation)
+    {
+        AnswerStart start = AnswerStart.Nothing; // however much is cut
+        int[] ids = PromptCut.Fit(Asked(row), Some, maximumLength, cancellation);
+        return new AskedPrompt(ids, start);
+
+        int[] Some(Conversation conversation)
+        {
+            AskedPrompt prompt = Asker(row, continues)(conversation);
+            start = prompt.Start;
+            return prompt.Ids;
+        }
+    }
 
     /// <summary>What to ask with what was trained on rows of some kind.</summary>
     /// <param name="thinks">Whether any answer that was learned thinks; null where no answers were learned.</param>
@@ -85,6 +105,15 @@ internal sealed class RowFormatter
                 + "Set SystemPrompt to a text, or to null for the template's.")
             : formatter;
     }
+
+    private Func<Conversation, AskedPrompt> Asker(TextRow row, bool continues) => conversation =>
+        conversation.Messages[^1].Role != "assistant"
+            ? new AskedPrompt(
+                _conversations.Value.Prompt(conversation, row.EnableThinking), OpensThinking(row) ? AnswerStart.OpenedThinking : AnswerStart.Nothing)
+        : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking)
+        : throw new PromptException(
+            "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it gone on "
+            + "with.");
 
     private Conversation Asked(TextRow row) =>
         ToConversation(row.Instruction is { } instruction ? row with { Instruction = instruction with { Output = null } } : row);

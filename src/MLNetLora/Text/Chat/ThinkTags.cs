@@ -27,4 +27,15 @@ internal static class ThinkTags
 
     /// <summary>Whether a prompt ends inside of thinking, so that the answer begins with the rest of it (Qwen3.5 opens &lt;think&gt; for the model).</summary>
     public static bool IsOpen(string prompt) => prompt.LastIndexOf(Open, StringComparison.Ordinal) > prompt.LastIndexOf(Close, StringComparison.Ordinal);
+
+    /// <summary>Whether a text begins with thinking that has no end.</summary>
+    /// <param name="text">The text of a turn.</param>
+    /// <param name="thought">What was thought so far, without the line breaks behind the tag.</param>
+    public static bool IsOpen(string text, out string thought)
+    {
+        ReadOnlySpan<char> body = text.AsSpan().TrimStart();
+        bool isOpen = body.StartsWith(Open, StringComparison.Ordinal) && !body.Contains(Close, StringComparison.Ordinal);
+        thought = isOpen ? body[Open.Length..].TrimStart('\n').ToString() : "";
+        return isOpen;
+    }
 }

@@ -47,6 +47,46 @@ public static class Dataset
     internal static IEnumerable<DatasetRow> ReadQuestions(string path, DatasetFormat format = DatasetFormat.Recognize) =>
         DatasetFiles.Find(path).SelectMany(file => ReadFile(file, format, promptTemplate: null, asks: true));
 
+    /// <summary>Reads files of questions for who wants every row counted and none to end the reading: what is wrong with a row stands in its place.</summary>
+    /// <param name="path">A file or a pattern.</param>
+    /// <param name="format">How the rows are written.</param>
+    /// <param name="wants">Which rows are wanted, by their number over all files, from 0; the others are skipped, which takes less time.</param>
+    /// <exception cref="DatasetException">No file matches, or one cannot be cut into rows.</exception>
+    internal static IEnumerable<Question> ReadEachQuestion(string path, DatasetFormat format, Func<long, bool> wants)
+    {
+        long number = -1;
+        foreach (string file in DatasetFiles.Find(path))
+        {
+            RowsOfFile rows = new(file, format, promptTemplate: null, asks: true);
+            foreach (RawRow raw in RawRow.Read(file))
+            {
+                bool isWanted = wants(++number);
+                if (isWanted || (raw.Text is null && !rows.IsKnown))
+                {
+                    Question question = Read(rows, raw, number);
+                    if (isWanted)
+                    {
+                        yield return question;
+                    }
+                }
+            }
+        }
+
+        static Question Read(RowsOfFile rows, RawRow raw, long number)
+        {
+            string? fields = null;
+            try
+            {
+                fields = raw.Text is null ? raw.Use(row => row.ValueKind == JsonValueKind.Object ? row.GetRawText() : null) : null;
+                return new Question(number, rows.Read(raw), fields, null);
+            }
+            catch (DatasetException error)
+            {
+                return new Question(number, null, fields, error);
+            }
+        }
+    }
+
     private static IEnumerable<DatasetRow> ReadFile(string path, DatasetFormat format, string? promptTemplate, bool asks = false)
     {
         bool any = false;
@@ -65,69 +105,7 @@ public static class Dataset
     private static IEnumerable<DatasetRow> Rows(string path, DatasetFormat format, string? promptTemplate, bool asks)
     {
         RowsOfFile rows = new(path, format, promptTemplate, asks);
-        if (DatasetReaders.Find(path) is { } added)
-        {
-            DatasetFiles.CheckPlaceholder(path);
-            long number = 0;
-            foreach (JsonElement row in added(path) ?? throw new DatasetException($"{path}: the reader that was registered for it gives null, not rows."))
-            {
-                yield return rows.Read(row, line: 0, ++number);
-            }
-
-            yield break;
-        }
-
-        if (DatasetFiles.Extension(path) == ".parquet")
-        {
-            throw new DatasetException(
-                $"{path} is a Parquet file. Add the package MLNetLora.Parquet and call ParquetData.Register() once before files are read; "
-                + "or convert it to JSONL.");
-        }
-
-        using Stream stream = DatasetFiles.Open(path);
-        switch (DatasetFiles.KindOf(path))
-        {
-            case DatasetFiles.Kind.Lines:
-                foreach (DatasetRow row in Documents(path, stream, format))
-                {
-                    yield return asks ? row with { Document = null, Instruction = new InstructionRow(row.Document!) } : row;
-                }
-
-                break;
-            case DatasetFiles.Kind.Table:
-                foreach ((long line, long number, JsonElement fields) in new TableRows(path, stream).Read())
-                {
-                    yield return rows.Read(fields, line, number);
-                }
-
-                break;
-            default:
-                foreach (JsonRow row in new JsonRows(path, stream).Read())
-                {
-                    using JsonDocument document = JsonText.Parse(path, row);
-                    yield return rows.Read(document.RootElement, row.Line, row.Row);
-                }
-
-                break;
-        }
-    }
-
-    private static IEnumerable<DatasetRow> Documents(string path, Stream stream, DatasetFormat format)
-    {
-        if (format is not (DatasetFormat.Recognize or DatasetFormat.Text))
-        {
-            throw new DatasetException(
-                $"{path} is plain text, which has no {format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format {DatasetFormat.Text}.");
-        }
-
-        long number = 0;
-        foreach ((long line, string text) in new TextLines(path, stream).Read())
-        {
-            if (!string.IsNullOrWhiteSpace(text))
-            {
-                yield return new DatasetRow(path, line, ++number, null, text);
-            }
-        }
+        return RawRow.Read(path).Select(rows.Read);
     }
 
     /// <summary>The rows of one file have one format, which the first one shows.</summary>
@@ -135,12 +113,23 @@ public static class Dataset
     {
         private DatasetFormat _format = format;
 
-        public DatasetRow Read(JsonElement row, long line, long number)
+        /// <summary>Whether the format is known, so that rows need not be looked at only for those behind them.</summary>
+        public bool IsKnown => _format != DatasetFormat.Recognize;
+
+        public DatasetRow Read(RawRow row)
         {
-            string where = DatasetRow.Place(path, line, number);
+            if (row.Text is { } text)
+            {
+                return Document(row, text);
+            }
+
+            string where = DatasetRow.Place(path, row.Line, row.Number);
             try
             {
-                return DatasetRows.Read(row, ref _format, promptTemplate, where, asks) with { File = path, Line = line, Number = number };
+                return row.Use(fields => DatasetRows.Read(fields, ref _format, promptTemplate, where, asks)) with
+                {
+                    File = path, Line = row.Line, Number = row.Number,
+                };
             }
             catch (InvalidOperationException error)
             {
@@ -148,5 +137,25 @@ public static class Dataset
                 throw new DatasetException($"{where}: the name of a field is not valid text. Correct it.", error);
             }
         }
+
+        private DatasetRow Document(RawRow row, string text)
+        {
+            if (_format is not (DatasetFormat.Recognize or DatasetFormat.Text))
+            {
+                throw new DatasetException(
+                    $"{path} is plain text, which has no {_format} rows. Name a .json, .jsonl, .csv or .tsv file, or the format {DatasetFormat.Text}.");
+            }
+
+            return asks
+                ? new DatasetRow(path, row.Line, row.Number, null, null) { Instruction = new InstructionRow(text) }
+                : new DatasetRow(path, row.Line, row.Number, null, text);
+        }
     }
 }
+
+/// <summary>A row of a file of questions.</summary>
+/// <param name="Number">Its number over all files, from 0.</param>
+/// <param name="Row">The row; null where it is none.</param>
+/// <param name="Fields">The JSON object that it is written as, or would be; null for a line of text and where it is none.</param>
+/// <param name="Error">Why it is none; null where it is one.</param>
+internal sealed record Question(long Number, DatasetRow? Row, string? Fields, DatasetException? Error);

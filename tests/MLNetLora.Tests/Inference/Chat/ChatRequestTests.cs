@@ -32,9 +32,12 @@ public class ChatRequestTests
             Seed = 12,
             MaxOutputTokens = 33,
             StopSequences = ["b", "a"],
+            PresencePenalty = 0.75f,
+            FrequencyPenalty = -0.5f,
             ModelId = "model",
             AllowBackgroundResponses = true,
         }).Generation;
+        Assert.Equal((0.75f, -0.5f), (options.PresencePenalty, options.FrequencyPenalty));
         Assert.Equal((0.5f, 0.25f, 9, 12, 33), (options.Temperature, options.TopP, options.TopK, options.Seed, options.MaximumNewTokens));
         Assert.Equal(["b", "a"], options.StopStrings);
     }
@@ -116,8 +119,40 @@ public class ChatRequestTests
             AdditionalProperties = new() { ["RepetitionPenalty"] = 1.5, ["stream_options"] = new object(), ["enable_thinking"] = no },
         });
         Assert.Equal((1.5f, false), (request.Generation.RepetitionPenalty, request.EnableThinking));
+        JsonElement json = JsonDocument.Parse("""
+            {"min_p": 0.25, "logit_bias": {"7": -2.5}, "min_tokens": 3, "stop_token_ids": [4, 5], "ignore_eos": true, "logprobs": true, "top_logprobs": 2}
+            """).RootElement;
+        AssertOwn(Request(new ChatOptions { AdditionalProperties = new(json.EnumerateObject().ToDictionary(item => item.Name, item => (object?)item.Value)) }));
+        AssertOwn(Request(new ChatOptions
+        {
+            AdditionalProperties = new()
+            {
+                ["MinP"] = 0.25,
+                ["LogitBias"] = new Dictionary<int, float> { [7] = -2.5f },
+                ["MinimumNewTokens"] = 3L,
+                ["StopTokenIds"] = new List<int> { 4, 5 },
+                ["IgnoreEndOfText"] = true,
+                ["TopLogprobs"] = 2,
+            },
+        }));
+        Assert.Equal(0, Request(new ChatOptions { AdditionalProperties = new() { ["logprobs"] = true } }).Generation.TopLogprobs);
+        Assert.Null(Request(new ChatOptions { AdditionalProperties = new() { ["logprobs"] = false } }).Generation.TopLogprobs);
+        foreach ((string key, object wrong) in ((string, object)[])
+            [("logit_bias", "x"), ("stop_token_ids", "4"), ("ignore_eos", 1), ("top_logprobs", 1.5), ("min_tokens", 1L << 40), ("logit_bias", json)])
+        {
+            Refused<OptionException>($"AdditionalProperties[\"{key}\"]", new ChatOptions { AdditionalProperties = new() { [key] = wrong } });
+        }
+
         Refused<OptionException>("AdditionalProperties[\"repetition_penalty\"] is high; it must be a number",
             new ChatOptions { AdditionalProperties = new() { ["repetition_penalty"] = "high" } });
+    }
+
+    private static void AssertOwn(ChatRequest request)
+    {
+        GenerationOptions options = request.Generation;
+        Assert.Equal((0.25f, 3, true, 2), (options.MinP, options.MinimumNewTokens, options.IgnoreEndOfText, options.TopLogprobs));
+        Assert.Equal([new KeyValuePair<int, float>(7, -2.5f)], options.LogitBias);
+        Assert.Equal([4, 5], options.StopTokenIds);
     }
 
     private static void Refused<T>(string what, ChatOptions options, TemplateFeatures? features = null)

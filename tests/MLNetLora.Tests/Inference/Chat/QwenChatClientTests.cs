@@ -35,7 +35,23 @@ public sealed class QwenChatClientTests : IDisposable
         Assert.Equal(response.ResponseId, response.Messages[0].MessageId);
         Assert.InRange(response.CreatedAt!.Value, before, DateTimeOffset.UtcNow);
         Assert.Null(response.ConversationId);
-        Assert.Equal(expected, response.RawRepresentation);
+        Assert.Equal(expected, Assert.IsType<GeneratedText>(response.RawRepresentation) with { CachedPromptTokens = expected.CachedPromptTokens });
+    }
+
+    [Fact]
+    public async Task Log_probabilities_and_what_was_known_and_thought_come_with_a_response()
+    {
+        using TextGenerator generator = new(Checkpoint.Open(NanoWith("qwen3_6.jinja")), threads: 1);
+        using QwenChatClient client = generator.AsChatClient();
+        ChatOptions options = new() { MaxOutputTokens = 5, AdditionalProperties = new() { ["top_logprobs"] = 2 } };
+        string question = string.Concat(Enumerable.Repeat("and on ", 60));
+        await client.GetResponseAsync(question, options);
+        ChatResponse response = await client.GetResponseAsync(question, options);
+        GeneratedText answer = Assert.IsType<GeneratedText>(response.RawRepresentation);
+        Assert.Equal(5, answer.Tokens!.Count);
+        Assert.All(answer.Tokens, token => Assert.Equal(2, token.Top.Count));
+        Assert.Equal(5, response.Usage!.ReasoningTokenCount); // the template opens the thinking
+        Assert.InRange(response.Usage.CachedInputTokenCount!.Value, 1, response.Usage.InputTokenCount!.Value);
     }
 
     [Fact]

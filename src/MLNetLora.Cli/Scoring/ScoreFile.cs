@@ -1,0 +1,155 @@
+using MLNetLora.Checkpoints;
+using MLNetLora.Cli.Configuration;
+
+namespace MLNetLora.Cli.Scoring;
+
+/// <summary>
+/// A file of answers while it is written: under another name until all are there, a line at a time, with its manifest beside it. One process at a time.
+/// </summary>
+internal sealed class ScoreFile : IDisposable
+{
+    private const int LongestLine = 1 << 28;
+
+    private static readonly TimeSpan s_betweenFlushes = TimeSpan.FromSeconds(10);
+
+    private readonly string _answers;
+    private readonly ScoreManifest _manifest;
+    private readonly FileStream _stream;
+    private long _flushed = Environment.TickCount64;
+
+    private ScoreFile(string answers, ScoreManifest manifest, FileStream stream) => (_answers, _manifest, _stream) = (answers, manifest, stream);
+
+    /// <summary>How many rows it has.</summary>
+    public long Done { get; private set; }
+
+    /// <summary>How many of them have an error in the place of an answer.</summary>
+    public long Failed { get; private set; }
+
+    /// <summary>The name until all answers are there.</summary>
+    public static string PartialOf(string answers) => answers + ".partial";
+
+    /// <summary>Opens what there is, or begins; half of a last line is cut off.</summary>
+    /// <param name="answers">The name when all answers are there.</param>
+    /// <param name="manifest">What it belongs to.</param>
+    /// <param name="isNew">Whether nothing of it is there.</param>
+    /// <exception cref="ConfigException">Another process writes it, or a line in it is not one of this run.</exception>
+    public static ScoreFile Open(string answers, ScoreManifest manifest, bool isNew)
+    {
+        string partial = PartialOf(answers);
+        if (isNew)
+        {
+            manifest.Write(answers);
+        }
+        else if (!File.Exists(partial) && File.Exists(answers))
+        {
+            File.Move(answers, partial); // all answers were there, and the process ended before the manifest said so
+        }
+
+        FileStream stream = OpenAlone(partial);
+        try
+        {
+            ScoreFile file = new(answers, manifest, stream);
+            file.Check(partial);
+            return file;
+        }
+        catch
+        {
+            stream.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Adds a line; a process that is killed leaves those before it.</summary>
+    /// <param name="line">The line with its end.</param>
+    /// <param name="isError">Whether it has an error in the place of an answer.</param>
+    public void Add(ReadOnlySpan<byte> line, bool isError)
+    {
+        _stream.Write(line);
+        Done++;
+        Failed += isError ? 1 : 0;
+        if (Environment.TickCount64 - _flushed > s_betweenFlushes.TotalMilliseconds)
+        {
+            _stream.Flush(flushToDisk: true);
+            _flushed = Environment.TickCount64;
+        }
+    }
+
+    /// <summary>Gives the file its name.</summary>
+    public void Finish()
+    {
+        _stream.Flush(flushToDisk: true);
+        _stream.Dispose();
+        AtomicFile.Replace(PartialOf(_answers), _answers);
+        (_manifest with { IsComplete = true, Failed = Failed }).Write(_answers);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _stream.Dispose();
+
+    private static FileStream OpenAlone(string partial)
+    {
+        try
+        {
+            return new FileStream(partial, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+        }
+        catch (IOException error) when (error is not (FileNotFoundException or DirectoryNotFoundException or PathTooLongException) && File.Exists(partial))
+        {
+            throw new ConfigException($"{partial} cannot be opened: {error.Message} Another process may be writing it.", error);
+        }
+    }
+
+    /// <summary>Counts the lines that are there, and goes to their end.</summary>
+    private void Check(string partial)
+    {
+        byte[] buffer = new byte[1 << 20];
+        (int start, int length, long whole) = (0, 0, 0);
+        bool isBroken = false;
+        while (true)
+        {
+            int end = buffer.AsSpan(start, length).IndexOf((byte)'\n');
+            if (end >= 0)
+            {
+                if (isBroken || ScoredRow.Read(buffer.AsSpan(start, end)) is not { } line || line.Row != _manifest.Shard.Row(Done))
+                {
+                    if (isBroken)
+                    {
+                        throw new ConfigException($"{partial}, line {Done + 1} is not the answer to row {_manifest.Shard.Row(Done) + 1}, which belongs there. "
+                            + "Somebody has changed the file; --overwrite begins anew.");
+                    }
+
+                    isBroken = true; // the last line may be, where the machine has stopped
+                }
+                else
+                {
+                    (Done, Failed, whole) = (Done + 1, Failed + (line.IsError ? 1 : 0), whole + end + 1);
+                }
+
+                (start, length) = (start + end + 1, length - end - 1);
+                continue;
+            }
+
+            if (start > 0)
+            {
+                buffer.AsSpan(start, length).CopyTo(buffer);
+                start = 0;
+            }
+
+            if (length == buffer.Length)
+            {
+                Array.Resize(ref buffer, length < LongestLine ? length * 2 : throw new ConfigException(
+                    $"{partial}, line {Done + 1} has more than {LongestLine >> 20} MiB, which no answer has; --overwrite begins anew."));
+            }
+
+            int read = _stream.Read(buffer, length, buffer.Length - length);
+            if (read == 0)
+            {
+                break;
+            }
+
+            length += read;
+        }
+
+        _stream.SetLength(whole);
+        _stream.Position = whole;
+    }
+}

@@ -1,0 +1,54 @@
+using System.Text.Json;
+using MLNetLora.Inference.Constraints;
+using MLNetLora.Text;
+
+namespace MLNetLora.Inference;
+
+/// <summary>
+/// What an answer must be: each token is chosen among those with which the answer can still become it, so that an answer that ends of itself always is. One that
+/// is cut off (<see cref="FinishReason.Length"/>) is a beginning of it. What a model thinks before it answers is free.
+/// Immutable: one instance serves any number of requests and threads, and those made of the same text share what they have found out.
+/// </summary>
+public sealed class OutputConstraint
+{
+    private readonly Grammar _grammar;
+
+    private OutputConstraint(Grammar grammar) => _grammar = grammar;
+
+    /// <summary>An object in JSON, whatever is in it; nested at most 64 levels deep.</summary>
+    public static OutputConstraint JsonObject { get; } = new(NewObject());
+
+    /// <summary>A value in JSON that satisfies a schema, with its properties in the order of the schema.</summary>
+    /// <param name="schema">
+    /// A JSON schema (draft 2020-12, and what earlier ones write otherwise) in one document of at most 1,048,576 characters. Properties that are not named are
+    /// written only where additionalProperties says what they are, or where none is named.
+    /// </param>
+    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or nothing
+    /// satisfies it.</exception>
+    public static OutputConstraint JsonSchema(string schema)
+    {
+        ArgumentNullException.ThrowIfNull(schema);
+        return new OutputConstraint(GrammarCache.Get("schema", schema, store => SchemaCompiler.Compile(store, SchemaDocument.Read(schema))));
+    }
+
+    /// <summary>A text that a regular expression matches from its beginning to its end.</summary>
+    /// <param name="pattern">
+    /// In the syntax of JSON schemas (ECMA-262): groups, classes, counters, \d \w \s, \p{L}; without backreferences, lookaround, word boundaries and flags, and
+    /// with ^ and $ only at its ends.
+    /// </param>
+    /// <exception cref="ConstraintException">It is no regular expression, or holds what cannot be held to.</exception>
+    public static OutputConstraint Regex(string pattern)
+    {
+        ArgumentNullException.ThrowIfNull(pattern);
+        return new OutputConstraint(GrammarCache.Get("regex", pattern, store =>
+            JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)))));
+    }
+
+    /// <summary>Begins an answer.</summary>
+    /// <param name="tokenizer">The checkpoint's.</param>
+    /// <param name="ends">Tokens that end an answer.</param>
+    /// <param name="thinking">What of thinking comes before it.</param>
+    internal ITokenMask Begin(QwenTokenizer tokenizer, IEnumerable<int> ends, ThinkingPart thinking) => new TokenMask(_grammar, tokenizer, ends, thinking);
+
+    private static Grammar NewObject() => GrammarCache.New(_ => JsonNodes.AnyObject(JsonNodes.AnyValue()));
+}

@@ -1,0 +1,73 @@
+using MLNetLora.Inference;
+using MLNetLora.Inference.Constraints;
+using MLNetLora.Models;
+using MLNetLora.Text;
+
+namespace MLNetLora.Tests.Inference.Constraints;
+
+/// <summary>Constraints in the hands of a model.</summary>
+[Collection(Alone.Name)]
+public sealed class ConstrainedGenerationTests
+{
+    private static readonly InstructionRow[] s_rows = [.. "abcdefgh".Select(letter => new InstructionRow($"Say {letter}."))];
+
+    [Theory]
+    [InlineData(0f, 1f)]
+    [InlineData(1.5f, 1.3f)]
+    public void What_a_model_answers_is_what_is_asked_for(float temperature, float penalty)
+    {
+        using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        const string Schema = """
+            {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 150},
+             "tags": {"type": "array", "items": {"enum": ["x", "y"]}, "maxItems": 3}}, "required": ["name", "age", "tags"]}
+            """;
+        GenerationOptions options = new()
+        {
+            Constraint = OutputConstraint.JsonSchema(Schema),
+            Temperature = temperature,
+            RepetitionPenalty = penalty,
+            TopK = 0,
+            Seed = 1,
+            BatchSize = 3,
+            MaximumNewTokens = 400,
+        };
+        foreach (GeneratedText answer in generator.Generate(s_rows, options))
+        {
+            Assert.Null(answer.Error);
+            Assert.Equal(FinishReason.Stop, answer.Reason);
+            Assert.Null(SchemaValidator.Error(Schema, answer.Text));
+        }
+
+        options.MaximumNewTokens = 3;
+        GeneratedText cut = generator.Generate(s_rows[..1], options)[0];
+        Assert.Equal(FinishReason.Length, cut.Reason);
+        Assert.StartsWith("{", cut.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_stream_ends_where_its_constraint_does()
+    {
+        using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        GenerationOptions options = new() { Constraint = OutputConstraint.Regex("(yes|no), sir"), MaximumNewTokens = 50 };
+        string text = "";
+        GeneratedText? whole = null;
+        await foreach (GeneratedChunk chunk in generator.GenerateAsync(s_rows[0], options))
+        {
+            text += chunk.Text;
+            whole = chunk.Answer;
+        }
+
+        Assert.Contains(text, (string[])["yes, sir", "no, sir"]);
+        Assert.Equal(FinishReason.Stop, whole!.Reason);
+        Assert.Equal(text, whole.Text);
+        Assert.True(whole.NewTokens < 10);
+    }
+
+    [Fact]
+    public void A_model_whose_vocabulary_ends_before_the_tokens_that_are_asked_for_is_told_so()
+    {
+        QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
+        ITokenMask mask = OutputConstraint.JsonObject.Begin(tokenizer, [], ThinkingPart.None);
+        Assert.Contains("vocabulary", Assert.Throws<ConstraintException>(() => mask.Apply(new float[5])).Message, StringComparison.Ordinal);
+    }
+}
