@@ -83,6 +83,7 @@ internal sealed class ServingEndpoint(
 
     private async Task GenerateAsync(HttpContext context, ServingRequest request, RequestDelegate next, long most)
     {
+        bool isRefused = false;
         string? failure = null;
         try
         {
@@ -90,7 +91,10 @@ internal sealed class ServingEndpoint(
         }
         finally
         {
-            request.End(metrics, context.Response.StatusCode, failure);
+            if (!isRefused) // that is counted already
+            {
+                request.End(metrics, context.Response.StatusCode, failure);
+            }
         }
 
         async Task WithTurn(HttpContext waiting)
@@ -98,6 +102,7 @@ internal sealed class ServingEndpoint(
             // First: who sends slowly does not hold a turn meanwhile.
             if (await ReadBodyAsync(waiting, most).ConfigureAwait(false) is { } tooLarge)
             {
+                isRefused = true;
                 await RefuseAsync(waiting, request.Id, tooLarge).ConfigureAwait(false);
                 return;
             }
@@ -106,6 +111,7 @@ internal sealed class ServingEndpoint(
             (IDisposable? turn, ServingError? refusal) = await gate.EnterAsync(request.Cancellation).ConfigureAwait(false);
             if (turn is null)
             {
+                isRefused = true;
                 await RefuseAsync(waiting, request.Id, refusal!).ConfigureAwait(false);
                 return;
             }

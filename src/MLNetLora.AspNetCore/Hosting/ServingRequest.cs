@@ -22,7 +22,7 @@ internal sealed class ServingRequest : IDisposable
     private readonly Activity? _activity;
     private readonly List<string> _reasons = [];
     private string _operation = "unknown";
-    private string _model = "";
+    private string _model = "unknown";
     private TimeSpan? _firstToken;
     private int _promptTokens;
     private int _newTokens;
