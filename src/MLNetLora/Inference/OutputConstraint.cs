@@ -40,8 +40,38 @@ public sealed class OutputConstraint
     public static OutputConstraint Regex(string pattern)
     {
         ArgumentNullException.ThrowIfNull(pattern);
-        return new OutputConstraint(GrammarCache.Get("regex", pattern, store =>
-            JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)))));
+        return new OutputConstraint(GrammarCache.Get("regex", pattern, store => Matches(store, pattern)));
+    }
+
+    /// <summary>
+    /// Calls of tools as Qwen's templates write them: &lt;tool_call&gt;, {"name": …, "arguments": …} and &lt;/tool_call&gt;, each on a line of its own, with
+    /// arguments that satisfy the tool's schema.
+    /// </summary>
+    /// <param name="tools">The tools' descriptions as conversations have them: {"type": "function", "function": {"name": …, "parameters": …}}, or what is in
+    /// "function" alone. A tool without parameters takes an object of any kind.</param>
+    /// <param name="required">Whether the answer is nothing but calls, at least one. Else it is any text, after which calls may follow.</param>
+    /// <param name="name">The tool that is to be called; null for any.</param>
+    /// <param name="several">Whether more than one call may follow each other.</param>
+    /// <exception cref="ConstraintException">A description is wrong, says what cannot be held to, or names no tool.</exception>
+    public static OutputConstraint ToolCalls(IReadOnlyList<JsonElement> tools, bool required = true, string? name = null, bool several = true)
+    {
+        ArgumentNullException.ThrowIfNull(tools);
+        string key = JsonSerializer.Serialize(new object?[] { tools, required, name, several });
+        return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)));
+    }
+
+    /// <summary>Either calls of tools and nothing else, or a value in JSON.</summary>
+    /// <param name="tools">The tools' descriptions; see <see cref="ToolCalls"/>.</param>
+    /// <param name="callPattern">What calls are as a regular expression; null for JSON.</param>
+    /// <param name="several">Whether more than one call in JSON may follow each other.</param>
+    /// <param name="schema">The value's schema; null for any object.</param>
+    /// <exception cref="ConstraintException">A description, the expression or the schema is wrong, or says what cannot be held to.</exception>
+    internal static OutputConstraint ToolCallsOrJson(IReadOnlyList<JsonElement> tools, string? callPattern, bool several, string? schema)
+    {
+        string key = JsonSerializer.Serialize(new object?[] { tools, callPattern, several, schema });
+        return new OutputConstraint(GrammarCache.Get("tools or JSON", key, store => JsonNodes.Choice(
+            callPattern is null ? new ToolGrammar(store).Calls(tools, required: true, name: null, several) : Matches(store, callPattern),
+            schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))));
     }
 
     /// <summary>Begins an answer.</summary>
@@ -49,6 +79,9 @@ public sealed class OutputConstraint
     /// <param name="ends">Tokens that end an answer.</param>
     /// <param name="thinking">What of thinking comes before it.</param>
     internal ITokenMask Begin(QwenTokenizer tokenizer, IEnumerable<int> ends, ThinkingPart thinking) => new TokenMask(_grammar, tokenizer, ends, thinking);
+
+    private static GrammarNode Matches(TermStore store, string pattern) =>
+        JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)));
 
     private static Grammar NewObject() => GrammarCache.New(_ => JsonNodes.AnyObject(JsonNodes.AnyValue()));
 }
