@@ -133,7 +133,11 @@ public sealed class GenerationOptions
     /// </summary>
     public bool ContinueFinalMessage { get; set; }
 
-    /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
+    /// <summary>
+    /// What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model. An answer that is complete ends
+    /// there, whatever else asks for more; one that reaches <see cref="MaximumNewTokens"/> is cut. Thinking is free. Of a message that is gone on with
+    /// (<see cref="ContinueFinalMessage"/>) it is what follows that the constraint speaks of.
+    /// </summary>
     public OutputConstraint? Constraint { get; set; }
 
     /// <summary>Prompts generated together; at most 4,096. Default 8.</summary>

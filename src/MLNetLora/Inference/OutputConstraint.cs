@@ -44,6 +44,23 @@ public sealed class OutputConstraint
             JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)))));
     }
 
+    /// <summary>
+    /// Calls of tools as Qwen's templates write them: &lt;tool_call&gt;, {"name": …, "arguments": …} and &lt;/tool_call&gt;, each on a line of its own, with
+    /// arguments that satisfy the tool's schema.
+    /// </summary>
+    /// <param name="tools">The tools' descriptions as conversations have them: {"type": "function", "function": {"name": …, "parameters": …}}, or what is in
+    /// "function" alone. A tool without parameters takes an object of any kind.</param>
+    /// <param name="required">Whether the answer is nothing but calls, at least one. Else it is any text, after which calls may follow.</param>
+    /// <param name="name">The tool that is to be called; null for any.</param>
+    /// <param name="several">Whether more than one call may follow each other.</param>
+    /// <exception cref="ConstraintException">A description is wrong, says what cannot be held to, or names no tool.</exception>
+    public static OutputConstraint ToolCalls(IReadOnlyList<JsonElement> tools, bool required = true, string? name = null, bool several = true)
+    {
+        ArgumentNullException.ThrowIfNull(tools);
+        string key = $"{required} {several} {name?.Length} {name} {string.Join('\n', tools.Select(tool => tool.GetRawText()))}";
+        return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)));
+    }
+
     /// <summary>Begins an answer.</summary>
     /// <param name="tokenizer">The checkpoint's.</param>
     /// <param name="ends">Tokens that end an answer.</param>

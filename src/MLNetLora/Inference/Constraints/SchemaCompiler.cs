@@ -24,11 +24,12 @@ internal sealed class SchemaCompiler
     /// <summary>The grammar of values.</summary>
     /// <param name="store">Makes the terms.</param>
     /// <param name="document">The schema.</param>
+    /// <param name="types">The types that the whole may have.</param>
     /// <exception cref="ConstraintException">The schema is wrong, says what cannot be held to, or is too large.</exception>
-    public static GrammarNode Compile(TermStore store, SchemaDocument document)
+    public static GrammarNode Compile(TermStore store, SchemaDocument document, JsonTypes types = JsonTypes.Any)
     {
         SchemaCompiler compiler = new(store, document, JsonNodes.AnyValue());
-        GrammarNode root = compiler.Value([document.Root]);
+        GrammarNode root = types == JsonTypes.Any ? compiler.Value([document.Root]) : compiler.Body([document.Root], types);
         while (compiler._pending.TryDequeue(out (GrammarNode.Rule Rule, IReadOnlyList<Schema> Schemas) next))
         {
             next.Rule.Body = compiler.Body(next.Schemas);
@@ -72,14 +73,14 @@ internal sealed class SchemaCompiler
         return rule;
     }
 
-    private GrammarNode Body(IReadOnlyList<Schema> schemas)
+    private GrammarNode Body(IReadOnlyList<Schema> schemas, JsonTypes types = JsonTypes.Any)
     {
         List<GrammarNode> nodes = [];
         foreach (Shape shape in _reader.Read(schemas))
         {
             try
             {
-                nodes.Add(Node(shape));
+                nodes.Add(Node(shape with { Types = shape.Types & types }));
             }
             catch (ConstraintException e) when (e.Pointer is null)
             {

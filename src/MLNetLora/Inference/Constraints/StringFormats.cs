@@ -12,7 +12,7 @@ internal static class StringFormats
     private const string Byte = @"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)";
     private const string Label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
     private const string Host = $@"{Label}(\.{Label}){{0,3}}";
-    private const string Atom = @"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,16}";
+    private const string Atom = "[A-Za-z0-9_%+-]{1,20}";
     private const string UriCharacter = "([A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})";
 
     private static readonly FrozenDictionary<string, string> s_patterns = new Dictionary<string, string>
@@ -23,7 +23,7 @@ internal static class StringFormats
         ["duration"] = @"P(\d{1,4}W|(\d{1,4}Y(\d{1,4}M(\d{1,4}D)?)?|\d{1,4}M(\d{1,4}D)?|\d{1,4}D)(T(\d{1,4}H(\d{1,4}M(\d{1,4}S)?)?|\d{1,4}M(\d{1,4}S)?|\d{1,4}S))?"
             + @"|T(\d{1,4}H(\d{1,4}M(\d{1,4}S)?)?|\d{1,4}M(\d{1,4}S)?|\d{1,4}S))",
         ["uuid"] = "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}",
-        ["email"] = $@"{Atom}(\.{Atom}){{0,3}}@{Host}",
+        ["email"] = $@"{Atom}(\.{Atom}){{0,3}}@({Label}\.){{1,3}}[A-Za-z]{{2,12}}",
         ["hostname"] = Host,
         ["ipv4"] = $@"{Byte}(\.{Byte}){{3}}",
         ["ipv6"] = "([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|([0-9A-Fa-f]{1,4}:){1,6}:[0-9A-Fa-f]{1,4}|::([0-9A-Fa-f]{1,4}:){0,5}[0-9A-Fa-f]{1,4}|::",

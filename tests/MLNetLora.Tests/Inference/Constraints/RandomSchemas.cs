@@ -111,7 +111,7 @@ internal sealed class RandomSchemas(Random random)
 
         if (random.Next(2) == 0)
         {
-            schema[Pick("maximum", "exclusiveMaximum")] = low + Math.Round(1 + (random.NextDouble() * 30), random.Next(3));
+            schema[Pick("maximum", "exclusiveMaximum")] = low + Math.Round(7 + (random.NextDouble() * 30), random.Next(3));
         }
 
         if (random.Next(4) == 0)
