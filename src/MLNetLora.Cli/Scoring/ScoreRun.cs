@@ -60,7 +60,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     {
         ScoreProgress progress = new(screen, total, file.Done);
         long first = shard.Row(file.Done);
-        IEnumerable<Question> rows = Dataset.ReadEachQuestion(path, settings.DataFormat, row => row >= first && shard.Has(row));
+        IEnumerable<QuestionRow> rows = Dataset.ReadEachQuestion(path, settings.DataFormat, row => row >= first && shard.Has(row));
         try
         {
             OrderedWork.Run(
@@ -91,7 +91,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     }
 
     private static (byte[] Bytes, bool IsError, int NewTokens) Answer(
-        AnsweringModel model, GenerationOptions options, Question question, CancellationToken cancellation)
+        AnsweringModel model, GenerationOptions options, QuestionRow question, CancellationToken cancellation)
     {
         MLNetLoraException? error = question.Error;
         GeneratedText? answer = null;
