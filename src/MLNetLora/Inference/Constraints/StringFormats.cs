@@ -35,6 +35,9 @@ internal static class StringFormats
         "idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template", "json-pointer", "relative-json-pointer", "regex",
     }.ToFrozenSet();
 
+    /// <summary>The formats that are held to.</summary>
+    public static IEnumerable<string> All => s_patterns.Keys;
+
     /// <summary>The expression of a format; null where the standard does not know it, so that it is an annotation.</summary>
     /// <exception cref="ConstraintException">It is one of the standard's that cannot be held to.</exception>
     public static Pattern? Of(Schema schema, string format) => s_refused.Contains(format)

@@ -13,6 +13,9 @@ internal sealed class TermStore(TermStore? shared = null)
     /// <summary>Most states that are looked through for one intersection.</summary>
     private const int MostSearchedStates = 20_000;
 
+    /// <summary>Most terms: some hundred bytes each.</summary>
+    private const int MostTerms = 120_000;
+
     /// <summary>Most parts of one term: more come of expressions that are ambiguous in many ways.</summary>
     private const int MostParts = 4096;
 
@@ -547,6 +550,12 @@ internal sealed class TermStore(TermStore? shared = null)
         if ((shared is not null && shared._terms.TryGetValue(key, out Term? term)) || _terms.TryGetValue(key, out term))
         {
             return term;
+        }
+
+        if (_terms.Count >= MostTerms)
+        {
+            throw new ConstraintException(
+                $"The constraint takes more than {MostTerms} states; make its texts and bounds smaller, or leave out what several keywords say of one text.");
         }
 
         term = new Term(kind, set, items, min, max);

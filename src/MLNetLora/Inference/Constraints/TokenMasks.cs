@@ -21,6 +21,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     /// <exception cref="ConstraintException">It takes too much to find out.</exception>
     public void AddTo(Grammar.Config[] state, Span<ulong> bits)
     {
+        grammar.Tidy();
         grammar.Store.WorkLeft = WorkPerMask;
         foreach (Grammar.Config config in state)
         {
