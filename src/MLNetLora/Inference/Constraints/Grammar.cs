@@ -30,7 +30,8 @@ internal sealed class Grammar
         {
             string? pointer = GrammarChecks.FirstEndless(root)?.Pointer;
             throw root.MinDepth < GrammarNode.Endless
-                ? new ConstraintException($"What is required nests {root.MinDepth} levels deep; at most {DeepestNesting} are written, which is what JSON readers take.")
+                ? new ConstraintException(
+                    $"What is required nests {root.MinDepth} levels deep; at most {DeepestNesting} are written, which is what JSON readers take.")
                 : pointer is null ? new ConstraintException("No text matches the constraint: what it asks for excludes itself.")
                 : Schema.Refused(pointer, "is satisfied by no value: what is required excludes itself, or nests without end.", null);
         }

@@ -27,7 +27,8 @@ internal static class StructuredOutputExample
                 }
                 """),
         };
-        GeneratedText answer = generator.Generate([new InstructionRow("A customer in Bern waits since three days. Give city, priority and days as JSON.")], options)[0];
+        InstructionRow row = new("A customer in Bern has waited for three days. Give city, priority and days as JSON.");
+        GeneratedText answer = generator.Generate([row], options)[0];
         if (answer.Reason == FinishReason.Stop)
         {
             using JsonDocument json = JsonDocument.Parse(answer.Text);
