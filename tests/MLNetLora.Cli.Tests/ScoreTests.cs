@@ -173,6 +173,7 @@ public sealed class ScoreTests : IDisposable
         await Refused("it is shard 0/1, and now 0/2 is asked for", "--shard", "0/2");
         WriteRows(4);
         await Refused("the files of --in have changed");
+        await Refused("no-such-model", "--overwrite", "-m", _folder.At("no-such-model"));
         (await Score("--overwrite")).Succeeded();
         Assert.Equal(4, File.ReadAllLines(Answers).Length);
         File.Delete(ScoreManifest.PathOf(Answers));
@@ -296,8 +297,8 @@ public sealed class ScoreTests : IDisposable
 
     private Task<Outcome> Score(params string[] arguments)
     {
-        string[] given = ["score", "-m", Repository.Nano, .. arguments];
-        foreach ((string option, string value) in ((string, string)[])[("--in", Rows), ("--out", Answers), ("--max-new-tokens", "6")])
+        string[] given = ["score", .. arguments];
+        foreach ((string option, string value) in ((string, string)[])[("-m", Repository.Nano), ("--in", Rows), ("--out", Answers), ("--max-new-tokens", "6")])
         {
             given = given.Contains(option) ? given : [.. given, option, value];
         }

@@ -21,8 +21,9 @@ internal sealed class ServingRequest : IDisposable
     private readonly CancellationTokenSource _any;
     private readonly Activity? _activity;
     private readonly List<string> _reasons = [];
+    private string? _failure;
     private string _operation = "unknown";
-    private string _model = "";
+    private string _model = "unknown";
     private TimeSpan? _firstToken;
     private int _promptTokens;
     private int _newTokens;
@@ -33,8 +34,9 @@ internal sealed class ServingRequest : IDisposable
     /// <param name="options">Deadline, and whether content is logged.</param>
     /// <param name="time">Measures.</param>
     /// <param name="log">Gets the line.</param>
+    /// <param name="isTraced">Whether it is an activity.</param>
     /// <param name="client">Ends when the client has gone.</param>
-    public ServingRequest(string id, ServingOptions options, TimeProvider time, ILogger log, CancellationToken client)
+    public ServingRequest(string id, ServingOptions options, TimeProvider time, ILogger log, bool isTraced, CancellationToken client)
     {
         Id = id;
         _options = options;
@@ -44,7 +46,7 @@ internal sealed class ServingRequest : IDisposable
         _start = time.GetTimestamp();
         _deadline = new CancellationTokenSource(options.RequestTimeout, time);
         _any = CancellationTokenSource.CreateLinkedTokenSource(client, _deadline.Token, _shutdown.Token);
-        _activity = ServingMetrics.Traces.StartActivity("request", ActivityKind.Server);
+        _activity = isTraced ? ServingMetrics.Traces.StartActivity("request") : null;
     }
 
     /// <summary>The request's id, which is answered as x-request-id.</summary>
@@ -105,6 +107,10 @@ internal sealed class ServingRequest : IDisposable
         _cachedTokens += cachedPromptTokens;
     }
 
+    /// <summary>The answer ended with an error, which the response's status, sent before, does not say.</summary>
+    /// <param name="code">A word for it.</param>
+    public void Failed(string code) => _failure ??= code;
+
     /// <summary>The service ends, and cannot wait any longer.</summary>
     public void Shutdown()
     {
@@ -124,6 +130,7 @@ internal sealed class ServingRequest : IDisposable
     /// <param name="failure">What went wrong where no status can say so any more; null for nothing.</param>
     public void End(ServingMetrics metrics, int status, string? failure)
     {
+        failure ??= _failure;
         if (_any.IsCancellationRequested && _reasons.Count == 0)
         {
             failure = _client.IsCancellationRequested ? "cancelled" : Interruption?.Code;

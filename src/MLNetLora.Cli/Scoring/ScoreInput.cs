@@ -37,7 +37,7 @@ internal sealed record ScoreInput(IReadOnlyList<ScoredFile> Files, long Rows)
         }
 
         long rows = 0;
-        foreach (Question _ in Dataset.ReadEachQuestion(path, format, Count))
+        foreach (QuestionRow _ in Dataset.ReadEachQuestion(path, format, Count))
         {
             // None is wanted.
         }

@@ -25,14 +25,9 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     /// <returns>The exit code.</returns>
     public int Run(bool overwrite)
     {
-        if (overwrite)
-        {
-            Remove();
-        }
-
         ScoreInput input = ScoreInput.Read(path, settings.DataFormat, Token);
         ScoreManifest asked = new(input, shard, new Dictionary<string, string>());
-        ScoreManifest? found = Found(asked);
+        ScoreManifest? found = overwrite ? null : Found(asked);
         using AnsweringModel model = AnsweringModel.Open(screen, reader, settings);
         asked = asked with { Settings = ScoreSettings.Of(settings, model, AnswerSource.Find(settings)) };
         Refuse(found?.SettingsDifference(asked));
@@ -41,6 +36,11 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         {
             screen.WriteNote(FormattableString.Invariant($"All {total} answers are in {answers} already."));
             return Ended(total, found.Failed);
+        }
+
+        if (overwrite)
+        {
+            Remove();
         }
 
         using MadeFolders made = new(Path.GetDirectoryName(Path.GetFullPath(answers))!);
@@ -60,7 +60,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     {
         ScoreProgress progress = new(screen, total, file.Done);
         long first = shard.Row(file.Done);
-        IEnumerable<Question> rows = Dataset.ReadEachQuestion(path, settings.DataFormat, row => row >= first && shard.Has(row));
+        IEnumerable<QuestionRow> rows = Dataset.ReadEachQuestion(path, settings.DataFormat, row => row >= first && shard.Has(row));
         try
         {
             OrderedWork.Run(
@@ -91,7 +91,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     }
 
     private static (byte[] Bytes, bool IsError, int NewTokens) Answer(
-        AnsweringModel model, GenerationOptions options, Question question, CancellationToken cancellation)
+        AnsweringModel model, GenerationOptions options, QuestionRow question, CancellationToken cancellation)
     {
         MLNetLoraException? error = question.Error;
         GeneratedText? answer = null;

@@ -21,7 +21,7 @@ internal static class ScoredRow
     /// <param name="question">The row.</param>
     /// <param name="answer">What was answered; null where nothing could be asked.</param>
     /// <param name="error">Why there is no answer; null where there is one.</param>
-    public static byte[] Of(Question question, GeneratedText? answer, MLNetLoraException? error)
+    public static byte[] Of(QuestionRow question, GeneratedText? answer, MLNetLoraException? error)
     {
         ArrayBufferWriter<byte> line = new();
         line.Write(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{{\"row\":{question.Number + 1}")));

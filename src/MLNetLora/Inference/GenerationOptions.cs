@@ -128,7 +128,8 @@ public sealed class GenerationOptions
     /// <summary>
     /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
     /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
-    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Stop strings and constraints hold for what follows alone.
+    /// Default false.
     /// </summary>
     public bool ContinueFinalMessage { get; set; }
 

@@ -40,8 +40,7 @@ public sealed class OutputConstraint
     public static OutputConstraint Regex(string pattern)
     {
         ArgumentNullException.ThrowIfNull(pattern);
-        return new OutputConstraint(GrammarCache.Get("regex", pattern, store =>
-            JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)))));
+        return new OutputConstraint(GrammarCache.Get("regex", pattern, store => Matches(store, pattern)));
     }
 
     /// <summary>
@@ -61,11 +60,28 @@ public sealed class OutputConstraint
         return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)));
     }
 
+    /// <summary>Either calls of tools and nothing else, or a value in JSON.</summary>
+    /// <param name="tools">The tools' descriptions; see <see cref="ToolCalls"/>.</param>
+    /// <param name="callPattern">What calls are as a regular expression; null for JSON.</param>
+    /// <param name="several">Whether more than one call in JSON may follow each other.</param>
+    /// <param name="schema">The value's schema; null for any object.</param>
+    /// <exception cref="ConstraintException">A description, the expression or the schema is wrong, or says what cannot be held to.</exception>
+    internal static OutputConstraint ToolCallsOrJson(IReadOnlyList<JsonElement> tools, string? callPattern, bool several, string? schema)
+    {
+        string key = JsonSerializer.Serialize(new object?[] { tools, callPattern, several, schema });
+        return new OutputConstraint(GrammarCache.Get("tools or JSON", key, store => JsonNodes.Choice(
+            callPattern is null ? new ToolGrammar(store).Calls(tools, required: true, name: null, several) : Matches(store, callPattern),
+            schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))));
+    }
+
     /// <summary>Begins an answer.</summary>
     /// <param name="tokenizer">The checkpoint's.</param>
     /// <param name="ends">Tokens that end an answer.</param>
     /// <param name="thinking">What of thinking comes before it.</param>
     internal ITokenMask Begin(QwenTokenizer tokenizer, IEnumerable<int> ends, ThinkingPart thinking) => new TokenMask(_grammar, tokenizer, ends, thinking);
+
+    private static GrammarNode Matches(TermStore store, string pattern) =>
+        JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)));
 
     private static Grammar NewObject() => GrammarCache.New(_ => JsonNodes.AnyObject(JsonNodes.AnyValue()));
 }

@@ -30,8 +30,11 @@ internal static class ChatMessages
             turns = [ChatMessage.System(string.Join("\n\n", texts.Where(text => !string.IsNullOrEmpty(text)))), .. turns.Skip(system)];
         }
 
-        return new Conversation(turns, tools is { Count: > 0 } ? [.. tools.Select(ToJson)] : null);
+        return new Conversation(turns, tools is { Count: > 0 } ? ToJson(tools) : null);
     }
+
+    /// <summary>Tools as <see cref="Conversation.Tools"/> has them.</summary>
+    public static IReadOnlyList<JsonElement> ToJson(IReadOnlyList<AIFunctionDeclaration> tools) => [.. tools.Select(ToJson)];
 
     /// <summary>A tool as OpenAI describes it, the form in which Qwen's templates are trained to see it.</summary>
     private static JsonElement ToJson(AIFunctionDeclaration tool)

@@ -47,7 +47,8 @@ internal sealed record ChatRequest(
         generation.FrequencyPenalty = options.FrequencyPenalty ?? generation.FrequencyPenalty;
         AddOwn(generation, own);
         generation.StopStrings = [.. generation.StopStrings.Concat(options.StopSequences ?? []).Distinct(StringComparer.Ordinal)];
-        if (tools.Count > 0 && options.AllowMultipleToolCalls == false)
+        generation.Constraint = ConstraintOf(options, tools, features) ?? generation.Constraint;
+        if (tools.Count > 0 && generation.Constraint is null && options.AllowMultipleToolCalls == false)
         {
             // The end of the first call ends the answer.
             generation.StopStrings = [.. generation.StopStrings, ToolCallSyntax.Close];
@@ -87,7 +88,34 @@ internal sealed record ChatRequest(
         generation.MinimumNewTokens = own.Whole("min_tokens") ?? own.Whole("minimum_new_tokens") ?? generation.MinimumNewTokens;
         generation.StopTokenIds = own.Wholes("stop_token_ids") ?? generation.StopTokenIds;
         generation.IgnoreEndOfText = own.Flag("ignore_eos") ?? own.Flag("ignore_end_of_text") ?? generation.IgnoreEndOfText;
+        generation.ContinueFinalMessage = own.Flag("continue_final_message") ?? generation.ContinueFinalMessage;
         generation.TopLogprobs = own.Whole("top_logprobs") ?? (own.Flag("logprobs") == true ? 0 : generation.TopLogprobs);
+    }
+
+    /// <summary>What the answer must be; null for anything.</summary>
+    /// <exception cref="ConstraintException">A schema is wrong, or asks for what cannot be held to.</exception>
+    private static OutputConstraint? ConstraintOf(ChatOptions options, List<AIFunctionDeclaration> tools, TemplateFeatures features)
+    {
+        bool several = options.AllowMultipleToolCalls != false;
+        if (options.ToolMode is RequiredChatToolMode required)
+        {
+            string? name = required.RequiredFunctionName;
+            return features.FunctionTags
+                ? OutputConstraint.Regex(FunctionTagPattern.Of(tools.Where(tool => name is null || tool.Name == name), several))
+                : OutputConstraint.ToolCalls(ChatMessages.ToJson(tools), required: true, name, several);
+        }
+
+        if (options.ResponseFormat is not ChatResponseFormatJson format)
+        {
+            return null;
+        }
+
+        string? schema = format.Schema?.GetRawText();
+        return tools.Count > 0
+            ? OutputConstraint.ToolCallsOrJson(
+                ChatMessages.ToJson(tools), features.FunctionTags ? FunctionTagPattern.Of(tools, several) : null, several, schema)
+            : schema is null ? OutputConstraint.JsonObject
+            : OutputConstraint.JsonSchema(schema);
     }
 
     private static int Fold(long seed) => seed is >= int.MinValue and <= int.MaxValue ? (int)seed : unchecked((int)(seed ^ (seed >>> 32)));

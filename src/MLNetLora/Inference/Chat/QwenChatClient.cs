@@ -15,13 +15,15 @@ namespace MLNetLora.Inference;
 /// <para><see cref="ChatOptions"/>: Instructions are put before the system message, and with either of them the system prompt that an adapter was trained with
 /// is not used. Temperature 0 is greedy; where Temperature is null, the checkpoint's generation_config.json says whether TopP and TopK have anything to choose
 /// from. Reasoning.Effort None turns thinking off and every other one turns it on, where the chat template knows the difference; Reasoning.Output None leaves
-/// the thinking out of the response. ToolMode None does not show the tools to the model. AllowMultipleToolCalls false ends the answer with the first call.
-/// Numbers of 64 bits as Seed are folded to 32. RawRepresentationFactory may give <see cref="GenerationOptions"/>, which stand in the place of the client's
-/// defaults. AllowBackgroundResponses changes nothing, as no answer is generated in the background; ConversationId, ContinuationToken and tools that are
-/// hosted by a service are refused.</para>
+/// the thinking out of the response. ToolMode None does not show the tools to the model; RequireAny and RequireSpecific hold the answer to calls.
+/// ResponseFormat holds it to a JSON object, or to a schema; where there are tools, too, it is that or calls. AllowMultipleToolCalls false ends the answer
+/// with the first call. Numbers of 64 bits as Seed are folded to 32. RawRepresentationFactory may give <see cref="GenerationOptions"/>, which stand in the
+/// place of the client's defaults. AllowBackgroundResponses changes nothing, as no answer is generated in the background; ConversationId, ContinuationToken
+/// and tools that are hosted by a service are refused.</para>
 /// <para>AdditionalProperties with these keys are options of this library (<see cref="GenerationOptions"/> has them under its own names, which count too):
-/// min_p, repetition_penalty, logit_bias (numbers by token ids), min_tokens, stop_token_ids, ignore_eos, logprobs (true), top_logprobs, enable_thinking. Other
-/// keys are somebody else's and not looked at. Log probabilities come with the raw representation.</para>
+/// min_p, repetition_penalty, logit_bias (numbers by token ids), min_tokens, stop_token_ids, ignore_eos, continue_final_message (the messages end with the
+/// assistant's), logprobs (true), top_logprobs, enable_thinking. Other keys are somebody else's and not looked at. Log probabilities come with the raw
+/// representation.</para>
 /// <para>A call that is not whole, because the model broke its JSON or the answer's length ended it, stays text: given out as a call, it would be run with
 /// the arguments that it lacks left at their defaults.</para>
 /// </remarks>

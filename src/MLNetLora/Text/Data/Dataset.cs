@@ -52,7 +52,7 @@ public static class Dataset
     /// <param name="format">How the rows are written.</param>
     /// <param name="wants">Which rows are wanted, by their number over all files, from 0; the others are skipped, which takes less time.</param>
     /// <exception cref="DatasetException">No file matches, or one cannot be cut into rows.</exception>
-    internal static IEnumerable<Question> ReadEachQuestion(string path, DatasetFormat format, Func<long, bool> wants)
+    internal static IEnumerable<QuestionRow> ReadEachQuestion(string path, DatasetFormat format, Func<long, bool> wants)
     {
         long number = -1;
         foreach (string file in DatasetFiles.Find(path))
@@ -63,7 +63,7 @@ public static class Dataset
                 bool isWanted = wants(++number);
                 if (isWanted || (raw.Text is null && !rows.IsKnown))
                 {
-                    Question question = Read(rows, raw, number);
+                    QuestionRow question = Read(rows, raw, number);
                     if (isWanted)
                     {
                         yield return question;
@@ -78,11 +78,11 @@ public static class Dataset
             try
             {
                 fields = raw.Text is null ? raw.Use(row => row.ValueKind == JsonValueKind.Object ? row.GetRawText() : null) : null;
-                return new Question(number, rows.Read(raw), fields, null);
+                return new QuestionRow(number, rows.Read(raw), fields, null);
             }
             catch (DatasetException error)
             {
-                return new Question(number, null, fields, error);
+                return new QuestionRow(number, null, fields, error);
             }
         }
     }
@@ -158,4 +158,4 @@ public static class Dataset
 /// <param name="Row">The row; null where it is none.</param>
 /// <param name="Fields">The JSON object that it is written as, or would be; null for a line of text and where it is none.</param>
 /// <param name="Error">Why it is none; null where it is one.</param>
-internal sealed record Question(long Number, DatasetRow? Row, string? Fields, DatasetException? Error);
+internal sealed record QuestionRow(long Number, DatasetRow? Row, string? Fields, DatasetException? Error);

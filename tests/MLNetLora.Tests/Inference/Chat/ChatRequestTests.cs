@@ -94,6 +94,28 @@ public class ChatRequestTests
     }
 
     [Fact]
+    public void What_the_answer_must_be_is_a_constraint()
+    {
+        JsonElement schema = JsonDocument.Parse("""{"type": "integer"}""").RootElement;
+        Assert.Null(Request(new ChatOptions { ResponseFormat = ChatResponseFormat.Text }).Generation.Constraint);
+        Assert.Null(Request(new ChatOptions { Tools = [s_tool] }).Generation.Constraint);
+        Assert.Same(OutputConstraint.JsonObject, Request(new ChatOptions { ResponseFormat = ChatResponseFormat.Json }).Generation.Constraint);
+        ChatOptions[] held =
+        [
+            new() { ResponseFormat = ChatResponseFormat.ForJsonSchema(schema) },
+            new() { ResponseFormat = ChatResponseFormat.ForJsonSchema(schema), Tools = [s_tool] },
+            new() { ResponseFormat = ChatResponseFormat.Json, Tools = [s_tool] },
+            new() { Tools = [s_tool, s_other], ToolMode = ChatToolMode.RequireAny },
+            new() { Tools = [s_tool, s_other], ToolMode = ChatToolMode.RequireSpecific("time") },
+        ];
+        foreach (ChatOptions options in held)
+        {
+            Assert.NotNull(Request(options).Generation.Constraint);
+            Assert.NotNull(Request(options, features: new TemplateFeatures(true, true, FunctionTags: true)).Generation.Constraint);
+        }
+    }
+
+    [Fact]
     public void What_cannot_be_done_is_refused_in_words()
     {
         Refused<NotSupportedException>("ConversationId", new ChatOptions { ConversationId = "1" });
@@ -120,7 +142,8 @@ public class ChatRequestTests
         });
         Assert.Equal((1.5f, false), (request.Generation.RepetitionPenalty, request.EnableThinking));
         JsonElement json = JsonDocument.Parse("""
-            {"min_p": 0.25, "logit_bias": {"7": -2.5}, "min_tokens": 3, "stop_token_ids": [4, 5], "ignore_eos": true, "logprobs": true, "top_logprobs": 2}
+            {"min_p": 0.25, "logit_bias": {"7": -2.5}, "min_tokens": 3, "stop_token_ids": [4, 5], "ignore_eos": true, "logprobs": true, "top_logprobs": 2,
+             "continue_final_message": true}
             """).RootElement;
         AssertOwn(Request(new ChatOptions { AdditionalProperties = new(json.EnumerateObject().ToDictionary(item => item.Name, item => (object?)item.Value)) }));
         AssertOwn(Request(new ChatOptions
@@ -133,6 +156,7 @@ public class ChatRequestTests
                 ["StopTokenIds"] = new List<int> { 4, 5 },
                 ["IgnoreEndOfText"] = true,
                 ["TopLogprobs"] = 2,
+                ["ContinueFinalMessage"] = true,
             },
         }));
         Assert.Equal(0, Request(new ChatOptions { AdditionalProperties = new() { ["logprobs"] = true } }).Generation.TopLogprobs);
@@ -153,6 +177,7 @@ public class ChatRequestTests
         Assert.Equal((0.25f, 3, true, 2), (options.MinP, options.MinimumNewTokens, options.IgnoreEndOfText, options.TopLogprobs));
         Assert.Equal([new KeyValuePair<int, float>(7, -2.5f)], options.LogitBias);
         Assert.Equal([4, 5], options.StopTokenIds);
+        Assert.True(options.ContinueFinalMessage);
     }
 
     private static void Refused<T>(string what, ChatOptions options, TemplateFeatures? features = null)
