@@ -6,8 +6,8 @@ using MLNetLora.Text;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// What an answer must be: each token is chosen among those with which the answer can still become it, so that an answer that ends of itself always is. One that
-/// is cut off (<see cref="FinishReason.Length"/>) is a beginning of it. What a model thinks before it answers is free.
+/// What an answer must be: each token is chosen among those with which the answer can still become it, so that an answer that ends of itself always is. One
+/// that is cut off (<see cref="FinishReason.Length"/>) is a beginning of it. What a model thinks before it answers is free.
 /// Immutable: one instance serves any number of requests and threads, and those made of the same text share what they have found out.
 /// </summary>
 [JsonConverter(typeof(OutputConstraintJson))]
@@ -28,8 +28,8 @@ public sealed class OutputConstraint
     /// A JSON schema (draft 2020-12, and what earlier ones write otherwise) in one document of at most 1,048,576 characters. Properties that are not named are
     /// written only where additionalProperties says what they are, or where none is named.
     /// </param>
-    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or nothing
-    /// satisfies it.</exception>
+    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or
+    /// nothing satisfies it.</exception>
     public static OutputConstraint JsonSchema(string schema)
     {
         ArgumentNullException.ThrowIfNull(schema);
