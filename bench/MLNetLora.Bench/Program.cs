@@ -121,6 +121,11 @@ Option<int> padded = new("--batch") { DefaultValueFactory = _ => 4, Description 
 Command packing = new("packing", "How full packed sequences of data files are, beside padded batches") { tokenizer, data, capacity, padded };
 packing.SetAction(p => PackingBench.Run(p.GetValue(tokenizer)!, p.GetValue(data)!, p.GetValue(capacity), p.GetValue(padded)));
 
+Option<int> schemas = new("--schemas") { DefaultValueFactory = _ => 1000, Description = "Random JSON schemas" };
+Option<int> answers = new("--answers") { DefaultValueFactory = _ => 3, Description = "Answers to each; the later ones find what the first has left" };
+Command constraints = new("constraints", "What JSON schemas cost a token") { tokenizer, schemas, answers };
+constraints.SetAction(p => ConstraintsBench.Run(p.GetValue(tokenizer)!, p.GetValue(schemas), p.GetValue(answers)));
+
 Option<double> gigabytes = new("--gigabytes") { DefaultValueFactory = _ => 5, Description = "Size of the generated JSONL file" };
 Command dataset = new("dataset", "Reads a large JSONL file, generated for it: speed and peak memory") { gigabytes };
 dataset.SetAction(p => DatasetBench.Run(p.GetValue(gigabytes)));
@@ -221,6 +226,6 @@ planProbe.SetAction(_ => PlanBench.Probe());
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, serving, mixture, cancellation, checkpoints, curve, text, packing, dataset, plan, planOne,
+    table, training, generation, serving, mixture, cancellation, checkpoints, curve, text, packing, constraints, dataset, plan, planOne,
     planRun, planParts, planProbe
 }.Parse(args).Invoke();

@@ -55,6 +55,54 @@ public sealed class AnswerTests(TrainedFixture trained) : IClassFixture<TrainedF
     }
 
     [Fact]
+    public async Task Json_has_log_probabilities_where_they_are_asked_for()
+    {
+        string[] line = ["generate", "-m", trained.Zip, "--json", "--max-new-tokens", "3", "Hello"];
+        using JsonDocument json = JsonDocument.Parse((await Cli.Run([.. line, "--top-logprobs", "2"])).Succeeded().Out);
+        JsonElement[] tokens = [.. json.RootElement.GetProperty("tokens").EnumerateArray()];
+        Assert.Equal(json.RootElement.GetProperty("answer").GetString(), string.Concat(tokens.Select(token => token.GetProperty("token").GetString())));
+        Assert.All(tokens, token =>
+        {
+            Assert.Equal(2, token.GetProperty("top").GetArrayLength());
+            Assert.Equal(token.GetProperty("logprob").GetDouble(), token.GetProperty("top")[0].GetProperty("logprob").GetDouble());
+            Assert.Equal(token.GetProperty("id").GetInt32(), token.GetProperty("top")[0].GetProperty("id").GetInt32());
+        });
+        using JsonDocument none = JsonDocument.Parse((await Cli.Run([.. line, "--top-logprobs", "0"])).Succeeded().Out);
+        Assert.False(none.RootElement.GetProperty("tokens")[0].TryGetProperty("top", out _));
+        Assert.DoesNotContain("\"tokens\"", (await Cli.Run(line)).Succeeded().Out, StringComparison.Ordinal);
+        int first = tokens[0].GetProperty("id").GetInt32();
+        string other = (await Cli.Run([.. line, "--top-logprobs", "0", "--logit-bias", $"{{{first}: -100}}"])).Succeeded().Out;
+        Assert.NotEqual(first, JsonDocument.Parse(other).RootElement.GetProperty("tokens")[0].GetProperty("id").GetInt32());
+        using JsonDocument stopped = JsonDocument.Parse((await Cli.Run([.. line, "--stop-token-ids", $"{first}"])).Succeeded().Out);
+        Assert.Equal(("", "stop"), (stopped.RootElement.GetProperty("answer").GetString(), stopped.RootElement.GetProperty("finish_reason").GetString()));
+    }
+
+    [Theory]
+    [InlineData("{x: 1}", "x is 1; it must be behind a token id")]
+    [InlineData("{1: many}", "1 is many; it must be a number")]
+    [InlineData("7", "--logit-bias is 7; it must be token ids with numbers, such as {151667: -100}")]
+    [InlineData("{1: 101}", "--logit-bias is 101 for token 1; it must be between -100 and 100")]
+    public async Task A_bias_that_makes_no_sense_is_named(string bias, string message)
+    {
+        Outcome run = await Cli.Run("generate", "-m", trained.Zip, "--logit-bias", bias, "Hello");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains(message, run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_row_that_ends_with_the_assistant_is_gone_on_with_where_that_is_asked_for()
+    {
+        const string Begun = """{"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "我"}]}""";
+        string rows = _folder.Write("begun.jsonl", Begun);
+        string[] line = ["generate", "-m", trained.Zip, "--in", rows];
+        using JsonDocument asked = JsonDocument.Parse((await Cli.Run(line)).Succeeded().Out);
+        using JsonDocument begun = JsonDocument.Parse((await Cli.Run([.. line, "--continue-final-message"])).Succeeded().Out);
+        Assert.Equal(1, asked.RootElement.GetProperty("messages").GetArrayLength());
+        Assert.Equal(2, begun.RootElement.GetProperty("messages").GetArrayLength());
+        Assert.True(begun.RootElement.TryGetProperty("answer", out _));
+    }
+
+    [Fact]
     public async Task Each_line_that_is_piped_in_is_a_question()
     {
         Outcome run = (await Cli.RunWith("你好\n\nHello\n", "generate", "-m", trained.Zip, "--json")).Succeeded();

@@ -13,7 +13,7 @@ public sealed partial class OptionWordsTests : IDisposable
     private static readonly string[] s_ofPrograms =
     [
         nameof(QwenLoraTrainer.Options.ProgressCallback), nameof(QwenLoraTrainer.Options.Callbacks), nameof(QwenLoraTrainer.Options.CancellationToken),
-        nameof(QwenLoraTrainer.Options.Generation),
+        nameof(QwenLoraTrainer.Options.Generation), nameof(GenerationOptions.Constraint),
     ];
 
     private readonly TemporaryFolder _folder = new();
@@ -119,7 +119,7 @@ public sealed partial class OptionWordsTests : IDisposable
     {
         HashSet<string> known = [.. SettingsTable.All.SelectMany(setting => setting.LibraryNames).Select(name => name.Split('.')[^1]), .. s_ofPrograms];
         HashSet<string> options = [.. typeof(QwenLoraTrainer).Assembly.GetTypes().Where(type => type.Name.EndsWith("Options", StringComparison.Ordinal)
-            && !type.Name.StartsWith("Hub", StringComparison.Ordinal)).SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance
+            && !type.Name.StartsWith("Hub", StringComparison.Ordinal) && type != typeof(EngineOptions)).SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance
             | BindingFlags.DeclaredOnly)).Where(property => property.SetMethod?.IsPublic == true && !property.DeclaringType!.IsNested
             | property.DeclaringType == typeof(QwenLoraTrainer.Options)).Select(property => property.Name)];
         string[] named = [.. Directory.EnumerateFiles(Repository.At("src", "MLNetLora"), "*.cs", SearchOption.AllDirectories)

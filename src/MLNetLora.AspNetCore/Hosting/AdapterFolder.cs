@@ -97,20 +97,32 @@ internal static class AdapterFolder
             return outside;
         }
 
-        string asked = Path.GetFullPath(path, Path.GetFullPath(root));
-        if (!IsBelow(Path.GetFullPath(root), asked) && !IsBelow(RealPath.Of(root), asked))
-        {
-            return outside;
-        }
-
-        if (!Directory.Exists(asked))
-        {
-            return ServingError.NotFound($"There is no folder '{path}'.", "lora_path", "adapter_not_found");
-        }
-
         try
         {
             string realRoot = RealPath.Of(root);
+            string asked = Path.GetFullPath(path, Path.GetFullPath(root));
+            if (!IsBelow(Path.GetFullPath(root), asked) && !IsBelow(realRoot, asked))
+            {
+                return outside;
+            }
+
+            string there = asked;
+            while (!Directory.Exists(there))
+            {
+                there = Path.GetDirectoryName(there)!; // ends at the root, which is there
+            }
+
+            string realThere = RealPath.Of(there);
+            if (realThere != realRoot && !IsBelow(realRoot, realThere))
+            {
+                return outside;
+            }
+
+            if (there != asked)
+            {
+                return ServingError.NotFound($"There is no folder '{path}'.", "lora_path", "adapter_not_found");
+            }
+
             string real = folder = RealPath.Of(asked);
             foreach (string file in (string[])[real, .. s_files.Select(name => Path.Combine(real, name)).Where(File.Exists)])
             {

@@ -61,7 +61,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
         {
             AdapterRefusal? refusal = Conflict(name, source, mayReplace)
                 ?? await Task.Run(() => Load(name, folder, source, isSame, cancellation), cancellation).ConfigureAwait(false);
-            if (refusal is not null)
+            if (refusal is not null && source != AdapterSource.Folder) // which tries again and again, and counts itself
             {
                 services.Metrics.AdapterFailed(baseName);
             }

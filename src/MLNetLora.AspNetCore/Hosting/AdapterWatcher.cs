@@ -157,6 +157,7 @@ internal sealed class AdapterWatcher(string baseName, string folder, AdapterSet 
         if (services.State.Report(new ServingIssue(Component(name), sentence, IsMissing: false)))
         {
             HostLog.AdapterRefused(services.Log, name, folder, sentence);
+            services.Metrics.AdapterFailed(baseName);
         }
     }
 

@@ -96,7 +96,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
             {
                 await _watcher.LookAsync(cancellation).ConfigureAwait(false);
             }
-            catch (Exception e) when (e is not OperationCanceledException)
+            catch (Exception e) when (!cancellation.IsCancellationRequested)
             {
                 HostLog.WatchFailed(services.Log, e, options.WatchFolder!);
             }

@@ -34,6 +34,9 @@ internal sealed class RequestGate : IDisposable
     /// <summary>Requests that wait for their turn.</summary>
     public int Waiting => (int)(_limiter.GetStatistics()?.CurrentQueuedCount ?? 0);
 
+    /// <summary>Requests that may be here at once, answered or waiting.</summary>
+    public int Most => (int)Math.Min(int.MaxValue, (long)_options.MaximumConcurrentRequests + _options.MaximumQueuedRequests);
+
     /// <summary>Whether the next request would be refused.</summary>
     public bool IsFull => Running >= _options.MaximumConcurrentRequests && Waiting >= _options.MaximumQueuedRequests;
 
@@ -59,13 +62,16 @@ internal sealed class RequestGate : IDisposable
         if (!lease.IsAcquired)
         {
             lease.Dispose();
-            const string message = "The service answers as many requests as it can, and its queue is full. Try again later.";
-            return (null, ServingError.TooMany(message, "queue_full", RetryAfter()));
+            return (null, Full());
         }
 
         Interlocked.Increment(ref _running);
         return (new Turn(this, lease, _time.GetTimestamp()), null);
     }
+
+    /// <summary>What one request too many is told.</summary>
+    public ServingError Full() => ServingError.TooMany(
+        "The service answers as many requests as it can, and its queue is full. Try again later.", "queue_full", RetryAfter());
 
     /// <inheritdoc/>
     public void Dispose() => _limiter.Dispose();

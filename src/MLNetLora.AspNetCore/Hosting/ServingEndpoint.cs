@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -54,7 +55,7 @@ internal sealed class ServingEndpoint(
         }
 
         CancellationToken client = context.RequestAborted;
-        using ServingRequest request = new(id, options.Value, time, _log, client);
+        using ServingRequest request = new(id, options.Value, time, _log, isTraced: kind == EndpointKind.Generation, client);
         context.Features.Set(request);
         if (kind == EndpointKind.Information)
         {
@@ -62,7 +63,7 @@ internal sealed class ServingEndpoint(
             return;
         }
 
-        if (state.Begin(request) is { } unavailable)
+        if (state.Begin(request, kind == EndpointKind.Generation ? gate.Most : int.MaxValue, gate.Full) is { } unavailable)
         {
             await RefuseAsync(context, id, unavailable).ConfigureAwait(false);
             return;
@@ -82,6 +83,7 @@ internal sealed class ServingEndpoint(
 
     private async Task GenerateAsync(HttpContext context, ServingRequest request, RequestDelegate next, long most)
     {
+        bool isRefused = false;
         string? failure = null;
         try
         {
@@ -89,21 +91,34 @@ internal sealed class ServingEndpoint(
         }
         finally
         {
-            request.End(metrics, context.Response.StatusCode, failure);
+            if (!isRefused) // that is counted already
+            {
+                request.End(metrics, context.Response.StatusCode, failure);
+            }
         }
 
         async Task WithTurn(HttpContext waiting)
         {
+            // First: who sends slowly does not hold a turn meanwhile.
+            if (await ReadBodyAsync(waiting, most).ConfigureAwait(false) is { } tooLarge)
+            {
+                isRefused = true;
+                await RefuseAsync(waiting, request.Id, tooLarge).ConfigureAwait(false);
+                return;
+            }
+
+            long start = time.GetTimestamp();
             (IDisposable? turn, ServingError? refusal) = await gate.EnterAsync(request.Cancellation).ConfigureAwait(false);
             if (turn is null)
             {
+                isRefused = true;
                 await RefuseAsync(waiting, request.Id, refusal!).ConfigureAwait(false);
                 return;
             }
 
             using (turn)
             {
-                metrics.Waited(request.Elapsed);
+                metrics.Waited(time.GetElapsedTime(start));
                 await next(waiting).ConfigureAwait(false);
             }
         }
@@ -174,6 +189,39 @@ internal sealed class ServingEndpoint(
             size.MaxRequestBodySize = most;
         }
 
+        return null;
+    }
+
+    /// <summary>Reads the body into memory, from which the endpoint reads it.</summary>
+    /// <returns>Null, or that it is too large.</returns>
+    private static async Task<ServingError?> ReadBodyAsync(HttpContext context, long most)
+    {
+        if (context.Features.Get<IHttpRequestBodyDetectionFeature>() is { CanHaveBody: false })
+        {
+            return null;
+        }
+
+        MemoryStream body = new();
+        context.Response.RegisterForDispose(body);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(1 << 14);
+        try
+        {
+            for (int read; (read = await context.Request.Body.ReadAsync(buffer, context.RequestAborted).ConfigureAwait(false)) > 0;)
+            {
+                body.Write(buffer, 0, read);
+                if (body.Length > most)
+                {
+                    return ServingError.TooLarge(most);
+                }
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer, clearArray: true);
+        }
+
+        body.Position = 0;
+        context.Request.Body = body;
         return null;
     }
 

@@ -22,7 +22,7 @@ internal sealed class ServingRequest : IDisposable
     private readonly Activity? _activity;
     private readonly List<string> _reasons = [];
     private string _operation = "unknown";
-    private string _model = "";
+    private string _model = "unknown";
     private TimeSpan? _firstToken;
     private int _promptTokens;
     private int _newTokens;
@@ -33,8 +33,9 @@ internal sealed class ServingRequest : IDisposable
     /// <param name="options">Deadline, and whether content is logged.</param>
     /// <param name="time">Measures.</param>
     /// <param name="log">Gets the line.</param>
+    /// <param name="isTraced">Whether it is an activity.</param>
     /// <param name="client">Ends when the client has gone.</param>
-    public ServingRequest(string id, ServingOptions options, TimeProvider time, ILogger log, CancellationToken client)
+    public ServingRequest(string id, ServingOptions options, TimeProvider time, ILogger log, bool isTraced, CancellationToken client)
     {
         Id = id;
         _options = options;
@@ -44,7 +45,7 @@ internal sealed class ServingRequest : IDisposable
         _start = time.GetTimestamp();
         _deadline = new CancellationTokenSource(options.RequestTimeout, time);
         _any = CancellationTokenSource.CreateLinkedTokenSource(client, _deadline.Token, _shutdown.Token);
-        _activity = ServingMetrics.Traces.StartActivity("request", ActivityKind.Server);
+        _activity = isTraced ? ServingMetrics.Traces.StartActivity("request") : null;
     }
 
     /// <summary>The request's id, which is answered as x-request-id.</summary>

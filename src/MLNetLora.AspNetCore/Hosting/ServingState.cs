@@ -97,8 +97,11 @@ internal sealed class ServingState
     }
 
     /// <summary>Takes a request, which is under way until <see cref="End"/>.</summary>
+    /// <param name="request">It.</param>
+    /// <param name="most">How many may be under way, those that are still being sent with them.</param>
+    /// <param name="whenFull">Makes the error for one more.</param>
     /// <returns>Null, or why it is not taken.</returns>
-    public ServingError? Begin(ServingRequest request)
+    public ServingError? Begin(ServingRequest request, int most, Func<ServingError> whenFull)
     {
         lock (_lock)
         {
@@ -110,6 +113,11 @@ internal sealed class ServingState
             if (_issues.Values.FirstOrDefault(issue => issue.IsMissing) is { } missing)
             {
                 return ServingError.Unavailable($"The service is not ready: {missing.Component}: {missing.Reason}", "loading", RetryWhileLoading);
+            }
+
+            if (_requests.Count >= most)
+            {
+                return whenFull();
             }
 
             _requests.Add(request);

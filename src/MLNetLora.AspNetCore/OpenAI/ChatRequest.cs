@@ -27,7 +27,7 @@ internal sealed record ChatRequest(
         return new ChatRequest(
             model,
             ChatPrompt.Read(body, options.IgnoreUnknownFields) with { Tools = tools.Descriptions.Count > 0 ? tools.Descriptions : null },
-            Options(body, tools),
+            Options(body, tools, options.IgnoreUnknownFields),
             tools,
             ThinkingWish.Read(body, options.IgnoreUnknownFields),
             Field.Between("n", body.N, 1, options.MaximumChoices) ?? 1,
@@ -40,19 +40,16 @@ internal sealed record ChatRequest(
     /// <exception cref="ApiException">It has no tools, or does not think, and is asked to.</exception>
     public TextRow RowFor(TextGenerator generator)
     {
-        if (Tools.Descriptions.Count > 0 && !generator.TemplateReads("tools"))
-        {
-            throw Field.Unsupported("tools", "'tools' is given, but this model's chat template does not write them: the model would not see them.");
-        }
-
+        Tools.RequireSyntax(generator);
         Sampling.RequireTokens(Generation, generator);
         return TextRow.Of(Conversation) with { EnableThinking = Thinking.For(generator) };
     }
 
-    private static GenerationOptions Options(ChatRequestBody body, ChatTools tools)
+    private static GenerationOptions Options(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
     {
         GenerationOptions options = Sampling.Options(body, Sampling.MaximumTokens(body.MaxTokens, body.MaxCompletionTokens));
         options.TopLogprobs = TopLogprobs(body);
+        options.Constraint = Constraint(body, tools, ignoreUnknown);
         options.ContinueFinalMessage = ChatPrompt.Continues(body);
         if (tools.Descriptions.Count > 0 && !tools.AllowsSeveral)
         {
@@ -60,6 +57,14 @@ internal sealed record ChatRequest(
         }
 
         return options;
+    }
+
+    private static OutputConstraint? Constraint(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
+    {
+        OutputConstraint? format = AnswerFormat.Read(body.ResponseFormat, ignoreUnknown);
+        OutputConstraint? calls = tools.Constraint();
+        return format is null ? calls : tools.Descriptions.Count == 0 ? format : throw Field.Unsupported(
+            "response_format", "'response_format' with 'tools' is not supported here: an answer of that format could not call. Give one of them.");
     }
 
     private static int? TopLogprobs(ChatRequestBody body)

@@ -9,8 +9,9 @@ namespace MLNetLora.AspNetCore.OpenAI;
 /// <param name="Schemas">The JSON schemas of their parameters by their names.</param>
 /// <param name="Choice">Whether it has to.</param>
 /// <param name="AllowsSeveral">Whether one answer may have several calls.</param>
+/// <param name="IsStrict">Whether the arguments of calls have to be what the schemas say.</param>
 internal sealed record ChatTools(
-    IReadOnlyList<JsonElement> Descriptions, IReadOnlyDictionary<string, JsonElement> Schemas, ToolChoice Choice, bool AllowsSeveral)
+    IReadOnlyList<JsonElement> Descriptions, IReadOnlyDictionary<string, JsonElement> Schemas, ToolChoice Choice, bool AllowsSeveral, bool IsStrict)
 {
     private const int MostTools = 128;
     private const int LongestName = 64;
@@ -27,20 +28,62 @@ internal sealed record ChatTools(
         Field.Require(given.Count <= MostTools, "tools", $"'tools' has {given.Count} tools; at most {MostTools}.");
         Dictionary<string, JsonElement> schemas = new(StringComparer.Ordinal);
         List<JsonElement> descriptions = [];
+        bool isStrict = false;
         for (int i = 0; i < given.Count; i++)
         {
             FunctionDefinition function = Function(given[i], $"tools[{i}]", ignoreUnknown);
             JsonElement parameters = function.Parameters is { ValueKind: not JsonValueKind.Null } schema ? schema : s_noParameters;
-            Field.Require(schemas.TryAdd(function.Name!, parameters), $"tools[{i}].function.name", $"Two tools are called '{function.Name}'; a call could not say which.");
+            string where = $"tools[{i}].function.name";
+            Field.Require(schemas.TryAdd(function.Name!, parameters), where, $"'{where}' is '{function.Name}', as an earlier tool's; a call could not say which.");
             descriptions.Add(Description(function, parameters));
+            isStrict |= function.Strict ?? false;
         }
 
         ToolChoice choice = ToolChoice.Read(body.ToolChoice, schemas);
         bool several = body.ParallelToolCalls ?? true;
         // What may not be called need not be known: the model would call it all the same.
         return choice.Kind == ToolChoiceKind.None
-            ? new ChatTools([], new Dictionary<string, JsonElement>(), choice, several)
-            : new ChatTools(descriptions, schemas, choice, several);
+            ? new ChatTools([], new Dictionary<string, JsonElement>(), choice, several, false)
+            : new ChatTools(descriptions, schemas, choice, several, isStrict);
+    }
+
+    /// <summary>What answers are held to, where a call is required, or its arguments have to be what a schema says.</summary>
+    /// <exception cref="ApiException">A schema cannot be held to.</exception>
+    public OutputConstraint? Constraint()
+    {
+        bool isRequired = Choice.Kind == ToolChoiceKind.Required;
+        if (Descriptions.Count == 0 || !(isRequired || IsStrict))
+        {
+            return null;
+        }
+
+        try
+        {
+            return OutputConstraint.ToolCalls(Descriptions, isRequired, Choice.Name, AllowsSeveral);
+        }
+        catch (ConstraintException error)
+        {
+            throw Field.Invalid("tools", $"'tools' has a schema that calls cannot be held to: {error.Message}");
+        }
+    }
+
+    /// <summary>Throws where a model cannot have these tools.</summary>
+    /// <param name="generator">The model.</param>
+    /// <exception cref="ApiException">Its chat template does not write tools, or asks for calls in another form than they can be held to.</exception>
+    public void RequireSyntax(TextGenerator generator)
+    {
+        if (Descriptions.Count > 0 && !generator.TemplateReads("tools"))
+        {
+            throw Field.Unsupported("tools", "'tools' is given, but this model's chat template does not write them: the model would not see them.");
+        }
+
+        bool isRequired = Choice.Kind == ToolChoiceKind.Required;
+        if ((isRequired || (Descriptions.Count > 0 && IsStrict)) && generator.TemplateReads(ToolCallSyntax.FunctionTag))
+        {
+            throw isRequired
+                ? Field.Unsupported("tool_choice", "'tool_choice' requires a call, which this model, whose calls are no JSON, cannot be held to.")
+                : Field.Unsupported("tools", "'tools' has a function that is strict, which this model, whose calls are no JSON, cannot be held to.");
+        }
     }
 
     private static FunctionDefinition Function(ToolDefinition? given, string where, bool ignoreUnknown)

@@ -204,12 +204,11 @@ internal static class SettingsTable
         Answer(nameof(GenerationOptions.MinimumNewTokens), "Fewest tokens of an answer", "min_new_tokens") with { ShortNames = ["--min-new-tokens"] },
         Answer(nameof(GenerationOptions.TopLogprobs), "Log probabilities of an answer's tokens, and of so many others, in JSON; default: none") with
         {
-            On = Generate,
+            On = Train | Generate,
         },
-        Answer(nameof(GenerationOptions.ContinueFinalMessage), "Goes on with the assistant's message that a conversation of --in ends with") with
-        {
-            On = Generate,
-        },
+        Answer(nameof(GenerationOptions.ContinueFinalMessage), "Goes on with the assistant's message that a conversation ends with") with { On = Train | Generate },
+        Answer(nameof(GenerationOptions.PromptLookupTokens), "Guesses so many of the next tokens from what stood there before; 0: off",
+            "prompt_lookup_num_tokens"),
         Answer(nameof(GenerationOptions.WhenPromptTooLong), "What becomes of a prompt that leaves no room for an answer"),
         Answer(nameof(GenerationOptions.Seed), "Seed of the sampling; default: a new one each time") with { Name = "GenerationSeed" },
         Answer(nameof(GenerationOptions.BatchSize), "Prompts that are answered together") with { Name = "GenerationBatchSize" },

@@ -87,9 +87,10 @@ internal sealed class AnswerBatch(
                 _events.Add(new Event(answering, chunk));
             }
         });
-        bool isThinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking;
-        ITokenMask? mask = options.Constraint?.Begin(
-            tokenizer, model.Checkpoint.Config.EosTokenIds, isThinking ? ThinkingPart.Rest : ThinkingPart.None);
+        ThinkingPart thinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking ? ThinkingPart.Rest
+            : prompt.MayThink ? ThinkingPart.Optional
+            : ThinkingPart.None;
+        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking);
         answering.Request = model.Begin(
             prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }

@@ -128,11 +128,16 @@ public sealed class GenerationOptions
     /// <summary>
     /// Goes on with a conversation that ends with the assistant's message, in place of refusing it (transformers' continue_final_message): the answer is what
     /// follows the message, which is not repeated. A message that begins with &lt;think&gt; and has no &lt;/think&gt; is gone on with in its thinking. Other
-    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Default false.
+    /// conversations are answered as ever. In views, a conversation's answer at the end then stays. Stop strings and constraints hold for what follows alone.
+    /// Default false.
     /// </summary>
     public bool ContinueFinalMessage { get; set; }
 
-    /// <summary>What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model.</summary>
+    /// <summary>
+    /// What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model. An answer that is complete ends
+    /// there, whatever else asks for more; one that reaches <see cref="MaximumNewTokens"/> is cut. Thinking is free. Of a message that is gone on with
+    /// (<see cref="ContinueFinalMessage"/>) it is what follows that the constraint speaks of.
+    /// </summary>
     public OutputConstraint? Constraint { get; set; }
 
     /// <summary>Prompts generated together; at most 4,096. Default 8.</summary>

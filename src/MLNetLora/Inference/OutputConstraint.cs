@@ -56,7 +56,7 @@ public sealed class OutputConstraint
     public static OutputConstraint ToolCalls(IReadOnlyList<JsonElement> tools, bool required = true, string? name = null, bool several = true)
     {
         ArgumentNullException.ThrowIfNull(tools);
-        string key = JsonSerializer.Serialize(new object?[] { tools, required, name, several });
+        string key = $"{required} {several} {name?.Length} {name} {string.Join('\n', tools.Select(tool => tool.GetRawText()))}";
         return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)));
     }
 

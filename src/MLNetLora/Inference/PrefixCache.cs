@@ -15,6 +15,10 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     /// <summary>Tokens of a block, and the fewest that prompts must have in common to count.</summary>
     public const int BlockTokens = 64;
 
+    // Products of few rows go other ways than those of many, with other roundings, which weights in 4 bits make larger: a prompt that is asked again is read
+    // as it was the first time, as far as its scores depend on it.
+    private const int LeastRead = 32;
+
     private readonly Lock _lock = new();
     private readonly Dictionary<long, Block> _roots = []; // by the adapter's generation; without memory
     private readonly LinkedList<Block> _blocks = []; // the last used first; a block stands before those behind it
@@ -36,15 +40,16 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     /// <summary>Whether anything can be kept at all.</summary>
     public bool IsOn => limit >= _blockBytes && graph.Config.DeltaNet is null;
 
-    /// <summary>How many tokens of a prompt are known; never all, since the scores behind the last are wanted.</summary>
+    /// <summary>How many tokens of a prompt are known; never all, since the scores behind the last are wanted: at least 32 are read.</summary>
     /// <param name="adapter">Who answers.</param>
     /// <param name="prompt">Token ids.</param>
     public int Find(RowAdapter adapter, ReadOnlySpan<int> prompt)
     {
+        prompt = prompt[..Math.Max(0, prompt.Length - LeastRead)];
         lock (_lock)
         {
-            List<Block> path = Path(adapter, prompt[..^1]);
-            return path.Count == 0 ? 0 : (path.Count * BlockTokens) + Part(path[^1], prompt[(path.Count * BlockTokens)..^1]).Tokens;
+            List<Block> path = Path(adapter, prompt);
+            return path.Count == 0 ? 0 : (path.Count * BlockTokens) + Part(path[^1], prompt[(path.Count * BlockTokens)..]).Tokens;
         }
     }
 
@@ -56,9 +61,10 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     /// <returns>How many tokens were known.</returns>
     public int CopyTo(RowAdapter adapter, ReadOnlySpan<int> prompt, StateCache cache, int row)
     {
+        prompt = prompt[..Math.Max(0, prompt.Length - LeastRead)];
         lock (_lock)
         {
-            List<Block> path = Path(adapter, prompt[..^1]);
+            List<Block> path = Path(adapter, prompt);
             foreach ((int i, Block block) in path.Index())
             {
                 cache.Take(block.Memory!, new RowPart(0, 0), new RowPart(row, i * BlockTokens), BlockTokens);
@@ -71,7 +77,7 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
                 return 0;
             }
 
-            (Block? next, int part) = Part(path[^1], prompt[known..^1]);
+            (Block? next, int part) = Part(path[^1], prompt[known..]);
             if (next is not null)
             {
                 cache.Take(next.Memory!, new RowPart(0, 0), new RowPart(row, known), part);

@@ -97,7 +97,7 @@ public sealed class AdapterEndpointTests : IAsyncLifetime, IDisposable
         TestAdapters.Write(Path.Combine(_root, "files"));
         File.Delete(Path.Combine(_root, "files", "adapter_config.json"));
         File.CreateSymbolicLink(Path.Combine(_root, "files", "adapter_config.json"), Path.Combine(outside, "adapter_config.json"));
-        foreach (string path in (string[])["link", "up/outside", "files"])
+        foreach (string path in (string[])["link", "up/outside", "up/nothing", "link/nothing", "files"])
         {
             Assert.Contains("inside", await RefusedAsync(HttpStatusCode.BadRequest, await LoadAsync("v1", path)), StringComparison.Ordinal);
         }

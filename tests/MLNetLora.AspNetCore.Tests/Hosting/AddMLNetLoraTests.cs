@@ -136,6 +136,42 @@ public sealed class AddMLNetLoraTests : IDisposable
     }
 
     [Fact]
+    public async Task Weights_are_held_as_the_options_say()
+    {
+        Assert.NotEqual(await LogprobAsync(WeightPrecision.Checkpoint), await LogprobAsync(WeightPrecision.Int8));
+
+        static async Task<float> LogprobAsync(WeightPrecision precision)
+        {
+            await using TestService service = await NanoService.StartAsync(model => model.Precision = precision);
+            using ModelLease lease = service.Get<ModelRegistry>().Lease("support")!;
+            Assert.Equal(1, lease.Generator.Threads);
+            Inference.GenerationOptions options = new() { MaximumNewTokens = 1, Temperature = 0, TopLogprobs = 0 };
+            return lease.Generator.Generate([new Text.InstructionRow("Hello")], options)[0].Tokens![0].Logprob;
+        }
+    }
+
+    [Fact]
+    public async Task A_device_that_is_not_there_ends_the_application()
+    {
+        int before = Environment.ExitCode;
+        try
+        {
+            await using TestService service = await TestService.StartAsync(services: all => all.AddMLNetLora("support", model =>
+            {
+                model.ModelPath = Repository.Nano;
+                model.Device = new CudaDevice();
+            }));
+            await Assert.ThrowsAsync<DeviceException>(() => service.Get<ServingHost>().Models[0].Ready);
+            IHostApplicationLifetime lifetime = service.Get<IHostApplicationLifetime>();
+            await TestService.UntilAsync(() => lifetime.ApplicationStopping.IsCancellationRequested);
+        }
+        finally
+        {
+            Environment.ExitCode = before;
+        }
+    }
+
+    [Fact]
     public async Task Requests_that_need_more_memory_than_they_may_have_are_refused()
     {
         await using TestService service = await NanoService.StartAsync(model => model.MaximumCacheBytes = 1 << 20);
@@ -301,7 +337,8 @@ public sealed class AddMLNetLoraTests : IDisposable
         ChatResponse streamed = await client.GetStreamingResponseAsync("Who are you?", options).ToChatResponseAsync();
         Assert.Equal(adapted.Text, streamed.Text);
         options.ModelId = "v2";
-        Assert.Contains("support, v1", (await Assert.ThrowsAsync<OptionException>(() => client.GetResponseAsync("Hi", options))).Message, StringComparison.Ordinal);
+        OptionException error = await Assert.ThrowsAsync<OptionException>(() => client.GetResponseAsync("Hi", options));
+        Assert.Contains("support, v1", error.Message, StringComparison.Ordinal);
     }
 
     private static IConfiguration Configuration(Dictionary<string, string?> values) => new ConfigurationBuilder().AddInMemoryCollection(values).Build();

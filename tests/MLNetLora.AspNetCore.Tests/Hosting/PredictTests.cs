@@ -154,7 +154,9 @@ public sealed class PredictTests : IDisposable
         string two = Save(seed: 2);
         Assert.NotEqual(one, two);
         await using TestService service = await TestService.StartAsync(
-            services: all => all.AddMLNetLoraModelFile(_zip, "new").AddMLNetLoraModelFile(other, "old", options => options.Change = Quick),
+            services: all => all
+                .AddMLNetLoraModelFile(_zip, "new")
+                .AddMLNetLoraModelFile(other, "old", options => options.Change = model => model.Generation.MaximumNewTokens = 1),
             map: application =>
             {
                 application.MapPredict();
@@ -162,7 +164,9 @@ public sealed class PredictTests : IDisposable
             });
         await TestService.UntilAsync(() => service.State.Issues.Count == 0);
         Assert.Equal(two, await AskAsync(service));
-        Assert.Equal(one, await AskAsync(service, "/old"));
+        Assert.Equal(1, (await AnswerAsync(await service.PostAsync("/old", new { instruction = "Who are you?" }))).GetProperty("newTokens").GetInt32());
+        Assert.Equal(one, await service.Application.Services.GetRequiredKeyedService<ServedModelFile>("old").UseAsync(
+            model => Task.FromResult(model.Generate("Who are you?", null, new Inference.GenerationOptions { MaximumNewTokens = 8, Temperature = 0 }))));
         Assert.Throws<OptionException>(() => new ServiceCollection().AddMLNetLoraModelFile(_zip).AddMLNetLoraModelFile(_zip));
     }
 

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Options;
@@ -149,6 +150,33 @@ public sealed class RequestGateTests
         Assert.Equal("queue_timeout", error.GetProperty("code").GetString());
         go.SetResult();
         await first;
+    }
+
+    [Fact]
+    public async Task Who_sends_slowly_holds_no_turn()
+    {
+        await using TestService service = await TestService.StartAsync(
+            options => (options.MaximumConcurrentRequests, options.MaximumQueuedRequests) = (1, 1),
+            async context =>
+            {
+                using StreamReader reader = new(context.Request.Body);
+                await context.Response.WriteAsync(await reader.ReadToEndAsync());
+            });
+        using TcpClient slow = new("127.0.0.1", service.Client.BaseAddress!.Port);
+        await using NetworkStream stream = slow.GetStream();
+        await stream.WriteAsync("POST /generate HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n01234"u8.ToArray());
+        await TestService.UntilAsync(() => service.State.UnderWay == 1);
+        using HttpResponseMessage quick = await service.Client.PostAsync("/generate", new StringContent("quick"));
+        Assert.Equal("quick", await quick.Content.ReadAsStringAsync());
+
+        // It has a place in the queue, though.
+        using TcpClient other = new("127.0.0.1", service.Client.BaseAddress!.Port);
+        await other.GetStream().WriteAsync("POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0"u8.ToArray());
+        await TestService.UntilAsync(() => service.State.UnderWay == 2);
+        await TestService.ErrorAsync(HttpStatusCode.TooManyRequests, await service.Client.PostAsync("/generate", new StringContent("x")));
+        await stream.WriteAsync("56789"u8.ToArray());
+        using StreamReader answer = new(stream);
+        Assert.Contains("0123456789", await answer.ReadToEndAsync(), StringComparison.Ordinal);
     }
 
     private static RequestGate Gate(int running, int waiting, TimeProvider? time = null) => new(

@@ -42,7 +42,8 @@ public sealed class ServingMetricsTests
         Assert.True(first < duration && perToken is > 0.002 and < 10, $"{first} {duration} {perToken}");
         Assert.Equal(
             [(5, "gen_ai.token.type=output"), (10, "gen_ai.token.type=input")],
-            all.Of("gen_ai.client.token.usage").Select(value => (value.Value, value.Tags.Single(tag => tag.Contains(".type=", StringComparison.Ordinal)))).Order());
+            all.Of("gen_ai.client.token.usage")
+                .Select(value => (value.Value, value.Tags.Single(tag => tag.Contains(".type=", StringComparison.Ordinal)))).Order());
         Assert.Equal(10, Assert.Single(all.Of("mlnetlora.prompt.tokens")).Value);
         Assert.Equal(5, Assert.Single(all.Of("mlnetlora.generation.tokens")).Value);
         Assert.Equal(10, Assert.Single(all.Of("mlnetlora.prefix_cache.queries")).Value);

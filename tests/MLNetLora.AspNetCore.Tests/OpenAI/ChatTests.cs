@@ -79,8 +79,58 @@ public class ChatTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         Assert.Equal(Expected(4), Content(await server.AskAsync("chat/completions", Body(fields))));
     }
 
-    internal static string Body(string fields, string messages = Question) =>
-        $$"""{"model": "{{OpenAIServer.Model}}", "messages": [{{messages}}], {{fields}}}""";
+    [Fact]
+    public async Task Thinking_stands_apart_from_the_answer()
+    {
+        JsonElement thinks = await server.AskAsync("chat/completions", Body(""" "max_tokens": 8 """, model: OpenAIServer.Thinker));
+        Assert.Equal("", Content(thinks));
+        string thought = thinks.GetProperty("choices")[0].GetProperty("message").GetProperty("reasoning_content").GetString()!;
+        Assert.NotEmpty(thought);
+        using HttpResponseMessage response = await server.PostAsync(
+            "chat/completions", Body(""" "max_tokens": 8, "stream": true, "reasoning_effort": "high" """, model: OpenAIServer.Thinker));
+        JsonElement[] chunks = StreamTests.Chunks(await response.Content.ReadAsStringAsync());
+        Assert.Equal(thought, string.Concat(chunks.Select(chunk => chunk.GetProperty("choices")[0].GetProperty("delta"))
+            .Select(delta => delta.TryGetProperty("reasoning_content", out JsonElement piece) ? piece.GetString() : "")));
+    }
+
+    [Theory]
+    [InlineData(""" "reasoning_effort": "none" """)]
+    [InlineData(""" "chat_template_kwargs": {"enable_thinking": false} """)]
+    [InlineData(""" "reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": false} """)]
+    public async Task Thinking_is_left_out_where_it_is_not_wanted(string fields)
+    {
+        JsonElement answer = await server.AskAsync("chat/completions", Body(""" "max_tokens": 8, """ + fields, model: OpenAIServer.Thinker));
+        Assert.NotEqual("", Content(answer));
+        Assert.False(answer.GetProperty("choices")[0].GetProperty("message").TryGetProperty("reasoning_content", out _));
+        Assert.NotEqual("", Content(await server.AskAsync("chat/completions", Body(""" "max_tokens": 8, """ + fields)))); // a model that never thinks
+    }
+
+    [Fact]
+    public async Task The_assistants_message_is_gone_on_with()
+    {
+        const string fields = """ "max_tokens": 8, "temperature": 0 """;
+        JsonElement whole = await server.AskAsync("chat/completions", Body(fields));
+        string begun = Content(whole)![..2]; // the end of a token
+        string messages = Question + $$""", {"role": "assistant", "content": {{JsonSerializer.Serialize(begun)}}}""";
+        JsonElement rest = await server.AskAsync("chat/completions", Body(fields + """, "continue_final_message": true, "add_generation_prompt": false """, messages));
+        Assert.StartsWith(Content(whole)![2..], Content(rest), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_beginning_that_was_read_before_is_counted_as_cached()
+    {
+        string question = $$"""{"role": "user", "content": "{{string.Concat(Enumerable.Repeat("a long text that all of them have ", 12))}}"}""";
+        JsonElement first = await server.AskAsync("chat/completions", Body(""" "max_tokens": 2 """, question));
+        JsonElement second = await server.AskAsync("chat/completions", Body(""" "max_tokens": 2 """, question));
+        Assert.Equal(0, Cached(first));
+        Assert.InRange(Cached(second), 64, second.GetProperty("usage").GetProperty("prompt_tokens").GetInt32() - 1);
+        Assert.Equal(Content(first), Content(second));
+
+        static int Cached(JsonElement answer) => answer.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32();
+    }
+
+    internal static string Body(string fields, string messages = Question, string model = OpenAIServer.Model) =>
+        $$"""{"model": "{{model}}", "messages": [{{messages}}], {{fields}}}""";
 
     internal static string? Content(JsonElement answer) => answer.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString();
 

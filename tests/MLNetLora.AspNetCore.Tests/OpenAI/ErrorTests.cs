@@ -31,6 +31,13 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     public async Task Wrong_messages_are_named(string body, string param, string code) => await RefusedAsync(body, param, code);
 
     [Theory]
+    [InlineData("reasoning_effort", "\"high\"", "reasoning_effort")]
+    [InlineData("chat_template_kwargs", "{\"enable_thinking\": true}", "chat_template_kwargs.enable_thinking")]
+    [InlineData("tools", "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]", "tools")]
+    public async Task What_a_model_cannot_do_is_named(string field, string value, string param) =>
+        await RefusedAsync($$"""{"model": "{{OpenAIServer.Model}}", "messages": {{Question}}, "{{field}}": {{value}}}""", param, "unsupported_parameter");
+
+    [Theory]
     [InlineData("temperature", "2.5")]
     [InlineData("temperature", "-0.1")]
     [InlineData("temperature", "1e999")]
@@ -43,6 +50,14 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [InlineData("max_completion_tokens", "-1")]
     [InlineData("stop", "\"\"")]
     [InlineData("stream_options", "{}")]
+    [InlineData("top_logprobs", "2")]
+    [InlineData("min_p", "1.5")]
+    [InlineData("presence_penalty", "-2.1")]
+    [InlineData("frequency_penalty", "3")]
+    [InlineData("reasoning_effort", "\"huge\"")]
+    [InlineData("tool_choice", "\"maybe\"")]
+    [InlineData("tool_choice", "\"required\"")]
+    [InlineData("tool_choice", "{\"type\": \"function\"}")]
     public async Task Values_out_of_range_are_named(string field, string value) =>
         await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "{{field}}": {{value}}}""", field, "invalid_value");
 
@@ -65,12 +80,39 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [InlineData("functions", "[{}]")]
     [InlineData("prediction", "{}")]
     [InlineData("service_tier", "\"flex\"")]
+    [InlineData("add_generation_prompt", "false")]
     public async Task What_has_a_meaning_and_is_not_served_is_named(string field, string value) =>
         await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "{{field}}": {{value}}}""", field, "unsupported_parameter");
 
     [Fact]
     public async Task A_field_that_nobody_knows_is_named() =>
         await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "max_token": 5}""", "max_token", "unknown_parameter");
+
+    [Theory]
+    [InlineData("""{"type": "xml"}""", "response_format.type", "invalid_value")]
+    [InlineData("{}", "response_format.type", "missing_required_parameter")]
+    [InlineData("""{"type": "json_schema"}""", "response_format.json_schema", "missing_required_parameter")]
+    [InlineData("""{"type": "json_schema", "json_schema": {"name": "a"}}""", "response_format.json_schema.schema", "missing_required_parameter")]
+    [InlineData("""{"type": "json_schema", "json_schema": {"schema": {}}}""", "response_format.json_schema.name", "missing_required_parameter")]
+    [InlineData(
+        """{"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "colour"}}}""", "response_format.json_schema.schema", "invalid_value")]
+    [InlineData("""{"type": "json_object", "json_schema": {"name": "a"}}""", "response_format.json_schema", "invalid_value")]
+    public async Task Wrong_formats_are_named(string format, string param, string code) =>
+        await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "response_format": {{format}}}""", param, code);
+
+    [Theory]
+    [InlineData("""{"type": "code"}""", "tools[0].type", "unsupported_parameter")]
+    [InlineData("""{"type": "function"}""", "tools[0].function", "missing_required_parameter")]
+    [InlineData("""{"type": "function", "function": {}}""", "tools[0].function.name", "missing_required_parameter")]
+    [InlineData("""{"type": "function", "function": {"name": "a b"}}""", "tools[0].function.name", "invalid_value")]
+    [InlineData("""{"type": "function", "function": {"name": "a", "parameters": []}}""", "tools[0].function.parameters", "invalid_value")]
+    [InlineData("""{"type": "function", "function": {"name": "a"}}, {"type": "function", "function": {"name": "a"}}""", "tools[1].function.name", "invalid_value")]
+    public async Task Wrong_tools_are_named(string tool, string param, string code) =>
+        await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "tools": [{{tool}}]}""", param, code);
+
+    [Fact]
+    public async Task A_conversation_that_ends_with_the_assistant_asks_nothing() => await RefusedAsync(
+        """{"model": "m", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}""", "messages[1]", "invalid_value");
 
     [Fact]
     public async Task A_field_twice_is_named() =>

@@ -1,6 +1,7 @@
 #pragma warning disable OPENAI001 // what the package calls experimental is what is tried here
 using System.ClientModel;
 using System.Text;
+using System.Text.Json;
 using OpenAI.Chat;
 using OpenAI.Models;
 
@@ -49,10 +50,59 @@ public class OpenAIClientTests(OpenAIServer server) : IClassFixture<OpenAIServer
     public async Task Models_are_listed_and_found()
     {
         OpenAIModelCollection models = await server.Client.GetOpenAIModelClient().GetModelsAsync();
-        OpenAIModel model = Assert.Single(models);
-        Assert.Equal((OpenAIServer.Model, "mlnetlora"), (model.Id, model.OwnedBy));
+        Assert.Equal([OpenAIServer.Model, OpenAIServer.Thinker], models.Select(model => model.Id));
+        Assert.All(models, model => Assert.Equal("mlnetlora", model.OwnedBy));
         OpenAIModel found = await server.Client.GetOpenAIModelClient().GetModelAsync(OpenAIServer.Model);
         Assert.Equal(DateTimeOffset.UnixEpoch, found.CreatedAt);
+    }
+
+    [Fact]
+    public async Task Log_probabilities_are_read()
+    {
+        ChatCompletionOptions options = new() { MaxOutputTokenCount = 5, Temperature = 0, IncludeLogProbabilities = true, TopLogProbabilityCount = 3 };
+        ChatCompletion answer = await _chat.CompleteChatAsync(s_question, options);
+        Assert.Equal(5, answer.ContentTokenLogProbabilities.Count);
+        Assert.Equal(answer.Content[0].Text, string.Concat(answer.ContentTokenLogProbabilities.Select(token => token.Token)));
+        foreach (ChatTokenLogProbabilityDetails token in answer.ContentTokenLogProbabilities)
+        {
+            Assert.Equal(token.Token, Encoding.UTF8.GetString(token.Utf8Bytes!.Value.Span));
+            Assert.Equal(3, token.TopLogProbabilities.Count);
+            Assert.Equal((token.Token, token.LogProbability), (token.TopLogProbabilities[0].Token, token.TopLogProbabilities[0].LogProbability));
+        }
+
+        List<string> streamed = [];
+        await foreach (StreamingChatCompletionUpdate update in _chat.CompleteChatStreamingAsync(s_question, options))
+        {
+            streamed.AddRange(update.ContentTokenLogProbabilities.Select(token => token.Token));
+        }
+
+        Assert.Equal(answer.ContentTokenLogProbabilities.Select(token => token.Token), streamed);
+    }
+
+    [Fact]
+    public async Task An_answer_is_what_a_schema_says()
+    {
+        BinaryData schema = BinaryData.FromString(
+            """
+            {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 1, "maximum": 9}},
+             "required": ["colour", "count"], "additionalProperties": false}
+            """);
+        ChatCompletionOptions options = new()
+        {
+            MaxOutputTokenCount = 60,
+            Temperature = 1,
+            Seed = 3,
+            ResponseFormat = ChatResponseFormat.CreateJsonSchemaFormat("colours", schema, jsonSchemaIsStrict: true),
+        };
+        ChatCompletion answer = await _chat.CompleteChatAsync(s_question, options);
+        Assert.Equal(ChatFinishReason.Stop, answer.FinishReason);
+        JsonElement value = JsonElement.Parse(answer.Content[0].Text);
+        Assert.Contains(value.GetProperty("colour").GetString(), new[] { "red", "green" });
+        Assert.InRange(value.GetProperty("count").GetInt32(), 1, 9);
+
+        options.ResponseFormat = ChatResponseFormat.CreateJsonObjectFormat();
+        ChatCompletion any = await _chat.CompleteChatAsync(s_question, options);
+        Assert.StartsWith("{", any.Content[0].Text, StringComparison.Ordinal);
     }
 
     [Fact]

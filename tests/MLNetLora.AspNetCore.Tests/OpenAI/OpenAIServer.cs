@@ -22,6 +22,19 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
     /// <summary>The name that the base is served under.</summary>
     public const string Model = "qwen3-nano";
 
+    /// <summary>The same model with a chat template that writes tools and opens thinking.</summary>
+    public const string Thinker = "qwen3-nano-thinker";
+
+    private const string Template = """
+        {%- if tools %}{{- '<|im_start|>system\n# Tools\n' }}{%- for tool in tools %}{{- tool | tojson }}{{- '\n' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}
+        {%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content }}
+        {%- for call in message.tool_calls or [] %}{{- '<tool_call>\n' + (call.function | tojson) + '\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}
+        {%- endfor %}
+        {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
+        {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- else %}{{- '<think>\n' }}{%- endif %}{%- endif %}
+        """;
+
+    private readonly TemporaryFolder _thinker = new();
     private readonly WebApplication _application;
 
     public OpenAIServer()
@@ -45,6 +58,13 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
         _application.MapMLNetLoraPage();
         Models = _application.Services.GetRequiredService<ModelRegistry>();
         Models.Set(new ServedModel(Model, null, DateTimeOffset.UnixEpoch), Generator());
+        foreach (string file in Directory.EnumerateFiles(Repository.Nano))
+        {
+            File.Copy(file, _thinker.File(Path.GetFileName(file)));
+        }
+
+        File.WriteAllText(_thinker.File("chat_template.jinja"), Template);
+        Models.Set(new ServedModel(Thinker, Model, DateTimeOffset.UnixEpoch), new TextGenerator(Checkpoint.Open(_thinker.Path), threads: 1));
     }
 
     internal ModelRegistry Models { get; }
@@ -78,6 +98,7 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
     {
         Http.Dispose();
         await _application.DisposeAsync();
+        _thinker.Dispose();
     }
 
     /// <summary>A generator with the nano model.</summary>

@@ -69,7 +69,7 @@ public sealed class PrefixCacheTests : IDisposable
         long block = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 64);
         using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { PrefixCacheBytes = (4 * block) + 1 });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0 });
-        (int[] a, int[] b, int[] c) = (Ids(129), Ids(129), Ids(129));
+        (int[] a, int[] b, int[] c) = (Ids(161), Ids(161), Ids(161));
         Assert.Equal(0, await Known(a));
         Assert.Equal(0, await Known(b));
         Assert.Equal(128, await Known(a));
@@ -93,7 +93,7 @@ public sealed class PrefixCacheTests : IDisposable
         LoraAdapter adapter = LoraAdapter.Create(new LoraOptions { Rank = 2, TargetModules = ["q_proj"] }, checkpoint, 1);
         using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { AdapterModules = ["q_proj"] });
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0 });
-        int[] prompt = Ids(130);
+        int[] prompt = Ids(162);
         lm.Attach(adapter).Dispose();
         NativeCounts before = NativeCounts.Now;
         for (int i = 0; i < 2; i++)

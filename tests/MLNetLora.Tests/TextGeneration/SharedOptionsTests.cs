@@ -28,6 +28,27 @@ public sealed class SharedOptionsTests : IDisposable
     }
 
     [Fact]
+    public void The_answer_that_a_conversation_of_a_view_ends_with_is_left_out_or_gone_on_with()
+    {
+        Conversation begun = new([ChatMessage.User("what"), ChatMessage.Assistant("a b c")]);
+        IDataView view = _bench.Context.Data.LoadFromEnumerable([new Row { Conversation = ConversationJson.Write(begun) }]);
+        using QwenLoraTransformer model = _bench.Model();
+        foreach (bool continues in (bool[])[false, true])
+        {
+            using QwenLoraTransformer asking = model.With(options =>
+            {
+                (options.ConversationColumnName, options.PromptTokensColumnName) = ("Conversation", "Asked");
+                options.Generation.ContinueFinalMessage = continues;
+            });
+            Conversation asked = continues ? begun : new Conversation([.. begun.Messages.SkipLast(1)]);
+            GeneratedText expected = asking.Generate([asked])[0];
+            IDataView answered = asking.Transform(view);
+            Assert.Equal(expected.Text, answered.GetColumn<string>("Answer").Single());
+            Assert.Equal(expected.PromptTokens, answered.GetColumn<int>("Asked").Single());
+        }
+    }
+
+    [Fact]
     public void Disposing_one_does_not_end_the_other()
     {
         QwenLoraTransformer first = _bench.Model();
@@ -134,5 +155,10 @@ public sealed class SharedOptionsTests : IDisposable
     public sealed class Other
     {
         public string Reply { get; set; } = "";
+    }
+
+    private sealed class Row
+    {
+        public string Conversation { get; set; } = "";
     }
 }

@@ -58,6 +58,7 @@ internal sealed class SchemaDocument
         try
         {
             using JsonDocument document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = DeepestText });
+            RequireText(document.RootElement);
             return new SchemaDocument(document.RootElement.Clone());
         }
         catch (JsonException e)
@@ -143,6 +144,45 @@ internal sealed class SchemaDocument
         return Keep(at, pointer);
 
         ConstraintException Missing() => schema.Refused("$ref", $"names '{reference}', which is not in the schema.");
+    }
+
+    /// <summary>Throws where a text cannot be read.</summary>
+    /// <exception cref="ConstraintException">One has half of a surrogate pair.</exception>
+    public static void RequireText(JsonElement element)
+    {
+        try
+        {
+            ReadText(element);
+        }
+        catch (InvalidOperationException e)
+        {
+            throw Schema.Refused("#", @"has a text with half of a surrogate pair (\uD83D without \uDE00).", e);
+        }
+    }
+
+    private static void ReadText(JsonElement element)
+    {
+        switch (element.ValueKind)
+        {
+            case JsonValueKind.String:
+                _ = element.GetString();
+                break;
+            case JsonValueKind.Array:
+                foreach (JsonElement item in element.EnumerateArray())
+                {
+                    ReadText(item);
+                }
+
+                break;
+            case JsonValueKind.Object:
+                foreach (JsonProperty property in element.EnumerateObject())
+                {
+                    _ = property.Name;
+                    ReadText(property.Value);
+                }
+
+                break;
+        }
     }
 
     private Schema Keep(JsonElement element, string pointer)

@@ -58,6 +58,7 @@ internal sealed class ToolGrammar(TermStore store)
 
     private static JsonElement Function(JsonElement tool)
     {
+        SchemaDocument.RequireText(tool);
         JsonElement function = tool.ValueKind == JsonValueKind.Object && tool.TryGetProperty("function", out JsonElement inner) ? inner : tool;
         return function.ValueKind == JsonValueKind.Object && function.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String
             ? function

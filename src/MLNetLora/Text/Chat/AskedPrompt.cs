@@ -19,4 +19,5 @@ internal enum AnswerStart
 /// <summary>A prompt.</summary>
 /// <param name="Ids">Its tokens, at least one.</param>
 /// <param name="Start">What it has of the answer.</param>
-internal readonly record struct AskedPrompt(int[] Ids, AnswerStart Start);
+/// <param name="MayThink">Whether the answer may begin with thinking that the model opens itself.</param>
+internal readonly record struct AskedPrompt(int[] Ids, AnswerStart Start, bool MayThink = false);

@@ -30,6 +30,9 @@ internal sealed class ConversationFormatter
     private readonly GenerationPrompt _plain;
     private readonly GenerationPrompt _withoutThinking;
 
+    /// <summary>Whether the template writes the thinking of the last turn, so that the model was taught to think.</summary>
+    private readonly bool _writesThinking;
+
     /// <summary>
     /// Whether thinking at the head of a message's content has to be given apart: the template would leave it there as it is, or take it out.
     /// </summary>
@@ -67,10 +70,10 @@ internal sealed class ConversationFormatter
         RewritesHistory = last != Turns(_thinking, thinking)[0]
             || lastPlain != Turns(_plain, plain)[0]
             || !lastPlain.StartsWith(_plain.Text, StringComparison.Ordinal);
-        bool writesThinking = ThinkTags.IsIn(last[GenerationPrompt.Header.Length..]);
+        _writesThinking = ThinkTags.IsIn(last[GenerationPrompt.Header.Length..]);
         RenderedTurns question = Render(new Conversation(plain[..1]), addGenerationPrompt: false, _asked.Variables);
         HasDefaultSystem = question.Text.Contains("<|im_start|>system", StringComparison.Ordinal);
-        _givesThinkingApart = writesThinking && (TogetherDiffers("\n", "\n\n") || TogetherDiffers("", ""));
+        _givesThinkingApart = _writesThinking && (TogetherDiffers("\n", "\n\n") || TogetherDiffers("", ""));
 
         bool TogetherDiffers(string beside, string behind) =>
             last != Turns(_thinking, [plain[0], ChatMessage.Assistant($"{ThinkTags.Open}{beside}3{beside}{ThinkTags.Close}{behind}2")])[0];
@@ -85,6 +88,10 @@ internal sealed class ConversationFormatter
     /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say. Where the template does not read it, it changes
     /// nothing.</param>
     internal bool OpensThinking(bool? thinking = null) => Asked(thinking).OpensThinking;
+
+    /// <summary>Whether an answer may begin with thinking that the model opens itself: it was taught to, and the prompt has neither opened nor ended it.</summary>
+    /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say.</param>
+    internal bool MayThink(bool? thinking = null) => _writesThinking && !Asked(thinking).Text.Contains(ThinkTags.Open, StringComparison.Ordinal);
 
     /// <summary>Whether the template writes a system message of its own into a conversation without one.</summary>
     internal bool HasDefaultSystem { get; }
@@ -134,7 +141,8 @@ internal sealed class ConversationFormatter
                 [.. ids, .. _tokenizer.Encode(said, QwenTokenizer.Recognition.TextTokens)],
                 thought.Length > 0 ? AnswerStart.WithinThinking
                 : asked.OpensThinking || content.Length > 0 ? AnswerStart.OpenedThinking
-                : AnswerStart.Nothing);
+                : AnswerStart.Nothing,
+                MayThink: content.Length == 0 && MayThink(thinking));
         }
 
         int count = conversation.Messages.Count(message => message.Role == "assistant");

@@ -109,7 +109,9 @@ internal sealed class RowFormatter
     private Func<Conversation, AskedPrompt> Asker(TextRow row, bool continues) => conversation =>
         conversation.Messages[^1].Role != "assistant"
             ? new AskedPrompt(
-                _conversations.Value.Prompt(conversation, row.EnableThinking), OpensThinking(row) ? AnswerStart.OpenedThinking : AnswerStart.Nothing)
+                _conversations.Value.Prompt(conversation, row.EnableThinking),
+                OpensThinking(row) ? AnswerStart.OpenedThinking : AnswerStart.Nothing,
+                _conversations.Value.MayThink(row.EnableThinking))
         : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking)
         : throw new PromptException(
             "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it gone on "

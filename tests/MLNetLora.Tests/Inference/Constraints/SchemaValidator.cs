@@ -1,6 +1,7 @@
 extern alias JsonSchemaNet;
 
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using JsonSchemaNet::Json.Schema;
 
 namespace MLNetLora.Tests.Inference.Constraints;
@@ -12,8 +13,31 @@ internal static class SchemaValidator
     public static string? Error(string schema, string value)
     {
         using JsonDocument document = JsonDocument.Parse(value);
-        JsonSchema parsed = JsonSchema.FromText(schema);
+        JsonNode rules = JsonNode.Parse(schema)!;
+        SpellLengths(rules);
+        JsonSchema parsed = JsonSchema.FromText(rules.ToJsonString());
         EvaluationResults results = parsed.Evaluate(document.RootElement, new EvaluationOptions { OutputFormat = OutputFormat.List, RequireFormatValidation = true });
         return results.IsValid ? null : JsonSerializer.Serialize(results);
+    }
+
+    // The package counts what a reader sees as one character; the standard, Unicode's characters.
+    private static void SpellLengths(JsonNode? node)
+    {
+        if (node is JsonArray array)
+        {
+            array.ToList().ForEach(SpellLengths);
+        }
+        else if (node is JsonObject schema)
+        {
+            schema.Select(keyword => keyword.Value).ToList().ForEach(SpellLengths);
+            if (schema["minLength"] is JsonValue || schema["maxLength"] is JsonValue)
+            {
+                const string Character = @"(?:[^\uD800-\uDFFF]|[\uD800-\uDBFF][\uDC00-\uDFFF])";
+                string pattern = $"^{Character}{{{schema["minLength"] ?? 0},{schema["maxLength"]}}}(?![\\s\\S])";
+                schema.Remove("minLength");
+                schema.Remove("maxLength");
+                schema["allOf"] = new JsonArray(new JsonObject { ["pattern"] = pattern });
+            }
+        }
     }
 }

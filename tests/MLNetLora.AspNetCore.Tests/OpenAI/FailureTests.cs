@@ -1,0 +1,121 @@
+using System.Text.Json;
+using MLNetLora.AspNetCore.OpenAI;
+
+namespace MLNetLora.AspNetCore.Tests.OpenAI;
+
+/// <summary>Streams that wait, and streams that fail in the middle.</summary>
+public class FailureTests
+{
+    [Fact]
+    public async Task A_stream_whose_time_is_over_ends_with_an_error_and_without_DONE()
+    {
+        await using OpenAIServer server = await OpenAIServer.StartAsync(null, serving => serving.RequestTimeout = TimeSpan.FromMilliseconds(300));
+        using HttpResponseMessage response = await server.PostAsync(
+            "chat/completions", ChatTests.Body(""" "stream": true, "ignore_eos": true, "n": 64, "temperature": 1 """));
+        string body = await response.Content.ReadAsStringAsync();
+        Assert.DoesNotContain("[DONE]", body, StringComparison.Ordinal);
+        JsonElement error = JsonElement.Parse(body.Split("\n\n", StringSplitOptions.RemoveEmptyEntries)[^1]["data: ".Length..]).GetProperty("error");
+        Assert.Equal("deadline_exceeded", error.GetProperty("code").GetString());
+        await server.NobodyIsLeftAsync();
+    }
+
+    [Fact]
+    public async Task An_answer_whose_time_is_over_has_its_status()
+    {
+        await using OpenAIServer server = await OpenAIServer.StartAsync(null, serving => serving.RequestTimeout = TimeSpan.FromMilliseconds(300));
+        (int status, JsonElement error) = await server.RefusalAsync("chat/completions", ChatTests.Body(""" "ignore_eos": true, "n": 64, "temperature": 1 """));
+        Assert.Equal((504, "deadline_exceeded"), (status, error.GetProperty("code").GetString()));
+    }
+
+    [Fact]
+    public async Task While_nothing_comes_a_stream_gets_comments_and_their_reader_waits_no_longer()
+    {
+        TaskCompletionSource first = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        List<string> seen = [];
+        await EventPump.RunAsync(
+            _ => Events(first.Task),
+            next =>
+            {
+                seen.Add(next);
+                return Task.CompletedTask;
+            },
+            () =>
+            {
+                seen.Add("ping");
+                if (seen.Count == 2)
+                {
+                    first.SetResult();
+                }
+
+                return Task.CompletedTask;
+            },
+            TimeSpan.FromMilliseconds(5),
+            TimeProvider.System,
+            CancellationToken.None);
+        Assert.Equal(["ping", "ping"], seen[..2]);
+        Assert.Equal(["a", "b"], seen.Where(item => item != "ping"));
+    }
+
+    [Fact]
+    public async Task Events_end_where_nobody_can_take_them()
+    {
+        bool disposed = false;
+        await Assert.ThrowsAsync<IOException>(() => EventPump.RunAsync(
+            Endless, _ => throw new IOException(), () => Task.CompletedTask, TimeSpan.FromHours(1), TimeProvider.System, CancellationToken.None));
+        Assert.True(disposed);
+
+        async IAsyncEnumerable<int> Endless([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellation)
+        {
+            try
+            {
+                yield return 1;
+                await Task.Delay(Timeout.Infinite, cancellation);
+            }
+            finally
+            {
+                disposed = true;
+            }
+        }
+    }
+
+    [Fact]
+    public async Task One_answer_that_fails_ends_the_others()
+    {
+        bool ended = false;
+        await Assert.ThrowsAsync<InvalidDataException>(async () =>
+        {
+            await foreach (AnswerEvent _ in AnswerEvents.Merge([Fails, Waits], CancellationToken.None))
+            {
+            }
+        });
+        Assert.True(ended);
+
+        static async IAsyncEnumerable<Inference.GeneratedChunk> Fails([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellation)
+        {
+            yield return new Inference.GeneratedChunk("a");
+            await Task.Yield();
+            throw new InvalidDataException();
+        }
+
+        async IAsyncEnumerable<Inference.GeneratedChunk> Waits([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellation)
+        {
+            try
+            {
+                await Task.Delay(Timeout.Infinite, cancellation);
+            }
+            finally
+            {
+                ended = true;
+            }
+
+            yield break;
+        }
+    }
+
+    private static async IAsyncEnumerable<string> Events(Task first)
+    {
+        await first;
+        yield return "a";
+        yield return "b";
+    }
+}

@@ -1,0 +1,134 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using MLNetLora.Inference;
+
+namespace MLNetLora.Tests.Inference.Constraints;
+
+/// <summary>Schemas from outside: whatever they are, they are refused or held to, with bounded work.</summary>
+public sealed class HostileSchemaTests
+{
+    public static TheoryData<string, string> Large => new()
+    {
+        { "deep", string.Concat(Enumerable.Repeat("{\"items\":", 120)) + "{}" + new string('}', 120) },
+        { "deeper than is read", string.Concat(Enumerable.Repeat("{\"items\":", 5000)) + "{}" + new string('}', 5000) },
+        { "required deeper than is written", string.Concat(Enumerable.Repeat("{\"minItems\":1,\"items\":", 100)) + "{}" + new string('}', 100) },
+        { "wide", Object(3000, i => "{\"type\": \"integer\"}") },
+        { "many constants", $"{{\"enum\": [{string.Join(',', Enumerable.Range(0, 20_000))}]}}" },
+        { "long constants", $"{{\"enum\": [\"{new string('a', 100_000)}\", \"{new string('a', 99_000)}b\"]}}" },
+        { "too large", $"{{\"const\": \"{new string('a', 1 << 20)}\"}}" },
+        { "a chain of references", "{\"$ref\": \"#/$defs/d0\", \"$defs\": {" + string.Join(',', Enumerable.Range(0, 3000).Select(
+            i => $"\"d{i}\": {{\"$ref\": \"#/$defs/d{i + 1}\"}}")) + ", \"d3000\": {\"type\": \"null\"}}}" },
+        { "alternatives that multiply", "{\"allOf\": [" + string.Join(',', Enumerable.Repeat(
+            "{\"anyOf\": [{\"minLength\": 1}, {\"minLength\": 2}, {\"minLength\": 3}]}", 20)) + "]}" },
+        { "references that multiply", "{\"$ref\": \"#/$defs/d0\", \"$defs\": {" + string.Join(',', Enumerable.Range(0, 40).Select(
+            i => $"\"d{i}\": {{\"allOf\": [{{\"$ref\": \"#/$defs/d{i + 1}\"}}, {{\"$ref\": \"#/$defs/d{i + 1}\"}}]}}")) + ", \"d40\": {\"type\": \"null\"}}}" },
+        { "an ambiguous expression", "{\"pattern\": \"^(a|aa|(a*)*|a?){1,60}(a|b)*a(a|b){200}$\"}" },
+        { "a long bound beside an expression", "{\"pattern\": \"^(ab|c)*$\", \"maxLength\": 1000000}" },
+        { "a large bound", "{\"type\": \"string\", \"minLength\": 2000000000}" },
+        { "many items", "{\"type\": \"array\", \"minItems\": 2000000000, \"items\": {\"type\": \"null\"}}" },
+        { "numbers beyond all bounds", "{\"type\": \"integer\", \"minimum\": -1e400, \"maximum\": 1e300}" },
+        { "numbers beyond what is written", "{\"type\": \"number\", \"minimum\": 1e30}" },
+        { "half of a surrogate pair", "{\"properties\": {\"\\uD83D\": {}}}" },
+        { "many formats", Object(200, i => $"{{\"format\": \"uri\", \"maxLength\": {i + 50}}}") },
+    };
+
+    [Theory]
+    [MemberData(nameof(Large))]
+    public void A_large_schema_is_refused_or_held_to(string name, string schema)
+    {
+        Assert.NotEmpty(name);
+        try
+        {
+            RandomAnswers.OverNano.Write(OutputConstraint.JsonSchema(schema), new Random(1), maximumTokens: 40);
+        }
+        catch (ConstraintException error)
+        {
+            Assert.InRange(error.Message.Length, 20, 1000);
+        }
+    }
+
+    [Fact]
+    public void A_schema_with_changes_at_random_is_refused_or_held_to()
+    {
+        Random random = new(3);
+        RandomSchemas schemas = new(random);
+        string[] pieces = ["null", "-1", "1e99", "\"\"", "[]", "{}", "true", "\"$ref\"", "\"#\"", "\"type\"", "\"items\"", ",", ":", "\"enum\"", "\"anyOf\"", "\\"];
+        int held = 0;
+        for (int i = 0; i < 500; i++)
+        {
+            StringBuilder schema = new(schemas.Next());
+            string[] words = schema.ToString().Split('"');
+            for (int change = random.Next(1, 3); change > 0; change--)
+            {
+                int at = random.Next(schema.Length);
+                schema.Remove(at, Math.Min(schema.Length - at, random.Next(4)));
+                schema.Insert(at, random.Next(2) == 0 ? pieces[random.Next(pieces.Length)] : words[random.Next(words.Length)]);
+            }
+
+            // One that is still JSON: a value in place of another.
+            if (i % 2 == 0)
+            {
+                JsonNode root = JsonNode.Parse(schemas.Next())!;
+                Change(root, random, pieces);
+                schema = new StringBuilder(root.ToJsonString());
+            }
+
+            try
+            {
+                RandomAnswers.OverNano.Write(OutputConstraint.JsonSchema(schema.ToString()), random, maximumTokens: 30);
+                held++;
+            }
+            catch (ConstraintException)
+            {
+            }
+        }
+
+        Assert.InRange(held, 20, 480);
+    }
+
+    [Fact]
+    public void Many_threads_hold_to_one_schema()
+    {
+        string schema = new RandomSchemas(new Random(9)).Next();
+        Parallel.For(0, 64, i =>
+        {
+            Random random = new(i);
+            for (int answer = 0; answer < 3; answer++)
+            {
+                (byte[] bytes, bool hasEnded) = RandomAnswers.OverNano.Write(OutputConstraint.JsonSchema(schema), random, maximumTokens: 200);
+                Assert.True(!hasEnded || SchemaValidator.Error(schema, Encoding.UTF8.GetString(bytes)) is null);
+            }
+        });
+    }
+
+    private static string Object(int properties, Func<int, string> schema) =>
+        "{\"properties\": {" + string.Join(',', Enumerable.Range(0, properties).Select(i => $"\"p{i}\": {schema(i)}")) + "}}";
+
+    private static void Change(JsonNode node, Random random, string[] pieces)
+    {
+        if (node is JsonObject map && map.Count > 0)
+        {
+            string key = map.ElementAt(random.Next(map.Count)).Key;
+            if (random.Next(3) == 0 || map[key] is null or JsonValue)
+            {
+                map[key] = pieces[random.Next(pieces.Length)] is var piece && piece.Length > 1 && piece[0] != '\\' ? JsonNode.Parse(piece) : random.Next(3);
+            }
+            else
+            {
+                Change(map[key]!, random, pieces);
+            }
+        }
+        else if (node is JsonArray { Count: > 0 } list)
+        {
+            int at = random.Next(list.Count);
+            if (list[at] is JsonObject or JsonArray)
+            {
+                Change(list[at]!, random, pieces);
+            }
+            else
+            {
+                list[at] = random.Next(5);
+            }
+        }
+    }
+}
