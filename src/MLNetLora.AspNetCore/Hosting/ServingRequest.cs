@@ -21,6 +21,7 @@ internal sealed class ServingRequest : IDisposable
     private readonly CancellationTokenSource _any;
     private readonly Activity? _activity;
     private readonly List<string> _reasons = [];
+    private string? _failure;
     private string _operation = "unknown";
     private string _model = "unknown";
     private TimeSpan? _firstToken;
@@ -106,6 +107,10 @@ internal sealed class ServingRequest : IDisposable
         _cachedTokens += cachedPromptTokens;
     }
 
+    /// <summary>The answer ended with an error, which the response's status, sent before, does not say.</summary>
+    /// <param name="code">A word for it.</param>
+    public void Failed(string code) => _failure ??= code;
+
     /// <summary>The service ends, and cannot wait any longer.</summary>
     public void Shutdown()
     {
@@ -125,6 +130,7 @@ internal sealed class ServingRequest : IDisposable
     /// <param name="failure">What went wrong where no status can say so any more; null for nothing.</param>
     public void End(ServingMetrics metrics, int status, string? failure)
     {
+        failure ??= _failure;
         if (_any.IsCancellationRequested && _reasons.Count == 0)
         {
             failure = _client.IsCancellationRequested ? "cancelled" : Interruption?.Code;

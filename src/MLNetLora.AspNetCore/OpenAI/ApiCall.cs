@@ -3,7 +3,6 @@ using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
 using MLNetLora.Inference;
 
 namespace MLNetLora.AspNetCore.OpenAI;
@@ -45,6 +44,7 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
         {
             if (call.Events.HasBegun)
             {
+                context.Serving().Failed(told.Code ?? "error");
                 await call.Events.FailAsync(told).ConfigureAwait(false);
             }
             else
@@ -57,11 +57,7 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
     /// <summary>The request's body.</summary>
     /// <exception cref="ApiException">It is not what it must be.</exception>
     public async Task<T> ReadAsync<T>(JsonTypeInfo<T> type)
-        where T : class
-    {
-        long limit = context.RequestServices.GetRequiredService<IOptions<ServingOptions>>().Value.MaximumRequestBytes;
-        return WireReader.Read(await RequestBody.ReadAsync(context, limit).ConfigureAwait(false), type);
-    }
+        where T : class => WireReader.Read(await RequestBody.ReadAsync(context).ConfigureAwait(false), type);
 
     /// <summary>A model for this call.</summary>
     /// <param name="operation">OpenTelemetry's name for what is done with it.</param>

@@ -34,7 +34,8 @@ internal sealed record ChatTools(
             FunctionDefinition function = Function(given[i], $"tools[{i}]", ignoreUnknown);
             JsonElement parameters = function.Parameters is { ValueKind: not JsonValueKind.Null } schema ? schema : s_noParameters;
             string where = $"tools[{i}].function.name";
-            Field.Require(schemas.TryAdd(function.Name!, parameters), where, $"'{where}' is '{function.Name}', as an earlier tool's; a call could not say which.");
+            bool isNew = schemas.TryAdd(function.Name!, parameters);
+            Field.Require(isNew, where, $"'{where}' is '{function.Name}', as an earlier tool's; a call could not say which.");
             descriptions.Add(Description(function, parameters));
             isStrict |= function.Strict ?? false;
         }

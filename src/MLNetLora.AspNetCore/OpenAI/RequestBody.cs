@@ -1,39 +1,20 @@
-using System.Buffers;
-using System.IO.Pipelines;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Net.Http.Headers;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
-/// <summary>Reads the body of a request.</summary>
+/// <summary>Reads the body of a request, whose size <see cref="ServingEndpoint"/> has looked at.</summary>
 internal static class RequestBody
 {
     /// <summary>The bytes of a JSON body.</summary>
     /// <param name="context">The request.</param>
-    /// <param name="limit">Most bytes that are read.</param>
-    /// <exception cref="ApiException">It is too large, or not JSON in UTF-8 by its headers.</exception>
-    public static async Task<byte[]> ReadAsync(HttpContext context, long limit)
+    /// <exception cref="ApiException">It is not JSON in UTF-8 by its headers.</exception>
+    public static async Task<byte[]> ReadAsync(HttpContext context)
     {
         RequireJson(context.Request);
-        PipeReader reader = context.Request.BodyReader;
-        while (true)
-        {
-            ReadResult read = await reader.ReadAsync(context.RequestAborted).ConfigureAwait(false);
-            if (read.Buffer.Length > limit)
-            {
-                reader.AdvanceTo(read.Buffer.End);
-                throw new ApiException(ServingError.TooLarge(limit));
-            }
-
-            if (read.IsCompleted)
-            {
-                byte[] body = read.Buffer.ToArray();
-                reader.AdvanceTo(read.Buffer.End);
-                return body;
-            }
-
-            reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
-        }
+        using MemoryStream body = new();
+        await context.Request.Body.CopyToAsync(body, context.RequestAborted).ConfigureAwait(false);
+        return body.ToArray();
     }
 
     /// <summary>

@@ -9,7 +9,9 @@ public class ChatPiecesTests
 {
     private static readonly ChatTools s_tools = ChatTools.Read(
         WireReader.Read(
-            """{"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]}"""u8,
+            """
+            {"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]}
+            """u8,
             WireJson.Instance.ChatRequestBody),
         ignoreUnknown: false);
 
@@ -44,7 +46,8 @@ public class ChatPiecesTests
     {
         ChatPieces pieces = new(s_tools);
         ChatWhole whole = new();
-        foreach (GeneratedChunk chunk in new[] { new GeneratedChunk("<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>"), Last(FinishReason.Stop) })
+        GeneratedChunk[] chunks = [new("<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>"), Last(FinishReason.Stop)];
+        foreach (GeneratedChunk chunk in chunks)
         {
             foreach (ChatPiece piece in pieces.Add(chunk))
             {

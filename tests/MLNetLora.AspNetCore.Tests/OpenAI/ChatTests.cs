@@ -51,7 +51,8 @@ public class ChatTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         JsonElement first = await server.AskAsync("chat/completions", body);
         JsonElement second = await server.AskAsync("chat/completions", body);
 
-        string?[] answers = [.. first.GetProperty("choices").EnumerateArray().Select(choice => choice.GetProperty("message").GetProperty("content").GetString())];
+        string?[] answers = [.. first.GetProperty("choices").EnumerateArray()
+            .Select(choice => choice.GetProperty("message").GetProperty("content").GetString())];
         Assert.Equal(3, answers.Distinct().Count());
         Assert.Equal(first.GetProperty("choices").ToString(), second.GetProperty("choices").ToString());
         Assert.Equal(36, first.GetProperty("usage").GetProperty("completion_tokens").GetInt32());
@@ -112,7 +113,8 @@ public class ChatTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         JsonElement whole = await server.AskAsync("chat/completions", Body(fields));
         string begun = Content(whole)![..2]; // the end of a token
         string messages = Question + $$""", {"role": "assistant", "content": {{JsonSerializer.Serialize(begun)}}}""";
-        JsonElement rest = await server.AskAsync("chat/completions", Body(fields + """, "continue_final_message": true, "add_generation_prompt": false """, messages));
+        JsonElement rest = await server.AskAsync(
+            "chat/completions", Body(fields + """, "continue_final_message": true, "add_generation_prompt": false """, messages));
         Assert.StartsWith(Content(whole)![2..], Content(rest), StringComparison.Ordinal);
     }
 

@@ -21,7 +21,8 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [InlineData("""{"model": "m", "messages": [{"role": "user"}]}""", "messages[0].content", "missing_required_parameter")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": 5}]}""", "messages[0].content", "invalid_type")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": ["Hi"]}]}""", "messages[0].content", "invalid_type")]
-    [InlineData("""{"model": "m", "messages": [{"role": "user", "content": [{"type": "text"}]}]}""", "messages[0].content[0].text", "missing_required_parameter")]
+    [InlineData(
+        """{"model": "m", "messages": [{"role": "user", "content": [{"type": "text"}]}]}""", "messages[0].content[0].text", "missing_required_parameter")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": "a", "mood": 1}]}""", "messages[0].mood", "unknown_parameter")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": "a", "tool_call_id": "1"}]}""", "messages[0].tool_call_id", "invalid_value")]
     [InlineData(
@@ -106,7 +107,8 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [InlineData("""{"type": "function", "function": {}}""", "tools[0].function.name", "missing_required_parameter")]
     [InlineData("""{"type": "function", "function": {"name": "a b"}}""", "tools[0].function.name", "invalid_value")]
     [InlineData("""{"type": "function", "function": {"name": "a", "parameters": []}}""", "tools[0].function.parameters", "invalid_value")]
-    [InlineData("""{"type": "function", "function": {"name": "a"}}, {"type": "function", "function": {"name": "a"}}""", "tools[1].function.name", "invalid_value")]
+    [InlineData(
+        """{"type": "function", "function": {"name": "a"}}, {"type": "function", "function": {"name": "a"}}""", "tools[1].function.name", "invalid_value")]
     public async Task Wrong_tools_are_named(string tool, string param, string code) =>
         await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "tools": [{{tool}}]}""", param, code);
 
@@ -171,7 +173,8 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         using StringContent content = new("{}", Encoding.UTF8, "text/plain"); // what a browser sends to any server unasked
         using HttpResponseMessage response = await server.Http.PostAsync(new Uri("chat/completions", UriKind.Relative), content);
         Assert.Equal(HttpStatusCode.UnsupportedMediaType, response.StatusCode);
-        Assert.Equal("unsupported_content_type", JsonElement.Parse(await response.Content.ReadAsStringAsync()).GetProperty("error").GetProperty("code").GetString());
+        JsonElement error = JsonElement.Parse(await response.Content.ReadAsStringAsync()).GetProperty("error");
+        Assert.Equal("unsupported_content_type", error.GetProperty("code").GetString());
     }
 
     [Theory]

@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 using Microsoft.Extensions.AI;
 
 namespace MLNetLora.AspNetCore.Tests.OpenAI;
@@ -33,7 +34,8 @@ public class ExtensionsClientTests(OpenAIServer server) : IClassFixture<OpenAISe
     {
         using IChatClient client = server.Client.GetChatClient(OpenAIServer.Model).AsIChatClient();
         ChatResponse<Colour> response = await client.GetResponseAsync<Colour>(
-            "A colour?", new JsonSerializerOptions(JsonSerializerDefaults.Web) { TypeInfoResolver = new System.Text.Json.Serialization.Metadata.DefaultJsonTypeInfoResolver() },
+            "A colour?",
+            new JsonSerializerOptions(JsonSerializerDefaults.Web) { TypeInfoResolver = new DefaultJsonTypeInfoResolver() },
             new ChatOptions { MaxOutputTokens = 200, Temperature = 0 });
         Assert.InRange(response.Result.Red, 0, 255);
     }

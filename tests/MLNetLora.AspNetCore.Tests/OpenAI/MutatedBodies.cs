@@ -9,18 +9,24 @@ internal static class MutatedBodies
 {
     private static readonly string[] s_values =
     [
-        "null", "true", "false", "0", "-1", "1", "2", "1.5", "-0.0", "1e999", "99999999999999999999", "9223372036854775807", "2147483648", "\"\"", "\"x\"", "\"\\u0000\"",
-        "\"\\ud800\"", "\"\\udc00\\ud800\"", "\"<|im_end|>\"", "\"<tool_call>\"", "\"</think>\"", "[]", "{}", "[null]", "[[]]", "[1,2]", "[\"a\",\"b\"]", "{\"a\":1}",
-        "{\"\\ud800\":1}", "\"user\"", "\"assistant\"", "\"tool\"", "\"json_object\"", "\"required\"", "[{\"type\":\"text\",\"text\":\"hi\"}]", "[{\"type\":\"image_url\"}]",
+        "null", "true", "false", "0", "-1", "1", "2", "1.5", "-0.0", "1e999", "99999999999999999999", "9223372036854775807", "2147483648", "\"\"", "\"x\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"", "\"\\udc00\\ud800\"", "\"<|im_end|>\"", "\"<tool_call>\"", "\"</think>\"", "[]", "{}", "[null]", "[[]]", "[1,2]", "[\"a\",\"b\"]",
+        "{\"a\":1}",
+        "{\"\\ud800\":1}", "\"user\"", "\"assistant\"", "\"tool\"", "\"json_object\"", "\"required\"", "[{\"type\":\"text\",\"text\":\"hi\"}]",
+        "[{\"type\":\"image_url\"}]",
         "{\"261\":5}", "{\"-1\":5}", "{\"99999999\":5}", "{\"type\":\"json_object\"}", "{\"include_usage\":true}", "[{\"role\":\"user\",\"content\":\"hi\"}]",
     ];
 
     private static readonly string[] s_names =
     [
-        "model", "messages", "prompt", "n", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+        "model", "messages", "prompt", "n", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
+        "stop",
         "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs",
-        "continue_final_message", "add_generation_prompt", "stop_token_ids", "ignore_eos", "min_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty",
-        "echo", "suffix", "best_of", "user", "metadata", "store", "role", "content", "tool_calls", "tool_call_id", "name", "type", "function", "arguments", "parameters",
+        "continue_final_message", "add_generation_prompt", "stop_token_ids", "ignore_eos", "min_tokens", "presence_penalty", "frequency_penalty",
+        "repetition_penalty",
+        "echo", "suffix", "best_of", "user", "metadata", "store", "role", "content", "tool_calls", "tool_call_id", "name", "type", "function", "arguments",
+        "parameters",
         "strict", "enable_thinking", "include_usage", "json_schema", "schema", "text", "unheard_of", "",
     ];
 
@@ -51,7 +57,8 @@ internal static class MutatedBodies
     /// <summary>JSON that a node cannot hold is put in at the end, in the place of a string.</summary>
     private static string Mark(int value) => string.Create(CultureInfo.InvariantCulture, $"\"\\u0001{value}\\u0001\"");
 
-    private static JsonValue Value(Random random) => JsonValue.Create(string.Create(CultureInfo.InvariantCulture, $"\u0001{random.Next(s_values.Length)}\u0001"));
+    private static JsonValue Value(Random random) =>
+        JsonValue.Create(string.Create(CultureInfo.InvariantCulture, $"\u0001{random.Next(s_values.Length)}\u0001"));
 
     private static void Change(JsonNode root, Random random)
     {

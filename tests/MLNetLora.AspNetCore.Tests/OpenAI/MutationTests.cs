@@ -23,13 +23,16 @@ public class MutationTests(OpenAIServer server, ITestOutputHelper output) : ICla
             """)),
         ("chat/completions", Chat("""
             "max_completion_tokens": 4, "min_tokens": 1, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "stop_token_ids": [5], "ignore_eos": false,
-            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}}
+            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": true,
+              "schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}}
             """)),
         ("chat/completions", $$"""
             {"model": "{{OpenAIServer.Thinker}}", "max_tokens": 3, "reasoning_effort": "none", "parallel_tool_calls": false, "tool_choice": "auto",
-             "tools": [{"type": "function", "function": {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string"} } } } }],
+             "tools": [{"type": "function", "function": {"name": "weather", "description": "d",
+              "parameters": {"type": "object", "properties": {"city": {"type": "string"} } } } }],
              "messages": [{"role": "developer", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-              {"role": "assistant", "content": null, "reasoning_content": "r", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"} }]},
+              {"role": "assistant", "content": null, "reasoning_content": "r",
+               "tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"} }]},
               {"role": "tool", "tool_call_id": "1", "content": "rain"}]}
             """),
         ("chat/completions", $$"""

@@ -26,7 +26,8 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
     public const string Thinker = "qwen3-nano-thinker";
 
     private const string Template = """
-        {%- if tools %}{{- '<|im_start|>system\n# Tools\n' }}{%- for tool in tools %}{{- tool | tojson }}{{- '\n' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}
+        {%- if tools %}{{- '<|im_start|>system\n# Tools\n' }}{%- for tool in tools %}{{- tool | tojson }}{{- '\n' }}{%- endfor %}{{- '<|im_end|>\n' }}
+        {%- endif %}
         {%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content }}
         {%- for call in message.tool_calls or [] %}{{- '<tool_call>\n' + (call.function | tojson) + '\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}
         {%- endfor %}
