@@ -46,14 +46,7 @@ internal sealed class Grammar
     /// <param name="thinking">What of thinking comes before it.</param>
     public Config[] Start(ThinkingPart thinking)
     {
-        if (_configs.Count + _frames.Count + Store.Count > MostStates)
-        {
-            // Answers under way keep the states they have.
-            _configs.Clear();
-            _frames.Clear();
-            Store.Forget();
-        }
-
+        Trim();
         List<Config> start = [];
         if (thinking != ThinkingPart.Rest)
         {
@@ -66,6 +59,17 @@ internal sealed class Grammar
         }
 
         return Saturate(start);
+    }
+
+    /// <summary>Forgets its states where they have become too many. Answers under way keep the states they have.</summary>
+    public void Trim()
+    {
+        if (_configs.Count + _frames.Count + Store.Count > MostStates)
+        {
+            _configs.Clear();
+            _frames.Clear();
+            Store.Forget();
+        }
     }
 
     /// <summary>Where a byte leads; empty where it may not come.</summary>

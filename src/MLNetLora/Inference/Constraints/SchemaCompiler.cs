@@ -182,12 +182,13 @@ internal sealed class SchemaCompiler
     {
         bool forbidsOthers = shape.Others is not null && shape.IsClosed;
         List<JsonNodes.Property> properties = [];
+        HashSet<string> missing = [.. shape.Required];
         foreach ((string name, IReadOnlyList<Schema> schemas) in shape.Properties)
         {
-            properties.Add(Property(name, schemas, shape.Required.Contains(name)));
+            properties.Add(Property(name, schemas, missing.Remove(name)));
         }
 
-        foreach (string name in shape.Required.Where(name => shape.Properties.All(property => property.Name != name)))
+        foreach (string name in shape.Required.Where(missing.Contains))
         {
             if (forbidsOthers)
             {

@@ -21,6 +21,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     /// <exception cref="ConstraintException">It takes too much to find out.</exception>
     public void AddTo(Grammar.Config[] state, Span<ulong> bits)
     {
+        grammar.Trim();
         grammar.Store.WorkLeft = WorkPerMask;
         foreach (Grammar.Config config in state)
         {
@@ -62,8 +63,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     {
         TokenTrie tokens = vocabulary.Tries[trie];
         term = grammar.Store.Shorten(term, tokens.LongestToken);
-        object key = trie == 0 ? term : (term, trie);
-        if (vocabulary.Find(key) is { } known)
+        if (vocabulary.Find(term, trie) is { } known)
         {
             return known;
         }
@@ -72,7 +72,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
         List<int> exits = [];
         Walk(tokens, 0, term, bits, exits);
         TermMask mask = new(new TokenSet(bits), [[.. exits]]);
-        vocabulary.Keep(key, mask);
+        vocabulary.Keep(term, mask, trie);
         return mask;
     }
 

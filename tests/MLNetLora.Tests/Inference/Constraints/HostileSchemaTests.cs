@@ -1,6 +1,8 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json.Nodes;
 using MLNetLora.Inference;
+using MLNetLora.Inference.Constraints;
 
 namespace MLNetLora.Tests.Inference.Constraints;
 
@@ -29,6 +31,21 @@ public sealed class HostileSchemaTests
         { "numbers beyond all bounds", "{\"type\": \"integer\", \"minimum\": -1e400, \"maximum\": 1e300}" },
         { "numbers beyond what is written", "{\"type\": \"number\", \"minimum\": 1e30}" },
         { "half of a surrogate pair", "{\"properties\": {\"\\uD83D\": {}}}" },
+        { "long names around many", "{\"properties\": {\"" + new string('n', 400_000) + "\": " + Object(30_000, i => "{}") + "}}" },
+        { "long names around many, and an anchor", "{\"$ref\": \"#a\", \"$defs\": {\"" + new string('n', 400_000) + "\": "
+            + Object(30_000, i => "{}") + "}}" },
+        { "constants that are compared", "{\"allOf\": [" + string.Join(',', Enumerable.Range(0, 2).Select(
+            list => $"{{\"enum\": [{string.Join(',', Enumerable.Range(list * 70_000, 70_000))}]}}")) + "]}" },
+        { "constants that exclude each other", "{\"oneOf\": [" + string.Join(',', Enumerable.Range(0, 2).Select(
+            list => $"{{\"enum\": [{string.Join(',', Enumerable.Range(list * 70_000, 70_000))}]}}")) + "]}" },
+        { "many constants that are arrays", $"{{\"enum\": [{string.Join(',', Enumerable.Repeat("[]", 300_000))}]}}" },
+        { "many that are required", "{\"type\": \"object\", \"required\": [" + string.Join(',', Enumerable.Range(0, 40_000).Select(i => $"\"p{i}\""))
+            + "], " + Object(40_000, i => "{}")[1..] },
+        { "many parts beside many alternatives", "{\"anyOf\": [" + string.Join(',', Enumerable.Repeat("{}", 256)) + "], \"allOf\": ["
+            + string.Join(',', Enumerable.Range(0, 20_000).Select(i => $"{{\"properties\": {{\"p{i}\": {{}}}}}}")) + "]}" },
+        { "a large one that is named often", "{\"allOf\": [" + string.Join(',', Enumerable.Repeat("{\"$ref\": \"#/$defs/d\"}", 20_000))
+            + "], \"$defs\": {\"d\": {" + string.Join(',', Enumerable.Range(0, 30_000).Select(i => $"\"x{i}\": 0")) + "}}}" },
+        { "many branches that nothing satisfies", "{\"oneOf\": [" + string.Join(',', Enumerable.Repeat("false", 150_000)) + "]}" },
         { "many formats", Object(200, i => $"{{\"format\": \"uri\", \"maxLength\": {i + 50}}}") },
     };
 
@@ -99,6 +116,48 @@ public sealed class HostileSchemaTests
                 Assert.True(!hasEnded || SchemaValidator.Error(schema, Encoding.UTF8.GetString(bytes)) is null);
             }
         });
+    }
+
+    [Fact]
+    public void A_grammar_that_nobody_has_any_more_is_not_kept_by_its_masks()
+    {
+        WeakReference term = Answer();
+        for (int i = 0; i < 10 && term.IsAlive; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.False(term.IsAlive);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static WeakReference Answer()
+        {
+            Term? term = null;
+            Grammar grammar = GrammarCache.New(store => JsonNodes.Of(term = store.Literal("nobody else writes this")));
+            ITokenMask mask = new TokenMask(grammar, RandomAnswers.OverNano.Tokenizer, [], ThinkingPart.None);
+            mask.Apply(new float[RandomAnswers.OverNano.Tokenizer.VocabularySize]);
+            return new WeakReference(term);
+        }
+    }
+
+    [Fact]
+    public void States_of_one_long_answer_do_not_pile_up()
+    {
+        Grammar grammar = GrammarCache.New(store => JsonNodes.Of(store.Repeat(store.Literal("a"), 1, 200_000)));
+        Text.QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
+        ITokenMask mask = new TokenMask(grammar, tokenizer, [], ThinkingPart.None);
+        int a = Assert.Single(tokenizer.Encode("a"));
+        for (int i = 0; i < 60_000; i++)
+        {
+            Assert.True(mask.Accept(a));
+        }
+
+        Assert.True(grammar.Store.Count > 50_000);
+        mask.Apply(new float[tokenizer.VocabularySize]);
+        Assert.InRange(grammar.Store.Count, 1, 10_000);
+        Assert.True(mask.Accept(a));
+        Assert.False(mask.Accept(Assert.Single(tokenizer.Encode("b"))));
     }
 
     private static string Object(int properties, Func<int, string> schema) =>
