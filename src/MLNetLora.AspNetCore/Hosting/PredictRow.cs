@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.AspNetCore.OpenAI;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 
@@ -18,6 +19,11 @@ internal static class PredictRow
         if (body.ValueKind != JsonValueKind.Object)
         {
             return ServingError.Invalid($"The body is no JSON object; send {{\"{columns.Instruction}\": \"…\"}}.", code: "invalid_body");
+        }
+
+        if (!Field.IsText(body))
+        {
+            return ServingError.Invalid("The body holds a string with half a character (a surrogate without its partner).", code: "invalid_body");
         }
 
         ServingError? error = null;
