@@ -8,8 +8,8 @@ using MLNetLora.Text;
 
 namespace MLNetLora.Bench;
 
-/// <summary>What constraints cost a token beside an unconstrained choice, over random schemas and random scores: the worst case for what is remembered, since no
-/// two answers are alike.</summary>
+/// <summary>What constraints cost a token beside an unconstrained choice, over random schemas and random scores: the worst case for what is remembered, since
+/// no two answers are alike.</summary>
 internal static class ConstraintsBench
 {
     public static void Run(string folder, int schemas, int answers)
@@ -18,7 +18,8 @@ internal static class ConstraintsBench
         long begun = Stopwatch.GetTimestamp();
         Vocabulary vocabulary = Vocabulary.Of(tokenizer);
         Console.WriteLine(
-            $"{tokenizer.VocabularySize} tokens in trees of {vocabulary.Tries.Sum(trie => trie.Labels.Length)} nodes: {Milliseconds(begun):F0} ms, once for a tokenizer");
+            $"{tokenizer.VocabularySize} tokens in trees of {vocabulary.Tries.Sum(trie => trie.Labels.Length)} nodes: {Milliseconds(begun):F0} ms, once for a "
+            + "tokenizer");
         begun = Stopwatch.GetTimestamp();
         _ = OutputConstraint.JsonObject;
         Console.WriteLine($"What all schemas share: {Milliseconds(begun):F0} ms, once for a process");
@@ -62,7 +63,8 @@ internal static class ConstraintsBench
         values.Sort();
         double At(double share) => values[Math.Min(values.Count - 1, (int)(values.Count * share))];
         Console.WriteLine(
-            $"  {what,-36} {values.Count,8} times  mean {values.Average(),8:F1}  median {At(0.5),8:F1}  95% {At(0.95),8:F1}  99% {At(0.99),9:F1}  most {values[^1],9:F1}");
+            $"  {what,-36} {values.Count,8} times  mean {values.Average(),8:F1}  median {At(0.5),8:F1}  95% {At(0.95),8:F1}  99% {At(0.99),9:F1}  "
+            + $"most {values[^1],9:F1}");
     }
 
     /// <summary>Answers of random scores, a little higher where tokens end things.</summary>

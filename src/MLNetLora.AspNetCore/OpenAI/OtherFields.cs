@@ -68,6 +68,9 @@ internal static class OtherFields
 
     private static readonly Dictionary<string, Predicate<JsonElement>> s_none = [];
 
+    /// <summary>The fields of a request that are known, and not served.</summary>
+    public static IEnumerable<string> OfRequests => s_request.Keys;
+
     /// <summary>Looks at the fields that an object of a request has besides those that are served.</summary>
     /// <param name="given">The object.</param>
     /// <param name="where">Where it stands in the request, with a dot behind; empty for the request itself.</param>

@@ -1,34 +1,40 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// What an answer must be: each token is chosen among those with which the answer can still become it, so that an answer that ends of itself always is. One that
-/// is cut off (<see cref="FinishReason.Length"/>) is a beginning of it. What a model thinks before it answers is free.
+/// What an answer must be: each token is chosen among those with which the answer can still become it, so that an answer that ends of itself always is. One
+/// that is cut off (<see cref="FinishReason.Length"/>) is a beginning of it. What a model thinks before it answers is free.
 /// Immutable: one instance serves any number of requests and threads, and those made of the same text share what they have found out.
 /// </summary>
+[JsonConverter(typeof(OutputConstraintJson))]
 public sealed class OutputConstraint
 {
     private readonly Grammar _grammar;
 
-    private OutputConstraint(Grammar grammar) => _grammar = grammar;
+    private OutputConstraint(Grammar grammar, ConstraintSource? source) => (_grammar, Source) = (grammar, source);
+
+    /// <summary>What it was made of; null where that is nothing that is kept.</summary>
+    internal ConstraintSource? Source { get; }
 
     /// <summary>An object in JSON, whatever is in it; nested at most 64 levels deep.</summary>
-    public static OutputConstraint JsonObject { get; } = new(NewObject());
+    public static OutputConstraint JsonObject { get; } = new(NewObject(), new ConstraintSource(JsonObject: true));
 
     /// <summary>A value in JSON that satisfies a schema, with its properties in the order of the schema.</summary>
     /// <param name="schema">
     /// A JSON schema (draft 2020-12, and what earlier ones write otherwise) in one document of at most 1,048,576 characters. Properties that are not named are
     /// written only where additionalProperties says what they are, or where none is named.
     /// </param>
-    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or nothing
-    /// satisfies it.</exception>
+    /// <exception cref="ConstraintException">It is no JSON schema, says what cannot be held to (<see cref="ConstraintException.Pointer"/> says where), or
+    /// nothing satisfies it.</exception>
     public static OutputConstraint JsonSchema(string schema)
     {
         ArgumentNullException.ThrowIfNull(schema);
-        return new OutputConstraint(GrammarCache.Get("schema", schema, store => SchemaCompiler.Compile(store, SchemaDocument.Read(schema))));
+        return new OutputConstraint(GrammarCache.Get("schema", schema, store => SchemaCompiler.Compile(store, SchemaDocument.Read(schema))),
+            new ConstraintSource(JsonSchema: schema));
     }
 
     /// <summary>A text that a regular expression matches from its beginning to its end.</summary>
@@ -40,7 +46,7 @@ public sealed class OutputConstraint
     public static OutputConstraint Regex(string pattern)
     {
         ArgumentNullException.ThrowIfNull(pattern);
-        return new OutputConstraint(GrammarCache.Get("regex", pattern, store => Matches(store, pattern)));
+        return new OutputConstraint(GrammarCache.Get("regex", pattern, store => Matches(store, pattern)), new ConstraintSource(Regex: pattern));
     }
 
     /// <summary>
@@ -57,7 +63,8 @@ public sealed class OutputConstraint
     {
         ArgumentNullException.ThrowIfNull(tools);
         string key = $"{required} {several} {name?.Length} {name} {string.Join('\n', tools.Select(tool => tool.GetRawText()))}";
-        return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)));
+        return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)),
+            new ConstraintSource(ToolCalls: new ConstraintTools([.. tools.Select(tool => tool.GetRawText())], required, name, several)));
     }
 
     /// <summary>Either calls of tools and nothing else, or a value in JSON.</summary>
@@ -71,8 +78,18 @@ public sealed class OutputConstraint
         string key = JsonSerializer.Serialize(new object?[] { tools, callPattern, several, schema });
         return new OutputConstraint(GrammarCache.Get("tools or JSON", key, store => JsonNodes.Choice(
             callPattern is null ? new ToolGrammar(store).Calls(tools, required: true, name: null, several) : Matches(store, callPattern),
-            schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))));
+            schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))), null);
     }
+
+    /// <summary>The schema, the expression or the names of the tools.</summary>
+    public override string ToString() => Source switch
+    {
+        { JsonSchema: { } schema } => schema,
+        { Regex: { } pattern } => pattern,
+        { ToolCalls: { } tools } => string.Join(", ", tools.Tools),
+        { JsonObject: true } => "a JSON object",
+        _ => "calls of tools, or JSON",
+    };
 
     /// <summary>Begins an answer.</summary>
     /// <param name="tokenizer">The checkpoint's.</param>

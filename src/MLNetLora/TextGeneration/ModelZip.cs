@@ -153,7 +153,7 @@ internal static class ModelZip
             Text.PromptTemplate.Validate(record.Prompt.PromptTemplate);
             return record;
         }
-        catch (Exception exception) when (exception is JsonException or OptionException)
+        catch (Exception exception) when (exception is JsonException or OptionException or ConstraintException)
         {
             throw new AdapterException($"The model zip's {RecordName} cannot be used: {exception.Message}", exception);
         }

@@ -106,6 +106,38 @@ public class OpenAIClientTests(OpenAIServer server) : IClassFixture<OpenAIServer
     }
 
     [Fact]
+    public async Task Required_calls_stream_as_they_are_whole()
+    {
+        ChatCompletionOptions options = new()
+        {
+            MaxOutputTokenCount = 100,
+            Temperature = 0,
+            AllowParallelToolCalls = false,
+            ReasoningEffortLevel = new ChatReasoningEffortLevel("none"),
+            ToolChoice = ChatToolChoice.CreateRequiredChoice(),
+        };
+        options.Tools.Add(ChatTool.CreateFunctionTool("paint", "Paints.", BinaryData.FromString(
+            """{"type": "object", "properties": {"colour": {"enum": ["red", "green"]}}, "required": ["colour"], "additionalProperties": false}""")));
+        ChatClient client = server.Client.GetChatClient(OpenAIServer.Thinker);
+        ChatCompletion whole = await client.CompleteChatAsync(s_question, options);
+        Assert.Equal(ChatFinishReason.ToolCalls, whole.FinishReason);
+        ChatToolCall call = Assert.Single(whole.ToolCalls);
+        Assert.Equal("paint", call.FunctionName);
+        Assert.Contains(JsonElement.Parse(call.FunctionArguments).GetProperty("colour").GetString(), new[] { "red", "green" });
+
+        StringBuilder arguments = new();
+        await foreach (StreamingChatCompletionUpdate update in client.CompleteChatStreamingAsync(s_question, options))
+        {
+            foreach (StreamingChatToolCallUpdate part in update.ToolCallUpdates)
+            {
+                arguments.Append(part.FunctionArgumentsUpdate);
+            }
+        }
+
+        Assert.Equal(call.FunctionArguments.ToString(), arguments.ToString());
+    }
+
+    [Fact]
     public async Task Errors_have_their_status_and_say_what_was_wrong()
     {
         ClientResultException missing = await Assert.ThrowsAsync<ClientResultException>(() =>

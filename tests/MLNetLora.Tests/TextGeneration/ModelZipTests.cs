@@ -37,7 +37,8 @@ public sealed class ModelZipTests : IDisposable
             MinimumNewTokens = 2,
             TopLogprobs = 1,
             ContinueFinalMessage = true,
-            PromptLookupTokens = 5,
+            PromptLookupTokens = 7,
+            Constraint = OutputConstraint.JsonSchema("""{"type": "integer"}"""),
             BatchSize = 2,
             WhenPromptTooLong = PromptOverflow.TruncateLeft,
         };
@@ -63,7 +64,23 @@ public sealed class ModelZipTests : IDisposable
         Assert.Equal(saved.Adapter.ToPeftConfigJson(), loaded.Adapter.ToPeftConfigJson());
         Assert.Equal(new PromptOptions("简短回答。", "问：{instruction}", MLNetLora.Text.LabelScope.Answer, 99), loaded.Model.Prompt);
         Assert.Equivalent(generation, loaded.Model.Generation, strict: true);
+        Assert.Equal(generation.Constraint.Source, loaded.Model.Generation.Constraint!.Source);
         Assert.Equal(WeightPrecision.Int4, loaded.Model.Precision);
+    }
+
+    [Fact]
+    public void Every_kind_of_constraint_comes_back()
+    {
+        string tool = """{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}""";
+        System.Text.Json.JsonElement[] tools = [System.Text.Json.JsonDocument.Parse(tool).RootElement];
+        foreach (OutputConstraint constraint in (OutputConstraint[])[
+            OutputConstraint.JsonObject, OutputConstraint.Regex("a+"), OutputConstraint.JsonSchema("{}"), OutputConstraint.ToolCalls(tools, false, "f", false)])
+        {
+            using QwenLoraTransformer saved = _bench.Model(options => options.Generation.Constraint = constraint);
+            using QwenLoraTransformer loaded = Load(_bench.Save(saved), out _);
+            Assert.Equivalent(constraint.Source, loaded.Model.Generation.Constraint!.Source, strict: true);
+            Assert.Equal(constraint.ToString(), loaded.Model.Generation.Constraint.ToString());
+        }
     }
 
     [Fact]

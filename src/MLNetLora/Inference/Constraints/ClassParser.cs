@@ -150,8 +150,10 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
     private Escaped Property(ref int at, bool isNegated)
     {
         int end = at < pattern.Length && pattern[at] == '{' ? pattern.IndexOf('}', at) : -1;
-        string name = end < 0 ? "" : pattern[(at + 1)..end].Replace("General_Category=", "", StringComparison.Ordinal).Replace("gc=", "", StringComparison.Ordinal);
-        CharacterSet set = Category(name) ?? throw refused($@"holds \{(isNegated ? 'P' : 'p')}{{{name}}}; of properties the general categories are known: L, Lu, Nd, …");
+        string name = end < 0 ? "" : pattern[(at + 1)..end];
+        name = name[(name.IndexOf('=') is var equals && name[..Math.Max(0, equals)] is "gc" or "General_Category" ? equals + 1 : 0)..];
+        CharacterSet set = Category(name)
+            ?? throw refused($@"holds \{(isNegated ? 'P' : 'p')}{{{name}}}; of properties the general categories are known: L, Lu, Nd, …");
         at = end + 1;
         set = isNegated ? set.Not() : set;
         return new Escaped(set, set, null);

@@ -9,7 +9,7 @@ internal sealed class Grammar
     /// <summary>Levels that System.Text.Json, and many others, read.</summary>
     public const int DeepestNesting = 64;
 
-    private const int MostStates = 100_000;
+    private const int MostStates = 60_000;
     private readonly Dictionary<(Term, Frame?), Config> _configs = [];
     private readonly Dictionary<(GrammarNode, int, Frame?), Frame> _frames = [];
     private readonly GrammarNode _root;
@@ -30,7 +30,8 @@ internal sealed class Grammar
         {
             string? pointer = GrammarChecks.FirstEndless(root)?.Pointer;
             throw root.MinDepth < GrammarNode.Endless
-                ? new ConstraintException($"What is required nests {root.MinDepth} levels deep; at most {DeepestNesting} are written, which is what JSON readers take.")
+                ? new ConstraintException(
+                    $"What is required nests {root.MinDepth} levels deep; at most {DeepestNesting} are written, which is what JSON readers take.")
                 : pointer is null ? new ConstraintException("No text matches the constraint: what it asks for excludes itself.")
                 : Schema.Refused(pointer, "is satisfied by no value: what is required excludes itself, or nests without end.", null);
         }
@@ -42,11 +43,14 @@ internal sealed class Grammar
     /// <summary>Held by who takes steps.</summary>
     public Lock Lock { get; } = new();
 
+    /// <summary>About how many states it has.</summary>
+    public int Size => _configs.Count + _frames.Count + Store.Count;
+
     /// <summary>Where an answer begins.</summary>
     /// <param name="thinking">What of thinking comes before it.</param>
     public Config[] Start(ThinkingPart thinking)
     {
-        Trim();
+        Tidy();
         List<Config> start = [];
         if (thinking != ThinkingPart.Rest)
         {
@@ -61,10 +65,10 @@ internal sealed class Grammar
         return Saturate(start);
     }
 
-    /// <summary>Forgets its states where they have become too many. Answers under way keep the states they have.</summary>
-    public void Trim()
+    /// <summary>Forgets states where they have become too many; answers under way keep those they are in.</summary>
+    public void Tidy()
     {
-        if (_configs.Count + _frames.Count + Store.Count > MostStates)
+        if (Size > MostStates)
         {
             _configs.Clear();
             _frames.Clear();

@@ -5,9 +5,10 @@ internal static class GrammarCache
 {
     private const int MostGrammars = 64;
     private const long MostCharacters = 4 << 20;
+    private const long MostStates = 400_000;
 
     /// <summary>Parts of terms that may be looked at to make a grammar: about a second.</summary>
-    private const long WorkPerGrammar = 10_000_000;
+    private const long WorkPerGrammar = 4_000_000;
 
     private static readonly Lock s_lock = new();
     private static readonly Dictionary<(string Kind, string Text), LinkedListNode<((string Kind, string Text) Key, Grammar Grammar)>> s_grammars = [];
@@ -41,7 +42,9 @@ internal static class GrammarCache
 
             s_grammars.Add(key, s_recent.AddFirst((key, grammar)));
             s_characters += text.Length;
-            while ((s_grammars.Count > MostGrammars || s_characters > MostCharacters) && s_recent.Last is { } last)
+            // States come while a grammar is used, so that they are counted anew; those who have a grammar keep it.
+            while ((s_grammars.Count > MostGrammars || s_characters > MostCharacters || s_recent.Sum(entry => (long)entry.Grammar.Size) > MostStates)
+                && s_recent.Last is { } last)
             {
                 s_recent.RemoveLast();
                 s_grammars.Remove(last.Value.Key);

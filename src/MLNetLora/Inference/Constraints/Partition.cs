@@ -14,7 +14,8 @@ internal static class Partition
     /// <summary>The classes of a term.</summary>
     /// <param name="term">The term.</param>
     /// <param name="known">The classes of its parts.</param>
-    public static byte[] Of(Term term, Func<Term, byte[]> known)
+    /// <param name="meet">The coarsest classes that part what either of two parts: see <see cref="Meet"/>.</param>
+    public static byte[] Of(Term term, Func<Term, byte[]> known, Func<byte[], byte[], byte[]> meet)
     {
         switch (term.Kind)
         {
@@ -28,9 +29,9 @@ internal static class Partition
 
                 return two;
             case TermKind.Sequence:
-                return term.Items[0].IsNullable ? Meet(known(term.Items[0]), known(term.Items[1])) : known(term.Items[0]);
+                return term.Items[0].IsNullable ? meet(known(term.Items[0]), known(term.Items[1])) : known(term.Items[0]);
             case TermKind.Union or TermKind.Intersection:
-                return term.Items.Aggregate(Trivial, (classes, item) => Meet(classes, known(item)));
+                return term.Items.Aggregate(Trivial, (classes, item) => meet(classes, known(item)));
             case TermKind.Repeat or TermKind.Complement: return known(term.Items[0]);
             case TermKind.Multiple: return s_digits;
             default: return Trivial;
@@ -38,7 +39,7 @@ internal static class Partition
     }
 
     /// <summary>The coarsest classes that part what either parts.</summary>
-    private static byte[] Meet(byte[] x, byte[] y)
+    public static byte[] Meet(byte[] x, byte[] y)
     {
         if (ReferenceEquals(x, y) || ReferenceEquals(y, Trivial))
         {

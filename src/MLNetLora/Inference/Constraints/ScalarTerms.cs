@@ -118,7 +118,10 @@ internal sealed class ScalarTerms(TermStore store)
         int decimals = part.Scale;
         if (shape.Divisors.Count > 1 || decimals > JsonTerms.Digits || 1 % part != 0 || (1 / part > MostParts && part != 1 / NumberTerms.Power(decimals)))
         {
-            throw Schema.Refused(shape.Pointer + "/multipleOf", "cannot be held to beside numbers that are no integers; give a whole number or a part of one, as 0.01.", null);
+            throw Schema.Refused(
+                shape.Pointer + "/multipleOf",
+                "cannot be held to beside numbers that are no integers; give a whole number or a part of one, as 0.01.",
+                null);
         }
 
         Term fractions = part == 1 / NumberTerms.Power(decimals) ? _numbers.Fractions(decimals) : _numbers.Multiples((int)(1 / part), decimals);

@@ -153,7 +153,8 @@ internal sealed class SchemaCompiler
     private GrammarNode Constant(JsonElement value) => value.ValueKind switch
     {
         JsonValueKind.Object => JsonNodes.Object(
-            [.. value.EnumerateObject().Select(property => new JsonNodes.Property(_store.Literal(JsonTerms.Quote(property.Name)), Constant(property.Value), true))],
+            [.. value.EnumerateObject().Select(
+                property => new JsonNodes.Property(_store.Literal(JsonTerms.Quote(property.Name)), Constant(property.Value), true))],
             JsonTerms.Name,
             null),
         JsonValueKind.Array => JsonNodes.Array([.. value.EnumerateArray().Select(Constant)], null, value.GetArrayLength(), value.GetArrayLength()),
@@ -202,7 +203,8 @@ internal sealed class SchemaCompiler
         int required = properties.Count(property => property.IsRequired);
         if (shape.MinProperties.Count > required)
         {
-            throw Schema.Refused(shape.MinProperties.Pointer, "asks for more properties than required names, which cannot be held to; name them in required.", null);
+            throw Schema.Refused(
+                shape.MinProperties.Pointer, "asks for more properties than required names, which cannot be held to; name them in required.", null);
         }
 
         if (isOpen ? shape.MaxProperties.Count != int.MaxValue : shape.MaxProperties.Count < properties.Count)

@@ -33,6 +33,9 @@ internal static class SchemaKeywords
         ["$recursiveRef"] = "use $ref",
     }.ToFrozenDictionary();
 
+    /// <summary>All keywords that say something about what is valid.</summary>
+    public static IEnumerable<string> All => s_held.Concat(s_refused.Keys);
+
     /// <summary>Whether a keyword says nothing about what is valid.</summary>
     public static bool IsAnnotation(string keyword) => !s_held.Contains(keyword) && !s_refused.ContainsKey(keyword);
 

@@ -135,8 +135,10 @@ internal sealed class SchemaReader(SchemaDocument document)
                 int other = branches.FindIndex(i + 1, others => !branches[i].All(x => others.TrueForAll(y => exclusion.IsApart(x, y))));
                 if (other >= 0)
                 {
-                    throw schema.Refused(keyword, $"has branches {i} and {other}, of which it is not seen that no value satisfies both; write anyOf, or give both a "
-                        + "required property with different const.");
+                    throw schema.Refused(
+                        keyword,
+                        $"has branches {i} and {other}, of which it is not seen that no value satisfies both; write anyOf, or give both a required property with "
+                        + "different const.");
                 }
             }
         }
@@ -189,8 +191,8 @@ internal sealed class SchemaReader(SchemaDocument document)
         types |= shape.Range.IsBounded || shape.Divisors.Count > 0 ? JsonTypes.Number : 0;
         types |= shape.Required.Count > 0 || shape.Properties.Count > 0 || shape.Others is not null || shape.MinProperties.Count > 0
             || shape.MaxProperties.Count != int.MaxValue ? JsonTypes.Object : 0;
-        types |= shape.FirstItems.Count > 0 || shape.Items is not null || shape.MinItems > 0 || shape.MaxItems != Term.Unlimited || shape.UniqueItems is not null
-            ? JsonTypes.Array : 0;
+        types |= shape.FirstItems.Count > 0 || shape.Items is not null || shape.MinItems > 0 || shape.MaxItems != Term.Unlimited
+            || shape.UniqueItems is not null ? JsonTypes.Array : 0;
         return types;
     }
 

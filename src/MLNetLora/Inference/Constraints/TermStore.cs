@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Runtime.CompilerServices;
 
 namespace MLNetLora.Inference.Constraints;
 
@@ -8,16 +7,15 @@ namespace MLNetLora.Inference.Constraints;
 /// <see cref="Close">closed</see>.
 /// </summary>
 /// <param name="shared">A closed store whose terms are used where they are the same; null for none.</param>
-internal sealed class TermStore(TermStore? shared = null)
+internal sealed partial class TermStore(TermStore? shared = null)
 {
-    /// <summary>Most states that are looked through for one intersection.</summary>
-    private const int MostSearchedStates = 20_000;
+    /// <summary>Most terms: some hundred bytes each.</summary>
+    private const int MostTerms = 120_000;
 
     /// <summary>Most parts of one term: more come of expressions that are ambiguous in many ways.</summary>
     private const int MostParts = 4096;
 
     private readonly Dictionary<Key, Term> _terms = [];
-    private bool _isSearching;
     private long _work;
 
     /// <summary>No word.</summary>
@@ -328,203 +326,6 @@ internal sealed class TermStore(TermStore? shared = null)
     /// <param name="remainder">The remainder of the digits before.</param>
     public Term Multiple(int divisor, int remainder) => Intern(TermKind.Multiple, default, [], divisor, remainder);
 
-    /// <summary>What may follow after a byte; <see cref="Empty"/> where the byte may not come.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Term Step(Term term, byte value)
-    {
-        byte[] classes = term.Classes ?? Classify(term);
-        int at = classes[value];
-        return term.Targets![at] ?? Derive(term, value, at);
-    }
-
-    /// <summary>Whether anything may follow.</summary>
-    public bool GoesOn(Term term)
-    {
-        for (int value = 0; value < 256; value++)
-        {
-            if (!Step(term, (byte)value).IsEmpty)
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
-
-    /// <summary>A term that has the same words of up to so many bytes, and the same beginnings of words, and smaller counters: far from the end of a long
-    /// string all its states are one.</summary>
-    public Term Shorten(Term term, int bytes)
-    {
-        if (term.LargestCounter <= bytes)
-        {
-            return term;
-        }
-
-        int limit = bytes + 1;
-        return term.Kind switch
-        {
-            TermKind.Sequence => Sequence(Shorten(term.Items[0], bytes), Shorten(term.Items[1], bytes)),
-            TermKind.Union => Union(Array.ConvertAll(term.Items, item => Shorten(item, bytes))),
-            TermKind.Repeat =>
-                Repeat(Shorten(term.Items[0], bytes), Math.Min(term.Min, limit), term.Max >= limit ? Term.Unlimited : term.Max),
-            _ => term,
-        };
-    }
-
-    /// <summary>Derives all that the terms lead to, so that nothing changes any more and several threads may use them.</summary>
-    public void Close()
-    {
-        HashSet<Term> closed = [];
-        while (_terms.Values.FirstOrDefault(term => !closed.Contains(term)) is not null)
-        {
-            foreach (Term term in _terms.Values.Where(closed.Add).ToArray())
-            {
-                for (int value = 0; value < 256; value++)
-                {
-                    _ = Step(term, (byte)value);
-                }
-            }
-        }
-    }
-
-    /// <summary>Forgets all derivatives, which then are made anew where they are needed.</summary>
-    public void Forget()
-    {
-        foreach (Term term in _terms.Values)
-        {
-            // Those that were searched lead nowhere but to terms that were searched, and must go on to do so.
-            if (!term.IsSearched)
-            {
-                (term.Classes, term.Targets) = (null, null);
-            }
-        }
-
-        _terms.Clear();
-    }
-
-    private static byte[] Classify(Term term)
-    {
-        byte[] classes = Partition.Of(term, part => part.Classes ?? Classify(part));
-        term.Targets = new Term?[Partition.Count(classes)];
-        return term.Classes = classes;
-    }
-
-    private Term Derive(Term term, byte value, int at)
-    {
-        Term next = Derivative(term, value);
-        term.Targets![at] = next;
-        return next;
-    }
-
-    private Term Derivative(Term term, byte value)
-    {
-        Spend(1 + term.Items.Length);
-        switch (term.Kind)
-        {
-            case TermKind.Bytes: return term.Set.Contains(value) ? Epsilon : Empty;
-            case TermKind.Sequence:
-                Term first = Sequence(Step(term.Items[0], value), term.Items[1]);
-                return term.Items[0].IsNullable ? Union(first, Step(term.Items[1], value)) : first;
-            case TermKind.Union: return Union(Array.ConvertAll(term.Items, item => Step(item, value)));
-            case TermKind.Repeat:
-                Term rest = Repeat(term.Items[0], Math.Max(0, term.Min - 1), term.Max == Term.Unlimited ? Term.Unlimited : term.Max - 1);
-                return Sequence(Step(term.Items[0], value), rest);
-            case TermKind.Intersection: return Intersection(Array.ConvertAll(term.Items, item => Step(item, value)));
-            case TermKind.Complement: return Complement(Step(term.Items[0], value));
-            case TermKind.Multiple:
-                return value is >= (byte)'0' and <= (byte)'9' ? Multiple(term.Min, ((term.Max * 10) + value - '0') % term.Min) : Empty;
-            default: return Empty;
-        }
-    }
-
-    /// <summary>Looks whether a term has words, and takes away what leads to none; so that no answer gets to a place from where it cannot end.</summary>
-    private Term Searched(Term term)
-    {
-        if (!term.NeedsSearch || term.IsSearched || _isSearching)
-        {
-            return term.IsDead ? Empty : term;
-        }
-
-        _isSearching = true;
-        try
-        {
-            return Search(term) ? term : Empty;
-        }
-        finally
-        {
-            _isSearching = false;
-        }
-    }
-
-    private bool Search(Term start)
-    {
-        Dictionary<Term, List<Term>> cameFrom = new() { [start] = [] };
-        List<Term> order = [start];
-        Queue<Term> living = new();
-        HashSet<Term> alive = [];
-        for (int i = 0; i < order.Count; i++)
-        {
-            Term term = order[i];
-            bool lives = term.IsNullable;
-            _ = term.Classes ?? Classify(term);
-            for (int at = 0; at < term.Targets!.Length; at++)
-            {
-                Term next = term.Targets[at] ?? Derive(term, (byte)Array.IndexOf(term.Classes!, (byte)at), at);
-                if (!next.NeedsSearch || next.IsSearched)
-                {
-                    lives |= !next.IsEmpty;
-                }
-                else if (cameFrom.TryGetValue(next, out List<Term>? before))
-                {
-                    before.Add(term);
-                }
-                else
-                {
-                    cameFrom.Add(next, [term]);
-                    order.Add(next);
-                    if (order.Count > MostSearchedStates)
-                    {
-                        throw new ConstraintException(
-                            $"What several keywords say of one text together takes more than {MostSearchedStates} states; leave one out, or make bounds smaller.");
-                    }
-                }
-            }
-
-            if (lives && alive.Add(term))
-            {
-                living.Enqueue(term);
-            }
-        }
-
-        while (living.TryDequeue(out Term? term))
-        {
-            foreach (Term before in cameFrom[term].Where(alive.Add))
-            {
-                living.Enqueue(before);
-            }
-        }
-
-        foreach (Term term in order)
-        {
-            term.IsSearched = true;
-            for (int at = 0; at < term.Targets!.Length; at++)
-            {
-                if (cameFrom.ContainsKey(term.Targets[at]!) && !alive.Contains(term.Targets[at]!))
-                {
-                    term.Targets[at] = Empty;
-                }
-            }
-
-            if (!alive.Contains(term))
-            {
-                Array.Fill(term.Targets, Empty);
-                term.IsDead = true;
-            }
-        }
-
-        return alive.Contains(start);
-    }
-
     private Term Parts(TermKind kind, List<Term> items)
     {
         if (items.Count < 2)
@@ -549,6 +350,12 @@ internal sealed class TermStore(TermStore? shared = null)
             return term;
         }
 
+        if (_terms.Count >= MostTerms)
+        {
+            throw new ConstraintException(
+                $"The constraint takes more than {MostTerms} states; make its texts and bounds smaller, or leave out what several keywords say of one text.");
+        }
+
         term = new Term(kind, set, items, min, max);
         _terms.Add(key, term);
         return term;
@@ -560,7 +367,8 @@ internal sealed class TermStore(TermStore? shared = null)
         if (_work < 0)
         {
             throw new ConstraintException(
-                "A regular expression or a schema is ambiguous in too many ways; write it so that fewer parts can match one text, or make its counters smaller.");
+                "A regular expression or a schema is ambiguous in too many ways; write it so that fewer parts can match one text, or make its counters "
+                + "smaller.");
         }
     }
 

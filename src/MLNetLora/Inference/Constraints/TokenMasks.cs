@@ -1,9 +1,9 @@
 namespace MLNetLora.Inference.Constraints;
 
 /// <summary>
-/// Finds the tokens that may come in a state of a grammar. What stays in the state's term is found by one walk over the whole vocabulary, which serves wherever the
-/// term stands (a string is a string in every property); only the tokens that go beyond its end depend on what comes behind it. For one thread at a time,
-/// which holds the grammar's lock.
+/// Finds the tokens that may come in a state of a grammar. What stays in the state's term is found by one walk over the whole vocabulary, which serves
+/// wherever the term stands (a string is a string in every property); only the tokens that go beyond its end depend on what comes behind it. For one thread
+/// at a time, which holds the grammar's lock.
 /// </summary>
 /// <param name="grammar">The grammar.</param>
 /// <param name="vocabulary">The tokens.</param>
@@ -21,7 +21,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     /// <exception cref="ConstraintException">It takes too much to find out.</exception>
     public void AddTo(Grammar.Config[] state, Span<ulong> bits)
     {
-        grammar.Trim();
+        grammar.Tidy();
         grammar.Store.WorkLeft = WorkPerMask;
         foreach (Grammar.Config config in state)
         {

@@ -72,7 +72,7 @@ public static class Dataset
             }
         }
 
-        static Question Read(RowsOfFile rows, RawRow raw, long number)
+        static QuestionRow Read(RowsOfFile rows, RawRow raw, long number)
         {
             string? fields = null;
             try

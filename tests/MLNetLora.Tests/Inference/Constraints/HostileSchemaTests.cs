@@ -69,7 +69,8 @@ public sealed class HostileSchemaTests
     {
         Random random = new(3);
         RandomSchemas schemas = new(random);
-        string[] pieces = ["null", "-1", "1e99", "\"\"", "[]", "{}", "true", "\"$ref\"", "\"#\"", "\"type\"", "\"items\"", ",", ":", "\"enum\"", "\"anyOf\"", "\\"];
+        string[] pieces =
+            ["null", "-1", "1e99", "\"\"", "[]", "{}", "true", "\"$ref\"", "\"#\"", "\"type\"", "\"items\"", ",", ":", "\"enum\"", "\"anyOf\"", "\\"];
         int held = 0;
         for (int i = 0; i < 500; i++)
         {

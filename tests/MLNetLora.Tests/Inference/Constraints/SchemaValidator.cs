@@ -16,7 +16,8 @@ internal static class SchemaValidator
         JsonNode rules = JsonNode.Parse(schema)!;
         SpellLengths(rules);
         JsonSchema parsed = JsonSchema.FromText(rules.ToJsonString());
-        EvaluationResults results = parsed.Evaluate(document.RootElement, new EvaluationOptions { OutputFormat = OutputFormat.List, RequireFormatValidation = true });
+        EvaluationOptions options = new() { OutputFormat = OutputFormat.List, RequireFormatValidation = true };
+        EvaluationResults results = parsed.Evaluate(document.RootElement, options);
         return results.IsValid ? null : JsonSerializer.Serialize(results);
     }
 

@@ -9,7 +9,8 @@ public sealed class ToolCallTests
 {
     private static readonly JsonElement[] s_tools = [.. JsonDocument.Parse("""
         [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object",
-            "properties": {"city": {"type": "string"}, "days": {"$ref": "#/$defs/days"}}, "required": ["city"], "$defs": {"days": {"type": "integer", "maximum": 9}}}}},
+            "properties": {"city": {"type": "string"}, "days": {"$ref": "#/$defs/days"}}, "required": ["city"],
+            "$defs": {"days": {"type": "integer", "maximum": 9}}}}},
          {"name": "now"}, {"name": "of \"any\"", "parameters": {}}]
         """).RootElement.EnumerateArray()];
 
