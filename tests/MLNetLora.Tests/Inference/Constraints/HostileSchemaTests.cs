@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using MLNetLora.Inference;
 using MLNetLora.Inference.Constraints;
+using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Inference.Constraints;
 
@@ -136,7 +137,7 @@ public sealed class HostileSchemaTests
         {
             Term? term = null;
             Grammar grammar = GrammarCache.New(store => JsonNodes.Of(term = store.Literal("nobody else writes this")));
-            ITokenMask mask = new TokenMask(grammar, RandomAnswers.OverNano.Tokenizer, [], ThinkingPart.None);
+            TokenMask mask = new(grammar, RandomAnswers.OverNano.Tokenizer, [], ThinkingPart.None);
             mask.Apply(new float[RandomAnswers.OverNano.Tokenizer.VocabularySize]);
             return new WeakReference(term);
         }
@@ -146,8 +147,8 @@ public sealed class HostileSchemaTests
     public void States_of_one_long_answer_do_not_pile_up()
     {
         Grammar grammar = GrammarCache.New(store => JsonNodes.Of(store.Repeat(store.Literal("a"), 1, 200_000)));
-        Text.QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
-        ITokenMask mask = new TokenMask(grammar, tokenizer, [], ThinkingPart.None);
+        QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
+        TokenMask mask = new(grammar, tokenizer, [], ThinkingPart.None);
         int a = Assert.Single(tokenizer.Encode("a"));
         for (int i = 0; i < 60_000; i++)
         {
