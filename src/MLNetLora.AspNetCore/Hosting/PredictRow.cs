@@ -1,5 +1,4 @@
 using System.Text.Json;
-using MLNetLora.AspNetCore.OpenAI;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
 
@@ -21,7 +20,7 @@ internal static class PredictRow
             return ServingError.Invalid($"The body is no JSON object; send {{\"{columns.Instruction}\": \"…\"}}.", code: "invalid_body");
         }
 
-        if (!Field.IsText(body))
+        if (!OpenAI.Field.IsText(body))
         {
             return ServingError.Invalid("The body holds a string with half a character (a surrogate without its partner).", code: "invalid_body");
         }

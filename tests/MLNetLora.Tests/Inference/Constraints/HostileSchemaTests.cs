@@ -47,6 +47,11 @@ public sealed class HostileSchemaTests
         { "a large one that is named often", "{\"allOf\": [" + string.Join(',', Enumerable.Repeat("{\"$ref\": \"#/$defs/d\"}", 20_000))
             + "], \"$defs\": {\"d\": {" + string.Join(',', Enumerable.Range(0, 30_000).Select(i => $"\"x{i}\": 0")) + "}}}" },
         { "many branches that nothing satisfies", "{\"oneOf\": [" + string.Join(',', Enumerable.Repeat("false", 150_000)) + "]}" },
+        { "integers beyond all bounds, these not included", "{\"type\": \"integer\", \"exclusiveMinimum\": 1e300}" },
+        { "integers below all bounds, these not included", "{\"type\": \"integer\", \"exclusiveMaximum\": -1e300}" },
+        { "classes of many characters", Object(60, i => $"{{\"pattern\": \"[{Apart(8000, i)}]\"}}") },
+        { "many classes of Unicode's", Object(100, i => "{\"pattern\": \"[" + string.Concat(Enumerable.Repeat(@"\\p{L}\\W", 800)) + "]\"}") },
+        { "anchors before long texts", Object(100, i => "{\"pattern\": \"" + string.Concat(Enumerable.Repeat("(^|)", 9)) + new string('a', 7000) + "\"}") },
         { "many formats", Object(200, i => $"{{\"format\": \"uri\", \"maxLength\": {i + 50}}}") },
     };
 
@@ -161,6 +166,9 @@ public sealed class HostileSchemaTests
         Assert.True(mask.Accept(a));
         Assert.False(mask.Accept(Assert.Single(tokenizer.Encode("b"))));
     }
+
+    /// <summary>Characters of which no two follow each other in Unicode.</summary>
+    private static string Apart(int count, int from) => string.Concat(Enumerable.Range(0, count).Select(i => (char)(0x3400 + from + (2 * i))));
 
     private static string Object(int properties, Func<int, string> schema) =>
         "{\"properties\": {" + string.Join(',', Enumerable.Range(0, properties).Select(i => $"\"p{i}\": {schema(i)}")) + "}}";
