@@ -4,7 +4,7 @@ using MLNetLora.Text;
 namespace MLNetLora.Inference.Constraints;
 
 /// <summary>
-/// A tokenizer's tokens as constraints see them, and the masks that were made for them. A mask goes with the grammar whose state it was made for; and where they
+/// A tokenizer's tokens as constraints see them, and the masks that were made for them. A mask goes with the grammar whose state it was made for; where they
 /// become too many, those go that were not used for the longest time. Thread-safe.
 /// </summary>
 internal sealed class Vocabulary
