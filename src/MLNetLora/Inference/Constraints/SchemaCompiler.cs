@@ -6,6 +6,7 @@ namespace MLNetLora.Inference.Constraints;
 internal sealed class SchemaCompiler
 {
     private const int MostRules = 20_000;
+    private const int MostConstants = 1000; // that are objects or arrays: each is a state of its own while an answer may be any of them
 
     private readonly TermStore _store;
     private readonly SchemaReader _reader;
@@ -135,6 +136,10 @@ internal sealed class SchemaCompiler
             else if ((shape.SpokenOf & TypeOf(value)) != JsonTypes.None)
             {
                 throw Schema.Refused(shape.Pointer, "has an enum or a const of objects or arrays beside other keywords for them; leave those out.", null);
+            }
+            else if (nodes.Count == MostConstants)
+            {
+                throw Schema.Refused(shape.Pointer + "/enum", $"has more than {MostConstants} objects and arrays; write fewer.", null);
             }
             else
             {

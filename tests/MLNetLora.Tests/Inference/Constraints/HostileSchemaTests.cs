@@ -40,6 +40,7 @@ public sealed class HostileSchemaTests
         { "constants that exclude each other", "{\"oneOf\": [" + string.Join(',', Enumerable.Range(0, 2).Select(
             list => $"{{\"enum\": [{string.Join(',', Enumerable.Range(list * 70_000, 70_000))}]}}")) + "]}" },
         { "many constants that are arrays", $"{{\"enum\": [{string.Join(',', Enumerable.Repeat("[]", 300_000))}]}}" },
+        { "many that may be left out", Object(40_000, i => "{}") },
         { "many that are required", "{\"type\": \"object\", \"required\": [" + string.Join(',', Enumerable.Range(0, 40_000).Select(i => $"\"p{i}\""))
             + "], " + Object(40_000, i => "{}")[1..] },
         { "many parts beside many alternatives", "{\"anyOf\": [" + string.Join(',', Enumerable.Repeat("{}", 256)) + "], \"allOf\": ["
