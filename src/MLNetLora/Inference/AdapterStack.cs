@@ -14,7 +14,8 @@ internal sealed class AdapterStack : IDisposable
 {
     private const int FirstPlaces = 4;
 
-    private readonly Lock _lock = new();
+    private readonly Lock _changes = new(); // one adapter comes or goes at a time
+    private readonly Lock _blocks = new(); // which blocks the layers have; held for moments, since runs wait for it
     private readonly DeviceMemory? _device;
     private readonly Layer[] _layers;
     private readonly List<bool> _isTaken = [true]; // by place
@@ -52,7 +53,7 @@ internal sealed class AdapterStack : IDisposable
     /// <exception cref="NativeMemoryException">There is too little memory; the others are as they were.</exception>
     public int Add(LoraAdapter adapter)
     {
-        lock (_lock)
+        lock (_changes)
         {
             int place = _isTaken.IndexOf(false);
             place = place < 0 ? _isTaken.Count : place;
@@ -76,15 +77,18 @@ internal sealed class AdapterStack : IDisposable
                 throw;
             }
 
-            foreach ((Layer layer, Block block) in grown)
+            lock (_blocks)
             {
-                layer.Block?.Dispose(); // runs under way hold what they read
-                layer.Block = block;
+                foreach ((Layer layer, Block block) in grown)
+                {
+                    layer.Block?.Dispose(); // runs under way hold what they read
+                    layer.Block = block;
+                }
             }
 
             foreach (Layer layer in _layers)
             {
-                layer.Block?.Write(place, factors.GetValueOrDefault(layer.Module.Name), layer.Module);
+                layer.Block?.Write(place, factors.GetValueOrDefault(layer.Module.Name), layer.Module); // no run asks for this place yet
             }
 
             _places = places;
@@ -101,7 +105,7 @@ internal sealed class AdapterStack : IDisposable
     /// <summary>Gives a place away; no request may name it any more.</summary>
     public void Remove(int place)
     {
-        lock (_lock)
+        lock (_changes)
         {
             _isTaken[place] = false;
         }
@@ -119,7 +123,7 @@ internal sealed class AdapterStack : IDisposable
         int groups = last - first + 1;
         Sort(rows, first, groups, length, AdapterGroups.Names);
         Sort(rows, first, groups, outputs, AdapterGroups.OutputNames);
-        lock (_lock)
+        lock (_blocks)
         {
             foreach (Layer layer in _layers)
             {

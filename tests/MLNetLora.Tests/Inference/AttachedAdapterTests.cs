@@ -2,6 +2,7 @@ using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Quantization;
+using MLNetLora.Runtime;
 using MLNetLora.Tests.Runtime;
 
 namespace MLNetLora.Tests.Inference;
@@ -85,6 +86,37 @@ public sealed class AttachedAdapterTests : IDisposable
         }
 
         Assert.Equal(10, pending.Count);
+    }
+
+    [Fact]
+    public async Task A_run_does_not_wait_for_an_adapter_that_comes()
+    {
+        LoraAdapter adapter = Adapter(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64), 1, 2, ["q_proj"]);
+        using AdapterStack stack = new([.. adapter.Factors.Select(layer => layer.Module.Module)], null);
+        using ManualResetEventSlim comes = new();
+        using ManualResetEventSlim goesOn = new();
+        Thread adding = new(() =>
+        {
+            NativeCalls.Before = _ =>
+            {
+                comes.Set();
+                goesOn.Wait();
+            };
+            stack.Add(adapter);
+        });
+        adding.Start();
+        comes.Wait();
+        List<NativeTensor> owned = [];
+        try
+        {
+            await Task.Run(() => stack.AddTo([0, 0], 1, 1, [], owned)).WaitAsync(TimeSpan.FromMinutes(1));
+        }
+        finally
+        {
+            goesOn.Set();
+            adding.Join();
+            owned.ForEach(value => value.Dispose());
+        }
     }
 
     [Fact]
