@@ -9,6 +9,14 @@ namespace MLNetLora.Cli.Tests;
 /// <summary>Many rows into a file: what stands in it, and that a run in parts comes to what one in one go does.</summary>
 public sealed class ScoreTests : IDisposable
 {
+    private static readonly string[] s_noManifests =
+    [
+        "{}",
+        """{"format": 1, "shard": {"index": 0, "count": 1}}""",
+        """{"format": 1, "shard": {"index": 0, "count": 1}, "input": {"files": [null], "rows": 4}, "settings": {}}""",
+        """{"format": 1, "shard": {"index": 0, "count": 1}, "input": {"files": [], "rows": 4}, "settings": {"model": null}}""",
+    ];
+
     private readonly TemporaryFolder _folder = new();
 
     private string Answers => _folder.At("answers.jsonl");
@@ -178,8 +186,11 @@ public sealed class ScoreTests : IDisposable
         Assert.Equal(4, File.ReadAllLines(Answers).Length);
         File.Delete(ScoreManifest.PathOf(Answers));
         await Refused("nothing says to which rows and settings it belongs");
-        File.WriteAllText(ScoreManifest.PathOf(Answers), "{}");
-        await Refused("is no manifest of this version");
+        foreach (string manifest in s_noManifests)
+        {
+            File.WriteAllText(ScoreManifest.PathOf(Answers), manifest);
+            await Refused("is no manifest of this version");
+        }
     }
 
     [Fact]
@@ -192,6 +203,12 @@ public sealed class ScoreTests : IDisposable
         Outcome run = await Score();
         Assert.Equal(ExitCode.Usage, run.Code);
         Assert.Contains("Another process may be writing it", run.Error, StringComparison.Ordinal);
+        byte[] manifest = File.ReadAllBytes(ScoreManifest.PathOf(Answers));
+        run = await Score("--overwrite", "--max-new-tokens", "5");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("Another process may be writing it", run.Error, StringComparison.Ordinal);
+        Assert.Equal(manifest, File.ReadAllBytes(ScoreManifest.PathOf(Answers)));
+        Assert.True(File.Exists(Answers + ".partial"));
     }
 
     [Fact]

@@ -31,16 +31,12 @@ internal sealed class ScoreFile : IDisposable
     /// <summary>Opens what there is, or begins; half of a last line is cut off.</summary>
     /// <param name="answers">The name when all answers are there.</param>
     /// <param name="manifest">What it belongs to.</param>
-    /// <param name="isNew">Whether nothing of it is there.</param>
+    /// <param name="isNew">Whether it begins anew; what is there goes.</param>
     /// <exception cref="ConfigException">Another process writes it, or a line in it is not one of this run.</exception>
     public static ScoreFile Open(string answers, ScoreManifest manifest, bool isNew)
     {
         string partial = PartialOf(answers);
-        if (isNew)
-        {
-            manifest.Write(answers);
-        }
-        else if (!File.Exists(partial) && File.Exists(answers))
+        if (!isNew && !File.Exists(partial) && File.Exists(answers))
         {
             File.Move(answers, partial); // all answers were there, and the process ended before the manifest said so
         }
@@ -48,6 +44,14 @@ internal sealed class ScoreFile : IDisposable
         FileStream stream = OpenAlone(partial);
         try
         {
+            if (isNew)
+            {
+                // Only now: what is there may be another process's, which writes on, and would give its name to what this one has begun.
+                stream.SetLength(0);
+                manifest.Write(answers);
+                File.Delete(answers);
+            }
+
             ScoreFile file = new(answers, manifest, stream);
             file.Check(partial);
             return file;

@@ -38,11 +38,6 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
             return Ended(total, found.Failed);
         }
 
-        if (overwrite)
-        {
-            Remove();
-        }
-
         using MadeFolders made = new(Path.GetDirectoryName(Path.GetFullPath(answers))!);
         using ScoreFile file = ScoreFile.Open(answers, asked, isNew: found is null);
         if (file.Done > 0)
@@ -140,17 +135,6 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         if (difference is not null)
         {
             throw new ConfigException($"{answers} belongs to another run: {difference}. Give another --out, or --overwrite to begin anew.");
-        }
-    }
-
-    private void Remove()
-    {
-        foreach (string old in (string[])[answers, ScoreFile.PartialOf(answers), ScoreManifest.PathOf(answers)])
-        {
-            if (File.Exists(old))
-            {
-                File.Delete(old);
-            }
         }
     }
 
