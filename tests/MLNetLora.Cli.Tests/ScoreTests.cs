@@ -211,6 +211,58 @@ public sealed class ScoreTests : IDisposable
         Assert.True(File.Exists(Answers + ".partial"));
     }
 
+    [Theory]
+    [InlineData("rows.jsonl", "rows.jsonl")]
+    [InlineData("rows.jsonl.partial", "rows.jsonl")]
+    [InlineData("rows.jsonl.manifest.json", "rows.jsonl")]
+    [InlineData("rows.*", "rows.jsonl")]
+    [InlineData("link.jsonl", "rows.jsonl")]
+    public async Task The_rows_are_not_written_over(string rows, string answers)
+    {
+        WriteRows(3);
+        foreach (string other in (string[])["rows.jsonl.partial", "rows.jsonl.manifest.json"])
+        {
+            File.Copy(Rows, _folder.At(other));
+        }
+
+        File.CreateSymbolicLink(_folder.At("link.jsonl"), Rows);
+        byte[] before = File.ReadAllBytes(Rows);
+        Outcome run = await Score("--in", _folder.At(rows), "--out", _folder.At(answers), "--overwrite");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("holds the rows that are to be answered", run.Error, StringComparison.Ordinal);
+        Assert.All(Directory.EnumerateFiles(_folder.Path), path => Assert.Equal(before, File.ReadAllBytes(path)));
+    }
+
+    [Fact]
+    public async Task A_pipe_is_no_file_of_rows()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return; // has no such files
+        }
+
+        Outcome run = await Score("--in", "/dev/null", "--max-new-tokens", "3");
+        Assert.Contains("has no rows", run.Error, StringComparison.Ordinal);
+        using Process pipe = Process.Start("mkfifo", [_folder.At("rows.fifo")]);
+        await pipe.WaitForExitAsync();
+        using FileStream held = new(_folder.At("rows.fifo"), FileMode.Open, FileAccess.ReadWrite);
+        run = await Score("--in", _folder.At("rows.fifo"));
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("is no file but a pipe", run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_line_without_end_is_not_read_into_memory()
+    {
+        _folder.Write("endless.jsonl", "");
+        using (FileStream sparse = new(_folder.At("endless.jsonl"), FileMode.Open))
+        {
+            sparse.SetLength(ScoreFile.LongestLine + 10L); // zeros, which take no room
+        }
+
+        await NotJoined("it has more than 256 MiB", _folder.At("endless.jsonl"));
+    }
+
     [Fact]
     public async Task An_interruption_ends_with_its_code_and_the_same_command_goes_on()
     {

@@ -8,7 +8,8 @@ namespace MLNetLora.Cli.Scoring;
 /// </summary>
 internal sealed class ScoreFile : IDisposable
 {
-    private const int LongestLine = 1 << 28;
+    /// <summary>Bytes that no line of answers has.</summary>
+    public const int LongestLine = 1 << 28;
 
     private static readonly TimeSpan s_betweenFlushes = TimeSpan.FromSeconds(10);
 

@@ -1,3 +1,4 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
 using MLNetLora.Cli.Running;
@@ -25,6 +26,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     /// <returns>The exit code.</returns>
     public int Run(bool overwrite)
     {
+        RequireOtherFiles();
         ScoreInput input = ScoreInput.Read(path, settings.DataFormat, Token);
         ScoreManifest asked = new(input, shard, new Dictionary<string, string>());
         ScoreManifest? found = overwrite ? null : Found(asked);
@@ -135,6 +137,19 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         if (difference is not null)
         {
             throw new ConfigException($"{answers} belongs to another run: {difference}. Give another --out, or --overwrite to begin anew.");
+        }
+    }
+
+    /// <summary>Refuses to write where the rows are: --overwrite would lose them.</summary>
+    private void RequireOtherFiles()
+    {
+        string[] written = [answers, ScoreFile.PartialOf(answers), ScoreManifest.PathOf(answers)];
+        foreach (string file in DatasetFiles.Find(path))
+        {
+            if (written.FirstOrDefault(target => RealPath.SameFile(file, target)) is { } same)
+            {
+                throw new ConfigException($"{same} holds the rows that are to be answered (--in), and would be written over. Give another --out.");
+            }
         }
     }
 
