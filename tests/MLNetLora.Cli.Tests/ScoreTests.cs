@@ -103,6 +103,23 @@ public sealed class ScoreTests : IDisposable
         Assert.Equal(written, File.GetLastWriteTimeUtc(Answers));
     }
 
+    [Theory]
+    [InlineData(-1, "had 5 answers, and has 4 now")]
+    [InlineData(-1000000, "had 5 answers, and has 0 now")]
+    [InlineData(3, "had 5 answers, and has 5 now")]
+    public async Task What_was_done_and_is_no_longer_whole_is_told_of(int longer, string expected)
+    {
+        WriteRows(5);
+        (await Score()).Succeeded();
+        using (FileStream file = new(Answers, FileMode.Open))
+        {
+            file.SetLength(Math.Max(0, file.Length + longer));
+        }
+
+        await Refused(expected);
+        (await Score("--overwrite")).Succeeded();
+    }
+
     [Fact]
     public async Task A_run_in_parts_is_a_run_in_one_go()
     {

@@ -54,7 +54,9 @@ internal sealed class ScoreFile : IDisposable
             }
 
             ScoreFile file = new(answers, manifest, stream);
-            file.Check(partial);
+            long whole = file.Check(partial);
+            stream.SetLength(whole);
+            stream.Position = whole;
             return file;
         }
         catch
@@ -83,9 +85,14 @@ internal sealed class ScoreFile : IDisposable
     public void Finish()
     {
         _stream.Flush(flushToDisk: true);
-        _stream.Dispose();
+        if (OperatingSystem.IsWindows())
+        {
+            _stream.Dispose(); // it gives no name to a file that is open; elsewhere nobody else opens it before it has its name
+        }
+
         AtomicFile.Replace(PartialOf(_answers), _answers);
         (_manifest with { IsComplete = true, Failed = Failed }).Write(_answers);
+        _stream.Dispose();
     }
 
     /// <inheritdoc/>
@@ -103,8 +110,25 @@ internal sealed class ScoreFile : IDisposable
         }
     }
 
-    /// <summary>Counts the lines that are there, and goes to their end.</summary>
-    private void Check(string partial)
+    /// <summary>Whether a file that was complete still has all answers.</summary>
+    /// <param name="answers">The file.</param>
+    /// <param name="manifest">What it belongs to.</param>
+    /// <param name="rows">How many answers it has to have.</param>
+    /// <exception cref="ConfigException">It has not.</exception>
+    public static void RequireWhole(string answers, ScoreManifest manifest, long rows)
+    {
+        using FileStream stream = new(answers, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        ScoreFile file = new(answers, manifest, stream);
+        if (file.Check(answers) != stream.Length || file.Done != rows)
+        {
+            throw new ConfigException(FormattableString.Invariant($"{answers} had {rows} answers, and has {file.Done} now. ")
+                + "Somebody has changed the file; --overwrite begins anew.");
+        }
+    }
+
+    /// <summary>Counts the lines that are there.</summary>
+    /// <returns>The bytes that they take.</returns>
+    private long Check(string path)
     {
         byte[] buffer = new byte[1 << 20];
         (int start, int length, long whole) = (0, 0, 0);
@@ -118,7 +142,7 @@ internal sealed class ScoreFile : IDisposable
                 {
                     if (isBroken)
                     {
-                        throw new ConfigException($"{partial}, line {Done + 1} is not the answer to row {_manifest.Shard.Row(Done) + 1}, which belongs there. "
+                        throw new ConfigException($"{path}, line {Done + 1} is not the answer to row {_manifest.Shard.Row(Done) + 1}, which belongs there. "
                             + "Somebody has changed the file; --overwrite begins anew.");
                     }
 
@@ -142,7 +166,7 @@ internal sealed class ScoreFile : IDisposable
             if (length == buffer.Length)
             {
                 Array.Resize(ref buffer, length < LongestLine ? length * 2 : throw new ConfigException(
-                    $"{partial}, line {Done + 1} has more than {LongestLine >> 20} MiB, which no answer has; --overwrite begins anew."));
+                    $"{path}, line {Done + 1} has more than {LongestLine >> 20} MiB, which no answer has; --overwrite begins anew."));
             }
 
             int read = _stream.Read(buffer, length, buffer.Length - length);
@@ -154,7 +178,6 @@ internal sealed class ScoreFile : IDisposable
             length += read;
         }
 
-        _stream.SetLength(whole);
-        _stream.Position = whole;
+        return whole;
     }
 }

@@ -36,6 +36,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         long total = shard.Rows(input.Rows);
         if (found is { IsComplete: true })
         {
+            ScoreFile.RequireWhole(answers, asked, total);
             screen.WriteNote(FormattableString.Invariant($"All {total} answers are in {answers} already."));
             return Ended(total, found.Failed);
         }

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text.Json;
+using MLNetLora.Models;
 using MLNetLora.Tests;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
