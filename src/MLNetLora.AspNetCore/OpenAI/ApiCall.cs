@@ -52,6 +52,11 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
                 await told.WriteAsync(context).ConfigureAwait(false);
             }
         }
+        catch (Exception error) when (error is not OperationCanceledException && context.Serving().Cancellation.IsCancellationRequested)
+        {
+            // What a connection that was closed, or a model that was freed, throws.
+            throw new OperationCanceledException(error.Message, error, context.Serving().Cancellation);
+        }
     };
 
     /// <summary>The request's body.</summary>

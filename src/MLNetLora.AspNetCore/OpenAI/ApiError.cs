@@ -39,7 +39,8 @@ internal static class ApiError
     /// <summary>No model of the name; OpenAI calls the request wrong, not the model missing.</summary>
     public static ServingError ModelNotFound(string name) =>
         ServingError.Invalid($"The model '{Shown(name)}' is not served here. GET /v1/models lists those that are.", "model", "model_not_found")
-            with { Status = StatusCodes.Status404NotFound };
+            with
+        { Status = StatusCodes.Status404NotFound };
 
     /// <summary>What a client is told of an exception; null where it is the service's fault, and told as such.</summary>
     /// <param name="exception">What was thrown.</param>

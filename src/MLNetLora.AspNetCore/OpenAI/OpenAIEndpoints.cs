@@ -33,5 +33,6 @@ public static class OpenAIEndpoints
 
     private static Task NotFound(ApiCall call) => throw new ApiException(
         ServingError.Invalid($"There is no {call.Context.Request.Method} {ApiError.Shown(call.Context.Request.Path.Value ?? "")} here.", null, "unknown_url")
-            with { Status = StatusCodes.Status404NotFound });
+            with
+        { Status = StatusCodes.Status404NotFound });
 }

@@ -108,6 +108,9 @@ public sealed class OpenAIServer : IAsyncLifetime, IAsyncDisposable
     /// <summary>Ends when no request is under way.</summary>
     public Task NobodyIsLeftAsync() => _application.Services.GetRequiredService<ServingState>().WhenIdle().WaitAsync(TimeSpan.FromSeconds(60));
 
+    /// <summary>Ends what is under way, as at the end of the service.</summary>
+    public void Interrupt() => _application.Services.GetRequiredService<ServingState>().CancelAll();
+
     /// <summary>Posts JSON.</summary>
     /// <param name="path">Behind /v1/.</param>
     /// <param name="json">The body.</param>

@@ -113,8 +113,8 @@ internal sealed class SchemaReader(SchemaDocument document)
                 {
                     throw schema.Refused(
                         keyword,
-                        $"has branches {i} and {other}, of which it is not seen that no value satisfies both; write anyOf, or give both a required property with "
-                        + "different const.");
+                        $"has branches {i} and {other}, of which it is not seen that no value satisfies both; write anyOf, or give both a required property "
+                        + "with different const.");
                 }
             }
         }
