@@ -9,6 +9,14 @@ namespace MLNetLora.Cli.Tests;
 /// <summary>Many rows into a file: what stands in it, and that a run in parts comes to what one in one go does.</summary>
 public sealed class ScoreTests : IDisposable
 {
+    private static readonly string[] s_noManifests =
+    [
+        "{}",
+        """{"format": 1, "shard": {"index": 0, "count": 1}}""",
+        """{"format": 1, "shard": {"index": 0, "count": 1}, "input": {"files": [null], "rows": 4}, "settings": {}}""",
+        """{"format": 1, "shard": {"index": 0, "count": 1}, "input": {"files": [], "rows": 4}, "settings": {"model": null}}""",
+    ];
+
     private readonly TemporaryFolder _folder = new();
 
     private string Answers => _folder.At("answers.jsonl");
@@ -95,6 +103,23 @@ public sealed class ScoreTests : IDisposable
         Assert.Equal(written, File.GetLastWriteTimeUtc(Answers));
     }
 
+    [Theory]
+    [InlineData(-1, "had 5 answers, and has 4 now")]
+    [InlineData(-1000000, "had 5 answers, and has 0 now")]
+    [InlineData(3, "had 5 answers, and has 5 now")]
+    public async Task What_was_done_and_is_no_longer_whole_is_told_of(int longer, string expected)
+    {
+        WriteRows(5);
+        (await Score()).Succeeded();
+        using (FileStream file = new(Answers, FileMode.Open))
+        {
+            file.SetLength(Math.Max(0, file.Length + longer));
+        }
+
+        await Refused(expected);
+        (await Score("--overwrite")).Succeeded();
+    }
+
     [Fact]
     public async Task A_run_in_parts_is_a_run_in_one_go()
     {
@@ -178,8 +203,11 @@ public sealed class ScoreTests : IDisposable
         Assert.Equal(4, File.ReadAllLines(Answers).Length);
         File.Delete(ScoreManifest.PathOf(Answers));
         await Refused("nothing says to which rows and settings it belongs");
-        File.WriteAllText(ScoreManifest.PathOf(Answers), "{}");
-        await Refused("is no manifest of this version");
+        foreach (string manifest in s_noManifests)
+        {
+            File.WriteAllText(ScoreManifest.PathOf(Answers), manifest);
+            await Refused("is no manifest of this version");
+        }
     }
 
     [Fact]
@@ -192,6 +220,64 @@ public sealed class ScoreTests : IDisposable
         Outcome run = await Score();
         Assert.Equal(ExitCode.Usage, run.Code);
         Assert.Contains("Another process may be writing it", run.Error, StringComparison.Ordinal);
+        byte[] manifest = File.ReadAllBytes(ScoreManifest.PathOf(Answers));
+        run = await Score("--overwrite", "--max-new-tokens", "5");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("Another process may be writing it", run.Error, StringComparison.Ordinal);
+        Assert.Equal(manifest, File.ReadAllBytes(ScoreManifest.PathOf(Answers)));
+        Assert.True(File.Exists(Answers + ".partial"));
+    }
+
+    [Theory]
+    [InlineData("rows.jsonl", "rows.jsonl")]
+    [InlineData("rows.jsonl.partial", "rows.jsonl")]
+    [InlineData("rows.jsonl.manifest.json", "rows.jsonl")]
+    [InlineData("rows.*", "rows.jsonl")]
+    [InlineData("link.jsonl", "rows.jsonl")]
+    public async Task The_rows_are_not_written_over(string rows, string answers)
+    {
+        WriteRows(3);
+        foreach (string other in (string[])["rows.jsonl.partial", "rows.jsonl.manifest.json"])
+        {
+            File.Copy(Rows, _folder.At(other));
+        }
+
+        File.CreateSymbolicLink(_folder.At("link.jsonl"), Rows);
+        byte[] before = File.ReadAllBytes(Rows);
+        Outcome run = await Score("--in", _folder.At(rows), "--out", _folder.At(answers), "--overwrite");
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("holds the rows that are to be answered", run.Error, StringComparison.Ordinal);
+        Assert.All(Directory.EnumerateFiles(_folder.Path), path => Assert.Equal(before, File.ReadAllBytes(path)));
+    }
+
+    [Fact]
+    public async Task A_pipe_is_no_file_of_rows()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return; // has no such files
+        }
+
+        Outcome run = await Score("--in", "/dev/null", "--max-new-tokens", "3");
+        Assert.Contains("has no rows", run.Error, StringComparison.Ordinal);
+        using Process pipe = Process.Start("mkfifo", [_folder.At("rows.fifo")]);
+        await pipe.WaitForExitAsync();
+        using FileStream held = new(_folder.At("rows.fifo"), FileMode.Open, FileAccess.ReadWrite);
+        run = await Score("--in", _folder.At("rows.fifo"));
+        Assert.Equal(ExitCode.Usage, run.Code);
+        Assert.Contains("is no file but a pipe", run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_line_without_end_is_not_read_into_memory()
+    {
+        _folder.Write("endless.jsonl", "");
+        using (FileStream sparse = new(_folder.At("endless.jsonl"), FileMode.Open))
+        {
+            sparse.SetLength(ScoreFile.LongestLine + 10L); // zeros, which take no room
+        }
+
+        await NotJoined("it has more than 256 MiB", _folder.At("endless.jsonl"));
     }
 
     [Fact]

@@ -31,7 +31,8 @@ internal static class AdapterFolder
                 stamp.Append(CultureInfo.InvariantCulture, $"{file.FullName}|{file.Length}|{file.LastWriteTimeUtc.Ticks}\n");
             }
 
-            if (s_needed.Contains(name) && file is not { Length: > 0 })
+            // What claims no length may be a pipe or a device, which would be read without end.
+            if (file is null ? s_needed.Contains(name) : file.Length == 0)
             {
                 missing ??= name;
             }
@@ -69,6 +70,21 @@ internal static class AdapterFolder
     /// <exception cref="AdapterException">It cannot be used with this base.</exception>
     public static LoraAdapter Read(string folder, Checkpoint checkpoint)
     {
+        try
+        {
+            foreach (string path in s_files.Select(name => Path.Combine(folder, name)).Where(File.Exists))
+            {
+                if (new FileInfo(RealPath.Of(path)).Length == 0) // see Stamp
+                {
+                    throw new AdapterException($"{path} is empty, or no file.");
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new AdapterException($"The adapter in {folder} cannot be read: {e.Message}", e);
+        }
+
         LoraAdapter adapter = LoraAdapter.LoadPeft(folder, checkpoint);
         foreach ((AdapterTensor tensor, float[] values) in adapter.Tensors)
         {

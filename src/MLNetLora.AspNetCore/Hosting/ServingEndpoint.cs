@@ -215,6 +215,11 @@ internal sealed class ServingEndpoint(
                 }
             }
         }
+        catch (IOException e) when (e is not BadHttpRequestException)
+        {
+            // Chunks whose length is no number, or a client that has gone.
+            throw new BadHttpRequestException("The body cannot be read as its headers describe it.", StatusCodes.Status400BadRequest, e);
+        }
         finally
         {
             ArrayPool<byte>.Shared.Return(buffer, clearArray: true);

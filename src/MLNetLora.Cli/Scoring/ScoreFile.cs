@@ -8,7 +8,8 @@ namespace MLNetLora.Cli.Scoring;
 /// </summary>
 internal sealed class ScoreFile : IDisposable
 {
-    private const int LongestLine = 1 << 28;
+    /// <summary>Bytes that no line of answers has.</summary>
+    public const int LongestLine = 1 << 28;
 
     private static readonly TimeSpan s_betweenFlushes = TimeSpan.FromSeconds(10);
 
@@ -31,16 +32,12 @@ internal sealed class ScoreFile : IDisposable
     /// <summary>Opens what there is, or begins; half of a last line is cut off.</summary>
     /// <param name="answers">The name when all answers are there.</param>
     /// <param name="manifest">What it belongs to.</param>
-    /// <param name="isNew">Whether nothing of it is there.</param>
+    /// <param name="isNew">Whether it begins anew; what is there goes.</param>
     /// <exception cref="ConfigException">Another process writes it, or a line in it is not one of this run.</exception>
     public static ScoreFile Open(string answers, ScoreManifest manifest, bool isNew)
     {
         string partial = PartialOf(answers);
-        if (isNew)
-        {
-            manifest.Write(answers);
-        }
-        else if (!File.Exists(partial) && File.Exists(answers))
+        if (!isNew && !File.Exists(partial) && File.Exists(answers))
         {
             File.Move(answers, partial); // all answers were there, and the process ended before the manifest said so
         }
@@ -48,8 +45,18 @@ internal sealed class ScoreFile : IDisposable
         FileStream stream = OpenAlone(partial);
         try
         {
+            if (isNew)
+            {
+                // Only now: what is there may be another process's, which writes on, and would give its name to what this one has begun.
+                stream.SetLength(0);
+                manifest.Write(answers);
+                File.Delete(answers);
+            }
+
             ScoreFile file = new(answers, manifest, stream);
-            file.Check(partial);
+            long whole = file.Check(partial);
+            stream.SetLength(whole);
+            stream.Position = whole;
             return file;
         }
         catch
@@ -78,9 +85,14 @@ internal sealed class ScoreFile : IDisposable
     public void Finish()
     {
         _stream.Flush(flushToDisk: true);
-        _stream.Dispose();
+        if (OperatingSystem.IsWindows())
+        {
+            _stream.Dispose(); // it gives no name to a file that is open; elsewhere nobody else opens it before it has its name
+        }
+
         AtomicFile.Replace(PartialOf(_answers), _answers);
         (_manifest with { IsComplete = true, Failed = Failed }).Write(_answers);
+        _stream.Dispose();
     }
 
     /// <inheritdoc/>
@@ -98,8 +110,25 @@ internal sealed class ScoreFile : IDisposable
         }
     }
 
-    /// <summary>Counts the lines that are there, and goes to their end.</summary>
-    private void Check(string partial)
+    /// <summary>Whether a file that was complete still has all answers.</summary>
+    /// <param name="answers">The file.</param>
+    /// <param name="manifest">What it belongs to.</param>
+    /// <param name="rows">How many answers it has to have.</param>
+    /// <exception cref="ConfigException">It has not.</exception>
+    public static void RequireWhole(string answers, ScoreManifest manifest, long rows)
+    {
+        using FileStream stream = new(answers, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        ScoreFile file = new(answers, manifest, stream);
+        if (file.Check(answers) != stream.Length || file.Done != rows)
+        {
+            throw new ConfigException(FormattableString.Invariant($"{answers} had {rows} answers, and has {file.Done} now. ")
+                + "Somebody has changed the file; --overwrite begins anew.");
+        }
+    }
+
+    /// <summary>Counts the lines that are there.</summary>
+    /// <returns>The bytes that they take.</returns>
+    private long Check(string path)
     {
         byte[] buffer = new byte[1 << 20];
         (int start, int length, long whole) = (0, 0, 0);
@@ -113,7 +142,7 @@ internal sealed class ScoreFile : IDisposable
                 {
                     if (isBroken)
                     {
-                        throw new ConfigException($"{partial}, line {Done + 1} is not the answer to row {_manifest.Shard.Row(Done) + 1}, which belongs there. "
+                        throw new ConfigException($"{path}, line {Done + 1} is not the answer to row {_manifest.Shard.Row(Done) + 1}, which belongs there. "
                             + "Somebody has changed the file; --overwrite begins anew.");
                     }
 
@@ -137,7 +166,7 @@ internal sealed class ScoreFile : IDisposable
             if (length == buffer.Length)
             {
                 Array.Resize(ref buffer, length < LongestLine ? length * 2 : throw new ConfigException(
-                    $"{partial}, line {Done + 1} has more than {LongestLine >> 20} MiB, which no answer has; --overwrite begins anew."));
+                    $"{path}, line {Done + 1} has more than {LongestLine >> 20} MiB, which no answer has; --overwrite begins anew."));
             }
 
             int read = _stream.Read(buffer, length, buffer.Length - length);
@@ -149,7 +178,6 @@ internal sealed class ScoreFile : IDisposable
             length += read;
         }
 
-        _stream.SetLength(whole);
-        _stream.Position = whole;
+        return whole;
     }
 }

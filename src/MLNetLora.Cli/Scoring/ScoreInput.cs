@@ -26,6 +26,11 @@ internal sealed record ScoreInput(IReadOnlyList<ScoredFile> Files, long Rows)
         {
             XxHash128 hash = new();
             using FileStream stream = new(file, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0, FileOptions.SequentialScan);
+            if (!stream.CanSeek)
+            {
+                throw new DatasetException($"{file} is no file but a pipe, and rows are read more than once: write them into a file, and give that.");
+            }
+
             byte[] buffer = new byte[1 << 20];
             for (int read; (read = stream.Read(buffer)) > 0;)
             {

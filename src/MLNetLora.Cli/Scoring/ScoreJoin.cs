@@ -1,3 +1,4 @@
+using System.Text;
 using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
@@ -118,17 +119,31 @@ internal static class ScoreJoin
 
         public bool Read()
         {
-            if (_reader.ReadLine() is not { } line)
+            if (NextLine() is not { } line)
             {
                 return false;
             }
 
-            Line = System.Text.Encoding.UTF8.GetBytes(line);
+            Line = Encoding.UTF8.GetBytes(line);
             (Row, IsError) = ScoredRow.Read(Line) ?? throw new ConfigException($"{path} has a line that is no answer of 'mlnetlora score': {Short(line)}");
             return true;
         }
 
         public void Dispose() => _reader.Dispose();
+
+        /// <summary>A line, of which no more is taken into memory than one can have.</summary>
+        private string? NextLine()
+        {
+            StringBuilder line = new();
+            int next;
+            while ((next = _reader.Read()) >= 0 && next != '\n')
+            {
+                line.Append(line.Length < ScoreFile.LongestLine ? (char)next : throw new ConfigException(
+                    $"{path} has a line that is no answer of 'mlnetlora score': it has more than {ScoreFile.LongestLine >> 20} MiB."));
+            }
+
+            return next < 0 && line.Length == 0 ? null : line.ToString();
+        }
 
         private static string Short(string line) => line.Length <= 80 ? line : line[..80] + "…";
     }

@@ -18,6 +18,7 @@ internal sealed record ScoreManifest(ScoreInput Input, Shard Shard, IReadOnlyDic
         NewLine = "\n",
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
     };
 
     /// <summary>Version of the form.</summary>
@@ -47,7 +48,9 @@ internal sealed record ScoreManifest(ScoreInput Input, Shard Shard, IReadOnlyDic
         try
         {
             if (new FileInfo(path).Length <= LongestFile
-                && JsonSerializer.Deserialize<ScoreManifest>(File.ReadAllBytes(path), s_json) is { Format: 1, Shard: { Count: > 0, Index: >= 0 } } read)
+                && JsonSerializer.Deserialize<ScoreManifest>(File.ReadAllBytes(path), s_json) is { } read
+                && read is { Format: 1, Failed: >= 0, Shard: { Count: > 0, Index: >= 0 } }
+                && read.Input.Files.All(file => file is not null) && read.Settings.Values.All(value => value is not null))
             {
                 return read;
             }

@@ -1,3 +1,4 @@
+using MLNetLora.Checkpoints;
 using MLNetLora.Cli.Configuration;
 using MLNetLora.Cli.Output;
 using MLNetLora.Cli.Running;
@@ -25,6 +26,7 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
     /// <returns>The exit code.</returns>
     public int Run(bool overwrite)
     {
+        RequireOtherFiles();
         ScoreInput input = ScoreInput.Read(path, settings.DataFormat, Token);
         ScoreManifest asked = new(input, shard, new Dictionary<string, string>());
         ScoreManifest? found = overwrite ? null : Found(asked);
@@ -34,13 +36,9 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         long total = shard.Rows(input.Rows);
         if (found is { IsComplete: true })
         {
+            ScoreFile.RequireWhole(answers, asked, total);
             screen.WriteNote(FormattableString.Invariant($"All {total} answers are in {answers} already."));
             return Ended(total, found.Failed);
-        }
-
-        if (overwrite)
-        {
-            Remove();
         }
 
         using MadeFolders made = new(Path.GetDirectoryName(Path.GetFullPath(answers))!);
@@ -143,13 +141,15 @@ internal sealed class ScoreRun(Screen screen, SettingsReader reader, RunSettings
         }
     }
 
-    private void Remove()
+    /// <summary>Refuses to write where the rows are: --overwrite would lose them.</summary>
+    private void RequireOtherFiles()
     {
-        foreach (string old in (string[])[answers, ScoreFile.PartialOf(answers), ScoreManifest.PathOf(answers)])
+        string[] written = [answers, ScoreFile.PartialOf(answers), ScoreManifest.PathOf(answers)];
+        foreach (string file in DatasetFiles.Find(path))
         {
-            if (File.Exists(old))
+            if (written.FirstOrDefault(target => RealPath.SameFile(file, target)) is { } same)
             {
-                File.Delete(old);
+                throw new ConfigException($"{same} holds the rows that are to be answered (--in), and would be written over. Give another --out.");
             }
         }
     }

@@ -88,7 +88,12 @@ internal sealed class AdapterStack : IDisposable
 
             foreach (Layer layer in _layers)
             {
-                layer.Block?.Write(place, factors.GetValueOrDefault(layer.Module.Name), layer.Module); // no run asks for this place yet
+                LoraFactors? own = factors.GetValueOrDefault(layer.Module.Name);
+                layer.Block?.Write(place, own, layer.Module); // no run asks for this place yet
+                if (own is not null)
+                {
+                    layer.Ranks[place] = own.Module.Rank;
+                }
             }
 
             _places = places;
@@ -108,6 +113,11 @@ internal sealed class AdapterStack : IDisposable
         lock (_changes)
         {
             _isTaken[place] = false;
+            foreach (Layer layer in _layers)
+            {
+                layer.Ranks.Remove(place);
+                Shrink(layer);
+            }
         }
     }
 
@@ -173,9 +183,36 @@ internal sealed class AdapterStack : IDisposable
         }
     }
 
+    /// <summary>Gives back what a rank takes of memory, and of all others' time, that nobody has any more.</summary>
+    private void Shrink(Layer layer)
+    {
+        int rank = layer.Ranks.Values.DefaultIfEmpty().Max();
+        if (layer.Block is not { } large || large.Rank <= rank)
+        {
+            return;
+        }
+
+        try
+        {
+            Block? small = rank == 0 ? null : Block.From(large, layer.Module, large.Places, rank, _device);
+            lock (_blocks)
+            {
+                layer.Block = small;
+                large.Dispose(); // runs under way hold what they read
+            }
+        }
+        catch (NativeMemoryException)
+        {
+            // It stays as it is.
+        }
+    }
+
     private sealed class Layer(LinearModule module)
     {
         public LinearModule Module => module;
+
+        /// <summary>The ranks of the adapters that are on the layer, by their places.</summary>
+        public Dictionary<int, int> Ranks { get; } = [];
 
         /// <summary>Null while no adapter is on the layer.</summary>
         public Block? Block { get; set; }
@@ -206,7 +243,7 @@ internal sealed class AdapterStack : IDisposable
 
         public int Rank { get; }
 
-        /// <summary>A larger one with what another has.</summary>
+        /// <summary>One with what another has, as far as it has room: ranks that it has not are zeros.</summary>
         public static Block From(Block? old, LinearModule module, int places, int rank, DeviceMemory? device)
         {
             Block block = new(module, places, rank, device);
@@ -218,8 +255,11 @@ internal sealed class AdapterStack : IDisposable
 
             return block;
 
-            void Copy(NativeBuffer from, NativeBuffer to, int columns, int place) => from.CopyTo(
-                sizeof(float) * (long)place * old!.Rank * columns, to, sizeof(float) * (long)place * rank * columns, sizeof(float) * (long)old.Rank * columns);
+            void Copy(NativeBuffer from, NativeBuffer to, int columns, int place)
+            {
+                long bytes = sizeof(float) * (long)columns;
+                from.CopyTo(place * old!.Rank * bytes, to, place * rank * bytes, Math.Min(old.Rank, rank) * bytes);
+            }
         }
 
         public void Write(int place, LoraFactors? factors, LinearModule module)

@@ -63,9 +63,11 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             {
                 return;
             }
+
+            request.HasLeft = true; // the engine's thread must not touch it any more: when it has ended, the model's memory may go
         }
 
-        request.Fail(new OperationCanceledException(request.Cancellation)); // Begin passes it over
+        request.Fail(new OperationCanceledException(request.Cancellation));
     }
 
     private void Work()
@@ -117,6 +119,12 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
             {
+                if (request.HasLeft)
+                {
+                    _waiting.Dequeue();
+                    continue;
+                }
+
                 if (Refusal(request) is { } refusal)
                 {
                     _waiting.Dequeue();

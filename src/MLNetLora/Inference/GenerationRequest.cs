@@ -40,6 +40,9 @@ internal sealed class GenerationRequest(
     /// <summary>Which adapter answers.</summary>
     public RowAdapter Adapter { get; init; }
 
+    /// <summary>Whether it was cancelled while it waited, and ends without the engine's thread. Of the engine's lock.</summary>
+    public bool HasLeft { get; set; }
+
     /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
     public int KnownTokens { get; set; }
 

@@ -90,6 +90,27 @@ public sealed class AdapterWatcherTests : IAsyncLifetime, IDisposable
         Assert.Equal(["support", "v1"], NanoService.Names(_service));
     }
 
+    [Theory]
+    [InlineData("mlnetlora_prompt.json")]
+    [InlineData("adapter_config.json")]
+    [InlineData("adapter_model.safetensors")]
+    public async Task What_is_no_file_is_not_read_without_end(string name)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return; // has no such files
+        }
+
+        TestAdapters.Copy(_one, In("v1"));
+        File.Delete(Path.Combine(In("v1"), name));
+        File.CreateSymbolicLink(Path.Combine(In("v1"), name), "/dev/zero");
+        await LookAsync(12);
+        Assert.Equal("degraded", await HealthAsync());
+        Assert.Contains($"{name} is missing or empty", _service.Log.Text, StringComparison.Ordinal);
+        AdapterException refused = Assert.Throws<AdapterException>(() => AdapterFolder.Read(In("v1"), Checkpoint.Open(Repository.Nano)));
+        Assert.Contains("is empty, or no file", refused.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task One_that_stays_incomplete_is_told_of()
     {

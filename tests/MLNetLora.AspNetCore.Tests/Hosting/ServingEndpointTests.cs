@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
@@ -23,6 +24,20 @@ public sealed class ServingEndpointTests
         Assert.Equal(isKept, answered == id);
         Assert.StartsWith(isKept ? id : "req_", answered, StringComparison.Ordinal);
         Assert.Contains(answered, service.Log.Text, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("FFFFFFFFFF")]
+    [InlineData("ZZ")]
+    [InlineData("-1")]
+    public async Task A_body_that_cannot_be_read_is_the_client_s_error(string chunk)
+    {
+        await using TestService service = await TestService.StartAsync(endpoint: s_ok);
+        using TcpClient client = new("127.0.0.1", service.Client.BaseAddress!.Port);
+        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(
+            $"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}\r\nabc\r\n"));
+        using StreamReader reader = new(client.GetStream());
+        Assert.Equal("HTTP/1.1 400 Bad Request", await reader.ReadLineAsync());
     }
 
     [Fact]

@@ -140,6 +140,41 @@ public sealed class AttachedAdapterTests : IDisposable
     }
 
     [Fact]
+    public void A_large_adapter_costs_nothing_when_it_has_gone()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64);
+        LinearModule[] modules = [.. checkpoint.Architecture.Linears(checkpoint.Config)];
+        NativeCounts none = NativeCounts.Now;
+        using (AdapterStack stack = new(modules, null))
+        {
+            int small = stack.Add(Adapter(checkpoint, 1, 2, ["q_proj"]));
+            float[][] alone = Factors(small);
+            int large = stack.Add(Adapter(checkpoint, 2, 9, ["q_proj", "v_proj"]));
+            int middle = stack.Add(Adapter(checkpoint, 3, 4, ["v_proj"]));
+            Assert.NotEqual(alone.Select(values => values.Length), Factors(small).Select(values => values.Length));
+            stack.Remove(large);
+            stack.Remove(middle);
+            Assert.Equal(alone, Factors(small));
+            middle = stack.Add(Adapter(checkpoint, 3, 4, ["q_proj"]));
+            float[][] both = Factors(middle);
+            stack.Remove(small);
+            Assert.Equal(both, Factors(middle));
+
+            float[][] Factors(int place)
+            {
+                (Dictionary<string, NativeTensor> inputs, List<NativeTensor> owned) = ([], []);
+                stack.AddTo([place], 1, 1, inputs, owned);
+                float[][] values = [.. modules.SelectMany(module => (string[])[AdapterGroups.NameA(module), AdapterGroups.NameB(module)])
+                    .Select(name => inputs[name].Span<float>().ToArray())];
+                owned.ForEach(value => value.Dispose());
+                return values;
+            }
+        }
+
+        Assert.Equal(none, NativeCounts.Now);
+    }
+
+    [Fact]
     public void What_cannot_stand_beside_others_is_refused_in_words()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64);
