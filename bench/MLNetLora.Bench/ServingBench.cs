@@ -56,18 +56,21 @@ internal static class ServingBench
         foreach (int atOnce in setting.AtOnce)
         {
             ServingRequest[] requests = Requests(setting, atOnce * setting.Rounds, vocabulary);
+            // The peer before and after, so that both see the machine's faster and slower minutes.
             ServingResult? before = llama is null ? null : await Load(Http(llama), requests, atOnce, setting.Rate);
             ServingResult measured = await Load(own, requests, atOnce, setting.Rate);
-            ServingResult? after = llama is null ? null : await Load(Http(llama), requests, atOnce, setting.Rate);
             Console.WriteLine($"{atOnce,4} at once, ours    {measured}");
-            foreach (ServingResult? peer in (ServingResult?[])[before, after])
-            {
-                if (peer is not null)
-                {
-                    Console.WriteLine($"           llama.cpp  {peer}   ours/peer: tokens {measured.TokensPerSecond / peer.TokensPerSecond:F2}, "
-                        + $"first p95 {At95(measured.First) / At95(peer.First):F2}, between p95 {At95(measured.Between) / At95(peer.Between):F2}");
-                }
-            }
+            Compare(measured, before);
+            Compare(measured, llama is null ? null : await Load(Http(llama), requests, atOnce, setting.Rate));
+        }
+    }
+
+    private static void Compare(ServingResult ours, ServingResult? peer)
+    {
+        if (peer is not null)
+        {
+            Console.WriteLine($"           llama.cpp  {peer}   ours/peer: tokens {ours.TokensPerSecond / peer.TokensPerSecond:F2}, "
+                + $"first p95 {At95(ours.First) / At95(peer.First):F2}, between p95 {At95(ours.Between) / At95(peer.Between):F2}");
         }
     }
 
@@ -208,7 +211,10 @@ internal static class ServingBench
     private static Send Http(string address)
     {
         string[] parts = address.Split('#');
-        HttpClient client = new(new SocketsHttpHandler { MaxConnectionsPerServer = 1024 }) { BaseAddress = new Uri(parts[0]), Timeout = TimeSpan.FromMinutes(30) };
+
+        // A connection for each request: llama-server closes those that it has kept for a while, also when the next request is on its way.
+        SocketsHttpHandler handler = new() { MaxConnectionsPerServer = 1024, PooledConnectionLifetime = TimeSpan.Zero };
+        HttpClient client = new(handler) { BaseAddress = new Uri(parts[0]), Timeout = TimeSpan.FromMinutes(30) };
         return async (request, onToken) =>
         {
             JsonObject body = new()
