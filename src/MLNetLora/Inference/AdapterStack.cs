@@ -201,9 +201,9 @@ internal sealed class AdapterStack : IDisposable
                 large.Dispose(); // runs under way hold what they read
             }
         }
-        catch (NativeMemoryException)
+        catch (Exception e) when (e is NativeMemoryException or ObjectDisposedException)
         {
-            // It stays as it is.
+            // It stays as it is; or all of it was dropped, and the collector, which has no order, has had the block before the adapter.
         }
     }
 

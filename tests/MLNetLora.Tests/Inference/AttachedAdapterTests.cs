@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
@@ -172,6 +173,25 @@ public sealed class AttachedAdapterTests : IDisposable
         }
 
         Assert.Equal(none, NativeCounts.Now);
+    }
+
+    [Fact]
+    public void Adapters_that_are_dropped_with_their_base_leave_nothing()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64);
+        NativeCounts before = NativeCounts.Settled();
+        Drop(checkpoint);
+        Assert.Equal(before, NativeCounts.Settled());
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static void Drop(Checkpoint checkpoint)
+        {
+            CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { AdapterModules = ["q_proj"] });
+            foreach (int rank in (int[])[8, 8, 2]) // the layer's block is as old as the first, and goes before the second
+            {
+                _ = lm.Attach(Adapter(checkpoint, rank, rank, ["q_proj"]));
+            }
+        }
     }
 
     [Fact]
