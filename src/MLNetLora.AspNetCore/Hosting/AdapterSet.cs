@@ -145,6 +145,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
         TextGenerator? generator = null;
         try
         {
+            string stamp = AdapterFolder.Stamp(folder, out _);
             LoraAdapter adapter = AdapterFolder.Read(folder, checkpoint);
             foreach (string warning in adapter.Warnings)
             {
@@ -153,7 +154,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
 
             generator = attach(adapter);
             WarmUp.Answer(generator, cancellation);
-            if (isSame?.Invoke() == false)
+            if (isSame?.Invoke() == false || AdapterFolder.Stamp(folder, out _) != stamp)
             {
                 return new AdapterRefusal(ServingError.Invalid("The adapter's files changed while they were read."), MayPass: true);
             }

@@ -20,6 +20,11 @@ internal static class PredictRow
             return ServingError.Invalid($"The body is no JSON object; send {{\"{columns.Instruction}\": \"…\"}}.", code: "invalid_body");
         }
 
+        if (!OpenAI.Field.IsText(body))
+        {
+            return ServingError.Invalid("The body holds a string with half a character (a surrogate without its partner).", code: "invalid_body");
+        }
+
         ServingError? error = null;
         string? instruction = Text(columns.Instruction);
         string? input = Text(columns.Input);

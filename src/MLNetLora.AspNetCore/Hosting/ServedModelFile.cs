@@ -134,6 +134,11 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
         {
+            if (e is IOException or UnauthorizedAccessException)
+            {
+                _stamp = null; // what can be looked at again is taken for another one, so that it is known that all is well
+            }
+
             if (_services.State.Report(new ServingIssue(Component, $"{e.Message.TrimEnd('.')}. The one that was loaded before answers on.", IsMissing: false)))
             {
                 HostLog.FileRefused(_services.Log, _options.Path, e.Message);

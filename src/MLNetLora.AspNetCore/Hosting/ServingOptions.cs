@@ -6,7 +6,8 @@ public sealed class ServingOptions
     /// <summary>Keys of which a request has to send one, as "Authorization: Bearer KEY"; none (default) lets everybody ask who reaches the port.</summary>
     public IList<string> ApiKeys { get; } = [];
 
-    /// <summary>A file with more such keys, one a line, # before comments; it is looked at again every ten seconds. Null (default) for none.</summary>
+    /// <summary>A file with more such keys, one a line, # before comments; it is looked at again every ten seconds. While it is away or has no key, those
+    /// count that were there. Null (default) for none.</summary>
     public string? ApiKeyFile { get; set; }
 
     /// <summary>Keys that may load and unload adapters; without one those endpoints are not there. They are no API keys.</summary>

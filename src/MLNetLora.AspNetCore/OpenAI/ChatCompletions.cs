@@ -14,7 +14,8 @@ internal static class ChatCompletions
         ChatRequest request = ChatRequest.Read(body, call.Options);
         using ModelLease lease = call.Lease("chat", request.Model);
         TextRow row = request.RowFor(lease.Generator);
-        call.Context.Serving().Content("prompt", () => string.Join('\n', request.Conversation.Messages.Select(message => $"{message.Role}: {message.Content}")));
+        call.Context.Serving().Content(
+            "prompt", () => string.Join('\n', request.Conversation.Messages.Select(message => $"{message.Role}: {message.Content}")));
         IReadOnlyList<Answering> answers = [.. Enumerable.Range(0, request.Choices).Select(i => Answer(lease.Generator, row, request, i))];
         ChatAnswer answer = new(call, request, AnswerId.New("chatcmpl-", lease.Model, call.Time));
         await (request.Stream ? answer.StreamAsync(answers) : answer.WriteAsync(answers)).ConfigureAwait(false);

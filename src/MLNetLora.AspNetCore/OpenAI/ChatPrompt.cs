@@ -46,13 +46,16 @@ internal static class ChatPrompt
         string last = $"messages[{turns.Length - 1}]";
         if (continues)
         {
-            Field.Require(turns[^1].Role == "assistant", last, $"'{last}' is not the assistant's, so there is no message that 'continue_final_message' could mean.");
+            Field.Require(
+                turns[^1].Role == "assistant", last, $"'{last}' is not the assistant's, so there is no message that 'continue_final_message' could mean.");
             Field.Require(turns[^1].ToolCalls is null, last, $"'{last}' calls tools, which cannot be gone on with: let the tools' messages follow.");
         }
         else
         {
             Field.Require(
-                turns[^1].Role != "assistant", last, $"'{last}' is the assistant's, so nobody asks anything. Set 'continue_final_message' to have it gone on with.");
+                turns[^1].Role != "assistant",
+                last,
+                $"'{last}' is the assistant's, so nobody asks anything. Set 'continue_final_message' to have it gone on with.");
         }
     }
 

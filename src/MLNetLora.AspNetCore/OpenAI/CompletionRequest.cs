@@ -39,7 +39,7 @@ internal sealed record CompletionRequest(
         Field.Require(
             prompts.Count <= options.MaximumChoices / choices,
             "prompt",
-            string.Create(CultureInfo.InvariantCulture, $"'prompt' has {prompts.Count} prompts, and 'n' is {choices}; at most {options.MaximumChoices} answers."));
+            string.Create(CultureInfo.InvariantCulture, $"'prompt' has {prompts.Count} prompts, 'n' is {choices}; at most {options.MaximumChoices} answers."));
         bool echo = body.Echo ?? false;
         int? logprobs = Field.Between("logprobs", body.Logprobs, 0, 20);
         int most = Sampling.MaximumTokens(body.MaxTokens, null, echo ? 0 : 1) ?? DefaultTokens;
@@ -72,7 +72,9 @@ internal sealed record CompletionRequest(
         if (ids.Length > most)
         {
             throw new ApiException(ServingError.Invalid(
-                string.Create(CultureInfo.InvariantCulture, $"'{name}' has {ids.Length} tokens; the model takes at most {most}."), name, "context_length_exceeded"));
+                string.Create(CultureInfo.InvariantCulture, $"'{name}' has {ids.Length} tokens; the model takes at most {most}."),
+                name,
+                "context_length_exceeded"));
         }
 
         return ids;

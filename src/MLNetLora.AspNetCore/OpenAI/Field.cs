@@ -27,15 +27,20 @@ internal static class Field
         where T : class => value ?? throw new ApiException(ApiError.Missing(name));
 
     /// <summary>Throws where JSON that is kept as it is has half a character in a string: nobody could read it later.</summary>
-    public static void RequireText(JsonElement value, string name)
+    public static void RequireText(JsonElement value, string name) =>
+        Require(IsText(value), name, $"'{name}' holds a string with half a character (a surrogate without its partner).");
+
+    /// <summary>Whether all strings in JSON, and all names, are whole characters.</summary>
+    public static bool IsText(JsonElement value)
     {
         try
         {
             Walk(value);
+            return true;
         }
         catch (InvalidOperationException)
         {
-            throw Invalid(name, $"'{name}' holds a string with half a character (a surrogate without its partner).");
+            return false;
         }
 
         static void Walk(JsonElement value)

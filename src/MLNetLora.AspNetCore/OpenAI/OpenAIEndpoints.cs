@@ -9,8 +9,8 @@ namespace Microsoft.AspNetCore.Builder;
 public static class OpenAIEndpoints
 {
     /// <summary>
-    /// Maps POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /v1/models/{id}: what clients of OpenAI's API ask. The model of a request is
-    /// the name of a served base or adapter. Any other path under /v1 that nothing else is mapped to is an error 404 in OpenAI's form.
+    /// Maps POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /v1/models/{id}: what clients of OpenAI's API ask. The model of a request
+    /// is the name of a served base or adapter. Any other path under /v1 that nothing else is mapped to is an error 404 in OpenAI's form.
     /// </summary>
     /// <param name="endpoints">Where they are mapped: an application, or a group with a prefix.</param>
     /// <param name="configure">Changes the options.</param>
@@ -26,7 +26,8 @@ public static class OpenAIEndpoints
         group.MapPost("/chat/completions", ApiCall.Handler(options, ChatCompletions.HandleAsync)).WithServing(EndpointKind.Generation);
         group.MapPost("/completions", ApiCall.Handler(options, Completions.HandleAsync)).WithServing(EndpointKind.Generation);
         group.MapGet("/models", ApiCall.Handler(options, ModelCards.ListAsync)).WithServing(EndpointKind.Information);
-        group.MapGet("/models/{**id}", ApiCall.Handler(options, ModelCards.OneAsync)).WithServing(EndpointKind.Information); // names may have slashes, as on the Hub
+        // Names may have slashes, as on the Hub.
+        group.MapGet("/models/{**id}", ApiCall.Handler(options, ModelCards.OneAsync)).WithServing(EndpointKind.Information);
         group.Map("/{**path}", ApiCall.Handler(options, NotFound)).WithServing(EndpointKind.Information);
         return group;
     }

@@ -100,7 +100,8 @@ internal static class Sampling
     private static Dictionary<int, float> Biases(Dictionary<string, double> given)
     {
         const string name = "logit_bias";
-        Field.Require(given.Count <= MostBiases, name, string.Create(CultureInfo.InvariantCulture, $"'{name}' has {given.Count} tokens; at most {MostBiases}."));
+        Field.Require(
+            given.Count <= MostBiases, name, string.Create(CultureInfo.InvariantCulture, $"'{name}' has {given.Count} tokens; at most {MostBiases}."));
         Dictionary<int, float> biases = [];
         foreach ((string key, double bias) in given)
         {

@@ -14,7 +14,8 @@ internal sealed class AdapterStack : IDisposable
 {
     private const int FirstPlaces = 4;
 
-    private readonly Lock _lock = new();
+    private readonly Lock _changes = new(); // one adapter comes or goes at a time
+    private readonly Lock _blocks = new(); // which blocks the layers have; held for moments, since runs wait for it
     private readonly DeviceMemory? _device;
     private readonly Layer[] _layers;
     private readonly List<bool> _isTaken = [true]; // by place
@@ -52,7 +53,7 @@ internal sealed class AdapterStack : IDisposable
     /// <exception cref="NativeMemoryException">There is too little memory; the others are as they were.</exception>
     public int Add(LoraAdapter adapter)
     {
-        lock (_lock)
+        lock (_changes)
         {
             int place = _isTaken.IndexOf(false);
             place = place < 0 ? _isTaken.Count : place;
@@ -76,16 +77,19 @@ internal sealed class AdapterStack : IDisposable
                 throw;
             }
 
-            foreach ((Layer layer, Block block) in grown)
+            lock (_blocks)
             {
-                layer.Block?.Dispose(); // runs under way hold what they read
-                layer.Block = block;
+                foreach ((Layer layer, Block block) in grown)
+                {
+                    layer.Block?.Dispose(); // runs under way hold what they read
+                    layer.Block = block;
+                }
             }
 
             foreach (Layer layer in _layers)
             {
                 LoraFactors? own = factors.GetValueOrDefault(layer.Module.Name);
-                layer.Block?.Write(place, own, layer.Module);
+                layer.Block?.Write(place, own, layer.Module); // no run asks for this place yet
                 if (own is not null)
                 {
                     layer.Ranks[place] = own.Module.Rank;
@@ -106,7 +110,7 @@ internal sealed class AdapterStack : IDisposable
     /// <summary>Gives a place away; no request may name it any more.</summary>
     public void Remove(int place)
     {
-        lock (_lock)
+        lock (_changes)
         {
             _isTaken[place] = false;
             foreach (Layer layer in _layers)
@@ -129,7 +133,7 @@ internal sealed class AdapterStack : IDisposable
         int groups = last - first + 1;
         Sort(rows, first, groups, length, AdapterGroups.Names);
         Sort(rows, first, groups, outputs, AdapterGroups.OutputNames);
-        lock (_lock)
+        lock (_blocks)
         {
             foreach (Layer layer in _layers)
             {
@@ -193,8 +197,12 @@ internal sealed class AdapterStack : IDisposable
 
         try
         {
-            layer.Block = rank == 0 ? null : Block.From(large, layer.Module, large.Places, rank, _device);
-            large.Dispose(); // runs under way hold what they read
+            Block? small = rank == 0 ? null : Block.From(large, layer.Module, large.Places, rank, _device);
+            lock (_blocks)
+            {
+                layer.Block = small;
+                large.Dispose(); // runs under way hold what they read
+            }
         }
         catch (NativeMemoryException)
         {

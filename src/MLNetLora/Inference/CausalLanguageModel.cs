@@ -326,23 +326,22 @@ internal sealed class CausalLanguageModel : IDisposable
         SharedResources.Call call = _resources.Begin(this);
         int vocabulary = Checkpoint.Config.VocabSize;
         int limit = (int)Math.Min(Checkpoint.Config.ContextLength, (long)prompt.Length + options.MaximumNewTokens);
-        GenerationRequest request = new(
-            prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
-        {
-            Adapter = _adapter,
-            Mask = mask,
-        };
         try
         {
+            GenerationRequest request = new(
+                prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
+            {
+                Adapter = _adapter,
+                Mask = mask,
+            };
             _engine.Add(request);
+            return request;
         }
         catch
         {
             call.Dispose();
             throw;
         }
-
-        return request;
 
         void Ended()
         {

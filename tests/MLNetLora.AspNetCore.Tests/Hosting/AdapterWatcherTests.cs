@@ -1,5 +1,7 @@
 using System.Net;
 using System.Text.Json;
+using MLNetLora.Adapters;
+using MLNetLora.Inference;
 using MLNetLora.Models;
 using MLNetLora.Tests;
 
@@ -42,6 +44,29 @@ public sealed class AdapterWatcherTests : IAsyncLifetime, IDisposable
         await LookAsync();
         Assert.Equal(NanoService.Expected(_one), NanoService.Answer(_service, "v1"));
         Assert.False(_watcher.IsWaiting);
+    }
+
+    [Fact]
+    public async Task One_that_a_request_loads_while_it_is_written_is_refused()
+    {
+        bool isWritten = true;
+        Checkpoint checkpoint = Checkpoint.Open(Repository.Nano);
+        AdapterSet adapters = new("support", checkpoint, Attach, most: 4, _service.Get<HostServices>());
+        AdapterRefusal? refusal = await adapters.LoadAsync("v1", _one, AdapterSource.Request, false, null, CancellationToken.None);
+        Assert.Contains("changed while", refusal!.Error.Message, StringComparison.Ordinal);
+        Assert.Equal(["support"], NanoService.Names(_service));
+        isWritten = false;
+        Assert.Null(await adapters.LoadAsync("v1", _one, AdapterSource.Request, false, null, CancellationToken.None));
+
+        TextGenerator Attach(LoraAdapter adapter)
+        {
+            if (isWritten)
+            {
+                File.SetLastWriteTimeUtc(Path.Combine(_one, LoraAdapter.WeightsName), new DateTime(2020, 1, 1, 0, 0, 0, DateTimeKind.Utc));
+            }
+
+            return new TextGenerator(checkpoint, adapter, threads: 1);
+        }
     }
 
     [Fact]

@@ -52,6 +52,8 @@ public sealed class PredictTests : IDisposable
     [InlineData("{", "JSON")]
     [InlineData("{}", "Instruction")]
     [InlineData("{\"instruction\":5}", "Instruction")]
+    [InlineData("{\"instruction\":\"\\ud800\"}", "half a character")]
+    [InlineData("{\"\\ud800\":\"a\",\"instruction\":\"a\"}", "half a character")]
     [InlineData("{\"instruction\":\"a\",\"history\":\"{\"}", "history")]
     [InlineData("{\"instruction\":\"a\",\"conversation\":\"[]\"}", "not both")]
     public async Task A_row_that_is_none_is_told_why(string body, string part)
@@ -134,6 +136,23 @@ public sealed class PredictTests : IDisposable
                 await file.LookAsync(CancellationToken.None);
             }
         }
+    }
+
+    [Fact]
+    public async Task A_zip_that_was_away_for_a_moment_is_well_again()
+    {
+        string one = Save(seed: 1);
+        await using TestService service = await StartAsync();
+        ServedModelFile file = service.Get<ServedModelFile>();
+        string aside = _folder.File("aside.zip");
+        File.Move(_zip, aside);
+        await file.LookAsync(CancellationToken.None);
+        Assert.Equal("degraded", (await service.ReadyAsync()).Body.GetProperty("status").GetString());
+        File.Move(aside, _zip);
+        await file.LookAsync(CancellationToken.None);
+        await file.LookAsync(CancellationToken.None);
+        Assert.Equal("ok", (await service.ReadyAsync()).Body.GetProperty("status").GetString());
+        Assert.Equal(one, await AskAsync(service));
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
 
@@ -125,6 +126,22 @@ public sealed class ServingEndpointTests
         using HttpRequestMessage request = new(HttpMethod.Post, "/generate") { Content = new StreamContent(new MemoryStream(new byte[10_000])) };
         request.Headers.TransferEncodingChunked = true;
         await TestService.ErrorAsync(HttpStatusCode.RequestEntityTooLarge, await service.Client.SendAsync(request));
+    }
+
+    [Fact]
+    public async Task A_client_that_goes_while_it_sends_is_no_failure_of_the_service()
+    {
+        await using TestService service = await TestService.StartAsync(endpoint: ReadBody);
+        using (TcpClient client = new())
+        {
+            await client.ConnectAsync(IPAddress.Loopback, service.Client.BaseAddress!.Port);
+            client.LingerState = new LingerOption(enable: true, seconds: 0); // Close resets the connection
+            await client.GetStream().WriteAsync("POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"u8.ToArray());
+            await TestService.UntilAsync(() => service.State.UnderWay == 1);
+        }
+
+        await TestService.UntilAsync(() => service.State.UnderWay == 0);
+        Assert.DoesNotContain($"{LogLevel.Error}", service.Log.Text, StringComparison.Ordinal);
     }
 
     [Fact]

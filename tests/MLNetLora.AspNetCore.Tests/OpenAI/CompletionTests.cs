@@ -34,7 +34,8 @@ public class CompletionTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         using TextGenerator generator = OpenAIServer.Generator();
         string ids = $"[{string.Join(',', generator.Tokenizer.Encode(Prompt))}]";
         string text = $"\"{Prompt}\"";
-        foreach ((string prompt, int count) in new[] { (text, 1), ($"[{text}]", 1), (ids, 1), ($"[{ids}]", 1), ($"[{text}, {text}]", 2), ($"[{ids}, {text}]", 2) })
+        (string, int)[] prompts = [(text, 1), ($"[{text}]", 1), (ids, 1), ($"[{ids}]", 1), ($"[{text}, {text}]", 2), ($"[{ids}, {text}]", 2)];
+        foreach ((string prompt, int count) in prompts)
         {
             JsonElement answer = await server.AskAsync("completions", Body($""" "prompt": {prompt}, "max_tokens": 6 """));
             string?[] texts = [.. answer.GetProperty("choices").EnumerateArray().Select(choice => choice.GetProperty("text").GetString())];
@@ -84,7 +85,8 @@ public class CompletionTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         GeneratedText greedy = Generated(4, 1);
         int[] whole = [.. context, .. greedy.Tokens!.Select(token => token.Id)];
         JsonElement answer = await server.AskAsync(
-            "completions", Body($""" "prompt": [[{string.Join(',', whole)}]], "max_tokens": 1, "logprobs": 1, "echo": true, "temperature": 0, "seed": 1234 """));
+            "completions",
+            Body($""" "prompt": [[{string.Join(',', whole)}]], "max_tokens": 1, "logprobs": 1, "echo": true, "temperature": 0, "seed": 1234 """));
         JsonElement choice = answer.GetProperty("choices")[0];
         JsonElement logprobs = choice.GetProperty("logprobs");
         Assert.Equal(whole.Length + 1, logprobs.GetProperty("tokens").GetArrayLength());
@@ -193,7 +195,8 @@ public class CompletionTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     {
         JsonElement[] parts = [.. choices.Select(choice => choice.GetProperty("logprobs")).Where(part => part.ValueKind != JsonValueKind.Null)];
         string[] names = ["tokens", "token_logprobs", "top_logprobs", "text_offset"];
-        return parts.Length == 0 ? "" : string.Join('|', names.Select(name => string.Join(',', parts.SelectMany(part => part.GetProperty(name).EnumerateArray()))));
+        return parts.Length == 0 ? "" : string.Join(
+            '|', names.Select(name => string.Join(',', parts.SelectMany(part => part.GetProperty(name).EnumerateArray()))));
     }
 
     private async Task<string> TextAsync(string fields) =>

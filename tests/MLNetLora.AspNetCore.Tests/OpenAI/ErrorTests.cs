@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using MLNetLora.AspNetCore.OpenAI;
 
 namespace MLNetLora.AspNetCore.Tests.OpenAI;
 
@@ -115,6 +116,13 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [Fact]
     public async Task A_conversation_that_ends_with_the_assistant_asks_nothing() => await RefusedAsync(
         """{"model": "m", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}""", "messages[1]", "invalid_value");
+
+    [Fact]
+    public void A_constraint_that_shows_only_while_it_answers_to_be_too_much_is_the_request_s_fault()
+    {
+        ServingError told = ApiError.Of(new ConstraintException("It is ambiguous in too many ways."), "messages")!;
+        Assert.Equal((400, "invalid_value", "It is ambiguous in too many ways."), (told.Status, told.Code, told.Message));
+    }
 
     [Fact]
     public async Task A_field_twice_is_named() =>

@@ -89,6 +89,37 @@ public sealed class AttachedAdapterTests : IDisposable
     }
 
     [Fact]
+    public async Task A_run_does_not_wait_for_an_adapter_that_comes()
+    {
+        LoraAdapter adapter = Adapter(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64), 1, 2, ["q_proj"]);
+        using AdapterStack stack = new([.. adapter.Factors.Select(layer => layer.Module.Module)], null);
+        using ManualResetEventSlim comes = new();
+        using ManualResetEventSlim goesOn = new();
+        Thread adding = new(() =>
+        {
+            NativeCalls.Before = _ =>
+            {
+                comes.Set();
+                goesOn.Wait();
+            };
+            stack.Add(adapter);
+        });
+        adding.Start();
+        comes.Wait();
+        List<NativeTensor> owned = [];
+        try
+        {
+            await Task.Run(() => stack.AddTo([0, 0], 1, 1, [], owned)).WaitAsync(TimeSpan.FromMinutes(1));
+        }
+        finally
+        {
+            goesOn.Set();
+            adding.Join();
+            owned.ForEach(value => value.Dispose());
+        }
+    }
+
+    [Fact]
     public async Task All_memory_is_given_back_in_any_order()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64);

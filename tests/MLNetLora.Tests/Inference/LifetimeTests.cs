@@ -37,6 +37,19 @@ public sealed class LifetimeTests : IDisposable
         Assert.Throws<ObjectDisposedException>(() => generator.Reply([], new()));
     }
 
+    [Fact]
+    public void A_request_that_cannot_begin_holds_nothing()
+    {
+        NativeCounts before = NativeCounts.Settled();
+        CausalLanguageModel lm = new(Checkpoint.Open(Repository.Nano), threads: 1);
+        ChangedMeanwhile biases = new();
+        GenerationOptions options = lm.Prepare(new GenerationOptions { LogitBias = biases });
+        biases.HasChanged = true;
+        Assert.Throws<InvalidOperationException>(() => lm.Begin([1, 2], options, null, 0, default));
+        lm.Dispose();
+        Assert.Equal(before, NativeCounts.Now);
+    }
+
     [Theory]
     [MemberData(nameof(Precisions))]
     public async Task Disposed_under_load_every_call_ends_with_its_answer_or_says_so(WeightPrecision precision)
@@ -180,5 +193,28 @@ public sealed class LifetimeTests : IDisposable
         Checkpoint nano = Checkpoint.Open(Repository.Nano);
         CausalLanguageModel lm = new(nano, LoraAdapter.Create(new LoraOptions { Rank = 2 }, nano, 1), threads: 1, precision: precision);
         lm.Generate([[1, 2, 3]], new GenerationOptions { MaximumNewTokens = 3 });
+    }
+
+    /// <summary>What somebody else changes while it is read.</summary>
+    private sealed class ChangedMeanwhile : IReadOnlyDictionary<int, float>
+    {
+        public bool HasChanged { get; set; }
+
+        public int Count => 0;
+
+        public IEnumerable<int> Keys => [];
+
+        public IEnumerable<float> Values => [];
+
+        public float this[int key] => 0;
+
+        public bool ContainsKey(int key) => false;
+
+        public bool TryGetValue(int key, out float value) => (value = 0) != 0;
+
+        public IEnumerator<KeyValuePair<int, float>> GetEnumerator() =>
+            HasChanged ? throw new InvalidOperationException("It was changed.") : Enumerable.Empty<KeyValuePair<int, float>>().GetEnumerator();
+
+        System.Collections.IEnumerator System.Collections.IEnumerable.GetEnumerator() => GetEnumerator();
     }
 }

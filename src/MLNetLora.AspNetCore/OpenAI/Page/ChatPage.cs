@@ -14,8 +14,8 @@ public static class ChatPage
 
     /// <summary>
     /// Maps a page for a browser: a chat with any of the models, with system message, temperature, length and API key, which shows tokens per second. It is one
-    /// file that loads nothing from elsewhere, and asks the endpoints of <see cref="OpenAIEndpoints.MapOpenAI"/>. Everybody may see the page; what it asks needs a
-    /// key where the endpoints need one.
+    /// file that loads nothing from elsewhere, and asks the endpoints of <see cref="OpenAIEndpoints.MapOpenAI"/>. Everybody may see the page; what it asks
+    /// needs a key where the endpoints need one.
     /// </summary>
     /// <param name="endpoints">Where it is mapped.</param>
     /// <param name="pattern">Its path.</param>

@@ -43,7 +43,8 @@ internal sealed class PromptConverter : JsonConverter<IReadOnlyList<CompletionPr
         return prompts;
     }
 
-    public override void Write(Utf8JsonWriter writer, IReadOnlyList<CompletionPrompt> value, JsonSerializerOptions options) => throw new NotSupportedException();
+    public override void Write(Utf8JsonWriter writer, IReadOnlyList<CompletionPrompt> value, JsonSerializerOptions options) =>
+        throw new NotSupportedException();
 
     private static List<int> Ids(ref Utf8JsonReader reader)
     {

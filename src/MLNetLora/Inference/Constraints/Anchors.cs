@@ -31,6 +31,12 @@ internal sealed class Anchors(Pattern pattern, Func<string, ConstraintException>
         foreach (Pattern part in parts)
         {
             List<List<Pattern>> next = Alternatives(part);
+            if (next.Count == 1)
+            {
+                found.ForEach(before => before.AddRange(next[0])); // not copied for every character of a long text
+                continue;
+            }
+
             found = [.. found.SelectMany(before => next.Select(after => (List<Pattern>)[.. before, .. after]))];
             if (found.Count > MostAlternatives)
             {

@@ -77,6 +77,9 @@ internal sealed class CharacterSet
         return new CharacterSet(ranges).And(All);
     }
 
+    /// <summary>What is in any of several.</summary>
+    public static CharacterSet AnyOf(IEnumerable<CharacterSet> sets) => new(sets.SelectMany(set => set.Ranges));
+
     /// <summary>What is in either.</summary>
     public CharacterSet Or(CharacterSet other) => new(Ranges.Concat(other.Ranges));
 

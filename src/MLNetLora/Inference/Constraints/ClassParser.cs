@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Globalization;
 
@@ -12,12 +13,19 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
     private static readonly CharacterSet s_word = s_digits.Or(CharacterSet.Range('a', 'z')).Or(CharacterSet.Range('A', 'Z')).Or(CharacterSet.Of("_"));
     private static readonly CharacterSet s_space = CharacterSet.Of(" \t\n\r\f\v");
 
+    private static readonly ConcurrentDictionary<(string Name, bool IsNegated), CharacterSet> s_known = []; // a look at all of Unicode takes milliseconds
+    private static readonly CharacterSet s_noDigits = s_digits.Not();
+    private static readonly CharacterSet s_noWord = s_word.Not();
+    private static readonly CharacterSet s_noSpace = s_space.Not();
     private static readonly Lazy<CharacterSet> s_allDigits = new(() => CharacterSet.Of(UnicodeCategory.DecimalDigitNumber));
 
     private static readonly Lazy<CharacterSet> s_allWord = new(() => Category("L")!.Or(Category("M")!).Or(Category("N")!).Or(Category("Pc")!)
         .Or(CharacterSet.Of("\u200C\u200D")));
 
     private static readonly Lazy<CharacterSet> s_allSpace = new(() => Category("Z")!.Or(CharacterSet.Range(9, 13)).Or(CharacterSet.Of("\u0085\uFEFF")));
+    private static readonly Lazy<CharacterSet> s_notDigits = new(() => s_allDigits.Value.Not());
+    private static readonly Lazy<CharacterSet> s_notWord = new(() => s_allWord.Value.Not());
+    private static readonly Lazy<CharacterSet> s_notSpace = new(() => s_allSpace.Value.Not());
 
     /// <summary>General categories by their short names.</summary>
     private static readonly FrozenDictionary<string, UnicodeCategory> s_categories = new Dictionary<string, UnicodeCategory>
@@ -56,8 +64,8 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
     {
         bool isNegated = at < pattern.Length && pattern[at] == '^';
         at += isNegated ? 1 : 0;
-        CharacterSet narrow = CharacterSet.None;
-        CharacterSet wide = CharacterSet.None;
+        HashSet<CharacterSet> narrow = []; // joined at the end, in one go; those that have many ranges are always the same
+        HashSet<CharacterSet> wide = [];
         while (true)
         {
             if (at >= pattern.Length)
@@ -85,10 +93,11 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
                 first = new Escaped(range, range, null);
             }
 
-            (narrow, wide) = (narrow.Or(first.Narrow), wide.Or(first.Wide));
+            narrow.Add(first.Narrow);
+            wide.Add(first.Wide);
         }
 
-        CharacterSet set = isNegated ? wide.Not() : narrow;
+        CharacterSet set = isNegated ? CharacterSet.AnyOf(wide).Not() : CharacterSet.AnyOf(narrow);
         return set.IsEmpty ? throw refused("has a class […] without any character") : set;
     }
 
@@ -100,11 +109,11 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
         switch (c)
         {
             case 'd': return new Escaped(s_digits, s_allDigits.Value, null);
-            case 'D': return new Escaped(s_allDigits.Value.Not(), s_digits.Not(), null);
+            case 'D': return new Escaped(s_notDigits.Value, s_noDigits, null);
             case 'w': return new Escaped(s_word, s_allWord.Value, null);
-            case 'W': return new Escaped(s_allWord.Value.Not(), s_word.Not(), null);
+            case 'W': return new Escaped(s_notWord.Value, s_noWord, null);
             case 's': return new Escaped(s_space, s_allSpace.Value, null);
-            case 'S': return new Escaped(s_allSpace.Value.Not(), s_space.Not(), null);
+            case 'S': return new Escaped(s_notSpace.Value, s_noSpace, null);
             case 'n': return One('\n');
             case 'r': return One('\r');
             case 't': return One('\t');
@@ -128,11 +137,22 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
     }
 
     /// <summary>A general category or a group of them, by its short name; null where there is none.</summary>
-    private static CharacterSet? Category(string name)
+    private static CharacterSet? Category(string name, bool isNegated = false)
     {
+        if (s_known.TryGetValue((name, isNegated), out CharacterSet? known))
+        {
+            return known;
+        }
+
         UnicodeCategory[] found = [.. s_categories.Where(category => category.Key == name || (name.Length == 1 && category.Key[0] == name[0]))
             .Select(category => category.Value)];
-        return found.Length == 0 ? null : CharacterSet.Of(found);
+        if (found.Length == 0)
+        {
+            return null;
+        }
+
+        CharacterSet set = CharacterSet.Of(found);
+        return s_known.GetOrAdd((name, isNegated), isNegated ? set.Not() : set);
     }
 
     private Escaped Member(ref int at)
@@ -152,10 +172,9 @@ internal sealed class ClassParser(string pattern, Func<string, ConstraintExcepti
         int end = at < pattern.Length && pattern[at] == '{' ? pattern.IndexOf('}', at) : -1;
         string name = end < 0 ? "" : pattern[(at + 1)..end];
         name = name[(name.IndexOf('=') is var equals && name[..Math.Max(0, equals)] is "gc" or "General_Category" ? equals + 1 : 0)..];
-        CharacterSet set = Category(name)
+        CharacterSet set = Category(name, isNegated)
             ?? throw refused($@"holds \{(isNegated ? 'P' : 'p')}{{{name}}}; of properties the general categories are known: L, Lu, Nd, …");
         at = end + 1;
-        set = isNegated ? set.Not() : set;
         return new Escaped(set, set, null);
     }
 

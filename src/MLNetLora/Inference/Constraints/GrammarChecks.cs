@@ -53,8 +53,10 @@ internal static class GrammarChecks
             }
         }
 
+        HashSet<GrammarNode> isQueued = [.. queue];
         while (queue.TryDequeue(out GrammarNode? node))
         {
+            isQueued.Remove(node);
             int depth = Math.Min(GrammarNode.Endless, node switch
             {
                 GrammarNode.Terminal terminal => terminal.Term.IsEmpty ? GrammarNode.Endless : 0,
@@ -68,7 +70,7 @@ internal static class GrammarChecks
             if (depth < node.MinDepth)
             {
                 node.MinDepth = depth;
-                users.GetValueOrDefault(node)?.ForEach(queue.Enqueue);
+                users.GetValueOrDefault(node)?.Where(isQueued.Add).ToList().ForEach(queue.Enqueue); // a choice of many waits for all of them
             }
         }
     }

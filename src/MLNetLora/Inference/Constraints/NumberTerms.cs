@@ -11,6 +11,7 @@ internal sealed class NumberTerms(TermStore store)
 
     private static readonly decimal s_usual = Power(JsonTerms.Digits) - 1;
     private static readonly decimal s_largest = Power(MostDigits) - 1;
+    private static readonly decimal s_beyond = Power(MostDigits + 1); // no bound need be further away, and to this 1 can be added
 
     /// <summary>Integers.</summary>
     /// <param name="range">The bounds.</param>
@@ -18,6 +19,7 @@ internal sealed class NumberTerms(TermStore store)
     public Term Integers(Range range, int divisor)
     {
         // A bound of its own is taken even where it is larger than what is written without.
+        range = range with { Min = Near(range.Min), Max = Near(range.Max) };
         decimal min = range.Min is { } low ? Math.Ceiling(low) + (range.IsMinExcluded && low == Math.Ceiling(low) ? 1 : 0) : -s_usual;
         decimal max = range.Max is { } high ? Math.Floor(high) - (range.IsMaxExcluded && high == Math.Floor(high) ? 1 : 0) : s_usual;
         min = Math.Max(min, range.Min is null && max >= -s_usual ? -s_usual : -s_largest);
@@ -54,6 +56,8 @@ internal sealed class NumberTerms(TermStore store)
 
     /// <summary>Ten to a power.</summary>
     public static decimal Power(int exponent) => Enumerable.Repeat(10m, exponent).Aggregate(1m, (product, ten) => product * ten);
+
+    private static decimal? Near(decimal? bound) => bound is { } given ? Math.Clamp(given, -s_beyond, s_beyond) : null;
 
     private static byte[] Text(decimal natural) => System.Text.Encoding.ASCII.GetBytes(natural.ToString("0", CultureInfo.InvariantCulture));
 

@@ -12,14 +12,18 @@ internal abstract record Pattern
     /// <summary>The same over bytes.</summary>
     /// <param name="store">Makes the terms.</param>
     /// <param name="spell">How a character of a set is written.</param>
-    public Term ToTerm(TermStore store, Func<CharacterSet, Term> spell) => this switch
+    public Term ToTerm(TermStore store, Func<CharacterSet, Term> spell)
     {
-        Set set => spell(set.Characters),
-        Sequence sequence => store.Sequence([.. sequence.Parts.Select(part => part.ToTerm(store, spell))]),
-        Choice choice => store.Union([.. choice.Parts.Select(part => part.ToTerm(store, spell))]),
-        Repeat repeat => store.Repeat(repeat.Part.ToTerm(store, spell), repeat.Min, repeat.Max),
-        _ => throw new InvalidOperationException("An anchor is left."),
-    };
+        store.Spend(1);
+        return this switch
+        {
+            Set set => spell(set.Characters),
+            Sequence sequence => store.Sequence([.. sequence.Parts.Select(part => part.ToTerm(store, spell))]),
+            Choice choice => store.Union([.. choice.Parts.Select(part => part.ToTerm(store, spell))]),
+            Repeat repeat => store.Repeat(repeat.Part.ToTerm(store, spell), repeat.Min, repeat.Max),
+            _ => throw new InvalidOperationException("An anchor is left."),
+        };
+    }
 
     /// <summary>One character of a set.</summary>
     internal sealed record Set(CharacterSet Characters) : Pattern;

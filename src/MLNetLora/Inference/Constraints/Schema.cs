@@ -29,10 +29,12 @@ internal sealed class SchemaDocument
 {
     private const int LongestText = 1 << 20;
     private const int DeepestText = 256;
+    private const long MostPointers = 1 << 24; // characters of all of them: those inside of a long name repeat it
 
     private readonly Dictionary<string, Schema> _schemas = new(StringComparer.Ordinal);
     private readonly string? _id;
     private Dictionary<string, string>? _anchors;
+    private long _pointers;
 
     private SchemaDocument(JsonElement root)
     {
@@ -194,10 +196,20 @@ internal sealed class SchemaDocument
                 throw Schema.Refused(pointer, "must be a schema: an object, true or false.", null);
             }
 
+            Count(pointer);
             _schemas[pointer] = schema = new Schema(element, pointer);
         }
 
         return schema;
+    }
+
+    private void Count(string pointer)
+    {
+        _pointers += pointer.Length;
+        if (_pointers > MostPointers)
+        {
+            throw Schema.Refused("#", "has long names around too many schemas; shorten the names.", null);
+        }
     }
 
     private Dictionary<string, string> Anchors()
@@ -208,6 +220,7 @@ internal sealed class SchemaDocument
 
         void Find(JsonElement element, string path)
         {
+            Count(path);
             if (element.ValueKind == JsonValueKind.Array)
             {
                 foreach ((int i, JsonElement item) in element.EnumerateArray().Index())

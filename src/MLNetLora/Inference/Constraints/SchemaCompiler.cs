@@ -6,6 +6,7 @@ namespace MLNetLora.Inference.Constraints;
 internal sealed class SchemaCompiler
 {
     private const int MostRules = 20_000;
+    private const int MostConstants = 1000; // that are objects or arrays: each is a state of its own while an answer may be any of them
 
     private readonly TermStore _store;
     private readonly SchemaReader _reader;
@@ -136,6 +137,10 @@ internal sealed class SchemaCompiler
             {
                 throw Schema.Refused(shape.Pointer, "has an enum or a const of objects or arrays beside other keywords for them; leave those out.", null);
             }
+            else if (nodes.Count == MostConstants)
+            {
+                throw Schema.Refused(shape.Pointer + "/enum", $"has more than {MostConstants} objects and arrays; write fewer.", null);
+            }
             else
             {
                 nodes.Add(Constant(value));
@@ -183,12 +188,13 @@ internal sealed class SchemaCompiler
     {
         bool forbidsOthers = shape.Others is not null && shape.IsClosed;
         List<JsonNodes.Property> properties = [];
+        HashSet<string> missing = [.. shape.Required];
         foreach ((string name, IReadOnlyList<Schema> schemas) in shape.Properties)
         {
-            properties.Add(Property(name, schemas, shape.Required.Contains(name)));
+            properties.Add(Property(name, schemas, missing.Remove(name)));
         }
 
-        foreach (string name in shape.Required.Where(name => shape.Properties.All(property => property.Name != name)))
+        foreach (string name in shape.Required.Where(missing.Contains))
         {
             if (forbidsOthers)
             {

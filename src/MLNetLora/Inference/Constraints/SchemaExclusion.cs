@@ -9,6 +9,7 @@ namespace MLNetLora.Inference.Constraints;
 internal sealed class SchemaExclusion(SchemaReader reader)
 {
     private const int Deepest = 4;
+    private const int NamesForOne = 16; // that are compared as fast as another part is looked at
 
     private int _depth;
 
@@ -28,8 +29,10 @@ internal sealed class SchemaExclusion(SchemaReader reader)
 
     private bool AreApart(Shape x, Shape y)
     {
+        reader.Spend(1 + (x.Values?.Count ?? 0) + (y.Values?.Count ?? 0));
         if (x.Values is not null && y.Values is not null)
         {
+            reader.Spend((long)x.Values.Count * y.Values.Count);
             return !x.Values.Any(value => y.Values.Any(other => JsonElement.DeepEquals(value, other)));
         }
 
@@ -58,6 +61,7 @@ internal sealed class SchemaExclusion(SchemaReader reader)
     {
         foreach (string name in other.Required)
         {
+            reader.Spend(1 + ((written.Required.Count + written.Properties.Count) / NamesForOne));
             if (written.IsClosed && !written.Required.Contains(name) && !written.Properties.Any(property => property.Name == name))
             {
                 return true;
@@ -66,6 +70,7 @@ internal sealed class SchemaExclusion(SchemaReader reader)
 
         foreach (string name in written.Required)
         {
+            reader.Spend(1 + ((written.Properties.Count + other.Properties.Count) / NamesForOne));
             if (other.Property(name) is not { } theirs)
             {
                 return true;

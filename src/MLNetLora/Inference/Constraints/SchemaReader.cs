@@ -9,6 +9,11 @@ internal sealed class SchemaReader(SchemaDocument document)
     private const int MostAlternatives = 256;
     private const int DeepestReference = 64;
 
+    /// <summary>Keywords, properties and constants that may be looked at for one document: about a second.</summary>
+    private const long MostWork = 10_000_000;
+
+    private long _work;
+
     /// <summary>What schemas say together: each value that satisfies all of them is of one of the shapes.</summary>
     public IReadOnlyList<Shape> Read(IReadOnlyList<Schema> schemas)
     {
@@ -19,6 +24,19 @@ internal sealed class SchemaReader(SchemaDocument document)
         }
 
         return shapes;
+    }
+
+    /// <summary>Counts work.</summary>
+    /// <param name="work">Parts that are looked at.</param>
+    /// <exception cref="ConstraintException">It is too much.</exception>
+    public void Spend(long work)
+    {
+        _work += work;
+        if (_work > MostWork)
+        {
+            throw new ConstraintException(
+                "The schema combines or compares too many properties and constants in allOf, anyOf, oneOf and $ref; write it with fewer of them.");
+        }
     }
 
     /// <summary>The schema itself, or what it refers to where it does nothing else.</summary>
@@ -46,6 +64,7 @@ internal sealed class SchemaReader(SchemaDocument document)
             return schema.Element.ValueKind == JsonValueKind.True ? shapes : [];
         }
 
+        Spend(1 + schema.Element.GetPropertyCount());
         SchemaKeywords.RequireKnown(schema);
         if (!within.Add(schema) || within.Count > DeepestReference)
         {
@@ -53,6 +72,8 @@ internal sealed class SchemaReader(SchemaDocument document)
         }
 
         Shape own = Own(schema);
+        Spend(own.Size * (1 + (schema.Pointer.Length / 64)));
+        shapes.ForEach(shape => Spend(shape.WorkOfAnd(own)));
         shapes = [.. shapes.Select(shape => shape.And(own))];
         JsonElement keywords = schema.Element;
         if (keywords.TryGetProperty("$ref", out _))
@@ -94,10 +115,12 @@ internal sealed class SchemaReader(SchemaDocument document)
         }
 
         List<List<Shape>> branches = [];
+        int alternatives = 0;
         foreach (Schema branch in document.List(schema, keyword))
         {
             branches.Add(And(shapes, branch, within));
-            if (branches.Sum(found => found.Count) > MostAlternatives)
+            alternatives += branches[^1].Count;
+            if (alternatives > MostAlternatives)
             {
                 throw schema.Refused(keyword, $"makes more than {MostAlternatives} alternatives together with what stands around it; write fewer.");
             }
@@ -108,6 +131,7 @@ internal sealed class SchemaReader(SchemaDocument document)
             SchemaExclusion exclusion = new(this);
             for (int i = 0; i < branches.Count; i++)
             {
+                Spend(branches.Count);
                 int other = branches.FindIndex(i + 1, others => !branches[i].All(x => others.TrueForAll(y => exclusion.IsApart(x, y))));
                 if (other >= 0)
                 {

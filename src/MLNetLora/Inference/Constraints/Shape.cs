@@ -104,6 +104,15 @@ internal sealed record Shape
     /// <summary>The types that are written: those that are allowed and, where type does not say which, meant.</summary>
     public JsonTypes Written => Types == JsonTypes.Any && SpokenOf != JsonTypes.None ? SpokenOf : Types;
 
+    /// <summary>How many parts it has.</summary>
+    public long Size => 1 + Properties.Sum(property => 1L + property.Schemas.Count) + Required.Count + (Values?.Count ?? 0) + Patterns.Count + Divisors.Count
+        + FirstItems.Sum(item => 1L + item.Count) + (Items?.Count ?? 0) + (Others?.Count ?? 0);
+
+    /// <summary>How many parts are looked at for <see cref="And"/>.</summary>
+    public long WorkOfAnd(Shape other) => Size + other.Size + ((long)(Values?.Count ?? 0) * (other.Values?.Count ?? 0))
+        + ((long)Properties.Count * (other.Others?.Count ?? 0)) + ((long)other.Properties.Count * (Others?.Count ?? 0))
+        + ((long)FirstItems.Count * (other.Items?.Count ?? 0)) + ((long)other.FirstItems.Count * (Items?.Count ?? 0));
+
     /// <summary>What is said of a property; null where it must not be there.</summary>
     public IReadOnlyList<Schema>? Property(string name)
     {

@@ -361,7 +361,10 @@ internal sealed partial class TermStore(TermStore? shared = null)
         return term;
     }
 
-    private void Spend(int work)
+    /// <summary>Counts work.</summary>
+    /// <param name="work">Parts that are looked at.</param>
+    /// <exception cref="ConstraintException">It is more than is left.</exception>
+    public void Spend(int work)
     {
         _work -= work;
         if (_work < 0)

@@ -63,8 +63,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     {
         TokenTrie tokens = vocabulary.Tries[trie];
         term = grammar.Store.Shorten(term, tokens.LongestToken);
-        object key = trie == 0 ? term : (term, trie);
-        if (vocabulary.Find(key) is { } known)
+        if (vocabulary.Find(term, trie) is { } known)
         {
             return known;
         }
@@ -73,7 +72,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
         List<int> exits = [];
         Walk(tokens, 0, term, bits, exits);
         TermMask mask = new(new TokenSet(bits), [[.. exits]]);
-        vocabulary.Keep(key, mask);
+        vocabulary.Keep(term, mask, trie);
         return mask;
     }
 

@@ -4,8 +4,8 @@ using MLNetLora.Text;
 namespace MLNetLora.Inference.Constraints;
 
 /// <summary>
-/// A tokenizer's tokens as constraints see them, and the masks that were made for them, the least recently used of which go where they become too many.
-/// Thread-safe.
+/// A tokenizer's tokens as constraints see them, and the masks that were made for them. A mask goes with the grammar whose state it was made for; where they
+/// become too many, those go that were not used for the longest time. Thread-safe.
 /// </summary>
 internal sealed class Vocabulary
 {
@@ -18,8 +18,8 @@ internal sealed class Vocabulary
     private static readonly ConditionalWeakTable<QwenTokenizer, Vocabulary> s_all = [];
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<object, LinkedListNode<(object Key, TermMask Mask)>> _masks = [];
-    private readonly LinkedList<(object Key, TermMask Mask)> _recent = [];
+    private readonly ConditionalWeakTable<object, LinkedListNode<Kept>>[] _masks = [[], []]; // by tree; holds no grammar that nobody else has any more
+    private readonly LinkedList<Kept> _recent = [];
     private readonly QwenTokenizer _tokenizer;
     private long _bytes;
 
@@ -44,11 +44,13 @@ internal sealed class Vocabulary
     public ReadOnlySpan<byte> Bytes(int token) => _tokenizer.Bytes(token, skipSpecialTokens: true);
 
     /// <summary>What was made for a state; null where nothing was, or it is forgotten.</summary>
-    public TermMask? Find(object key)
+    /// <param name="state">The state, or a term of it.</param>
+    /// <param name="trie">Of which tokens, where it is a term.</param>
+    public TermMask? Find(object state, int trie = 0)
     {
         lock (_lock)
         {
-            if (!_masks.TryGetValue(key, out LinkedListNode<(object Key, TermMask Mask)>? node))
+            if (!_masks[trie].TryGetValue(state, out LinkedListNode<Kept>? node))
             {
                 return null;
             }
@@ -64,25 +66,39 @@ internal sealed class Vocabulary
     }
 
     /// <summary>Keeps what was made for a state.</summary>
-    public void Keep(object key, TermMask mask)
+    /// <param name="state">The state, or a term of it.</param>
+    /// <param name="mask">What was made.</param>
+    /// <param name="trie">Of which tokens, where it is a term.</param>
+    public void Keep(object state, TermMask mask, int trie = 0)
     {
         lock (_lock)
         {
-            if (!_masks.TryAdd(key, new LinkedListNode<(object, TermMask)>((key, mask))))
+            LinkedListNode<Kept> node = new(new Kept(new WeakReference<object>(state), trie, mask));
+            if (!_masks[trie].TryAdd(state, node))
             {
                 return; // another thread was faster
             }
 
-            _recent.AddFirst(_masks[key]);
+            _recent.AddFirst(node);
             _bytes += mask.Size;
             while (_bytes > MostBytes && _recent.Last is { } last)
             {
                 _recent.RemoveLast();
-                _masks.Remove(last.Value.Key);
+                if (last.Value.State.TryGetTarget(out object? old))
+                {
+                    _masks[last.Value.Trie].Remove(old);
+                }
+
                 _bytes -= last.Value.Mask.Size;
             }
         }
     }
+
+    /// <summary>A mask among those that were used last.</summary>
+    /// <param name="State">What it was made for.</param>
+    /// <param name="Trie">Of which tokens.</param>
+    /// <param name="Mask">The mask.</param>
+    private readonly record struct Kept(WeakReference<object> State, int Trie, TermMask Mask);
 }
 
 /// <summary>The tokens that may come in a state.</summary>

@@ -1,6 +1,9 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json.Nodes;
 using MLNetLora.Inference;
+using MLNetLora.Inference.Constraints;
+using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Inference.Constraints;
 
@@ -29,6 +32,27 @@ public sealed class HostileSchemaTests
         { "numbers beyond all bounds", "{\"type\": \"integer\", \"minimum\": -1e400, \"maximum\": 1e300}" },
         { "numbers beyond what is written", "{\"type\": \"number\", \"minimum\": 1e30}" },
         { "half of a surrogate pair", "{\"properties\": {\"\\uD83D\": {}}}" },
+        { "long names around many", "{\"properties\": {\"" + new string('n', 400_000) + "\": " + Object(30_000, i => "{}") + "}}" },
+        { "long names around many, and an anchor", "{\"$ref\": \"#a\", \"$defs\": {\"" + new string('n', 400_000) + "\": "
+            + Object(30_000, i => "{}") + "}}" },
+        { "constants that are compared", "{\"allOf\": [" + string.Join(',', Enumerable.Range(0, 2).Select(
+            list => $"{{\"enum\": [{string.Join(',', Enumerable.Range(list * 70_000, 70_000))}]}}")) + "]}" },
+        { "constants that exclude each other", "{\"oneOf\": [" + string.Join(',', Enumerable.Range(0, 2).Select(
+            list => $"{{\"enum\": [{string.Join(',', Enumerable.Range(list * 70_000, 70_000))}]}}")) + "]}" },
+        { "many constants that are arrays", $"{{\"enum\": [{string.Join(',', Enumerable.Repeat("[]", 300_000))}]}}" },
+        { "many that may be left out", Object(40_000, i => "{}") },
+        { "many that are required", "{\"type\": \"object\", \"required\": [" + string.Join(',', Enumerable.Range(0, 40_000).Select(i => $"\"p{i}\""))
+            + "], " + Object(40_000, i => "{}")[1..] },
+        { "many parts beside many alternatives", "{\"anyOf\": [" + string.Join(',', Enumerable.Repeat("{}", 256)) + "], \"allOf\": ["
+            + string.Join(',', Enumerable.Range(0, 20_000).Select(i => $"{{\"properties\": {{\"p{i}\": {{}}}}}}")) + "]}" },
+        { "a large one that is named often", "{\"allOf\": [" + string.Join(',', Enumerable.Repeat("{\"$ref\": \"#/$defs/d\"}", 20_000))
+            + "], \"$defs\": {\"d\": {" + string.Join(',', Enumerable.Range(0, 30_000).Select(i => $"\"x{i}\": 0")) + "}}}" },
+        { "many branches that nothing satisfies", "{\"oneOf\": [" + string.Join(',', Enumerable.Repeat("false", 150_000)) + "]}" },
+        { "integers beyond all bounds, these not included", "{\"type\": \"integer\", \"exclusiveMinimum\": 1e300}" },
+        { "integers below all bounds, these not included", "{\"type\": \"integer\", \"exclusiveMaximum\": -1e300}" },
+        { "classes of many characters", Object(60, i => $"{{\"pattern\": \"[{Apart(8000, i)}]\"}}") },
+        { "many classes of Unicode's", Object(100, i => "{\"pattern\": \"[" + string.Concat(Enumerable.Repeat(@"\\p{L}\\W", 800)) + "]\"}") },
+        { "anchors before long texts", Object(100, i => "{\"pattern\": \"" + string.Concat(Enumerable.Repeat("(^|)", 9)) + new string('a', 7000) + "\"}") },
         { "many formats", Object(200, i => $"{{\"format\": \"uri\", \"maxLength\": {i + 50}}}") },
     };
 
@@ -101,6 +125,51 @@ public sealed class HostileSchemaTests
             }
         });
     }
+
+    [Fact]
+    public void A_grammar_that_nobody_has_any_more_is_not_kept_by_its_masks()
+    {
+        WeakReference term = Answer();
+        for (int i = 0; i < 10 && term.IsAlive; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.False(term.IsAlive);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static WeakReference Answer()
+        {
+            Term? term = null;
+            Grammar grammar = GrammarCache.New(store => JsonNodes.Of(term = store.Literal("nobody else writes this")));
+            TokenMask mask = new(grammar, RandomAnswers.OverNano.Tokenizer, [], ThinkingPart.None);
+            mask.Apply(new float[RandomAnswers.OverNano.Tokenizer.VocabularySize]);
+            return new WeakReference(term);
+        }
+    }
+
+    [Fact]
+    public void States_of_one_long_answer_do_not_pile_up()
+    {
+        Grammar grammar = GrammarCache.New(store => JsonNodes.Of(store.Repeat(store.Literal("a"), 1, 200_000)));
+        QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
+        TokenMask mask = new(grammar, tokenizer, [], ThinkingPart.None);
+        int a = Assert.Single(tokenizer.Encode("a"));
+        for (int i = 0; i < 60_000; i++)
+        {
+            Assert.True(mask.Accept(a));
+        }
+
+        Assert.True(grammar.Store.Count > 50_000);
+        mask.Apply(new float[tokenizer.VocabularySize]);
+        Assert.InRange(grammar.Store.Count, 1, 10_000);
+        Assert.True(mask.Accept(a));
+        Assert.False(mask.Accept(Assert.Single(tokenizer.Encode("b"))));
+    }
+
+    /// <summary>Characters of which no two follow each other in Unicode.</summary>
+    private static string Apart(int count, int from) => string.Concat(Enumerable.Range(0, count).Select(i => (char)(0x3400 + from + (2 * i))));
 
     private static string Object(int properties, Func<int, string> schema) =>
         "{\"properties\": {" + string.Join(',', Enumerable.Range(0, properties).Select(i => $"\"p{i}\": {schema(i)}")) + "}}";
