@@ -183,11 +183,14 @@ internal sealed class AdapterStack : IDisposable
         }
     }
 
-    /// <summary>Gives back what a rank takes of memory, and of all others' time, that nobody has any more.</summary>
+    /// <summary>
+    /// Gives back what a rank takes of memory, and of all others' time, that nobody has any more. Where that is less than half, it is not worth the copy, for
+    /// which runs wait.
+    /// </summary>
     private void Shrink(Layer layer)
     {
         int rank = layer.Ranks.Values.DefaultIfEmpty().Max();
-        if (layer.Block is not { } large || large.Rank <= rank)
+        if (layer.Block is not { } large || large.Rank < 2 * rank)
         {
             return;
         }

@@ -76,6 +76,15 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     public async Task Values_of_another_type_are_named(string field, string value) =>
         await RefusedAsync($$"""{"model": "m", "messages": {{Question}}, "{{field}}": {{value}}}""", field, "invalid_type");
 
+    [Fact]
+    public async Task Half_of_a_character_is_said_to_be_that()
+    {
+        (int status, JsonElement error) = await server.RefusalAsync(
+            "chat/completions", """{"model": "m", "messages": [{"role": "user", "content": "a\ud83d"}]}""");
+        Assert.Equal((400, "messages[0].content"), (status, error.GetProperty("param").GetString()));
+        Assert.Contains("half of a surrogate pair", error.GetProperty("message").GetString(), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("store", "true")]
     [InlineData("modalities", "[\"audio\"]")]

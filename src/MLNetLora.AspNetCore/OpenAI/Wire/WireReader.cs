@@ -45,7 +45,9 @@ internal static class WireReader
             return ServingError.Invalid($"The field '{twice}' is given twice; which one is meant?", twice, "duplicate_parameter");
         }
 
-        string expected = (error as WireTypeException)?.Expected ?? Expected(error.Path, type);
+        bool isHalf = error.InnerException?.Message.Contains("UTF-16", StringComparison.Ordinal) == true; // the reader has no type for it
+        string expected = isHalf ? "a text without half of a surrogate pair (\\uD83D without \\uDE00)"
+            : (error as WireTypeException)?.Expected ?? Expected(error.Path, type);
         return field.Length == 0
             ? ApiError.InvalidType(null, $"The body must be {expected}.")
             : ApiError.InvalidType(ApiError.Shown(field), $"Invalid type or value of '{ApiError.Shown(field)}': it must be {expected}.");
