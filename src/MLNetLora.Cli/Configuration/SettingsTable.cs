@@ -206,7 +206,10 @@ internal static class SettingsTable
         {
             On = Train | Generate,
         },
-        Answer(nameof(GenerationOptions.ContinueFinalMessage), "Goes on with the assistant's message that a conversation ends with") with { On = Train | Generate },
+        Answer(nameof(GenerationOptions.ContinueFinalMessage), "Goes on with the assistant's message that a conversation ends with") with
+        {
+            On = Train | Generate,
+        },
         Answer(nameof(GenerationOptions.PromptLookupTokens), "Guesses so many of the next tokens from what stood there before; 0: off",
             "prompt_lookup_num_tokens"),
         Answer(nameof(GenerationOptions.WhenPromptTooLong), "What becomes of a prompt that leaves no room for an answer"),

@@ -43,7 +43,8 @@ public sealed record GeneratedText(string Text, FinishReason Reason, int PromptT
 public sealed record GeneratedChunk(string Text, bool IsThinking = false)
 {
     /// <summary>
-    /// The tokens whose text is whole with this piece; those of the tags around thinking, of what is left out and of an ending eos come with the next piece, which
+    /// The tokens whose text is whole with this piece; those of the tags around thinking, of what is left out and of an ending eos come with the next piece,
+    /// which
     /// may be the last. Those of all pieces, one after the other, are <see cref="GeneratedText.Tokens"/>. Null where nobody asked for log probabilities.
     /// </summary>
     public IReadOnlyList<GeneratedToken>? Tokens { get; init; }

@@ -45,5 +45,6 @@ internal sealed class OutputConstraintJson : JsonConverter<OutputConstraint>
 
     /// <inheritdoc/>
     public override void Write(Utf8JsonWriter writer, OutputConstraint value, JsonSerializerOptions options) =>
-        JsonSerializer.Serialize(writer, value.Source ?? throw new NotSupportedException("A constraint of a chat client is made anew for each request."), options);
+        JsonSerializer.Serialize(
+            writer, value.Source ?? throw new NotSupportedException("A constraint of a chat client is made anew for each request."), options);
 }

@@ -4,7 +4,8 @@ using System.Runtime.InteropServices;
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// Chooses the next token of one row. The order of the steps is transformers': bias, repetition penalty, presence and frequency penalty (which it does not have,
+/// Chooses the next token of one row. The order of the steps is transformers': bias, repetition penalty, presence and frequency penalty (which it does not
+/// have,
 /// and vLLM has here), what may not be chosen, temperature, top-k, top-p, min-p.
 /// </summary>
 internal sealed class Sampler

@@ -3,7 +3,8 @@ namespace MLNetLora.Inference;
 public sealed partial class TextGenerator
 {
     /// <summary>
-    /// What the model thinks of tokens that are given: each is looked at behind those before it, beside the requests of other callers. A step is one token, so it
+    /// What the model thinks of tokens that are given: each is looked at behind those before it, beside the requests of other callers. A step is one token, so
+    /// it
     /// takes as long as generating them would.
     /// </summary>
     /// <param name="ids">Ids of the checkpoint's vocabulary, at least one, and no more than the context has.</param>

@@ -67,7 +67,8 @@ public sealed class AnswerEndTests : IDisposable
     [Fact]
     public void Several_seeds_give_several_answers_and_each_of_them_the_same_again()
     {
-        string[] Answers() => [.. Enumerable.Range(7, 6).Select(seed => Answer(new() { Temperature = 2, TopK = 0, TopP = 1, Seed = seed, MaximumNewTokens = 12 }).Text)];
+        string[] Answers() => [.. Enumerable.Range(7, 6).Select(seed =>
+            Answer(new() { Temperature = 2, TopK = 0, TopP = 1, Seed = seed, MaximumNewTokens = 12 }).Text)];
         string[] answers = Answers();
         Assert.Equal(6, answers.Distinct().Count());
         Assert.Equal(answers, Answers());

@@ -30,7 +30,8 @@ public sealed class AnswerTextTests : IDisposable
     [Fact]
     public void A_piece_brings_the_tokens_whose_text_is_whole_with_it()
     {
-        (List<GeneratedChunk> pieces, AnswerText answer) = Answered([TinyTokenizer.Think, .. Encoding.UTF8.GetBytes("\na</think>\nb☃STxSTOPy").Select(value => (int)value)]);
+        (List<GeneratedChunk> pieces, AnswerText answer) = Answered(
+            [TinyTokenizer.Think, .. Encoding.UTF8.GetBytes("\na</think>\nb☃STxSTOPy").Select(value => (int)value)]);
         Assert.Equal(
             [("a", "<think>\na"), ("b", "</think>\nb"), ("☃", "☃"), ("STx", "STx")], // what might have become the stop string waits
             pieces.Select(piece => (piece.Text, Text(piece.Tokens!))));

@@ -39,7 +39,14 @@ public sealed class TokenLogprobsTests
     {
         using CausalLanguageModel model = new(Checkpoint.Open(Repository.Nano), threads: 1);
         int[] prompt = [5, 6, 7];
-        GenerationOptions options = new() { MaximumNewTokens = 1, TopLogprobs = 20, Temperature = 0.1f, TopK = 3, LogitBias = new Dictionary<int, float> { [9] = 100 } };
+        GenerationOptions options = new()
+        {
+            MaximumNewTokens = 1,
+            TopLogprobs = 20,
+            Temperature = 0.1f,
+            TopK = 3,
+            LogitBias = new Dictionary<int, float> { [9] = 100 },
+        };
         ChosenToken chosen = default;
         GenerationRequest request = model.Begin(prompt, model.Prepare(options), token => (chosen = token).Id < 0, 0, default);
         Assert.Equal([9], model.Result(request).Ids);

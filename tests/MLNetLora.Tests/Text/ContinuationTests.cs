@@ -23,7 +23,8 @@ public sealed class ContinuationTests : IDisposable
         ChatMessage[][] conversations =
         [
             [ChatMessage.User("q"), ChatMessage.Assistant("the lazy")],
-            [ChatMessage.System("s"), ChatMessage.User("q"), ChatMessage.Assistant("x", "y"), ChatMessage.User("r"), ChatMessage.Assistant("the lazy dog,\n and")],
+            [ChatMessage.System("s"), ChatMessage.User("q"), ChatMessage.Assistant("x", "y"),
+                ChatMessage.User("r"), ChatMessage.Assistant("the lazy dog,\n and")],
             [ChatMessage.User("q"), ChatMessage.Assistant("the lazy", "t\nt")],
             [ChatMessage.User("q"), ChatMessage.Assistant("<think>\nt\n</think>\n\nthe lazy")],
         ];

@@ -89,7 +89,8 @@ internal sealed class ConversationFormatter
     /// nothing.</param>
     internal bool OpensThinking(bool? thinking = null) => Asked(thinking).OpensThinking;
 
-    /// <summary>Whether an answer may begin with thinking that the model opens itself: it was taught to, and the prompt has neither opened nor ended it.</summary>
+    /// <summary>Whether an answer may begin with thinking that the model opens itself: it was taught to, and the prompt has neither opened nor ended
+    /// it.</summary>
     /// <param name="thinking">What enable_thinking is for this prompt; null for what the variables say.</param>
     internal bool MayThink(bool? thinking = null) => _writesThinking && !Asked(thinking).Text.Contains(ThinkTags.Open, StringComparison.Ordinal);
 
@@ -127,7 +128,8 @@ internal sealed class ConversationFormatter
         ChatMessage begun = conversation.Messages[^1];
         if (begun.ToolCalls?.Count > 0)
         {
-            throw new PromptException("the conversation ends with the assistant's calls of tools, which cannot be gone on with: let the tools' messages follow.");
+            throw new PromptException(
+                "the conversation ends with the assistant's calls of tools, which cannot be gone on with: let the tools' messages follow.");
         }
 
         string content = begun.Content ?? "";

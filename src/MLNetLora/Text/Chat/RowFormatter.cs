@@ -114,8 +114,8 @@ internal sealed class RowFormatter
                 _conversations.Value.MayThink(row.EnableThinking))
         : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking)
         : throw new PromptException(
-            "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it gone on "
-            + "with.");
+            "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it "
+            + "gone on with.");
 
     private Conversation Asked(TextRow row) =>
         ToConversation(row.Instruction is { } instruction ? row with { Instruction = instruction with { Output = null } } : row);
