@@ -120,7 +120,8 @@ public sealed partial class OptionWordsTests : IDisposable
         HashSet<string> known = [.. SettingsTable.All.SelectMany(setting => setting.LibraryNames).Select(name => name.Split('.')[^1]), .. s_ofPrograms];
         HashSet<string> options = [.. typeof(QwenLoraTrainer).Assembly.GetTypes().Where(type => type.Name.EndsWith("Options", StringComparison.Ordinal)
             && !type.Name.StartsWith("Hub", StringComparison.Ordinal) && type != typeof(EngineOptions))
-            .SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)).Where(property => property.SetMethod?.IsPublic == true && !property.DeclaringType!.IsNested
+            .SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly))
+            .Where(property => property.SetMethod?.IsPublic == true && !property.DeclaringType!.IsNested
             | property.DeclaringType == typeof(QwenLoraTrainer.Options)).Select(property => property.Name)];
         string[] named = [.. Directory.EnumerateFiles(Repository.At("src", "MLNetLora"), "*.cs", SearchOption.AllDirectories)
             .Where(path => !path.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
