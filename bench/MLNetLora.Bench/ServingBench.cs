@@ -55,13 +55,15 @@ internal static class ServingBench
         Send own = engine is not null ? (request, onToken) => Ask(engine, request, onToken) : Http(ours!);
         foreach (int atOnce in setting.AtOnce)
         {
-            ServingRequest[] requests = Requests(setting, atOnce * setting.Rounds, vocabulary);
             // The peer before and after, so that both see the machine's faster and slower minutes.
-            ServingResult? before = llama is null ? null : await Load(Http(llama), requests, atOnce, setting.Rate);
-            ServingResult measured = await Load(own, requests, atOnce, setting.Rate);
+            ServingResult? before = llama is null ? null : await Load(Http(llama), Next(1), atOnce, setting.Rate);
+            ServingResult measured = await Load(own, Next(2), atOnce, setting.Rate);
             Console.WriteLine($"{atOnce,4} at once, ours    {measured}");
             Compare(measured, before);
-            Compare(measured, llama is null ? null : await Load(Http(llama), requests, atOnce, setting.Rate));
+            Compare(measured, llama is null ? null : await Load(Http(llama), Next(3), atOnce, setting.Rate));
+
+            // The same lengths, other tokens: neither is to know a prompt already.
+            ServingRequest[] Next(int seed) => Requests(setting, atOnce * setting.Rounds, vocabulary, seed);
         }
     }
 
@@ -132,11 +134,12 @@ internal static class ServingBench
             $"first token, median of 11: 50 tokens {shorts[5] * 1000:F0} ms; {common} known and 50 {longs[5] * 1000:F0} ms, ratio {longs[5] / shorts[5]:F2}");
     }
 
-    private static ServingRequest[] Requests(ServingSetting setting, int count, int vocabulary)
+    private static ServingRequest[] Requests(ServingSetting setting, int count, int vocabulary, int seed = 1)
     {
         Random random = new(7);
+        Random tokens = new(seed);
         return [.. Enumerable.Range(0, count).Select(i => new ServingRequest(
-            [.. Enumerable.Range(0, Size(setting.Prompt)).Select(_ => random.Next(3, vocabulary))], Size(setting.Tokens), i))];
+            [.. Enumerable.Range(0, Size(setting.Prompt)).Select(_ => tokens.Next(3, vocabulary))], Size(setting.Tokens), i))];
 
         int Size(int most) => Math.Max(1, (int)(most * Math.Pow(5, -random.NextDouble())));
     }
