@@ -151,7 +151,7 @@ internal sealed class CausalLanguageModel : IDisposable
             _graph = new StepGraph(
                 session, _factors, checkpoint.Config, [.. checkpoint.Architecture.States(checkpoint.Config)], _device, computeType, adapters);
             _prefixes = _resources.Own(new PrefixCache(_graph, engine.PrefixCacheBytes));
-            _engine = new GenerationEngine(_graph, _prefixes) 
+            _engine = new GenerationEngine(_graph, _prefixes)
             {
                 MaximumRows = engine.MaximumRows,
                 MaximumCacheBytes = engine.MaximumCacheBytes ?? long.MaxValue,

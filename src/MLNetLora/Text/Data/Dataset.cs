@@ -128,7 +128,9 @@ public static class Dataset
             {
                 return row.Use(fields => DatasetRows.Read(fields, ref _format, promptTemplate, where, asks)) with
                 {
-                    File = path, Line = row.Line, Number = row.Number,
+                    File = path,
+                    Line = row.Line,
+                    Number = row.Number,
                 };
             }
             catch (InvalidOperationException error)
