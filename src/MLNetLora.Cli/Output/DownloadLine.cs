@@ -7,8 +7,8 @@ namespace MLNetLora.Cli.Output;
 internal sealed class DownloadLine(Screen screen) : IProgress<HubProgress>
 {
     private readonly Lock _lock = new();
+    private readonly LiveLine _line = new(screen);
     private long _tenth = -1;
-    private bool _isOpen;
     private bool _hasEnded;
 
     public void Report(HubProgress value)
@@ -22,7 +22,7 @@ internal sealed class DownloadLine(Screen screen) : IProgress<HubProgress>
 
             if (value.Message is { } message)
             {
-                Close();
+                _line.End();
                 screen.WriteNote(message);
                 return;
             }
@@ -38,16 +38,7 @@ internal sealed class DownloadLine(Screen screen) : IProgress<HubProgress>
             string text = string.Create(
                 CultureInfo.InvariantCulture,
                 $"{value.Bytes / 1e6:N0} of {value.TotalBytes / 1e6:N0} MB  {value.BytesPerSecond / 1e6:F1} MB/s{left}  {Visible.OnOneLine(value.File)}");
-            if (screen.HasErrorColor)
-            {
-                screen.Error.Write($"\r\e[K{text}");
-                screen.Error.Flush();
-                _isOpen = true;
-            }
-            else
-            {
-                screen.Error.WriteLine(text);
-            }
+            _line.Show(text);
         }
     }
 
@@ -55,17 +46,8 @@ internal sealed class DownloadLine(Screen screen) : IProgress<HubProgress>
     {
         lock (_lock)
         {
-            Close();
+            _line.End();
             _hasEnded = true;
-        }
-    }
-
-    private void Close()
-    {
-        if (_isOpen)
-        {
-            screen.Error.WriteLine();
-            _isOpen = false;
         }
     }
 }

@@ -14,10 +14,10 @@ internal sealed class ScoreProgress(Screen screen, long total, long before, Func
     private static readonly TimeSpan s_between = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan s_betweenLive = TimeSpan.FromSeconds(1);
 
+    private readonly LiveLine _line = new(screen);
     private readonly Func<TimeSpan> _now = now ?? Clock();
     private TimeSpan _last;
     private long _tokens;
-    private bool _isOpen;
 
     /// <summary>Hears of a row.</summary>
     /// <param name="done">Rows that are answered, those before included.</param>
@@ -37,27 +37,11 @@ internal sealed class ScoreProgress(Screen screen, long total, long before, Func
         string text = string.Create(
             CultureInfo.InvariantCulture,
             $"{done:N0} of {total:N0} rows  {rate:0.##} rows/s  {_tokens / elapsed.TotalSeconds:N0} tokens/s  {left} left");
-        if (screen.HasErrorColor)
-        {
-            screen.Error.Write($"\r\e[K{text}");
-            screen.Error.Flush();
-            _isOpen = true;
-        }
-        else
-        {
-            screen.Error.WriteLine(text);
-        }
+        _line.Show(text);
     }
 
     /// <summary>Ends the line.</summary>
-    public void End()
-    {
-        if (_isOpen)
-        {
-            screen.Error.WriteLine();
-            _isOpen = false;
-        }
-    }
+    public void End() => _line.End();
 
     private static string Left(TimeSpan left) => left.TotalHours >= 1
         ? string.Create(CultureInfo.InvariantCulture, $"{(int)left.TotalHours} h {left.Minutes} min")

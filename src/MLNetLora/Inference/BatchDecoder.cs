@@ -85,11 +85,21 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>Adds a row of another decoder as it stands there, but for its scores.</summary>
     /// <param name="other">The other.</param>
     /// <param name="row">Its row.</param>
+    /// <exception cref="NativeMemoryException">There is too little memory; the rows are as they were.</exception>
     public void Join(BatchDecoder other, int row)
     {
         Row joined = other._rows[row];
         _rows.Add(joined with { Length = 0 }); // nothing of it is here yet
-        Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
+        try
+        {
+            Reserve(Math.Min(joined.Limit, joined.Length + FirstTokens));
+        }
+        catch
+        {
+            _rows.RemoveAt(_rows.Count - 1);
+            throw;
+        }
+
         _cache.Take(other._cache, new RowPart(row, 0), new RowPart(_rows.Count - 1, 0), joined.Length);
         _rows[^1] = joined;
     }

@@ -219,10 +219,19 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 
         for (int i = 0; i < reading.Requests.Length; i++)
         {
-            if (!Choose(reading.Requests[i], reading.Decoder, i))
+            if (Choose(reading.Requests[i], reading.Decoder, i))
+            {
+                continue;
+            }
+
+            try
             {
                 _decoder!.Join(reading.Decoder, i);
                 _rows.Add(reading.Requests[i]);
+            }
+            catch (NativeMemoryException e)
+            {
+                End(reading.Requests[i], e); // the others go on
             }
         }
 

@@ -44,7 +44,7 @@ internal sealed class StateCache : IDisposable
     /// <param name="limit">Most tokens that a row will ever have, as far as is known.</param>
     /// <param name="written">Tokens that each row has; of those behind nothing stays. What is not copied takes no memory where the system gives pages when
     /// they are written: one long row beside many short ones.</param>
-    /// <exception cref="NativeMemoryException">There is too little memory; the cache is then of no use any more.</exception>
+    /// <exception cref="NativeMemoryException">There is too little memory; what was written is there as before.</exception>
     public void Reserve(int rows, int tokens, int limit, IReadOnlyList<int> written)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, limit);
@@ -66,7 +66,7 @@ internal sealed class StateCache : IDisposable
             {
                 _memory[i] = New(i, all, capacity);
             }
-            else if (_states[i].IsPerToken || all > _rows)
+            else if (!old.Holds(all, capacity)) // some do where there was too little memory for others the last time
             {
                 Memory grown = New(i, all, capacity);
                 for (int row = 0; row < Math.Min(written.Count, _rows); row++)
@@ -143,12 +143,16 @@ internal sealed class StateCache : IDisposable
         private readonly NativeBuffer _memory = new(
             checked(rows * RowSize(state, type, capacity)), "the cache of the tokens so far", device, isOfOneCall: true);
         private readonly long _rowBytes = RowSize(state, type, capacity);
+        private readonly int _rows = rows;
         private readonly int _capacity = capacity;
 
         private static int NumberBytes(ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(short);
 
         public static long RowSize(CacheState state, ElementType type, int capacity) => checked(
             state.Shape.Aggregate(1L, (product, size) => checked(product * size)) * (state.IsPerToken ? capacity : 1) * NumberBytes(type));
+
+        /// <summary>Whether there is room for rows of so many tokens.</summary>
+        public bool Holds(int rowCount, int tokens) => _rows >= rowCount && (_capacity >= tokens || !state.IsPerToken);
 
         /// <summary>Some rows.</summary>
         public NativeTensor Rows(int first, int count)

@@ -90,6 +90,48 @@ public sealed class GenerationEngineTests : IDisposable
     }
 
     [Fact]
+    public void Who_finds_no_memory_leaves_the_others_alone()
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 40, Temperature = 1, Seed = 2 });
+        IReadOnlyList<int> alone = lm.Generate([[3, 4, 5]], options)[0].Ids;
+        int refused = 0;
+        for (int failing = 1; failing <= 12; failing++)
+        {
+            int allocations = -1000;
+            NativeCalls.Before = kind =>
+            {
+                if (kind == "allocation" && Interlocked.Increment(ref allocations) == failing)
+                {
+                    throw new InsufficientMemoryException("injected");
+                }
+            };
+            try
+            {
+                GenerationRequest? second = null;
+                IReadOnlyList<GeneratedIds> first = lm.Generate([[3, 4, 5]], options, (_, _) =>
+                {
+                    if (second is null)
+                    {
+                        allocations = 0; // those of the second, for its prompt and for its row
+                        second = lm.Begin([6, 7], options, null, 0, default);
+                    }
+
+                    return false;
+                });
+                Assert.Equal(alone, first[0].Ids);
+                refused += Record.Exception(() => lm.Result(second!)) is NativeMemoryException ? 1 : 0;
+            }
+            finally
+            {
+                NativeCalls.Before = null;
+            }
+        }
+
+        Assert.InRange(refused, 6, 12); // 4 states each for the prompt and for the row
+    }
+
+    [Fact]
     public async Task Requests_wait_for_their_share_of_the_memory()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 4096);
