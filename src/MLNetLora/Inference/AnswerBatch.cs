@@ -90,7 +90,7 @@ internal sealed class AnswerBatch(
         ThinkingPart thinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking ? ThinkingPart.Rest
             : prompt.MayThink ? ThinkingPart.Optional
             : ThinkingPart.None;
-        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking);
+        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking, prompt.Calls);
         answering.Request = model.Begin(
             prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
     }
