@@ -363,11 +363,27 @@ internal sealed class CausalLanguageModel : IDisposable
         }
         catch (NotFiniteNumberException)
         {
-            throw _graph.CacheType == ElementType.Float16
-                ? BadNumbers.InFloat16(Checkpoint, Device)
-                : BadNumbers.Explain(Checkpoint, Adapter, request.Cancellation);
+            throw Explanation(request);
         }
     }
+
+    /// <summary>Waits for an answer, as <see cref="Result"/> does, without a thread.</summary>
+    internal async Task<GeneratedIds> ResultAsync(GenerationRequest request)
+    {
+        try
+        {
+            return await request.Answer.ConfigureAwait(false);
+        }
+        catch (NotFiniteNumberException)
+        {
+            throw await Task.Run(() => Explanation(request)).ConfigureAwait(false); // it reads all weights
+        }
+    }
+
+    /// <summary>What has made scores that are not numbers.</summary>
+    private MLNetLoraException Explanation(GenerationRequest request) => _graph.CacheType == ElementType.Float16
+        ? BadNumbers.InFloat16(Checkpoint, Device)
+        : BadNumbers.Explain(Checkpoint, Adapter, request.Cancellation);
 
     /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
     internal float[] Logits(int[] prompt, CancellationToken cancellation = default)

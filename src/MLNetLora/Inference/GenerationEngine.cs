@@ -14,7 +14,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
 
     private readonly Lock _lock = new();
-    private readonly Queue<GenerationRequest> _waiting = [];
+    private readonly LinkedList<GenerationRequest> _waiting = [];
     private bool _isRunning;
 
     // Of the engine's thread.
@@ -48,7 +48,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
                 _isRunning = true;
             }
 
-            _waiting.Enqueue(request);
+            _waiting.AddLast(request);
         }
 
         request.WhenCancelled(Leave);
@@ -59,12 +59,10 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     {
         lock (_lock)
         {
-            if (!_waiting.Contains(request))
+            if (!_waiting.Remove(request)) // the engine's thread does not meet it any more: when it has ended, the model's memory may go
             {
                 return;
             }
-
-            request.HasLeft = true; // the engine's thread must not touch it any more: when it has ended, the model's memory may go
         }
 
         request.Fail(new OperationCanceledException(request.Cancellation));
@@ -117,17 +115,11 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         int longest = 0;
         lock (_lock)
         {
-            while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
+            while (_rows.Count + next.Count < MaximumRows && _waiting.First?.Value is { } request)
             {
-                if (request.HasLeft)
-                {
-                    _waiting.Dequeue();
-                    continue;
-                }
-
                 if (Refusal(request) is { } refusal)
                 {
-                    _waiting.Dequeue();
+                    _waiting.RemoveFirst();
                     End(request, refusal);
                     continue;
                 }
@@ -141,7 +133,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
                     break;
                 }
 
-                _waiting.Dequeue();
+                _waiting.RemoveFirst();
                 next.Add(request);
                 longest = longer;
             }
@@ -226,7 +218,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 
             try
             {
-                _decoder!.Join(reading.Decoder, i);
+                Join(reading.Decoder, i);
                 _rows.Add(reading.Requests[i]);
             }
             catch (NativeMemoryException e)
@@ -250,23 +242,60 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             }
         }
 
-        if (_rows.Count == 0)
+        try
         {
-            return;
+            if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
+            {
+                Verify(guess);
+            }
+            else if (Next())
+            {
+                Choose();
+            }
+        }
+        catch (Exception e)
+        {
+            // Of a step that none of these rows can go on from; prompts that are read have memory of their own.
+            _rows.ForEach(request => End(request, e));
+            _rows.Clear();
+            _decoder?.Dispose();
+            _decoder = null;
+        }
+    }
+
+    /// <summary>Takes the newest token of every row.</summary>
+    /// <returns>Whether there is a row.</returns>
+    private bool Next()
+    {
+        while (_rows.Count > 0)
+        {
+            bool hasRun = false;
+            try
+            {
+                _decoder!.MakeRoom();
+                hasRun = true;
+                using RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]);
+                _decoder.Next([.. _rows.Select(request => request.Last)], stop.Token);
+                return true;
+            }
+            catch (NativeMemoryException e) when (!hasRun || graph.Config.DeltaNet is null) // a recurrent state may be half a step ahead
+            {
+                GiveWay(e);
+            }
         }
 
-        if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
-        {
-            Verify(guess);
-            return;
-        }
+        return false;
+    }
 
-        using (RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]))
+    /// <summary>Makes memory free: what is kept of earlier prompts, or else the longest row, for whose next token all others would need more, too.</summary>
+    private void GiveWay(NativeMemoryException error)
+    {
+        if (!prefixes.Clear())
         {
-            _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
+            int longest = _decoder!.LongestRow;
+            End(_rows[longest], error);
+            Drop(longest);
         }
-
-        Choose();
     }
 
     /// <summary>
@@ -364,9 +393,26 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         }
     }
 
+    private void Join(BatchDecoder decoder, int row)
+    {
+        try
+        {
+            _decoder!.Join(decoder, row);
+        }
+        catch (NativeMemoryException) when (prefixes.Clear())
+        {
+            _decoder!.Join(decoder, row);
+        }
+    }
+
     private void Remove(int row)
     {
         Keep(_rows[row], _decoder!, row, _rows[row].Tokens); // the next turn of a conversation begins with this one
+        Drop(row);
+    }
+
+    private void Drop(int row)
+    {
         _decoder!.Remove(row);
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);

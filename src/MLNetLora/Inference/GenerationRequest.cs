@@ -40,9 +40,6 @@ internal sealed class GenerationRequest(
     /// <summary>Which adapter answers.</summary>
     public RowAdapter Adapter { get; init; }
 
-    /// <summary>Whether it was cancelled while it waited, and ends without the engine's thread. Of the engine's lock.</summary>
-    public bool HasLeft { get; set; }
-
     /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
     public int KnownTokens { get; set; }
 
@@ -59,8 +56,15 @@ internal sealed class GenerationRequest(
     public Task<GeneratedIds> Answer => _completion.Task;
 
     /// <summary>Has something called when the request is cancelled, unless it has ended by then.</summary>
-    public void WhenCancelled(Action<GenerationRequest> leave) =>
+    public void WhenCancelled(Action<GenerationRequest> leave)
+    {
         _registration = cancellation.UnsafeRegister(_ => leave(this), null);
+        Interlocked.MemoryBarrier();
+        if (_hasEnded == 1)
+        {
+            _registration.Unregister(); // it may have ended before there was anything to unregister
+        }
+    }
 
     /// <summary>Chooses the next token.</summary>
     /// <param name="logits">The vocabulary's scores, all of them numbers; they are changed.</param>
