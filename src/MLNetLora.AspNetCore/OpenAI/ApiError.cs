@@ -51,8 +51,7 @@ internal static class ApiError
         PromptException => ServingError.Invalid($"{Sentence(exception).Split(LibraryAdvice)[0].TrimEnd('.')}.", prompt, "context_length_exceeded"),
         TemplateException => ServingError.Invalid(Sentence(exception), prompt, "invalid_prompt"),
         OptionException or ConstraintException => ServingError.Invalid(Sentence(exception), null, "invalid_value"),
-        NativeMemoryException => ServingError.Unavailable(
-            "There is too little memory for this request now. Send it again later, or a shorter one.", "out_of_memory", 1),
+        NativeMemoryException => ServingError.OutOfMemory,
         ObjectDisposedException => ServingError.Unavailable("The model is being unloaded. Send the request again later.", "model_unloaded", 1),
         _ => null,
     };

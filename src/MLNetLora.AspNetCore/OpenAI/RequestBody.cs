@@ -11,7 +11,11 @@ internal static class RequestBody
     /// <exception cref="ApiException">It is not JSON in UTF-8 by its headers.</exception>
     public static async Task<byte[]> ReadAsync(HttpContext context)
     {
-        RequireJson(context.Request);
+        if (Refusal(context.Request) is { } refusal)
+        {
+            throw new ApiException(refusal);
+        }
+
         using MemoryStream body = new();
         await context.Request.Body.CopyToAsync(body, context.RequestAborted).ConfigureAwait(false);
         return body.ToArray();
@@ -20,16 +24,14 @@ internal static class RequestBody
     /// <summary>
     /// A browser sends other types to any server without asking it first, so that every page could put this machine to work; JSON it does not.
     /// </summary>
-    private static void RequireJson(HttpRequest request)
+    /// <returns>Why the body is not read; null where it is JSON by its headers.</returns>
+    public static ServingError? Refusal(HttpRequest request)
     {
         bool isJson = MediaTypeHeaderValue.TryParse(request.ContentType, out MediaTypeHeaderValue? type)
             && type.MediaType.Equals("application/json", StringComparison.OrdinalIgnoreCase)
             && (!type.Charset.HasValue || HeaderUtilities.RemoveQuotes(type.Charset).Equals("utf-8", StringComparison.OrdinalIgnoreCase));
-        if (!isJson || request.Headers.ContentEncoding.Count > 0)
-        {
-            const string message = "The body must be JSON in UTF-8, not compressed: send it with the header Content-Type: application/json.";
-            throw new ApiException(
-                ServingError.Invalid(message, null, "unsupported_content_type") with { Status = StatusCodes.Status415UnsupportedMediaType });
-        }
+        const string message = "The body must be JSON in UTF-8, not compressed: send it with the header Content-Type: application/json.";
+        return isJson && request.Headers.ContentEncoding.Count == 0 ? null
+            : ServingError.Invalid(message, null, "unsupported_content_type") with { Status = StatusCodes.Status415UnsupportedMediaType };
     }
 }
