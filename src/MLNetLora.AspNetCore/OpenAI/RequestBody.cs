@@ -6,19 +6,24 @@ namespace MLNetLora.AspNetCore.OpenAI;
 /// <summary>Reads the body of a request, whose size <see cref="ServingEndpoint"/> has looked at.</summary>
 internal static class RequestBody
 {
-    /// <summary>The bytes of a JSON body.</summary>
+    /// <summary>The bytes of a JSON body: those that <see cref="ServingEndpoint"/> has in memory already, without a copy.</summary>
     /// <param name="context">The request.</param>
     /// <exception cref="ApiException">It is not JSON in UTF-8 by its headers.</exception>
-    public static async Task<byte[]> ReadAsync(HttpContext context)
+    public static async Task<ReadOnlyMemory<byte>> ReadAsync(HttpContext context)
     {
         if (Refusal(context.Request) is { } refusal)
         {
             throw new ApiException(refusal);
         }
 
+        if (context.Request.Body is MemoryStream held && held.TryGetBuffer(out ArraySegment<byte> bytes))
+        {
+            return bytes;
+        }
+
         using MemoryStream body = new();
         await context.Request.Body.CopyToAsync(body, context.RequestAborted).ConfigureAwait(false);
-        return body.ToArray();
+        return body.GetBuffer().AsMemory(0, (int)body.Length);
     }
 
     /// <summary>

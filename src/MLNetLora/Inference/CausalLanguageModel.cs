@@ -333,6 +333,7 @@ internal sealed class CausalLanguageModel : IDisposable
             {
                 Adapter = _adapter,
                 Mask = mask,
+                UsesPrefixes = options.UsesPrefixCache,
             };
             _engine.Add(request);
             return request;
