@@ -140,7 +140,9 @@ public sealed class GenerationEngineTests : IDisposable
     [InlineData("qwen3_5_text", "run", false)] // its state may have gone half a step ahead
     public void Where_there_is_no_memory_for_the_next_token_the_longest_row_ends(string modelType, string kind, bool goesOn)
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1);
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1, engine: new EngineOptions { PrefixCacheBytes = 0 });
+        int[] prompt = TinyModel.Row(new Random(1), 200).InputIds; // whose cache has 320 tokens, then 384 or 400
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
         GenerationOptions shorter = lm.Prepare(new GenerationOptions { MaximumNewTokens = 60, Temperature = 1, Seed = 3, IgnoreEndOfText = true });
         IReadOnlyList<int> alone = lm.Generate([[6, 7]], shorter)[0].Ids;
@@ -157,7 +159,7 @@ public sealed class GenerationEngineTests : IDisposable
         };
         try
         {
-            GenerationRequest first = lm.Begin([3, 4, 5], options, _ =>
+            GenerationRequest first = lm.Begin(prompt, options, _ =>
             {
                 if (++tokens == 100)
                 {
