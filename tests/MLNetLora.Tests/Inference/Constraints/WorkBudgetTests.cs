@@ -10,13 +10,28 @@ public sealed class WorkBudgetTests
 {
     /// <summary>Each of its states knows where letters of eight kinds were among the last characters, and hardly any text ends it.</summary>
     private static readonly string s_slow = "(" + string.Join('|', ((string[])["a-m", "aeiou", "bcdf", "ghjk", "lmnp", "qrst", "a-f", "s-z"]).Select(
-        (letters, i) => $@"[\s\S]*[{letters}][\s\S]{{{30 + (3 * i)}}}")) + ")zzzzqqqqzzzz";
+        (letters, i) => $@"[\s\S]*[{letters}][\s\S]{{{18 + (2 * i)}}}")) + ")zzzzqqqqzzzz";
+
+    /// <summary>Tokens that lead to a state that is new.</summary>
+    private static readonly int[] s_words = [.. Enumerable.Range(0, RandomAnswers.OverNano.Tokenizer.VocabularySize).Where(
+        id => RandomAnswers.OverNano.Tokenizer.Decode([id], skipSpecialTokens: true) is { Length: > 3 } text && text.All(char.IsAsciiLetterLower))];
 
     [Fact]
     public void An_answer_that_takes_too_much_token_after_token_ends_and_says_what_to_do()
     {
-        string message = Assert.Throws<ConstraintException>(
-            () => RandomAnswers.OverNano.Write(OutputConstraint.Regex(s_slow), new Random(1), maximumTokens: 4000)).Message;
+        QwenTokenizer tokenizer = RandomAnswers.OverNano.Tokenizer;
+        ITokenMask mask = OutputConstraint.Regex(s_slow).Begin(tokenizer, [], ThinkingPart.None);
+        Random random = new(1);
+        int tokens = 0;
+        string message = Assert.Throws<ConstraintException>(() =>
+        {
+            for (; tokens < 480; tokens++)
+            {
+                mask.Apply(new float[tokenizer.VocabularySize]);
+                Assert.True(mask.Accept(s_words[random.Next(s_words.Length)]));
+            }
+        }).Message;
+        Assert.True(tokens > 3, $"{tokens}");
         Assert.Contains("token after token", message, StringComparison.Ordinal);
         Assert.Contains("counters smaller", message, StringComparison.Ordinal);
     }
@@ -66,6 +81,7 @@ public sealed class WorkBudgetTests
             TopK = 0,
             TopP = 1,
             Seed = 1,
+            LogitBias = s_words.ToDictionary(id => id, _ => 100f),
         };
         GenerationOptions options = new() { MaximumNewTokens = 60 };
         string alone = generator.Generate([new("Who are you?")], options)[0].Text;
