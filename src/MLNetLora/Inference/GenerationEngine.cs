@@ -157,11 +157,29 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         catch (Exception e)
         {
             decoder.Dispose();
+            if (e is NativeMemoryException && prefixes.Clear())
+            {
+                PutBack(next);
+                return;
+            }
+
             next.ForEach(request => End(request, e));
             return;
         }
 
         _reading = new Reading(decoder, [.. next]);
+    }
+
+    /// <summary>Has requests wait again, before all others.</summary>
+    private void PutBack(List<GenerationRequest> requests)
+    {
+        lock (_lock)
+        {
+            foreach (GenerationRequest request in Enumerable.Reverse(requests))
+            {
+                _waiting.AddFirst(request);
+            }
+        }
     }
 
     /// <summary>Reads a part of the prompts; those that are read through get their first token.</summary>
@@ -183,6 +201,11 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             }
             catch (Exception e)
             {
+                if (e is NativeMemoryException && prefixes.Clear())
+                {
+                    return; // the part is read again
+                }
+
                 Array.ForEach(reading.Requests, request => End(request, e));
                 FreeReading();
                 return;
@@ -402,8 +425,13 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             _decoder!.Join(decoder, row);
         }
-        catch (NativeMemoryException) when (prefixes.Clear())
+        catch (NativeMemoryException)
         {
+            if (!prefixes.Clear())
+            {
+                throw;
+            }
+
             _decoder!.Join(decoder, row);
         }
     }

@@ -12,8 +12,8 @@ internal readonly record struct RowAdapter(int Place, long Generation);
 /// <param name="limit">Most tokens that prompt and answer may have together.</param>
 /// <param name="onToken">Called with each token on the engine's thread, for which all other requests wait; true ends the answer. An exception ends the
 /// request with it.</param>
-/// <param name="onEnd">Called when the request has ended and its memory is free, before <see cref="Answer"/> says so; on the engine's thread, or on that of
-/// who cancels.</param>
+/// <param name="onEnd">Called when the request has ended and its memory is free, before <see cref="Answer"/> says so; on the engine's thread, on that of who
+/// cancels, or, where <see cref="EndsSlowly"/>, on one of its own.</param>
 /// <param name="cancellation">Ends the request, in the middle of a kernel too where nobody else waits for it.</param>
 internal sealed class GenerationRequest(
     int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<ChosenToken, bool>? onToken, Action onEnd, CancellationToken cancellation)
@@ -30,6 +30,9 @@ internal sealed class GenerationRequest(
 
     /// <summary>What the answer may go on with; null for whatever the model likes.</summary>
     public Constraints.ITokenMask? Mask { get; init; }
+
+    /// <summary>Whether what goes with the request may take long to free, which nobody else must wait for; null where it never does.</summary>
+    public Func<bool>? EndsSlowly { get; init; }
 
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
@@ -108,22 +111,12 @@ internal sealed class GenerationRequest(
     }
 
     /// <summary>Ends the request with its answer.</summary>
-    public void Complete(FinishReason reason)
-    {
-        if (Ends())
-        {
-            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed });
-        }
-    }
+    public void Complete(FinishReason reason) => End(() =>
+        _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed }));
 
     /// <summary>Ends the request without; one that has ended stays as it is.</summary>
-    public void Fail(Exception error)
+    public void Fail(Exception error) => End(() =>
     {
-        if (!Ends())
-        {
-            return;
-        }
-
         if (error is OperationCanceledException && cancellation.IsCancellationRequested)
         {
             _completion.SetCanceled(cancellation);
@@ -132,17 +125,30 @@ internal sealed class GenerationRequest(
         {
             _completion.SetException(error);
         }
-    }
+    });
 
-    private bool Ends()
+    private void End(Action tell)
     {
         if (Interlocked.Exchange(ref _hasEnded, 1) == 1)
         {
-            return false;
+            return;
         }
 
         _registration.Unregister();
-        onEnd();
-        return true;
+        if (EndsSlowly?.Invoke() != true)
+        {
+            EndHere();
+            return;
+        }
+
+        // None of the pool: whoever waits with a thread of his own needs none of its.
+        Thread thread = new(EndHere) { IsBackground = true, Name = "MLNetLora end" };
+        thread.UnsafeStart();
+
+        void EndHere()
+        {
+            onEnd();
+            tell();
+        }
     }
 }

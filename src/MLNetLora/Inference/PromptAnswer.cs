@@ -21,8 +21,8 @@ internal sealed class PromptAnswer
     /// <param name="prompt">The prompt.</param>
     /// <param name="options">What <see cref="CausalLanguageModel.Prepare"/> gives, with <see cref="AnswerText.WithEnds"/>.</param>
     /// <param name="onChunk">Called with pieces on the engine's thread, for which all other callers wait.</param>
-    /// <param name="onEnd">Called when there are no more, and the memory of the row is free; on the engine's thread, or on that of who cancels, and maybe before
-    /// this constructor is through.</param>
+    /// <param name="onEnd">Called when there are no more, and the memory of the row is free; on whatever thread that is, and maybe before this constructor is
+    /// through.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
     public PromptAnswer(CausalLanguageModel model, QwenTokenizer tokenizer, AskedPrompt prompt, GenerationOptions options, Action<GeneratedChunk> onChunk,

@@ -53,18 +53,17 @@ internal sealed class StateCache : IDisposable
             return;
         }
 
-        int leastRows = Math.Max(rows, _rows);
-        int leastCapacity = tokens <= Capacity ? Capacity : Math.Max(Capacity, Rounded(tokens));
+        // By a half at least, so that a token is copied about twice in its life, whatever the length; or, where memory is short, as little as will do.
+        (int Rows, int Tokens) least = (Math.Max(rows, _rows), tokens <= Capacity ? Capacity : Rounded(tokens));
+        (int Rows, int Tokens) ample = (rows <= _rows ? _rows : Math.Max(rows, _rows + (_rows / 2)),
+            tokens <= Capacity ? Capacity : Math.Max(least.Tokens, Rounded(Capacity + (Capacity / 2L))));
         try
         {
-            // By a half at least, so that a token is copied about twice in its life, whatever the length.
-            int moreRows = rows <= _rows ? _rows : Math.Max(rows, _rows + (_rows / 2));
-            int more = tokens <= Capacity ? Capacity : Math.Max(leastCapacity, Rounded(Capacity + (Capacity / 2L)));
-            Grow(moreRows, more, written);
+            Grow(ample.Rows, ample.Tokens, written);
         }
-        catch (NativeMemoryException)
+        catch (NativeMemoryException) when (ample != least)
         {
-            Grow(leastRows, leastCapacity, written); // where that is as much, it fails again
+            Grow(least.Rows, least.Tokens, written);
         }
 
         int Rounded(long wanted) => (int)Math.Min(limit, (wanted + Step - 1) / Step * Step);

@@ -140,7 +140,9 @@ public sealed class GenerationEngineTests : IDisposable
     [InlineData("qwen3_5_text", "run", false)] // its state may have gone half a step ahead
     public void Where_there_is_no_memory_for_the_next_token_the_longest_row_ends(string modelType, string kind, bool goesOn)
     {
-        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1);
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1, engine: new EngineOptions { PrefixCacheBytes = 0 });
+        int[] prompt = TinyModel.Row(new Random(1), 200).InputIds; // whose cache has 320 tokens, then 384 or 400
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
         GenerationOptions shorter = lm.Prepare(new GenerationOptions { MaximumNewTokens = 60, Temperature = 1, Seed = 3, IgnoreEndOfText = true });
         IReadOnlyList<int> alone = lm.Generate([[6, 7]], shorter)[0].Ids;
@@ -157,7 +159,7 @@ public sealed class GenerationEngineTests : IDisposable
         };
         try
         {
-            GenerationRequest first = lm.Begin([3, 4, 5], options, _ =>
+            GenerationRequest first = lm.Begin(prompt, options, _ =>
             {
                 if (++tokens == 100)
                 {
@@ -190,32 +192,59 @@ public sealed class GenerationEngineTests : IDisposable
         Assert.Equal(alone, lm.Generate([[6, 7]], shorter)[0].Ids);
     }
 
-    [Fact]
-    public void What_is_kept_of_earlier_prompts_gives_way_before_an_answer_ends()
+    [Theory]
+    [InlineData("allocation", 0)] // for the prompt
+    [InlineData("run", 0)]
+    [InlineData("allocation", 100)] // for the cache that grows
+    [InlineData("run", 100)]
+    [InlineData("allocation", -1)] // for who joins
+    public void What_is_kept_of_earlier_prompts_gives_way_before_a_request_fails(string kind, int at)
     {
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
         IReadOnlyList<int> alone = lm.Generate([[3, 4, 5]], options)[0].Ids; // 203 tokens, of which three blocks are kept
         long most = long.MaxValue;
         int refused = 0;
-        NativeCalls.Before = kind =>
+        NativeCalls.Before = called =>
         {
-            if (kind == "allocation" && NativeBuffer.LiveBytes > most)
+            if (called != kind)
+            {
+                return;
+            }
+
+            if (NativeBuffer.LiveBytes > Interlocked.Read(ref most))
             {
                 refused++;
                 throw new InsufficientMemoryException("injected");
             }
 
-            most = kind == "allocation" ? long.MaxValue : most;
+            Interlocked.Exchange(ref most, long.MaxValue);
         };
         try
         {
-            int tokens = 0;
-            Assert.Equal(alone, lm.Generate([[3, 4, 5]], options, (_, _) =>
+            (int tokens, int others) = (0, 0);
+            GenerationRequest? other = null;
+            most = at == 0 ? NativeBuffer.LiveBytes - 1 : most;
+            IReadOnlyList<int> answer = lm.Generate([[3, 4, 5]], options, (_, _) =>
             {
-                most = ++tokens == 100 ? NativeBuffer.LiveBytes - 1 : most;
+                tokens++;
+                if (tokens == at)
+                {
+                    most = NativeBuffer.LiveBytes - 1;
+                }
+                else if (at < 0 && tokens == 10)
+                {
+                    other = lm.Begin([3, 4, 5], options, _ =>
+                    {
+                        most = ++others == 1 ? NativeBuffer.LiveBytes - 1 : most; // it is read, and joins next
+                        return false;
+                    }, 0, default);
+                }
+
                 return false;
-            })[0].Ids);
+            })[0].Ids;
+            Assert.Equal(alone, answer);
+            Assert.Equal(alone, other is null ? alone : lm.Result(other).Ids);
         }
         finally
         {
