@@ -11,7 +11,10 @@ namespace MLNetLora.Inference;
 /// <param name="prefixes">What is known of earlier prompts.</param>
 internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 {
-    private const int PartBesideAnswers = 256; // tokens of a prompt between two tokens of the others' answers
+    // Tokens of a prompt between two tokens of the others' answers. On two cores 96 cost nothing beside 256, and the others wait two thirds as long; a device
+    // wants more at once.
+    private const int PartBesideAnswers = 96;
+    private const int PartBesideAnswersOnDevice = 256;
 
     private readonly Lock _lock = new();
     private readonly Queue<GenerationRequest> _waiting = [];
@@ -181,7 +184,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         }
 
         int done = reading.Decoder.Length(0);
-        int part = reading.Requests.Length > 1 ? int.MaxValue : PrefillPlan.OfARow(reading.Requests[0].Prompt.Length, TokensAtOnce);
+        int part = reading.Requests.Length > 1 ? int.MaxValue : PrefillPlan.Next(reading.Requests[0].Prompt.Length, done, TokensAtOnce);
         using (RunCancellation stop = new([.. reading.Requests.Select(request => request.Cancellation)]))
         {
             try
@@ -387,7 +390,10 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         : graph.Device is null ? requests.Sum(request => StateCache.BytesOfRow(graph.States, graph.CacheType, request.Limit))
         : requests.Count * StateCache.BytesOfRow(graph.States, graph.CacheType, requests.Max(request => request.Limit));
 
-    private int TokensAtOnce => Math.Min(PrefillPlan.TokensAtOnce(graph.Config), _rows.Count > 0 ? PartBesideAnswers : int.MaxValue);
+    private int TokensAtOnce => Math.Min(PrefillPlan.TokensAtOnce(graph.Config),
+        _rows.Count == 0 ? int.MaxValue
+        : graph.Device is null ? PartBesideAnswers
+        : PartBesideAnswersOnDevice);
 
     private void FreeReading()
     {
