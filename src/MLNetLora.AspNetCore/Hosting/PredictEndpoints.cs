@@ -69,9 +69,7 @@ public static class PredictEndpoints
         GeneratedText? answer = null;
         try
         {
-            IAsyncEnumerable<GeneratedChunk> chunks = AnswerStream.Of(
-                (emit, ending) => model.Answer([row], null, ending, onChunk: (_, piece) => emit(piece))[0], context.RequestAborted);
-            await foreach (GeneratedChunk chunk in chunks.ConfigureAwait(false))
+            await foreach (GeneratedChunk chunk in model.Stream(row, null, context.RequestAborted).ConfigureAwait(false))
             {
                 request.Progress();
                 answer = chunk.Answer ?? answer;

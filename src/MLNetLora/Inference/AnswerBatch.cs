@@ -1,12 +1,11 @@
 using System.Collections.Concurrent;
-using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
 
 /// <summary>
-/// The prompts of one call, <see cref="GenerationOptions.BatchSize"/> of them at a time: where one is answered, the next begins. The engine's thread makes text
-/// of the tokens; the caller's takes it from there, so that a caller who takes his time holds nobody up.
+/// The prompts of one call, <see cref="GenerationOptions.BatchSize"/> of them at a time: where one is answered, the next begins. The caller's thread takes the
+/// text.
 /// </summary>
 /// <param name="model">What answers.</param>
 /// <param name="options">How.</param>
@@ -24,6 +23,7 @@ internal sealed class AnswerBatch(
 {
     private readonly BlockingCollection<Event> _events = []; // callers that wait need no thread of the pool
     private readonly CancellationTokenSource _ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+    private readonly Dictionary<int, PromptAnswer> _open = [];
 
     /// <summary>Answers prompts.</summary>
     /// <param name="prompts">The row and the prompt of each.</param>
@@ -31,12 +31,12 @@ internal sealed class AnswerBatch(
     public void Run(IReadOnlyList<(int Row, AskedPrompt Prompt)> prompts)
     {
         GenerationOptions resolved = AnswerText.WithEnds(model.Prepare(options), tokenizer);
-        (int begun, int open) = (0, 0);
+        int begun = 0;
         try
         {
-            while (begun < prompts.Count || open > 0)
+            while (begun < prompts.Count || _open.Count > 0)
             {
-                for (; begun < prompts.Count && open < options.BatchSize; begun++, open++)
+                for (; begun < prompts.Count && _open.Count < options.BatchSize; begun++)
                 {
                     Begin(prompts[begun].Row, prompts[begun].Prompt, resolved);
                 }
@@ -44,21 +44,25 @@ internal sealed class AnswerBatch(
                 Event next = _events.Take(CancellationToken.None);
                 if (next.Chunk is { } chunk)
                 {
-                    onChunk(next.Answering.Row, chunk);
+                    onChunk(next.Row, chunk);
                     continue;
                 }
 
-                open--;
-                onAnswer(next.Answering.Row, next.Answering.Finish(model));
+                _open.Remove(next.Row, out PromptAnswer? answer);
+                onAnswer(next.Row, answer!.Finish(rest => onChunk(next.Row, rest)));
             }
         }
         catch
         {
             // Nobody looks at the other answers any more, but their rows must be free before the caller goes on.
             _ending.Cancel();
-            while (open > 0)
+            while (_open.Count > 0)
             {
-                open -= _events.Take(CancellationToken.None).Chunk is null ? 1 : 0;
+                Event next = _events.Take(CancellationToken.None);
+                if (next.Chunk is null)
+                {
+                    _open.Remove(next.Row);
+                }
             }
 
             cancellation.ThrowIfCancellationRequested();
@@ -73,56 +77,9 @@ internal sealed class AnswerBatch(
         _events.Dispose();
     }
 
-    private void Begin(int row, AskedPrompt prompt, GenerationOptions resolved)
-    {
-        Answering answering = new(row, prompt.Ids);
-        answering.Text = new AnswerText(tokenizer, resolved, prompt.Start, chunk =>
-        {
-            if (answering.HasEnded)
-            {
-                onChunk(row, chunk);
-            }
-            else
-            {
-                _events.Add(new Event(answering, chunk));
-            }
-        });
-        ThinkingPart thinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking ? ThinkingPart.Rest
-            : prompt.MayThink ? ThinkingPart.Optional
-            : ThinkingPart.None;
-        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking);
-        answering.Request = model.Begin(
-            prompt.Ids, resolved, answering.Text.Add, tokenizer.VocabularySize, _ending.Token, () => _events.Add(new Event(answering, null)), mask);
-    }
-
-    /// <summary>A prompt on its way.</summary>
-    private sealed class Answering(int row, int[] prompt)
-    {
-        public int Row => row;
-
-        public AnswerText? Text { get; set; }
-
-        public GenerationRequest? Request { get; set; }
-
-        /// <summary>Whether there are no more tokens; what waits of the text is then given out on the caller's thread.</summary>
-        public bool HasEnded { get; private set; }
-
-        public GeneratedText Finish(CausalLanguageModel model)
-        {
-            GeneratedIds generated = model.Result(Request!);
-            HasEnded = true;
-            Text!.Finish();
-            return new GeneratedText(Text.Text, generated.Reason, prompt.Length, generated.Ids.Count)
-            {
-                Thinking = Text.Thinking,
-                ThinkingTokens = Text.ThinkingTokens,
-                Tokens = Text.Tokens,
-                CachedPromptTokens = generated.KnownPromptTokens,
-                GuessedTokens = generated.GuessedTokens,
-            };
-        }
-    }
+    private void Begin(int row, AskedPrompt prompt, GenerationOptions resolved) => _open.Add(row, new PromptAnswer(
+        model, tokenizer, prompt, resolved, chunk => _events.Add(new Event(row, chunk)), () => _events.Add(new Event(row, null)), _ending.Token));
 
     /// <summary>Text of a prompt's answer, or, where it is null, its end.</summary>
-    private readonly record struct Event(Answering Answering, GeneratedChunk? Chunk);
+    private readonly record struct Event(int Row, GeneratedChunk? Chunk);
 }

@@ -1,125 +1,80 @@
-using System.Runtime.CompilerServices;
-using System.Threading.Channels;
-
 namespace MLNetLora.Inference;
 
-/// <summary>Pieces of an answer for a reader that waits for them, from a generation that runs on a thread of its own.</summary>
+/// <summary>Pieces of an answer for a reader that waits for them, whatever becomes of the reader.</summary>
 internal static class AnswerStream
 {
-    /// <summary>How many pieces may wait for their reader before the generation waits too.</summary>
-    private const int PiecesAhead = 16;
-
-    /// <summary>Starts a generation when the first piece is asked for.</summary>
-    /// <param name="generate">
-    /// Generates the answer and gives its pieces out; ends soon with an <see cref="OperationCanceledException"/> when its token says so, which it does when the
-    /// enumerator is disposed too.
+    /// <summary>An answer that is generated anew for each reader, when the first piece is asked for.</summary>
+    /// <param name="pieces">
+    /// Gives the pieces, the last of which holds the whole answer. Ends soon with an <see cref="OperationCanceledException"/> when its token says so, which it
+    /// does before the enumerator is disposed, too; what the answer holds is free then.
     /// </param>
-    /// <param name="cancellation">Ends the enumeration.</param>
-    /// <returns>The pieces, the last of which holds the whole answer; the answer's error is thrown.</returns>
+    /// <param name="cancellation">What ends the enumeration; exceptions of cancellations name the first of them that did.</param>
     public static IAsyncEnumerable<GeneratedChunk> Of(
-        Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate,
-        CancellationToken cancellation) => new Answer(generate, cancellation);
+        Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>> pieces, params CancellationToken[] cancellation) => new Answer(pieces, cancellation);
 
-    /// <summary>The pieces.</summary>
-    /// <param name="generate">See <see cref="Of"/>.</param>
-    /// <param name="abandoned">Ends the generation: its reader was dropped.</param>
-    /// <param name="cancellation">Ends the enumeration.</param>
-    private static async IAsyncEnumerable<GeneratedChunk> Pieces(
-        Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate,
-        CancellationToken abandoned,
-        [EnumeratorCancellation] CancellationToken cancellation)
-    {
-        using CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, abandoned);
-        int tokens = 0; // that were given out
-        Channel<GeneratedChunk> pieces = Channel.CreateBounded<GeneratedChunk>(
-            new BoundedChannelOptions(PiecesAhead) { SingleReader = true, SingleWriter = true });
-        // A thread of its own, because it waits for the engine, and for its reader, without giving the thread back.
-        Task generation = Task.Factory.StartNew(Run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-        try
-        {
-            await foreach (GeneratedChunk piece in pieces.Reader.ReadAllAsync(cancellation).ConfigureAwait(false))
-            {
-                cancellation.ThrowIfCancellationRequested(); // pieces that wait are read without a look at the token
-                yield return piece;
-            }
-        }
-        finally
-        {
-            await ending.CancelAsync().ConfigureAwait(false);
-            await generation.ConfigureAwait(false);
-        }
-
-        void Run()
-        {
-            try
-            {
-                GeneratedText answer = generate(Write, ending.Token);
-                if (answer.Error is { } error)
-                {
-                    throw error;
-                }
-
-                Write(new GeneratedChunk("") { Answer = answer, Tokens = answer.Tokens?.Skip(tokens).ToArray() });
-                pieces.Writer.Complete();
-            }
-            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
-            {
-                pieces.Writer.Complete(new OperationCanceledException(cancellation));
-            }
-            catch (Exception error)
-            {
-                pieces.Writer.Complete(error);
-            }
-        }
-
-        void Write(GeneratedChunk piece)
-        {
-            tokens += piece.Tokens?.Count ?? 0;
-            pieces.Writer.WriteAsync(piece, ending.Token).AsTask().GetAwaiter().GetResult();
-        }
-    }
-
-    /// <summary>An answer that is generated anew for each reader.</summary>
-    private sealed class Answer(Func<Action<GeneratedChunk>, CancellationToken, GeneratedText> generate, CancellationToken cancellation)
+    private sealed class Answer(Func<CancellationToken, IAsyncEnumerable<GeneratedChunk>> pieces, CancellationToken[] cancellation)
         : IAsyncEnumerable<GeneratedChunk>
     {
         public IAsyncEnumerator<GeneratedChunk> GetAsyncEnumerator(CancellationToken cancellationToken = default)
         {
-            CancellationTokenSource abandoned = new(); // has no timer, so there is nothing to dispose
-            return new Reader(Pieces(generate, abandoned.Token, cancellation).GetAsyncEnumerator(cancellationToken), abandoned);
+            CancellationToken[] known = [.. cancellation, cancellationToken];
+            CancellationTokenSource ending = CancellationTokenSource.CreateLinkedTokenSource(known);
+            return new Reader(pieces(ending.Token).GetAsyncEnumerator(CancellationToken.None), ending, known);
         }
     }
 
-    /// <summary>Whom a generation waits for. One that is dropped without DisposeAsync (await foreach always calls it) would be waited for without end: the
-    /// finalizer says that it has gone.</summary>
-    private sealed class Reader(IAsyncEnumerator<GeneratedChunk> pieces, CancellationTokenSource abandoned) : IAsyncEnumerator<GeneratedChunk>
+    /// <summary>Whom an answer is generated for. For one that is dropped without DisposeAsync (await foreach always calls it) it would be generated to its end:
+    /// the finalizer says that it has gone.</summary>
+    private sealed class Reader(IAsyncEnumerator<GeneratedChunk> pieces, CancellationTokenSource ending, CancellationToken[] known)
+        : IAsyncEnumerator<GeneratedChunk>
     {
-        private Task<bool> _move = Task.FromResult(true);
+        private readonly Lock _lock = new();
+        private Task _move = Task.CompletedTask;
+        private Task? _end;
 
-        ~Reader() => _ = abandoned.CancelAsync(); // not on the finalizer's thread, where an error would end the process
+        ~Reader() => _ = Task.Run(EndAsync); // not on the finalizer's thread, where an error would end the process
 
         public GeneratedChunk Current => pieces.Current;
 
         public ValueTask<bool> MoveNextAsync()
         {
-            _move = Move();
-            return new ValueTask<bool>(_move);
+            Task<bool> move = MoveAsync();
+            _move = move;
+            return new ValueTask<bool>(move);
         }
 
         /// <summary>Ends the generation, also where a piece is waited for: who has no patience for the first one disposes of the rest.</summary>
-        public async ValueTask DisposeAsync()
+        public ValueTask DisposeAsync()
         {
-            await abandoned.CancelAsync().ConfigureAwait(false);
-            await ((Task)_move).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            await pieces.DisposeAsync().ConfigureAwait(false);
             GC.SuppressFinalize(this);
+            lock (_lock)
+            {
+                return new ValueTask(_end ??= EndAsync());
+            }
         }
 
-        private async Task<bool> Move()
+        private async Task<bool> MoveAsync()
         {
-            bool moved = await pieces.MoveNextAsync().ConfigureAwait(false);
-            GC.KeepAlive(this); // who waits has not gone
-            return moved;
+            try
+            {
+                return await pieces.MoveNextAsync().ConfigureAwait(false);
+            }
+            catch (OperationCanceledException e)
+            {
+                throw new OperationCanceledException(e.Message, e, Array.Find(known, token => token.IsCancellationRequested));
+            }
+            finally
+            {
+                GC.KeepAlive(this); // who waits has not gone
+            }
+        }
+
+        private async Task EndAsync()
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+            await _move.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing); // an enumerator that moves cannot be disposed
+            await pieces.DisposeAsync().ConfigureAwait(false);
+            ending.Dispose(); // else tokens that live long would know of it for as long
         }
     }
 }

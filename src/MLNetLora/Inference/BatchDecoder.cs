@@ -27,6 +27,16 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
     /// <summary>Tokens of a row that the cache has.</summary>
     public int Length(int row) => _rows[row].Length;
 
+    /// <summary>The row with the most tokens; where several have as many, the last.</summary>
+    public int LongestRow
+    {
+        get
+        {
+            int most = _rows.Max(row => row.Length);
+            return _rows.FindLastIndex(row => row.Length == most);
+        }
+    }
+
     /// <summary>Adds rows, of whose prompts nothing is read yet.</summary>
     /// <param name="prompts">Tokens of each prompt.</param>
     /// <param name="limits">Most tokens that each row will ever have.</param>
@@ -57,12 +67,16 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         }
     }
 
+    /// <summary>Makes room for one more token of each row.</summary>
+    /// <exception cref="NativeMemoryException">There is too little memory; the rows are as they were.</exception>
+    public void MakeRoom() => Reserve(_rows.Max(row => row.Length) + 1);
+
     /// <summary>Takes one more token of each row.</summary>
     /// <param name="tokens">A token for each row.</param>
     /// <param name="cancellation">Ends it on the way.</param>
     public void Next(IReadOnlyList<int> tokens, CancellationToken cancellation)
     {
-        Reserve(_rows.Max(row => row.Length) + 1);
+        MakeRoom();
         Run(0, [.. tokens.Select(token => new ArraySegment<int>([token]))], cancellation);
     }
 

@@ -318,7 +318,7 @@ internal sealed class CausalLanguageModel : IDisposable
     /// <param name="onToken">Called with each token on the engine's thread, for which all other callers wait; true ends the answer.</param>
     /// <param name="vocabularyLimit">Ids from here on are never chosen; 0 takes the whole vocabulary.</param>
     /// <param name="cancellation">Ends it.</param>
-    /// <param name="onEnd">Called when it has ended, on the engine's thread or on that of who cancels; null: nobody is.</param>
+    /// <param name="onEnd">Called when it has ended, on whatever thread that is; null: nobody is.</param>
     /// <param name="mask">What the answer may go on with; null for whatever the model likes.</param>
     internal GenerationRequest Begin(int[] prompt, GenerationOptions options, Func<ChosenToken, bool>? onToken, int vocabularyLimit,
         CancellationToken cancellation, Action? onEnd = null, Constraints.ITokenMask? mask = null)
@@ -333,6 +333,7 @@ internal sealed class CausalLanguageModel : IDisposable
             {
                 Adapter = _adapter,
                 Mask = mask,
+                EndsSlowly = _adapter.Place == 0 ? null : () => _resources.IsDisposed, // the adapter goes with its last request, and others stay
             };
             _engine.Add(request);
             return request;
@@ -363,11 +364,27 @@ internal sealed class CausalLanguageModel : IDisposable
         }
         catch (NotFiniteNumberException)
         {
-            throw _graph.CacheType == ElementType.Float16
-                ? BadNumbers.InFloat16(Checkpoint, Device)
-                : BadNumbers.Explain(Checkpoint, Adapter, request.Cancellation);
+            throw Explanation(request);
         }
     }
+
+    /// <summary>Waits for an answer, as <see cref="Result"/> does, without a thread.</summary>
+    internal async Task<GeneratedIds> ResultAsync(GenerationRequest request)
+    {
+        try
+        {
+            return await request.Answer.ConfigureAwait(false);
+        }
+        catch (NotFiniteNumberException)
+        {
+            throw await Task.Run(() => Explanation(request)).ConfigureAwait(false); // it reads all weights
+        }
+    }
+
+    /// <summary>What has made scores that are not numbers.</summary>
+    private MLNetLoraException Explanation(GenerationRequest request) => _graph.CacheType == ElementType.Float16
+        ? BadNumbers.InFloat16(Checkpoint, Device)
+        : BadNumbers.Explain(Checkpoint, Adapter, request.Cancellation);
 
     /// <summary>Scores of the token after a prompt, [vocabulary].</summary>
     internal float[] Logits(int[] prompt, CancellationToken cancellation = default)

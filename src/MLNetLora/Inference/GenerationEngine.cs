@@ -17,7 +17,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     private const int PartBesideAnswersOnDevice = 256;
 
     private readonly Lock _lock = new();
-    private readonly Queue<GenerationRequest> _waiting = [];
+    private readonly LinkedList<GenerationRequest> _waiting = [];
     private bool _isRunning;
 
     // Of the engine's thread.
@@ -51,7 +51,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
                 _isRunning = true;
             }
 
-            _waiting.Enqueue(request);
+            _waiting.AddLast(request);
         }
 
         request.WhenCancelled(Leave);
@@ -62,12 +62,10 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     {
         lock (_lock)
         {
-            if (!_waiting.Contains(request))
+            if (!_waiting.Remove(request)) // the engine's thread does not meet it any more: when it has ended, the model's memory may go
             {
                 return;
             }
-
-            request.HasLeft = true; // the engine's thread must not touch it any more: when it has ended, the model's memory may go
         }
 
         request.Fail(new OperationCanceledException(request.Cancellation));
@@ -120,17 +118,11 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         int longest = 0;
         lock (_lock)
         {
-            while (_rows.Count + next.Count < MaximumRows && _waiting.TryPeek(out GenerationRequest? request))
+            while (_rows.Count + next.Count < MaximumRows && _waiting.First?.Value is { } request)
             {
-                if (request.HasLeft)
-                {
-                    _waiting.Dequeue();
-                    continue;
-                }
-
                 if (Refusal(request) is { } refusal)
                 {
-                    _waiting.Dequeue();
+                    _waiting.RemoveFirst();
                     End(request, refusal);
                     continue;
                 }
@@ -144,7 +136,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
                     break;
                 }
 
-                _waiting.Dequeue();
+                _waiting.RemoveFirst();
                 next.Add(request);
                 longest = longer;
             }
@@ -168,11 +160,29 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         catch (Exception e)
         {
             decoder.Dispose();
+            if (e is NativeMemoryException && prefixes.Clear())
+            {
+                PutBack(next);
+                return;
+            }
+
             next.ForEach(request => End(request, e));
             return;
         }
 
         _reading = new Reading(decoder, [.. next]);
+    }
+
+    /// <summary>Has requests wait again, before all others.</summary>
+    private void PutBack(List<GenerationRequest> requests)
+    {
+        lock (_lock)
+        {
+            foreach (GenerationRequest request in Enumerable.Reverse(requests))
+            {
+                _waiting.AddFirst(request);
+            }
+        }
     }
 
     /// <summary>Reads a part of the prompts; those that are read through get their first token.</summary>
@@ -194,6 +204,11 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             }
             catch (Exception e)
             {
+                if (e is NativeMemoryException && prefixes.Clear())
+                {
+                    return; // the part is read again
+                }
+
                 Array.ForEach(reading.Requests, request => End(request, e));
                 FreeReading();
                 return;
@@ -229,7 +244,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 
             try
             {
-                _decoder!.Join(reading.Decoder, i);
+                Join(reading.Decoder, i);
                 _rows.Add(reading.Requests[i]);
             }
             catch (NativeMemoryException e)
@@ -253,23 +268,60 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             }
         }
 
-        if (_rows.Count == 0)
+        try
         {
-            return;
+            if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
+            {
+                Verify(guess);
+            }
+            else if (Next())
+            {
+                Choose();
+            }
+        }
+        catch (Exception e)
+        {
+            // Of a step that none of these rows can go on from; prompts that are read have memory of their own.
+            _rows.ForEach(request => End(request, e));
+            _rows.Clear();
+            _decoder?.Dispose();
+            _decoder = null;
+        }
+    }
+
+    /// <summary>Takes the newest token of every row.</summary>
+    /// <returns>Whether there is a row.</returns>
+    private bool Next()
+    {
+        while (_rows.Count > 0)
+        {
+            bool hasRun = false;
+            try
+            {
+                _decoder!.MakeRoom();
+                hasRun = true;
+                using RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]);
+                _decoder.Next([.. _rows.Select(request => request.Last)], stop.Token);
+                return true;
+            }
+            catch (NativeMemoryException e) when (!hasRun || graph.Config.DeltaNet is null) // a recurrent state may be half a step ahead
+            {
+                GiveWay(e);
+            }
         }
 
-        if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
-        {
-            Verify(guess);
-            return;
-        }
+        return false;
+    }
 
-        using (RunCancellation stop = new([.. _rows.Select(request => request.Cancellation)]))
+    /// <summary>Makes memory free: what is kept of earlier prompts, or else the longest row, for whose next token all others would need more, too.</summary>
+    private void GiveWay(NativeMemoryException error)
+    {
+        if (!prefixes.Clear())
         {
-            _decoder!.Next([.. _rows.Select(request => request.Last)], stop.Token);
+            int longest = _decoder!.LongestRow;
+            End(_rows[longest], error);
+            Drop(longest);
         }
-
-        Choose();
     }
 
     /// <summary>
@@ -367,9 +419,31 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         }
     }
 
+    private void Join(BatchDecoder decoder, int row)
+    {
+        try
+        {
+            _decoder!.Join(decoder, row);
+        }
+        catch (NativeMemoryException)
+        {
+            if (!prefixes.Clear())
+            {
+                throw;
+            }
+
+            _decoder!.Join(decoder, row);
+        }
+    }
+
     private void Remove(int row)
     {
         Keep(_rows[row], _decoder!, row, _rows[row].Tokens); // the next turn of a conversation begins with this one
+        Drop(row);
+    }
+
+    private void Drop(int row)
+    {
         _decoder!.Remove(row);
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);

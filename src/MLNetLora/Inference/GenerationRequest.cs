@@ -12,8 +12,8 @@ internal readonly record struct RowAdapter(int Place, long Generation);
 /// <param name="limit">Most tokens that prompt and answer may have together.</param>
 /// <param name="onToken">Called with each token on the engine's thread, for which all other requests wait; true ends the answer. An exception ends the
 /// request with it.</param>
-/// <param name="onEnd">Called when the request has ended and its memory is free, before <see cref="Answer"/> says so; on the engine's thread, or on that of
-/// who cancels.</param>
+/// <param name="onEnd">Called when the request has ended and its memory is free, before <see cref="Answer"/> says so; on the engine's thread, on that of who
+/// cancels, or, where <see cref="EndsSlowly"/>, on one of its own.</param>
 /// <param name="cancellation">Ends the request, in the middle of a kernel too where nobody else waits for it.</param>
 internal sealed class GenerationRequest(
     int[] prompt, GenerationOptions options, int vocabularyLimit, int limit, Func<ChosenToken, bool>? onToken, Action onEnd, CancellationToken cancellation)
@@ -31,6 +31,9 @@ internal sealed class GenerationRequest(
     /// <summary>What the answer may go on with; null for whatever the model likes.</summary>
     public Constraints.ITokenMask? Mask { get; init; }
 
+    /// <summary>Whether what goes with the request may take long to free, which nobody else must wait for; null where it never does.</summary>
+    public Func<bool>? EndsSlowly { get; init; }
+
     /// <summary>Token ids of the prompt.</summary>
     public int[] Prompt => prompt;
 
@@ -39,9 +42,6 @@ internal sealed class GenerationRequest(
 
     /// <summary>Which adapter answers.</summary>
     public RowAdapter Adapter { get; init; }
-
-    /// <summary>Whether it was cancelled while it waited, and ends without the engine's thread. Of the engine's lock.</summary>
-    public bool HasLeft { get; set; }
 
     /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
     public int KnownTokens { get; set; }
@@ -59,8 +59,15 @@ internal sealed class GenerationRequest(
     public Task<GeneratedIds> Answer => _completion.Task;
 
     /// <summary>Has something called when the request is cancelled, unless it has ended by then.</summary>
-    public void WhenCancelled(Action<GenerationRequest> leave) =>
+    public void WhenCancelled(Action<GenerationRequest> leave)
+    {
         _registration = cancellation.UnsafeRegister(_ => leave(this), null);
+        Interlocked.MemoryBarrier();
+        if (_hasEnded == 1)
+        {
+            _registration.Unregister(); // it may have ended before there was anything to unregister
+        }
+    }
 
     /// <summary>Chooses the next token.</summary>
     /// <param name="logits">The vocabulary's scores, all of them numbers; they are changed.</param>
@@ -101,22 +108,12 @@ internal sealed class GenerationRequest(
     }
 
     /// <summary>Ends the request with its answer.</summary>
-    public void Complete(FinishReason reason)
-    {
-        if (Ends())
-        {
-            _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed });
-        }
-    }
+    public void Complete(FinishReason reason) => End(() =>
+        _completion.SetResult(new GeneratedIds(_ids, reason) { KnownPromptTokens = KnownTokens, GuessedTokens = _guessed }));
 
     /// <summary>Ends the request without; one that has ended stays as it is.</summary>
-    public void Fail(Exception error)
+    public void Fail(Exception error) => End(() =>
     {
-        if (!Ends())
-        {
-            return;
-        }
-
         if (error is OperationCanceledException && cancellation.IsCancellationRequested)
         {
             _completion.SetCanceled(cancellation);
@@ -125,17 +122,30 @@ internal sealed class GenerationRequest(
         {
             _completion.SetException(error);
         }
-    }
+    });
 
-    private bool Ends()
+    private void End(Action tell)
     {
         if (Interlocked.Exchange(ref _hasEnded, 1) == 1)
         {
-            return false;
+            return;
         }
 
         _registration.Unregister();
-        onEnd();
-        return true;
+        if (EndsSlowly?.Invoke() != true)
+        {
+            EndHere();
+            return;
+        }
+
+        // None of the pool: whoever waits with a thread of his own needs none of its.
+        Thread thread = new(EndHere) { IsBackground = true, Name = "MLNetLora end" };
+        thread.UnsafeStart();
+
+        void EndHere()
+        {
+            onEnd();
+            tell();
+        }
     }
 }

@@ -150,18 +150,30 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         }
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    /// <summary>Gives all memory back: what is answered needs it more.</summary>
+    /// <returns>Whether there was any.</returns>
+    public bool Clear()
     {
         lock (_lock)
         {
-            _isDisposed = true;
+            bool any = _blocks.Count > 0;
             while (_blocks.Last is { } last)
             {
                 Free(last.Value);
             }
 
             _roots.Clear();
+            return any;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            _isDisposed = true;
+            Clear();
         }
     }
 

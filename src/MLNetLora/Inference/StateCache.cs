@@ -53,22 +53,34 @@ internal sealed class StateCache : IDisposable
             return;
         }
 
-        // By a half at least, so that a token is copied about twice in its life, whatever the length.
-        int capacity = tokens <= Capacity ? Capacity
-            : (int)Math.Min(limit, (Math.Max(tokens, Capacity + (Capacity / 2L)) + Step - 1) / Step * Step);
-        capacity = Math.Max(capacity, Capacity);
-        int all = rows <= _rows ? _rows : Math.Max(rows, _rows + (_rows / 2));
+        // By a half at least, so that a token is copied about twice in its life, whatever the length; or, where memory is short, as little as will do.
+        (int Rows, int Tokens) least = (Math.Max(rows, _rows), tokens <= Capacity ? Capacity : Rounded(tokens));
+        (int Rows, int Tokens) ample = (rows <= _rows ? _rows : Math.Max(rows, _rows + (_rows / 2)),
+            tokens <= Capacity ? Capacity : Math.Max(least.Tokens, Rounded(Capacity + (Capacity / 2L))));
+        try
+        {
+            Grow(ample.Rows, ample.Tokens, written);
+        }
+        catch (NativeMemoryException) when (ample != least)
+        {
+            Grow(least.Rows, least.Tokens, written);
+        }
 
+        int Rounded(long wanted) => (int)Math.Min(limit, (wanted + Step - 1) / Step * Step);
+    }
+
+    private void Grow(int rows, int capacity, IReadOnlyList<int> written)
+    {
         // One after another: old and new memory together are one state more than the new, not twice as much.
         for (int i = 0; i < _states.Length; i++)
         {
             if (_memory[i] is not { } old)
             {
-                _memory[i] = New(i, all, capacity);
+                _memory[i] = New(i, rows, capacity);
             }
-            else if (!old.Holds(all, capacity)) // some do where there was too little memory for others the last time
+            else if (!old.Holds(rows, capacity)) // some do where there was too little memory for others the last time
             {
-                Memory grown = New(i, all, capacity);
+                Memory grown = New(i, rows, capacity);
                 for (int row = 0; row < Math.Min(written.Count, _rows); row++)
                 {
                     grown.Take(old, new RowPart(row, 0), new RowPart(row, 0), written[row]);
@@ -79,7 +91,7 @@ internal sealed class StateCache : IDisposable
             }
         }
 
-        (_rows, Capacity) = (all, capacity);
+        (_rows, Capacity) = (rows, capacity);
     }
 
     /// <summary>Copies what a row has to another, whose own is lost.</summary>

@@ -48,13 +48,16 @@ public sealed partial class TextGenerator
         ArgumentNullException.ThrowIfNull(options);
         _model.ThrowIfDisposed();
         options.Validate();
-        return AnswerStream.Of((emit, ending) => Complete([ids], options, (_, piece) => emit(piece), ending)[0], cancellation);
+        return AnswerStream.Of(ending => PiecesOf(Texts([ids])[0], options, ending), cancellation);
     }
 
-    private GeneratedText[] Complete(int[][] prompts, GenerationOptions options, Action<int, GeneratedChunk>? onChunk, CancellationToken cancellation)
+    private GeneratedText[] Complete(int[][] prompts, GenerationOptions options, Action<int, GeneratedChunk>? onChunk, CancellationToken cancellation) =>
+        Answer(Texts(prompts), options, onChunk, cancellation);
+
+    private Question[] Texts(int[][] prompts)
     {
         int vocabulary = _model.Checkpoint.Config.VocabSize;
-        return Answer([.. prompts.Select((_, i) => new Question($"Prompt {i + 1}", Ask))], options, onChunk, cancellation);
+        return [.. prompts.Select((_, i) => new Question($"Prompt {i + 1}", Ask))];
 
         AskedPrompt Ask(int i, int? most)
         {

@@ -26,7 +26,7 @@ public sealed partial class TextGenerator
             ForcedTokens = ids[1..],
         });
         GenerationRequest request = _model.Begin(ids[..1], options, Take, _tokenizer.VocabularySize, cancellation);
-        await request.Answer.ConfigureAwait(false);
+        await _model.ResultAsync(request).ConfigureAwait(false);
         return tokens.All;
 
         bool Take(ChosenToken token)

@@ -133,7 +133,7 @@ public sealed partial class TextGenerator : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         _model.ThrowIfDisposed();
         options.Validate();
-        return AnswerStream.Of((emit, ending) => Generate([row], options, (_, piece) => emit(piece), ending)[0], cancellation);
+        return AnswerStream.Of(ending => Pieces(row, options, ending), cancellation);
     }
 
     /// <summary>Answers rows in their order; a row that cannot be answered has an error instead, and the others are answered.</summary>
@@ -150,9 +150,13 @@ public sealed partial class TextGenerator : IDisposable
         long firstNumber = 1)
     {
         ArgumentNullException.ThrowIfNull(options);
+        return Answer(Rows(rows, options, cancellation, firstNumber), options, onChunk, cancellation);
+    }
+
+    private Question[] Rows(IReadOnlyList<TextRow> rows, GenerationOptions options, CancellationToken cancellation, long firstNumber = 1)
+    {
         bool continues = options.ContinueFinalMessage;
-        Question[] questions = [.. rows.Select((row, i) => new Question($"Row {firstNumber + i}", Ask, row.Error))];
-        return Answer(questions, options, onChunk, cancellation);
+        return [.. rows.Select((row, i) => new Question($"Row {firstNumber + i}", Ask, row.Error))];
 
         AskedPrompt Ask(int i, int? most) =>
             most is { } tokens ? _formatter.Ask(rows[i], continues, tokens, cancellation) : _formatter.Ask(rows[i], continues);

@@ -11,8 +11,7 @@ namespace MLNetLora.Runtime;
 internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = null) : IDisposable
 {
     private readonly List<RopeParameters> _sections = [config.Rope];
-    private readonly Dictionary<string, NativeTensor> _tables = [];
-    private readonly List<FloatBuffer> _onDevice = [];
+    private Tables _tables = new();
     private int _tableSections;
 
     /// <summary>Positions in each section.</summary>
@@ -35,6 +34,7 @@ internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = nul
 
     /// <summary>Makes the tables for all sections; nothing where they are long enough.</summary>
     /// <param name="positions">Positions per section.</param>
+    /// <exception cref="NativeMemoryException">There is too little memory; the tables are as they were.</exception>
     public void Reserve(int positions)
     {
         if (positions <= Length && _tableSections == _sections.Count)
@@ -42,14 +42,24 @@ internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = nul
             return;
         }
 
-        Dispose();
-        Length = Math.Max(positions, Length);
-        _tableSections = _sections.Count;
-        Make("rope_", queries: false);
-        if (config.Rope.LogN)
+        int length = Math.Max(positions, Length);
+        Tables tables = new();
+        try
         {
-            Make("rope_query_", queries: true);
+            Make(tables, "rope_", length, queries: false);
+            if (config.Rope.LogN)
+            {
+                Make(tables, "rope_query_", length, queries: true);
+            }
         }
+        catch
+        {
+            tables.Dispose(); // those that are there stay
+            throw;
+        }
+
+        _tables.Dispose();
+        (_tables, Length, _tableSections) = (tables, length, _sections.Count);
     }
 
     /// <summary>Adds the tables to a run's inputs.</summary>
@@ -57,7 +67,7 @@ internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = nul
     /// <param name="training">Leaves the queries' own out: a training graph has none.</param>
     public void Add(Dictionary<string, NativeTensor> inputs, bool training)
     {
-        foreach ((string name, NativeTensor table) in _tables)
+        foreach ((string name, NativeTensor table) in _tables.ByName)
         {
             if (!training || !name.StartsWith("rope_query", StringComparison.Ordinal))
             {
@@ -67,46 +77,55 @@ internal sealed class RotaryInputs(QwenConfig config, DeviceMemory? device = nul
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (NativeTensor table in _tables.Values)
-        {
-            table.Dispose();
-        }
+    public void Dispose() => _tables.Dispose();
 
-        _tables.Clear();
-        _onDevice.ForEach(buffer => buffer.Dispose());
-        _onDevice.Clear();
-    }
-
-    private void Make(string prefix, bool queries)
+    private void Make(Tables tables, string prefix, int length, bool queries)
     {
         int half = config.RotaryDim / 2;
-        int numbers = checked(Length * half);
+        int numbers = checked(length * half);
         float[] cos = new float[checked(_sections.Count * numbers)];
         float[] sin = new float[cos.Length];
         for (int i = 0; i < _sections.Count; i++)
         {
-            (float[] sectionCos, float[] sectionSin) = _sections[i].Tables(config.RotaryDim, Length, queries);
+            (float[] sectionCos, float[] sectionSin) = _sections[i].Tables(config.RotaryDim, length, queries);
             sectionCos.CopyTo(cos, i * numbers);
             sectionSin.CopyTo(sin, i * numbers);
         }
 
-        _tables[prefix + "cos"] = Table(cos);
-        _tables[prefix + "sin"] = Table(sin);
+        tables.ByName[prefix + "cos"] = Table(cos);
+        tables.ByName[prefix + "sin"] = Table(sin);
 
         NativeTensor Table(float[] values)
         {
-            long[] shape = [(long)_sections.Count * Length, half];
+            long[] shape = [(long)_sections.Count * length, half];
             if (device is null)
             {
                 return Tensors.Of(values, shape);
             }
 
             FloatBuffer buffer = new(values.Length, "rotary tables", device);
-            _onDevice.Add(buffer);
+            tables.OnDevice.Add(buffer);
             buffer.Write(0, values);
             return buffer.View(0, shape);
+        }
+    }
+
+    private sealed class Tables : IDisposable
+    {
+        public Dictionary<string, NativeTensor> ByName { get; } = [];
+
+        public List<FloatBuffer> OnDevice { get; } = [];
+
+        public void Dispose()
+        {
+            foreach (NativeTensor table in ByName.Values)
+            {
+                table.Dispose();
+            }
+
+            ByName.Clear();
+            OnDevice.ForEach(buffer => buffer.Dispose());
+            OnDevice.Clear();
         }
     }
 }

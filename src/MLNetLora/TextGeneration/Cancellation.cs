@@ -45,6 +45,19 @@ internal sealed class Cancellation : IDisposable
         }
     }
 
+    /// <summary>Does work that waits without a thread, as <see cref="Run"/> does other.</summary>
+    public async Task<T> RunAsync<T>(Func<CancellationToken, Task<T>> work)
+    {
+        try
+        {
+            return await work(Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException exception) when (exception.CancellationToken == Token)
+        {
+            throw Known(exception);
+        }
+    }
+
     /// <summary>A cancellation by the token that the caller knows.</summary>
     public OperationCanceledException Known(OperationCanceledException exception)
     {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using MLNetLora.Inference;
 using MLNetLora.Text;
 
@@ -76,7 +77,7 @@ public sealed partial class QwenLoraTransformer
         CancellationToken cancellationToken = default) =>
         Stream(TextRow.Of(conversation), options, cancellationToken);
 
-    /// <summary>The one way to an answer: every view, engine and method above comes here.</summary>
+    /// <summary>The one way to a whole answer: every view, engine and method above that gives no pieces comes here.</summary>
     /// <param name="rows">What is asked.</param>
     /// <param name="options">How; null for <see cref="Generation"/>.</param>
     /// <param name="cancellationToken">Ends the call.</param>
@@ -97,11 +98,11 @@ public sealed partial class QwenLoraTransformer
 
     /// <summary>The engine, opened where it is not.</summary>
     /// <param name="cancellationToken">Ends the waiting.</param>
-    internal TextGenerator OpenEngine(CancellationToken cancellationToken)
+    internal async Task<TextGenerator> OpenEngineAsync(CancellationToken cancellationToken)
     {
         ThrowIfDisposed();
         using Cancellation cancellation = new(_host, _cancellation, cancellationToken);
-        return cancellation.Run(_generator.Open);
+        return await cancellation.RunAsync(_generator.OpenAsync).ConfigureAwait(false);
     }
 
     /// <summary>Answers a row piece by piece.</summary>
@@ -109,7 +110,19 @@ public sealed partial class QwenLoraTransformer
     {
         ThrowIfDisposed();
         options?.Validate();
-        return AnswerStream.Of((emit, ending) => Answer([row], options, ending, onChunk: (_, piece) => emit(piece))[0], cancellationToken);
+        return AnswerStream.Of(Pieces, cancellationToken, _cancellation);
+
+        async IAsyncEnumerable<GeneratedChunk> Pieces([EnumeratorCancellation] CancellationToken ending)
+        {
+            ThrowIfDisposed();
+            using Cancellation cancellation = new(_host, CancellationToken.None, ending);
+            TextGenerator generator = await _generator.OpenAsync(cancellation.Token).ConfigureAwait(false);
+            IAsyncEnumerable<GeneratedChunk> pieces = generator.Pieces(row, options ?? _model.Generation, cancellation.Token);
+            await foreach (GeneratedChunk piece in pieces.ConfigureAwait(false))
+            {
+                yield return piece;
+            }
+        }
     }
 
     private static TextRow Question(string instruction, string? input)

@@ -22,9 +22,8 @@ public static class QwenLoraTransformerChatExtensions
     {
         public GenerationOptions Defaults => transformer.Generation;
 
-        public async ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) => TemplateFeatures.Of(transformer.IsOpen
-            ? transformer.OpenEngine(cancellation)
-            : await Task.Run(() => transformer.OpenEngine(cancellation), cancellation).ConfigureAwait(false));
+        public async ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) =>
+            TemplateFeatures.Of(await transformer.OpenEngineAsync(cancellation).ConfigureAwait(false));
 
         public IAsyncEnumerable<GeneratedChunk> AnswerAsync(TextRow row, GenerationOptions options, CancellationToken cancellation) =>
             transformer.Stream(row, options, cancellation);

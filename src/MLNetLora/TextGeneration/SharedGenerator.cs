@@ -44,16 +44,7 @@ internal sealed class SharedGenerator(Func<CancellationToken, TextGenerator> ope
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public TextGenerator Open(CancellationToken cancellation)
     {
-        cancellation.ThrowIfCancellationRequested();
-        Opening opening;
-        lock (_lock)
-        {
-            ObjectDisposedException.ThrowIf(_owners == 0, typeof(QwenLoraTransformer));
-            opening = _opening ??= Opening.Start(open);
-            opening.Waiting++;
-        }
-
-        bool isAbandoned = false;
+        Opening opening = Wait(cancellation);
         try
         {
             opening.Task.Wait(cancellation);
@@ -61,28 +52,32 @@ internal sealed class SharedGenerator(Func<CancellationToken, TextGenerator> ope
         }
         catch (AggregateException failure)
         {
-            lock (_lock)
-            {
-                _opening = _opening == opening ? null : _opening;
-            }
-
+            Forget(opening);
             ExceptionDispatchInfo.Throw(failure.InnerException!);
             throw;
         }
         finally
         {
-            lock (_lock)
-            {
-                opening.Waiting--;
-                isAbandoned = opening.Waiting == 0 && !opening.Task.IsCompleted;
-                _opening = isAbandoned && _opening == opening ? null : _opening;
-            }
+            WaitNoMore(opening);
+        }
+    }
 
-            if (isAbandoned)
-            {
-                opening.End();
-                opening.Close();
-            }
+    /// <summary>The generator, for who waits without a thread; see <see cref="Open"/>.</summary>
+    public async Task<TextGenerator> OpenAsync(CancellationToken cancellation)
+    {
+        Opening opening = Wait(cancellation);
+        try
+        {
+            return await opening.Task.WaitAsync(cancellation).ConfigureAwait(false);
+        }
+        catch when (opening.Task.IsFaulted || opening.Task.IsCanceled)
+        {
+            Forget(opening);
+            throw;
+        }
+        finally
+        {
+            WaitNoMore(opening);
         }
     }
 
@@ -112,6 +107,45 @@ internal sealed class SharedGenerator(Func<CancellationToken, TextGenerator> ope
         }
 
         closing?.Close();
+    }
+
+    /// <summary>The opening that is under way, or through, with one more who waits.</summary>
+    private Opening Wait(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_owners == 0, typeof(QwenLoraTransformer));
+            _opening ??= Opening.Start(open);
+            _opening.Waiting++;
+            return _opening;
+        }
+    }
+
+    /// <summary>Ends an opening for which nobody waits any more.</summary>
+    private void WaitNoMore(Opening opening)
+    {
+        bool isAbandoned;
+        lock (_lock)
+        {
+            opening.Waiting--;
+            isAbandoned = opening.Waiting == 0 && !opening.Task.IsCompleted;
+            _opening = isAbandoned && _opening == opening ? null : _opening;
+        }
+
+        if (isAbandoned)
+        {
+            opening.End();
+            opening.Close();
+        }
+    }
+
+    private void Forget(Opening opening)
+    {
+        lock (_lock)
+        {
+            _opening = _opening == opening ? null : _opening;
+        }
     }
 
     /// <summary>An engine on its way, or there.</summary>

@@ -121,6 +121,54 @@ public sealed class AttachedAdapterTests : IDisposable
     }
 
     [Fact]
+    public async Task Nobody_waits_while_an_adapter_that_has_gone_is_given_back()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { AdapterModules = TargetModules.AllLinear });
+        CausalLanguageModel goes = lm.Attach(Adapter(checkpoint, 1, 3, ["q_proj"]));
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 100, IgnoreEndOfText = true });
+        GenerationOptions shorter = lm.Prepare(new GenerationOptions { MaximumNewTokens = 5, IgnoreEndOfText = true });
+        using ManualResetEventSlim comes = new();
+        using ManualResetEventSlim goesOn = new();
+        CausalLanguageModel? other = null;
+        Thread adding = new(() =>
+        {
+            NativeCalls.Before = _ =>
+            {
+                comes.Set();
+                goesOn.Wait();
+            };
+            other = lm.Attach(Adapter(checkpoint, 2, 5, ["q_proj"])); // one comes or goes at a time
+        });
+        Task<GeneratedIds>? last = null;
+        Task<GeneratedIds> stays = lm.Answer([3, 4, 5], options, _ =>
+        {
+            if (last is null)
+            {
+                last = goes.Answer([6, 7], shorter, null, 0, default);
+                goes.Dispose();
+                adding.Start();
+                comes.Wait();
+            }
+
+            return false;
+        }, 0, default);
+        try
+        {
+            Assert.Equal(100, (await stays.WaitAsync(TimeSpan.FromMinutes(1))).Ids.Count);
+            Assert.False(last!.IsCompleted);
+        }
+        finally
+        {
+            goesOn.Set();
+            adding.Join();
+            other?.Dispose();
+        }
+
+        Assert.Equal(5, (await last).Ids.Count);
+    }
+
+    [Fact]
     public async Task All_memory_is_given_back_in_any_order()
     {
         Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 64);

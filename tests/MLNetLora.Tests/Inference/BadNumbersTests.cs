@@ -17,13 +17,15 @@ public sealed class BadNumbersTests : IDisposable
     [Theory]
     [InlineData("model.layers.1.mlp.up_proj.weight", float.NaN)]
     [InlineData("model.layers.0.input_layernorm.weight", float.PositiveInfinity)]
-    public void A_bad_weight_is_named(string name, float value)
+    public async Task A_bad_weight_is_named(string name, float value)
     {
         Write(name, value);
         using CausalLanguageModel lm = new(Checkpoint.Open(_folder.File("model")), threads: 1);
         CheckpointException error = Assert.Throws<CheckpointException>(() => lm.Generate([[2, 3], [4]], new()));
         Assert.Contains(name, error.Message, StringComparison.Ordinal);
         Assert.Contains("model.safetensors", error.Message, StringComparison.Ordinal);
+        GenerationRequest request = lm.Begin([2, 3], lm.Prepare(new()), null, 0, default);
+        Assert.Equal(error.Message, (await Assert.ThrowsAsync<CheckpointException>(() => lm.ResultAsync(request))).Message);
     }
 
     /// <summary>Products of 8-bit integers made fluent answers of them.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using MLNetLora.Checkpoints;
 using MLNetLora.Inference;
 using MLNetLora.Models;
@@ -131,6 +132,128 @@ public sealed class GenerationEngineTests : IDisposable
         Assert.InRange(refused, 6, 12); // 4 states each for the prompt and for the row
     }
 
+    [Theory]
+    [InlineData("qwen3", "allocation", true)]
+    [InlineData("qwen3", "tensor", true)]
+    [InlineData("qwen3", "run", true)]
+    [InlineData("qwen3_5_text", "allocation", true)]
+    [InlineData("qwen3_5_text", "run", false)] // its state may have gone half a step ahead
+    public void Where_there_is_no_memory_for_the_next_token_the_longest_row_ends(string modelType, string kind, bool goesOn)
+    {
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), modelType, positions: 512), threads: 1, engine: new EngineOptions { PrefixCacheBytes = 0 });
+        int[] prompt = TinyModel.Row(new Random(1), 200).InputIds; // whose cache has 320 tokens, then 384 or 400
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
+        GenerationOptions shorter = lm.Prepare(new GenerationOptions { MaximumNewTokens = 60, Temperature = 1, Seed = 3, IgnoreEndOfText = true });
+        IReadOnlyList<int> alone = lm.Generate([[6, 7]], shorter)[0].Ids;
+        GenerationRequest? second = null;
+        (int tokens, int seconds, int left) = (0, 0, 0);
+        NativeCalls.Before = called =>
+        {
+            // Runs fail once, and what grows fails until the row has gone for which it is to grow.
+            if (called == kind && (kind == "run" ? left > 0 && seconds > 20 : left > 0 && seconds < 60 && tokens > 120))
+            {
+                left--;
+                throw new InsufficientMemoryException("injected");
+            }
+        };
+        try
+        {
+            GenerationRequest first = lm.Begin(prompt, options, _ =>
+            {
+                if (++tokens == 100)
+                {
+                    second = lm.Begin([6, 7], shorter, _ =>
+                    {
+                        left = ++seconds == 1 ? (kind == "allocation" ? 2 : 1) : left; // as much as is wanted, and as little as will do
+                        return false;
+                    }, 0, default);
+                }
+
+                return false;
+            }, 0, default);
+            Assert.Throws<NativeMemoryException>(() => lm.Result(first));
+            if (goesOn)
+            {
+                Assert.Equal(alone, lm.Result(second!).Ids);
+            }
+            else
+            {
+                Assert.Throws<NativeMemoryException>(() => lm.Result(second!));
+            }
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.Equal(0, left);
+        Assert.InRange(tokens, 102, 180);
+        Assert.Equal(alone, lm.Generate([[6, 7]], shorter)[0].Ids);
+    }
+
+    [Theory]
+    [InlineData("allocation", 0)] // for the prompt
+    [InlineData("run", 0)]
+    [InlineData("allocation", 100)] // for the cache that grows
+    [InlineData("run", 100)]
+    [InlineData("allocation", -1)] // for who joins
+    public void What_is_kept_of_earlier_prompts_gives_way_before_a_request_fails(string kind, int at)
+    {
+        using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
+        IReadOnlyList<int> alone = lm.Generate([[3, 4, 5]], options)[0].Ids; // 203 tokens, of which three blocks are kept
+        long most = long.MaxValue;
+        int refused = 0;
+        NativeCalls.Before = called =>
+        {
+            if (called != kind)
+            {
+                return;
+            }
+
+            if (NativeBuffer.LiveBytes > Interlocked.Read(ref most))
+            {
+                refused++;
+                throw new InsufficientMemoryException("injected");
+            }
+
+            Interlocked.Exchange(ref most, long.MaxValue);
+        };
+        try
+        {
+            (int tokens, int others) = (0, 0);
+            GenerationRequest? other = null;
+            most = at == 0 ? NativeBuffer.LiveBytes - 1 : most;
+            IReadOnlyList<int> answer = lm.Generate([[3, 4, 5]], options, (_, _) =>
+            {
+                tokens++;
+                if (tokens == at)
+                {
+                    most = NativeBuffer.LiveBytes - 1;
+                }
+                else if (at < 0 && tokens == 10)
+                {
+                    other = lm.Begin([3, 4, 5], options, _ =>
+                    {
+                        most = ++others == 1 ? NativeBuffer.LiveBytes - 1 : most; // it is read, and joins next
+                        return false;
+                    }, 0, default);
+                }
+
+                return false;
+            })[0].Ids;
+            Assert.Equal(alone, answer);
+            Assert.Equal(alone, other is null ? alone : lm.Result(other).Ids);
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.InRange(refused, 1, 2);
+    }
+
     [Fact]
     public async Task Requests_wait_for_their_share_of_the_memory()
     {
@@ -231,6 +354,60 @@ public sealed class GenerationEngineTests : IDisposable
         await first;
         Assert.True(wasTold);
         Assert.Equal(2, (await lm.Answer([7], lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 1 }), _ => false, 0, default)).Ids.Count);
+    }
+
+    [Fact]
+    public async Task Whoever_has_left_while_he_waited_is_not_begun_and_not_held()
+    {
+        using CausalLanguageModel lm = new(
+            TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1, engine: new EngineOptions { MaximumRows = 1 });
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 10, Temperature = 1, Seed = 2 });
+        using CancellationTokenSource source = new();
+        (int ends, int begun) = (0, 0);
+        WeakReference? left = null;
+        bool isHeld = true;
+        await lm.Answer([3, 4], options, _ =>
+        {
+            if (left is null)
+            {
+                left = Begin();
+                source.Cancel();
+                GC.Collect();
+                isHeld = left.IsAlive; // the row is still taken, and somebody else's
+            }
+
+            return false;
+        }, 0, default);
+        await lm.Answer([7], options, null, 0, default);
+        Assert.False(isHeld);
+        Assert.Equal((1, 0), (ends, begun));
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        WeakReference Begin()
+        {
+            int[] prompt = [5, 6];
+            lm.Begin(prompt, options, _ => ++begun < 0, 0, source.Token, () => ends++);
+            return new WeakReference(prompt);
+        }
+    }
+
+    [Fact]
+    public void A_request_that_ends_before_it_listens_to_its_token_does_not_listen()
+    {
+        using CancellationTokenSource source = new();
+        int called = 0;
+        GenerationRequest ended = Request();
+        ended.Complete(FinishReason.Stop);
+        ended.WhenCancelled(_ => called++);
+        GenerationRequest endsLater = Request();
+        endsLater.WhenCancelled(_ => called++);
+        endsLater.Complete(FinishReason.Stop);
+        GenerationRequest waits = Request();
+        waits.WhenCancelled(_ => called += 10);
+        source.Cancel();
+        Assert.Equal(10, called);
+
+        GenerationRequest Request() => new([1], new GenerationOptions { Temperature = 0 }, 10, 5, null, () => { }, source.Token);
     }
 
     [Fact]

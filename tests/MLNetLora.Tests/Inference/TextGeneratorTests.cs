@@ -168,107 +168,12 @@ public sealed class TextGeneratorTests : IDisposable
     }
 
     [Fact]
-    public async Task A_stream_waits_for_its_reader_and_ends_when_nobody_reads_on()
-    {
-        int given = 0;
-        bool ended = false;
-        IAsyncEnumerator<GeneratedChunk> pieces = AnswerStream.Of(Endless, default).GetAsyncEnumerator();
-        Assert.Equal(0, given);
-        Assert.True(await pieces.MoveNextAsync());
-        for (int before = -1; before != Volatile.Read(ref given); await Task.Delay(200))
-        {
-            before = Volatile.Read(ref given);
-        }
-
-        Assert.InRange(given, 2, 20);
-        Assert.False(ended);
-        await pieces.DisposeAsync();
-        Assert.True(ended);
-
-        GeneratedText Endless(Action<GeneratedChunk> emit, CancellationToken ending)
-        {
-            try
-            {
-                while (true)
-                {
-                    ending.ThrowIfCancellationRequested();
-                    emit(new GeneratedChunk("x"));
-                    Interlocked.Increment(ref given);
-                }
-            }
-            finally
-            {
-                Thread.Sleep(100);
-                ended = true;
-            }
-        }
-    }
-
-    [Fact]
-    public async Task A_stream_ends_when_its_reader_has_no_patience_for_the_first_piece()
-    {
-        TaskCompletionSource started = new();
-        TaskCompletionSource ended = new();
-        IAsyncEnumerator<GeneratedChunk> pieces = AnswerStream.Of(Slow, default).GetAsyncEnumerator();
-        ValueTask<bool> first = pieces.MoveNextAsync();
-        await started.Task;
-        await pieces.DisposeAsync();
-        Assert.True(ended.Task.IsCompleted);
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await first);
-
-        GeneratedText Slow(Action<GeneratedChunk> emit, CancellationToken ending)
-        {
-            started.SetResult();
-            ending.WaitHandle.WaitOne();
-            ended.SetResult();
-            ending.ThrowIfCancellationRequested();
-            throw new InvalidOperationException();
-        }
-    }
-
-    [Fact]
     public void Options_that_are_null_are_said()
     {
         using TextGenerator generator = new(Checkpoint.Open(Repository.Nano), threads: 1);
         Assert.Throws<ArgumentNullException>(() => generator.Generate([new InstructionRow("a")], null!));
         Assert.Throws<ArgumentNullException>(() => generator.Reply([new Conversation([ChatMessage.User("a")])], null!));
         Assert.Throws<ArgumentNullException>(() => generator.GenerateAsync(new InstructionRow("a"), null!));
-    }
-
-    [Fact]
-    public async Task A_stream_ends_when_its_reader_is_dropped()
-    {
-        TaskCompletionSource ended = new();
-        await Drop();
-        for (int i = 0; i < 200 && !ended.Task.IsCompleted; i++)
-        {
-            GC.Collect();
-            GC.WaitForPendingFinalizers();
-            await Task.Delay(50);
-        }
-
-        Assert.True(ended.Task.IsCompleted);
-
-        async Task Drop()
-        {
-            IAsyncEnumerator<GeneratedChunk> pieces = AnswerStream.Of(Endless, default).GetAsyncEnumerator();
-            Assert.True(await pieces.MoveNextAsync());
-        }
-
-        GeneratedText Endless(Action<GeneratedChunk> emit, CancellationToken ending)
-        {
-            try
-            {
-                while (true)
-                {
-                    emit(new GeneratedChunk("x"));
-                }
-            }
-            finally
-            {
-                ended.SetResult();
-            }
-        }
     }
 
     [Fact]

@@ -130,6 +130,48 @@ public sealed class CancellationTests : IDisposable
     }
 
     [Fact]
+    public async Task Who_waits_for_an_engine_without_a_thread_waits_as_the_others_do()
+    {
+        using CancellationTokenSource source = new();
+        using ManualResetEventSlim opened = new();
+        int tries = 0;
+        SharedGenerator generator = new(_ =>
+        {
+            opened.Wait(CancellationToken.None);
+            return tries++ == 0 ? throw new CheckpointException("not yet") : new TextGenerator(Checkpoint.Open(_bench.BaseFolder));
+        });
+        Task<TextGenerator> cancelled = generator.OpenAsync(source.Token);
+        Task<TextGenerator> other = generator.OpenAsync(CancellationToken.None);
+        await source.CancelAsync();
+        Assert.Equal(source.Token, (await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled)).CancellationToken);
+        Assert.False(other.IsCompleted);
+        opened.Set();
+        Assert.Equal("not yet", (await Assert.ThrowsAsync<CheckpointException>(() => other)).Message);
+        Assert.Same(await generator.OpenAsync(CancellationToken.None), generator.Open(CancellationToken.None));
+        Assert.Equal(2, tries);
+        generator.Release();
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => generator.OpenAsync(CancellationToken.None));
+    }
+
+    [Fact]
+    public async Task MLNets_own_cancellation_ends_a_stream()
+    {
+        using QwenLoraTransformer model = _bench.Model(options =>
+            options.Generation = new GenerationOptions { MaximumNewTokens = 200, IgnoreEndOfText = true });
+        MethodInfo cancel = typeof(MLContext).GetMethod("CancelExecution", BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public)!;
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
+        {
+            for (int i = 0; i < 10; i++) // it is looked at ten times a second, and an answer may be faster
+            {
+                await foreach (GeneratedChunk _ in model.GenerateAsync("what"))
+                {
+                    cancel.Invoke(_bench.Context, null);
+                }
+            }
+        });
+    }
+
+    [Fact]
     public void An_engine_for_which_nobody_waits_any_more_is_not_opened()
     {
         using CancellationTokenSource source = new();

@@ -29,6 +29,7 @@ internal sealed class TokenMask : ITokenMask
     private readonly Grammar _grammar;
     private readonly Vocabulary _vocabulary;
     private readonly TokenMasks _masks;
+    private readonly WorkBudget _budget;
     private readonly int[] _ends;
     private readonly ulong[] _bits;
     private Grammar.Config[] _state;
@@ -42,11 +43,12 @@ internal sealed class TokenMask : ITokenMask
     {
         (_grammar, _vocabulary) = (grammar, Vocabulary.Of(tokenizer));
         _masks = new TokenMasks(grammar, _vocabulary);
+        _budget = new WorkBudget(grammar.Store);
         _ends = [.. ends.Concat([tokenizer.ImEndId ?? -1, tokenizer.EndOfTextId ?? -1]).Where(id => id >= 0 && id < tokenizer.VocabularySize).Distinct()];
         _bits = new ulong[_vocabulary.Words];
         lock (grammar.Lock)
         {
-            _state = grammar.Start(thinking);
+            _state = _budget.Within(() => grammar.Start(thinking));
         }
     }
 
@@ -95,27 +97,7 @@ internal sealed class TokenMask : ITokenMask
     {
         lock (_grammar.Lock)
         {
-            if (Array.IndexOf(_ends, token) >= 0)
-            {
-                IsComplete |= MayEnd;
-                return IsComplete;
-            }
-
-            ReadOnlySpan<byte> bytes = _vocabulary.Bytes(token);
-            Grammar.Config[] state = _state;
-            foreach (byte value in bytes)
-            {
-                state = _grammar.Step(state, value);
-            }
-
-            if (bytes.IsEmpty || state.Length == 0)
-            {
-                return false;
-            }
-
-            _state = state;
-            IsComplete = MayEnd && !Array.Exists(state, config => _grammar.Store.GoesOn(config.Term));
-            return true;
+            return _budget.Within(() => Step(token));
         }
     }
 
@@ -136,12 +118,37 @@ internal sealed class TokenMask : ITokenMask
         return best;
     }
 
+    private bool Step(int token)
+    {
+        if (Array.IndexOf(_ends, token) >= 0)
+        {
+            IsComplete |= MayEnd;
+            return IsComplete;
+        }
+
+        ReadOnlySpan<byte> bytes = _vocabulary.Bytes(token);
+        Grammar.Config[] state = _state;
+        foreach (byte value in bytes)
+        {
+            state = _grammar.Step(state, value);
+        }
+
+        if (bytes.IsEmpty || state.Length == 0)
+        {
+            return false;
+        }
+
+        _state = state;
+        IsComplete = MayEnd && !Array.Exists(state, config => _grammar.Store.GoesOn(config.Term));
+        return true;
+    }
+
     private void Allow()
     {
         Array.Clear(_bits);
         lock (_grammar.Lock)
         {
-            _masks.AddTo(_state, _bits);
+            _budget.ForToken(() => _masks.AddTo(_state, _bits));
         }
 
         if (MayEnd)

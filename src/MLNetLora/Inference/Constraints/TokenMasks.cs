@@ -9,8 +9,8 @@ namespace MLNetLora.Inference.Constraints;
 /// <param name="vocabulary">The tokens.</param>
 internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
 {
-    /// <summary>Parts of terms that may be looked at for one mask: some tenths of a second.</summary>
-    private const long WorkPerMask = 4_000_000;
+    /// <summary>Nodes of a tree that are gone through in the time that one part of a term takes.</summary>
+    private const int NodesPerPart = 16;
 
     private readonly HashSet<(TokenTrie, int, Grammar.Config)> _seen = [];
     private readonly ulong[] _bits = new ulong[vocabulary.Words];
@@ -18,11 +18,10 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
     /// <summary>Adds the tokens that may come.</summary>
     /// <param name="state">The places where the answer may be.</param>
     /// <param name="bits">A bit for each token.</param>
-    /// <exception cref="ConstraintException">It takes too much to find out.</exception>
+    /// <exception cref="ConstraintException">It takes more than is left of the store's work.</exception>
     public void AddTo(Grammar.Config[] state, Span<ulong> bits)
     {
         grammar.Tidy();
-        grammar.Store.WorkLeft = WorkPerMask;
         foreach (Grammar.Config config in state)
         {
             Mask(config).Tokens.AddTo(bits);
@@ -103,8 +102,10 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
         int depth = depths[node];
         Term[] path = new Term[tokens.LongestToken - depth + 1];
         path[0] = term;
+        int nodes = NodesPerPart - 1; // that a walk of few nodes counts, too
         for (int at = node + 1, end = ends[node]; at < end;)
         {
+            nodes++;
             int above = depths[at] - depth - 1;
             Term next = store.Step(path[above], labels[at]);
             if (next.IsEmpty)
@@ -127,5 +128,7 @@ internal sealed class TokenMasks(Grammar grammar, Vocabulary vocabulary)
 
             at++;
         }
+
+        store.Spend(nodes / NodesPerPart);
     }
 }
