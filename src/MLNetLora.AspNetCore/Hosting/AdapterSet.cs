@@ -34,6 +34,8 @@ internal sealed record AdapterRefusal(ServingError Error, bool MayPass);
 /// <param name="services">Where they are published, counted and logged.</param>
 internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<LoraAdapter, TextGenerator> attach, int most, HostServices services)
 {
+    private const int RetryWithoutMemory = 10;
+
     private readonly Dictionary<string, AdapterSource> _loaded = new(StringComparer.Ordinal);
 
     /// <summary>The names that a source has loaded.</summary>
@@ -172,7 +174,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
         }
         catch (NativeMemoryException e)
         {
-            return new AdapterRefusal(new ServingError(500, e.Message, "server_error", "out_of_memory"), MayPass: true);
+            return new AdapterRefusal(ServingError.Unavailable(e.Message, "out_of_memory", RetryWithoutMemory), MayPass: true);
         }
         catch (MLNetLoraException e)
         {

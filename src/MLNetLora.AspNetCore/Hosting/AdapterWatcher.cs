@@ -12,8 +12,10 @@ namespace MLNetLora.AspNetCore;
 /// <param name="services">State, log.</param>
 internal sealed class AdapterWatcher(string baseName, string folder, AdapterSet adapters, HostServices services)
 {
+    /// <summary>Looks until what may pass by itself is tried again.</summary>
+    public const int LooksBetweenTries = 15;
+
     private const int LooksUntilReported = 10; // of a folder that is not complete
-    private const int LooksBetweenTries = 15; // of what may pass by itself
     private const int LooksUntilGone = 2;
 
     private readonly Dictionary<string, Track> _tracks = new(StringComparer.Ordinal);

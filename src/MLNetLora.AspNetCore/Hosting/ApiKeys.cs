@@ -1,22 +1,22 @@
-using System.Security.Cryptography;
 using System.Text;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using MLNetLora.Checkpoints;
 
 namespace MLNetLora.AspNetCore;
 
-/// <summary>The keys that requests send. What is kept of one is its hash, so that all have one length; every one is compared, in the same time.
-/// Thread-safe.</summary>
-internal sealed class ApiKeys
+/// <summary>The keys that requests send. Thread-safe.</summary>
+internal sealed class ApiKeys : IDisposable
 {
     private readonly KeySet _api;
     private readonly KeySet _admin;
 
-    public ApiKeys(IOptions<ServingOptions> options, TimeProvider time)
+    public ApiKeys(IOptions<ServingOptions> options, TimeProvider time, ServingState state, ILoggerFactory logs)
     {
-        _api = new KeySet(options.Value.ApiKeys, options.Value.ApiKeyFile, time);
-        _admin = new KeySet(options.Value.AdminKeys, options.Value.AdminKeyFile, time);
+        ILogger log = logs.CreateLogger(ServingLog.Category);
+        _api = new KeySet("API keys", options.Value.ApiKeys, options.Value.ApiKeyFile, time, state, log);
+        _admin = new KeySet("admin keys", options.Value.AdminKeys, options.Value.AdminKeyFile, time, state, log);
     }
 
     /// <summary>Whether requests need a key.</summary>
@@ -46,8 +46,18 @@ internal sealed class ApiKeys
         return keys.Has(header[scheme.Length..].Trim()) ? null : ServingError.Unauthorized($"The {(isAdmin ? "admin" : "API")} key is wrong.");
     }
 
-    /// <summary>The keys of a file.</summary>
+    /// <summary>Throws where a file has no key.</summary>
     /// <exception cref="OptionException">It cannot be read, or there is none in it.</exception>
+    public static void Require(string path)
+    {
+        if (Read(path).Count == 0)
+        {
+            throw new OptionException($"There is no key in {path}; it has to have one a line.");
+        }
+    }
+
+    /// <summary>The keys of a file.</summary>
+    /// <exception cref="OptionException">It cannot be read.</exception>
     public static IReadOnlyList<string> Read(string path)
     {
         const int mostBytes = 1 << 20;
@@ -55,8 +65,7 @@ internal sealed class ApiKeys
         {
             string text = BoundedFile.ReadText(path, mostBytes) ?? throw new OptionException(
                 $"{path} has more than {mostBytes} bytes; a file of keys has one a line.");
-            string[] keys = [.. text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Where(line => !line.StartsWith('#'))];
-            return keys.Length > 0 ? keys : throw new OptionException($"There is no key in {path}; it has to have one a line.");
+            return [.. text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Where(line => !line.StartsWith('#'))];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -64,57 +73,10 @@ internal sealed class ApiKeys
         }
     }
 
-    private sealed class KeySet(IList<string> keys, string? file, TimeProvider time)
+    /// <inheritdoc/>
+    public void Dispose()
     {
-        private static readonly TimeSpan s_period = TimeSpan.FromSeconds(10);
-
-        private readonly Lock _lock = new();
-        private readonly byte[][] _fixed = [.. keys.Select(Hash)];
-        private byte[][] _ofFile = [];
-        private long _read;
-        private bool _wasRead;
-
-        public bool IsThere => _fixed.Length > 0 || file is not null;
-
-        public bool Has(string key)
-        {
-            byte[] hash = Hash(key);
-            bool found = false;
-            foreach (byte[] known in (byte[][])[.. _fixed, .. OfFile()])
-            {
-                found |= CryptographicOperations.FixedTimeEquals(hash, known);
-            }
-
-            return found;
-        }
-
-        /// <summary>The file's keys; those that it had before while it cannot be read.</summary>
-        private byte[][] OfFile()
-        {
-            if (file is null)
-            {
-                return [];
-            }
-
-            lock (_lock)
-            {
-                if (!_wasRead || time.GetElapsedTime(_read) >= s_period)
-                {
-                    (_wasRead, _read) = (true, time.GetTimestamp());
-                    try
-                    {
-                        _ofFile = [.. Read(file).Select(Hash)];
-                    }
-                    catch (OptionException)
-                    {
-                        // A secret that is being replaced is back in a moment.
-                    }
-                }
-
-                return _ofFile;
-            }
-        }
-
-        private static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
+        _api.Dispose();
+        _admin.Dispose();
     }
 }

@@ -44,6 +44,19 @@ internal static partial class HostLog
     [LoggerMessage(32, LogLevel.Warning, "There are no API keys: everybody is answered who reaches the port.")]
     public static partial void NoKeys(ILogger log);
 
+    [LoggerMessage(37, LogLevel.Information, "{Name}: {Count} are in {File}, and count from now on.")]
+    public static partial void KeysRead(ILogger log, string name, int count, string file);
+
+    [LoggerMessage(38, LogLevel.Error, "{Name}: {Reason}")]
+    public static partial void KeysFailed(ILogger log, string name, string reason);
+
+    [LoggerMessage(39, LogLevel.Information, "Loading {Number} of {Count}: {Component}. They are loaded one after another, so that none takes memory "
+        + "that another counts on.")]
+    public static partial void LoadingOne(ILogger log, int number, int count, string component);
+
+    [LoggerMessage(40, LogLevel.Information, "{Component}: {Step}; {Seconds} s so far.")]
+    public static partial void StillLoading(ILogger log, string component, string step, string seconds);
+
     [LoggerMessage(36, LogLevel.Warning, "Adapter of {Model} is answered with weights of its own, which take memory once more: {Reason}")]
     public static partial void NotShared(ILogger log, string model, string reason);
 

@@ -29,8 +29,12 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
     /// <summary>Ends when the model and the adapters of its options answer, or with the reason why they do not.</summary>
     public Task Ready => _ready.Task;
 
-    /// <summary>Says that the service is not ready without it.</summary>
-    public void Announce() => services.State.Report(new ServingIssue(name, "the model is being loaded", IsMissing: true));
+    /// <inheritdoc/>
+    public string Step { get; private set; } = "";
+
+    /// <inheritdoc/>
+    public void Announce(string? before) =>
+        Begin(before is null ? "the model is being loaded" : $"the model is loaded when {before} has been");
 
     /// <summary>Loads the model, its adapters, and what lies in the watched folder.</summary>
     /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>
@@ -42,15 +46,18 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
         try
         {
             HostLog.Loading(services.Log, name, options.ModelPath);
+            Begin("the model is being loaded: its files are looked for");
             string folder = options.DownloadModel
                 ? await ModelFolder.FindOrDownloadAsync(options.ModelPath, null, Progress(), cancellation).ConfigureAwait(false)
                 : ModelFolder.Find(options.ModelPath);
             Checkpoint checkpoint = Checkpoint.Open(folder);
+            Begin("the model is being loaded: its weights");
             TextGenerator generator = OpenBase(checkpoint, cancellation);
             services.Registry.Set(new ServedModel(name, null, services.Time.GetUtcNow()), generator);
             Adapters = new AdapterSet(name, checkpoint, adapter => Attach(generator, checkpoint, adapter), options.MaximumAdapters, services);
             foreach ((string adapter, string path) in options.Adapters)
             {
+                Begin($"the model is being loaded: adapter {adapter}");
                 if (await Adapters.LoadAsync(adapter, path, AdapterSource.Options, mayReplace: false, null, cancellation).ConfigureAwait(false) is { } refusal)
                 {
                     throw new AdapterException($"The adapter '{adapter}' of the options cannot be served: {refusal.Error.Message}");
@@ -59,6 +66,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
 
             if (options.WatchFolder is { } watched)
             {
+                Begin("the model is being loaded: the adapters of the watched folder");
                 _watcher = new AdapterWatcher(name, watched, Adapters, services);
                 await _watcher.LookAsync(cancellation).ConfigureAwait(false);
                 if (_watcher.IsWaiting) // what lies there at the start is served from the start
@@ -101,6 +109,12 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
                 HostLog.WatchFailed(services.Log, e, options.WatchFolder!);
             }
         }
+    }
+
+    private void Begin(string step)
+    {
+        Step = step;
+        services.State.Report(new ServingIssue(name, step, IsMissing: true));
     }
 
     private TextGenerator OpenBase(Checkpoint checkpoint, CancellationToken cancellation)

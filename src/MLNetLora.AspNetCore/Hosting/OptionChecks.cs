@@ -15,6 +15,9 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
         faults.Unless(options.MaximumConcurrentRequests >= 1, nameof(options.MaximumConcurrentRequests), options.MaximumConcurrentRequests, "1 or more");
         faults.Unless(options.MaximumQueuedRequests >= 0, nameof(options.MaximumQueuedRequests), options.MaximumQueuedRequests, "0 or more");
         faults.Unless(options.MaximumRequestBytes >= 1, nameof(options.MaximumRequestBytes), options.MaximumRequestBytes, "1 or more");
+        long leastBytes = Math.Max(options.MaximumRequestBytes, BodyMemory.LeastBytes);
+        faults.Unless(options.MaximumBodyBytes >= leastBytes, nameof(options.MaximumBodyBytes), options.MaximumBodyBytes,
+            $"at least {leastBytes}, for one request of {nameof(options.MaximumRequestBytes)}");
         RequireTime(options.QueueTimeout, nameof(options.QueueTimeout));
         RequireTime(options.RequestTimeout, nameof(options.RequestTimeout));
         RequireDrain(options.DrainDelay, nameof(options.DrainDelay));
@@ -38,7 +41,7 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
 
             if (file is not null)
             {
-                faults.Catch(() => ApiKeys.Read(file));
+                faults.Catch(() => ApiKeys.Require(file));
             }
         }
     }

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using MLNetLora;
 using MLNetLora.AspNetCore;
+using MLNetLora.AspNetCore.OpenAI;
 using MLNetLora.Inference;
 using MLNetLora.Text;
 using MLNetLora.TextGeneration;
@@ -36,6 +37,12 @@ public static class PredictEndpoints
     {
         ServingRequest request = context.Serving();
         request.Asked("text_completion", ((IServedComponent)file).Name);
+        if (RequestBody.Refusal(context.Request) is { } unread)
+        {
+            await unread.WriteAsync(context).ConfigureAwait(false);
+            return;
+        }
+
         JsonDocument body;
         try
         {
@@ -75,9 +82,13 @@ public static class PredictEndpoints
                 answer = chunk.Answer ?? answer;
             }
         }
-        catch (Exception e) when (e is PromptException or TemplateException or DatasetException)
+        catch (DatasetException e)
         {
-            return ServingError.Invalid(e.Message, code: e is PromptException ? "context_length_exceeded" : null);
+            return ServingError.Invalid(e.Message, code: "invalid_value");
+        }
+        catch (Exception e) when (ApiError.Of(e, null) is not null && !context.RequestAborted.IsCancellationRequested)
+        {
+            return ApiError.Of(e, null);
         }
 
         string reason = JsonNamingPolicy.SnakeCaseLower.ConvertName(answer!.Reason.ToString());

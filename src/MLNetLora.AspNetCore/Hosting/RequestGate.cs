@@ -34,9 +34,6 @@ internal sealed class RequestGate : IDisposable
     /// <summary>Requests that wait for their turn.</summary>
     public int Waiting => (int)(_limiter.GetStatistics()?.CurrentQueuedCount ?? 0);
 
-    /// <summary>Requests that may be here at once, answered or waiting.</summary>
-    public int Most => (int)Math.Min(int.MaxValue, (long)_options.MaximumConcurrentRequests + _options.MaximumQueuedRequests);
-
     /// <summary>Whether the next request would be refused.</summary>
     public bool IsFull => Running >= _options.MaximumConcurrentRequests && Waiting >= _options.MaximumQueuedRequests;
 

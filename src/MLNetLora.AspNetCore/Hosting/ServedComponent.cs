@@ -6,8 +6,12 @@ internal interface IServedComponent
     /// <summary>Its name.</summary>
     string Name { get; }
 
+    /// <summary>What is being done with it, while it is being loaded.</summary>
+    string Step { get; }
+
     /// <summary>Says that the service is not ready without it.</summary>
-    void Announce();
+    /// <param name="before">The name of what is loaded before; null where it is the first.</param>
+    void Announce(string? before);
 
     /// <summary>Loads it; then it answers.</summary>
     /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>

@@ -22,6 +22,7 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
     private string? _stamp; // of the last look
     private string? _hash; // of what is served
     private bool _isPending;
+    private int _looksUntilRetry; // of what there was no memory for; 0 for nothing
 
     internal ServedModelFile(string name, ModelFileOptions options, HostServices services)
     {
@@ -66,12 +67,16 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
         Swap(null);
     }
 
-    void IServedComponent.Announce() => _services.State.Report(new ServingIssue(Component, "the model is being loaded", IsMissing: true));
+    string IServedComponent.Step => "the model is being loaded";
+
+    void IServedComponent.Announce(string? before) => _services.State.Report(new ServingIssue(
+        Component, before is null ? "the model is being loaded" : $"the model is loaded when {before} has been", IsMissing: true));
 
     async Task IServedComponent.LoadAsync(CancellationToken cancellation)
     {
         try
         {
+            ((IServedComponent)this).Announce(null);
             _stamp = Stamp();
             string hash = Hash();
             Swap(await Task.Run(() => Open(cancellation), cancellation).ConfigureAwait(false));
@@ -105,11 +110,11 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
             string stamp = Stamp();
             if (stamp != _stamp)
             {
-                (_stamp, _isPending) = (stamp, true);
+                (_stamp, _isPending, _looksUntilRetry) = (stamp, true, 0);
                 return;
             }
 
-            if (!_isPending)
+            if (!_isPending && (_looksUntilRetry == 0 || --_looksUntilRetry > 0))
             {
                 return;
             }
@@ -137,6 +142,11 @@ public sealed class ServedModelFile : IServedComponent, IDisposable
             if (e is IOException or UnauthorizedAccessException)
             {
                 _stamp = null; // what can be looked at again is taken for another one, so that it is known that all is well
+            }
+
+            if (e is NativeMemoryException)
+            {
+                _looksUntilRetry = AdapterWatcher.LooksBetweenTries;
             }
 
             if (_services.State.Report(new ServingIssue(Component, $"{e.Message.TrimEnd('.')}. The one that was loaded before answers on.", IsMissing: false)))

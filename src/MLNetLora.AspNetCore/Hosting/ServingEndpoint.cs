@@ -29,6 +29,7 @@ internal sealed class ServingEndpoint(
     ApiKeys keys,
     ServingState state,
     RequestGate gate,
+    BodyMemory bodies,
     ServingMetrics metrics,
     TimeProvider time,
     ILoggerFactory logs)
@@ -63,7 +64,7 @@ internal sealed class ServingEndpoint(
             return;
         }
 
-        if (state.Begin(request, kind == EndpointKind.Generation ? gate.Most : int.MaxValue, gate.Full) is { } unavailable)
+        if (state.Begin(request, kind == EndpointKind.Generation && gate.IsFull ? gate.Full() : null) is { } unavailable)
         {
             await RefuseAsync(context, id, unavailable).ConfigureAwait(false);
             return;
@@ -99,11 +100,12 @@ internal sealed class ServingEndpoint(
 
         async Task WithTurn(HttpContext waiting)
         {
-            // First: who sends slowly does not hold a turn meanwhile.
-            if (await ReadBodyAsync(waiting, most).ConfigureAwait(false) is { } tooLarge)
+            // First: who sends slowly holds no turn meanwhile, and no place in the queue.
+            using BodyPlace? place = HasBody(waiting) ? bodies.Begin() : null;
+            if (place is not null && await ReadBodyAsync(waiting, most, place).ConfigureAwait(false) is { } fault)
             {
                 isRefused = true;
-                await RefuseAsync(waiting, request.Id, tooLarge).ConfigureAwait(false);
+                await RefuseAsync(waiting, request.Id, fault).ConfigureAwait(false);
                 return;
             }
 
@@ -149,6 +151,12 @@ internal sealed class ServingEndpoint(
                 : new ServingError(e.StatusCode, e.Message, "invalid_request_error");
             failure = error.Code ?? "bad_request";
         }
+        catch (NativeMemoryException e)
+        {
+            ServingLog.Failed(_log, e, request.Id);
+            error = ServingError.OutOfMemory;
+            failure = error.Code;
+        }
         catch (Exception e)
         {
             ServingLog.Failed(_log, e, request.Id);
@@ -192,28 +200,38 @@ internal sealed class ServingEndpoint(
         return null;
     }
 
-    /// <summary>Reads the body into memory, from which the endpoint reads it.</summary>
-    /// <returns>Null, or that it is too large.</returns>
-    private static async Task<ServingError?> ReadBodyAsync(HttpContext context, long most)
-    {
-        if (context.Features.Get<IHttpRequestBodyDetectionFeature>() is { CanHaveBody: false })
-        {
-            return null;
-        }
+    private static bool HasBody(HttpContext context) => context.Features.Get<IHttpRequestBodyDetectionFeature>() is not { CanHaveBody: false };
 
+    /// <summary>Reads the body into memory, from which the endpoint reads it.</summary>
+    /// <returns>Null, or that it is too large, or comes too slowly.</returns>
+    private static async Task<ServingError?> ReadBodyAsync(HttpContext context, long most, BodyPlace place)
+    {
+        using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, place.Ended);
         MemoryStream body = new();
         context.Response.RegisterForDispose(body);
         byte[] buffer = ArrayPool<byte>.Shared.Rent(1 << 14);
         try
         {
-            for (int read; (read = await context.Request.Body.ReadAsync(buffer, context.RequestAborted).ConfigureAwait(false)) > 0;)
+            int read;
+            do
             {
+                if (place.Grow(body.Length) is { } refusal)
+                {
+                    return refusal;
+                }
+
+                read = await context.Request.Body.ReadAsync(buffer, either.Token).ConfigureAwait(false);
                 body.Write(buffer, 0, read);
                 if (body.Length > most)
                 {
                     return ServingError.TooLarge(most);
                 }
             }
+            while (read > 0);
+        }
+        catch (OperationCanceledException) when (place.Ended.IsCancellationRequested && !context.RequestAborted.IsCancellationRequested)
+        {
+            return BodyMemory.TooSlow();
         }
         catch (IOException e) when (e is not BadHttpRequestException)
         {
@@ -225,6 +243,7 @@ internal sealed class ServingEndpoint(
             ArrayPool<byte>.Shared.Return(buffer, clearArray: true);
         }
 
+        place.Complete();
         body.Position = 0;
         context.Request.Body = body;
         return null;

@@ -44,6 +44,10 @@ internal sealed record ServingError(int Status, string Message, string Type, str
     public static ServingError Unavailable(string message, string code, int retryAfter) =>
         new(StatusCodes.Status503ServiceUnavailable, message, "unavailable_error", code) { RetryAfter = retryAfter };
 
+    /// <summary>There is too little memory for this request, and may be enough when others have ended.</summary>
+    public static ServingError OutOfMemory { get; } = Unavailable(
+        "There is too little memory for this request now. Send it again later, or a shorter one.", "out_of_memory", 1);
+
     /// <summary>The body has more bytes than it may.</summary>
     public static ServingError TooLarge(long mostBytes) => new(
         StatusCodes.Status413PayloadTooLarge,

@@ -51,9 +51,9 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
             HostLog.NoKeys(_services.Log);
         }
 
-        foreach (IServedComponent component in _components)
+        foreach ((int i, IServedComponent component) in _components.Index())
         {
-            component.Announce();
+            component.Announce(i == 0 ? null : _components[i - 1].Name);
         }
 
         _lifetime.ApplicationStarted.Register(_started.SetResult);
@@ -97,11 +97,12 @@ internal sealed class ServingHost : IHostedLifecycleService, IDisposable
     [SuppressMessage("Design", "CA1031:Do not catch general exception types", Justification = "Whatever it is, the service cannot answer.")]
     private async Task RunAsync()
     {
-        foreach (IServedComponent component in _components)
+        LoadProgress progress = new(_services);
+        foreach ((int i, IServedComponent component) in _components.Index())
         {
             try
             {
-                await component.LoadAsync(_end.Token).ConfigureAwait(false);
+                await progress.RunAsync(component, i + 1, _components.Length, _end.Token).ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (_end.IsCancellationRequested)
             {

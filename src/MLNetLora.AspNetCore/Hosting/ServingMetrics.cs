@@ -36,8 +36,9 @@ internal sealed class ServingMetrics
     /// <summary>Makes the instruments.</summary>
     /// <param name="meters">What makes the meter.</param>
     /// <param name="gate">Whose requests are counted.</param>
+    /// <param name="bodies">Whose bodies are counted.</param>
     /// <param name="registry">Whose models are counted.</param>
-    public ServingMetrics(IMeterFactory meters, RequestGate gate, ModelRegistry registry)
+    public ServingMetrics(IMeterFactory meters, RequestGate gate, BodyMemory bodies, ModelRegistry registry)
     {
         Meter meter = meters.Create(Name);
         _duration = Seconds(meter, "gen_ai.server.request.duration", "From the request's arrival to the end of its answer.", s_duration);
@@ -56,6 +57,7 @@ internal sealed class ServingMetrics
         _adapterLoads = meter.CreateCounter<long>("mlnetlora.adapters.loads", "{adapter}", "Adapters that were loaded, or put in the place of another.");
         _adapterFailures = meter.CreateCounter<long>("mlnetlora.adapters.failures", "{adapter}", "Adapters that were refused.");
         _fileLoads = meter.CreateCounter<long>("mlnetlora.model_file.loads", "{model}", "Model zips that were loaded or refused, by outcome.");
+        meter.CreateObservableGauge("mlnetlora.requests.receiving", () => bodies.Arriving, "{request}", "Requests whose bodies are on their way.");
         meter.CreateObservableGauge("mlnetlora.requests.running", () => gate.Running, "{request}", "Requests that are being answered.");
         meter.CreateObservableGauge("mlnetlora.requests.waiting", () => gate.Waiting, "{request}", "Requests that wait for their turn.");
         meter.CreateObservableGauge("mlnetlora.models.loaded", () => Count(registry, adapters: false), "{model}", "Base models that are served.");

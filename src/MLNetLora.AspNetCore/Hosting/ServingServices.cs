@@ -30,6 +30,7 @@ internal static class ServingServices
         services.AddSingleton<ApiKeys>();
         services.AddSingleton<ServingState>();
         services.AddSingleton<RequestGate>();
+        services.AddSingleton<BodyMemory>();
         services.AddSingleton<ServingMetrics>();
         services.AddSingleton<ServingEndpoint>();
         services.AddSingleton<HostServices>();

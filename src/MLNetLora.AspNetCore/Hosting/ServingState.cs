@@ -98,10 +98,9 @@ internal sealed class ServingState
 
     /// <summary>Takes a request, which is under way until <see cref="End"/>.</summary>
     /// <param name="request">It.</param>
-    /// <param name="most">How many may be under way, those that are still being sent with them.</param>
-    /// <param name="whenFull">Makes the error for one more.</param>
+    /// <param name="full">Why it is not taken even where the service is ready; null where it is.</param>
     /// <returns>Null, or why it is not taken.</returns>
-    public ServingError? Begin(ServingRequest request, int most, Func<ServingError> whenFull)
+    public ServingError? Begin(ServingRequest request, ServingError? full)
     {
         lock (_lock)
         {
@@ -115,13 +114,12 @@ internal sealed class ServingState
                 return ServingError.Unavailable($"The service is not ready: {missing.Component}: {missing.Reason}", "loading", RetryWhileLoading);
             }
 
-            if (_requests.Count >= most)
+            if (full is null)
             {
-                return whenFull();
+                _requests.Add(request);
             }
 
-            _requests.Add(request);
-            return null;
+            return full;
         }
     }
 

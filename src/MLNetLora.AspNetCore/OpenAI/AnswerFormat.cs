@@ -10,14 +10,15 @@ internal static class AnswerFormat
 
     /// <summary>Reads response_format. A schema is held to whether it says strict or not.</summary>
     /// <param name="format">The field; null for none.</param>
+    /// <param name="rule">What answers are held to otherwise.</param>
     /// <param name="ignoreUnknown">Whether fields that nobody knows are passed over.</param>
-    /// <returns>What the answer is held to; null for nothing.</returns>
+    /// <returns>The rule, with what the format says.</returns>
     /// <exception cref="ApiException">It is something else, or a schema that cannot be held to.</exception>
-    public static OutputConstraint? Read(ResponseFormat? format, bool ignoreUnknown)
+    public static AnswerRule Read(ResponseFormat? format, AnswerRule rule, bool ignoreUnknown)
     {
         if (format is null)
         {
-            return null;
+            return rule;
         }
 
         OtherFields.Require(format, $"{Name}.", ignoreUnknown);
@@ -26,14 +27,14 @@ internal static class AnswerFormat
             type == "json_schema" || format.JsonSchema is null, $"{Name}.json_schema", $"'{Name}.json_schema' is given, but '{Name}.type' is not json_schema.");
         return type switch
         {
-            "text" => null,
-            "json_object" => OutputConstraint.JsonObject,
-            "json_schema" => Schema(Field.Required($"{Name}.json_schema", format.JsonSchema), ignoreUnknown),
+            "text" => rule,
+            "json_object" => rule with { IsJson = true },
+            "json_schema" => rule with { IsJson = true, Schema = Schema(Field.Required($"{Name}.json_schema", format.JsonSchema), ignoreUnknown) },
             _ => throw Field.Invalid($"{Name}.type", $"'{Name}.type' is '{ApiError.Shown(type)}'; it must be text, json_object or json_schema."),
         };
     }
 
-    private static OutputConstraint Schema(JsonSchemaFormat format, bool ignoreUnknown)
+    private static string Schema(JsonSchemaFormat format, bool ignoreUnknown)
     {
         OtherFields.Require(format, $"{Name}.json_schema.", ignoreUnknown);
         Field.Required($"{Name}.json_schema.name", format.Name);
@@ -46,7 +47,9 @@ internal static class AnswerFormat
         Field.RequireText(schema, name);
         try
         {
-            return OutputConstraint.JsonSchema(schema.GetRawText());
+            string text = schema.GetRawText();
+            _ = OutputConstraint.JsonSchema(text);
+            return text;
         }
         catch (ConstraintException error)
         {

@@ -62,7 +62,7 @@ internal sealed class ApiCall(HttpContext context, OpenAIEndpointOptions options
     /// <summary>The request's body.</summary>
     /// <exception cref="ApiException">It is not what it must be.</exception>
     public async Task<T> ReadAsync<T>(JsonTypeInfo<T> type)
-        where T : class => WireReader.Read(await RequestBody.ReadAsync(context).ConfigureAwait(false), type);
+        where T : class => WireReader.Read((await RequestBody.ReadAsync(context).ConfigureAwait(false)).Span, type);
 
     /// <summary>A model for this call.</summary>
     /// <param name="operation">OpenTelemetry's name for what is done with it.</param>

@@ -13,8 +13,6 @@ internal sealed class ApiException(ServingError error) : Exception(error.Message
 /// <summary>What clients are told of their requests, and of what was thrown.</summary>
 internal static class ApiError
 {
-    private const string RowPrefix = "Row 1: "; // a request is one row, and need not be told which
-
     private const string LibraryAdvice = ", or set WhenPromptTooLong"; // an option that a client does not have
 
     /// <summary>A field has a value that cannot be.</summary>
@@ -48,11 +46,10 @@ internal static class ApiError
     public static ServingError? Of(Exception exception, string? prompt) => exception switch
     {
         ApiException known => known.Error,
-        PromptException => ServingError.Invalid($"{Sentence(exception).Split(LibraryAdvice)[0].TrimEnd('.')}.", prompt, "context_length_exceeded"),
-        TemplateException => ServingError.Invalid(Sentence(exception), prompt, "invalid_prompt"),
-        OptionException or ConstraintException => ServingError.Invalid(Sentence(exception), null, "invalid_value"),
-        NativeMemoryException => ServingError.Unavailable(
-            "There is too little memory for this request now. Send it again later, or a shorter one.", "out_of_memory", 1),
+        PromptException => ServingError.Invalid($"{exception.Message.Split(LibraryAdvice)[0].TrimEnd('.')}.", prompt, "context_length_exceeded"),
+        TemplateException => ServingError.Invalid(exception.Message, prompt, "invalid_prompt"),
+        OptionException or ConstraintException => ServingError.Invalid(exception.Message, null, "invalid_value"),
+        NativeMemoryException => ServingError.OutOfMemory,
         ObjectDisposedException => ServingError.Unavailable("The model is being unloaded. Send the request again later.", "model_unloaded", 1),
         _ => null,
     };
@@ -71,9 +68,4 @@ internal static class ApiError
         });
         return length < text.Length ? $"{shown}…" : shown;
     }
-
-    private static string Sentence(Exception error) =>
-        error.Message.StartsWith(RowPrefix, StringComparison.Ordinal)
-            ? $"{char.ToUpperInvariant(error.Message[RowPrefix.Length])}{error.Message[(RowPrefix.Length + 1)..]}"
-            : error.Message;
 }

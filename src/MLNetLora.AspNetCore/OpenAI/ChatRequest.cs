@@ -40,7 +40,7 @@ internal sealed record ChatRequest(
     /// <exception cref="ApiException">It has no tools, or does not think, and is asked to.</exception>
     public TextRow RowFor(TextGenerator generator)
     {
-        Tools.RequireSyntax(generator);
+        Tools.RequireTemplate(generator);
         Sampling.RequireTokens(Generation, generator);
         return TextRow.Of(Conversation) with { EnableThinking = Thinking.For(generator) };
     }
@@ -49,22 +49,18 @@ internal sealed record ChatRequest(
     {
         GenerationOptions options = Sampling.Options(body, Sampling.MaximumTokens(body.MaxTokens, body.MaxCompletionTokens));
         options.TopLogprobs = TopLogprobs(body);
-        options.Constraint = Constraint(body, tools, ignoreUnknown);
         options.ContinueFinalMessage = ChatPrompt.Continues(body);
-        if (tools.Descriptions.Count > 0 && !tools.AllowsSeveral)
+        AnswerRule rule = AnswerFormat.Read(body.ResponseFormat, tools.Rule, ignoreUnknown);
+        try
         {
-            options.StopStrings = [.. options.StopStrings, ToolCallSyntax.Close]; // the end of the first call ends the answer
+            rule.Hold(options);
+        }
+        catch (ConstraintException error)
+        {
+            throw Field.Invalid("tools", $"'tools' has a schema that calls cannot be held to: {error.Message}"); // that of the format was held to alone
         }
 
         return options;
-    }
-
-    private static OutputConstraint? Constraint(ChatRequestBody body, ChatTools tools, bool ignoreUnknown)
-    {
-        OutputConstraint? format = AnswerFormat.Read(body.ResponseFormat, ignoreUnknown);
-        OutputConstraint? calls = tools.Constraint();
-        return format is null ? calls : tools.Descriptions.Count == 0 ? format : throw Field.Unsupported(
-            "response_format", "'response_format' with 'tools' is not supported here: an answer of that format could not call. Give one of them.");
     }
 
     private static int? TopLogprobs(ChatRequestBody body)

@@ -48,42 +48,24 @@ internal sealed record ChatTools(
             : new ChatTools(descriptions, schemas, choice, several, isStrict);
     }
 
-    /// <summary>What answers are held to, where a call is required, or its arguments have to be what a schema says.</summary>
-    /// <exception cref="ApiException">A schema cannot be held to.</exception>
-    public OutputConstraint? Constraint()
+    /// <summary>What the tools say of answers.</summary>
+    public AnswerRule Rule => new()
     {
-        bool isRequired = Choice.Kind == ToolChoiceKind.Required;
-        if (Descriptions.Count == 0 || !(isRequired || IsStrict))
-        {
-            return null;
-        }
-
-        try
-        {
-            return OutputConstraint.ToolCalls(Descriptions, isRequired, Choice.Name, AllowsSeveral);
-        }
-        catch (ConstraintException error)
-        {
-            throw Field.Invalid("tools", $"'tools' has a schema that calls cannot be held to: {error.Message}");
-        }
-    }
+        Tools = Descriptions,
+        MustCall = Choice.Kind == ToolChoiceKind.Required,
+        MustCallTool = Choice.Name,
+        AllowsSeveralCalls = AllowsSeveral,
+        IsStrict = IsStrict,
+    };
 
     /// <summary>Throws where a model cannot have these tools.</summary>
     /// <param name="generator">The model.</param>
-    /// <exception cref="ApiException">Its chat template does not write tools, or asks for calls in another form than they can be held to.</exception>
-    public void RequireSyntax(TextGenerator generator)
+    /// <exception cref="ApiException">Its chat template does not write tools.</exception>
+    public void RequireTemplate(TextGenerator generator)
     {
         if (Descriptions.Count > 0 && !generator.TemplateReads("tools"))
         {
             throw Field.Unsupported("tools", "'tools' is given, but this model's chat template does not write them: the model would not see them.");
-        }
-
-        bool isRequired = Choice.Kind == ToolChoiceKind.Required;
-        if ((isRequired || (Descriptions.Count > 0 && IsStrict)) && generator.TemplateReads(ToolCallSyntax.FunctionTag))
-        {
-            throw isRequired
-                ? Field.Unsupported("tool_choice", "'tool_choice' requires a call, which this model, whose calls are no JSON, cannot be held to.")
-                : Field.Unsupported("tools", "'tools' has a function that is strict, which this model, whose calls are no JSON, cannot be held to.");
         }
     }
 

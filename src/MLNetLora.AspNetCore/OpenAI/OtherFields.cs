@@ -40,7 +40,6 @@ internal static class OtherFields
         ["best_of"] = s_one,
 
         // vLLM's and llama-server's.
-        ["cache_prompt"] = s_true,
         ["use_beam_search"] = s_false,
         ["length_penalty"] = s_one,
         ["skip_special_tokens"] = s_true,

@@ -35,6 +35,7 @@ internal static class Sampling
             StopTokenIds = StopTokens(body.StopTokenIds ?? []),
             IgnoreEndOfText = body.IgnoreEos ?? false,
             BatchSize = 1,
+            UsesPrefixCache = body.CachePrompt ?? true,
         };
     }
 

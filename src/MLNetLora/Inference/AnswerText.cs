@@ -62,13 +62,14 @@ internal sealed class AnswerText(QwenTokenizer tokenizer, GenerationOptions opti
     public IReadOnlyList<GeneratedToken>? Tokens => _tokens?.All;
 
     /// <summary>Options with all tokens that end an answer among the stop tokens: every answer is trained to end with im_end, and a base checkpoint's
-    /// configuration does not name it.</summary>
+    /// configuration does not name it. With all strings that do, too.</summary>
     /// <param name="options">A copy that nobody else has; it is changed.</param>
     /// <param name="tokenizer">The checkpoint's tokenizer.</param>
     public static GenerationOptions WithEnds(GenerationOptions options, QwenTokenizer tokenizer)
     {
         IEnumerable<int> ends = options.IgnoreEndOfText ? [] : ((int?[])[tokenizer.ImEndId, tokenizer.EndOfTextId]).OfType<int>();
         options.StopTokenIds = [.. options.StopTokenIds.Union(ends)];
+        options.StopStrings = options.EndsWithCall ? [.. options.StopStrings, ToolCallTags.Close] : options.StopStrings;
         return options;
     }
 

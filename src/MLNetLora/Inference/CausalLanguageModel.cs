@@ -334,6 +334,7 @@ internal sealed class CausalLanguageModel : IDisposable
                 Adapter = _adapter,
                 Mask = mask,
                 EndsSlowly = _adapter.Place == 0 ? null : () => _resources.IsDisposed, // the adapter goes with its last request, and others stay
+                UsesPrefixes = options.UsesPrefixCache,
             };
             _engine.Add(request);
             return request;

@@ -152,7 +152,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             decoder.Add([.. next.Select(request => request.Prompt.Length)], [.. next.Select(request => request.Limit)],
                 [.. next.Select(request => request.Adapter.Place)]);
-            if (next.Count == 1 && prefixes.IsOn)
+            if (next.Count == 1 && UsesPrefixes(next[0]))
             {
                 next[0].KnownTokens = decoder.Restore(0, next[0].Adapter, next[0].Prompt, prefixes);
             }
@@ -395,17 +395,20 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     private void End(GenerationRequest request, Exception error) => _ended.Add(() => request.Fail(error));
 
     /// <summary>What is known of a prompt.</summary>
-    private int Known(GenerationRequest request) => prefixes.IsOn ? prefixes.Find(request.Adapter, request.Prompt) : 0;
+    private int Known(GenerationRequest request) => UsesPrefixes(request) ? prefixes.Find(request.Adapter, request.Prompt) : 0;
+
+    private bool UsesPrefixes(GenerationRequest request) => prefixes.IsOn && request.UsesPrefixes;
 
     /// <summary>Whether a prompt is better read when another has been, whose beginning it has.</summary>
     private bool SharesPrefix(GenerationRequest request, GenerationRequest other) =>
-        prefixes.IsOn && request.Adapter == other.Adapter && request.Prompt.Length > PrefixCache.BlockTokens && other.Prompt.Length > PrefixCache.BlockTokens
+        UsesPrefixes(request) && UsesPrefixes(other) && request.Adapter == other.Adapter
+        && request.Prompt.Length > PrefixCache.BlockTokens && other.Prompt.Length > PrefixCache.BlockTokens
         && request.Prompt.AsSpan(0, PrefixCache.BlockTokens).SequenceEqual(other.Prompt.AsSpan(0, PrefixCache.BlockTokens));
 
     /// <summary>Keeps a row for prompts that begin alike; where there is no memory for it, they are read again.</summary>
     private void Keep(GenerationRequest request, BatchDecoder decoder, int row, ReadOnlySpan<int> tokens)
     {
-        if (!prefixes.IsOn)
+        if (!UsesPrefixes(request))
         {
             return;
         }

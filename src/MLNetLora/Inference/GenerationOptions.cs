@@ -149,6 +149,12 @@ public sealed class GenerationOptions
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
 
+    /// <summary>Whether what the prefix cache knows of the prompt's beginning is used, and the prompt kept for others. Default true.</summary>
+    internal bool UsesPrefixCache { get; set; } = true;
+
+    /// <summary>Whether the end of a call (&lt;/tool_call&gt;) ends the answer, as one more of <see cref="StopStrings"/> would. Default false.</summary>
+    internal bool EndsWithCall { get; set; }
+
     /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>
     internal IReadOnlyList<int> ForcedTokens { get; init; } = [];
 

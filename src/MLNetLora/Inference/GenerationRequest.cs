@@ -43,6 +43,9 @@ internal sealed class GenerationRequest(
     /// <summary>Which adapter answers.</summary>
     public RowAdapter Adapter { get; init; }
 
+    /// <summary>Whether it has to do with the prefix cache.</summary>
+    public bool UsesPrefixes { get; init; } = true;
+
     /// <summary>Tokens of the prompt that were not read, because an earlier prompt began with them.</summary>
     public int KnownTokens { get; set; }
 

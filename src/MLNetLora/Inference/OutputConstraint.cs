@@ -14,8 +14,23 @@ namespace MLNetLora.Inference;
 public sealed class OutputConstraint
 {
     private readonly Grammar _grammar;
+    private readonly Lazy<Grammar>? _tagged;
 
-    private OutputConstraint(Grammar grammar, ConstraintSource? source) => (_grammar, Source) = (grammar, source);
+    /// <summary>A constraint.</summary>
+    /// <param name="grammar">What an answer is.</param>
+    /// <param name="source">What it was made of.</param>
+    /// <param name="tagged">What it is with a checkpoint whose calls are written in tags; null for the same.</param>
+    private OutputConstraint(Grammar grammar, ConstraintSource? source, Func<Grammar>? tagged = null)
+    {
+        (_grammar, Source) = (grammar, source);
+        _tagged = tagged is null ? null : new Lazy<Grammar>(tagged);
+    }
+
+    /// <summary>Calls of tools, in both forms.</summary>
+    private OutputConstraint(Func<ToolCallForm, Grammar> grammar, ConstraintSource? source)
+        : this(grammar(ToolCallForm.Json), source, () => grammar(ToolCallForm.FunctionTags))
+    {
+    }
 
     /// <summary>What it was made of; null where that is nothing that is kept.</summary>
     internal ConstraintSource? Source { get; }
@@ -50,11 +65,12 @@ public sealed class OutputConstraint
     }
 
     /// <summary>
-    /// Calls of tools as Qwen's templates write them: &lt;tool_call&gt;, {"name": …, "arguments": …} and &lt;/tool_call&gt;, each on a line of its own, with
-    /// arguments that satisfy the tool's schema.
+    /// Calls of tools as the chat template of the checkpoint asks for them, with arguments that satisfy the tool's schema: between &lt;tool_call&gt; and
+    /// &lt;/tool_call&gt;, each on a line of its own, {"name": …, "arguments": …} (Qwen2.5, Qwen3), or &lt;function=…&gt; with a &lt;parameter=…&gt; for each
+    /// argument (Qwen3-Coder, and from Qwen3.5 on).
     /// </summary>
     /// <param name="tools">The tools' descriptions as conversations have them: {"type": "function", "function": {"name": …, "parameters": …}}, or what is in
-    /// "function" alone. A tool without parameters takes an object of any kind.</param>
+    /// "function" alone. A tool without parameters takes an object of any kind; in tags, none.</param>
     /// <param name="required">Whether the answer is nothing but calls, at least one. Else it is any text, after which calls may follow.</param>
     /// <param name="name">The tool that is to be called; null for any.</param>
     /// <param name="several">Whether more than one call may follow each other.</param>
@@ -62,23 +78,26 @@ public sealed class OutputConstraint
     public static OutputConstraint ToolCalls(IReadOnlyList<JsonElement> tools, bool required = true, string? name = null, bool several = true)
     {
         ArgumentNullException.ThrowIfNull(tools);
+        tools = [.. tools.Select(tool => tool.Clone())]; // the form in tags is made when it is asked for
         string key = $"{required} {several} {name?.Length} {name} {string.Join('\n', tools.Select(tool => tool.GetRawText()))}";
-        return new OutputConstraint(GrammarCache.Get("tools", key, store => new ToolGrammar(store).Calls(tools, required, name, several)),
+        return new OutputConstraint(
+            form => GrammarCache.Get($"tools, {form}", key, store => new ToolGrammar(store).Calls(tools, required, name, several, form)),
             new ConstraintSource(ToolCalls: new ConstraintTools([.. tools.Select(tool => tool.GetRawText())], required, name, several)));
     }
 
     /// <summary>Either calls of tools and nothing else, or a value in JSON.</summary>
     /// <param name="tools">The tools' descriptions; see <see cref="ToolCalls"/>.</param>
-    /// <param name="callPattern">What calls are as a regular expression; null for JSON.</param>
-    /// <param name="several">Whether more than one call in JSON may follow each other.</param>
+    /// <param name="several">Whether more than one call may follow each other.</param>
     /// <param name="schema">The value's schema; null for any object.</param>
-    /// <exception cref="ConstraintException">A description, the expression or the schema is wrong, or says what cannot be held to.</exception>
-    internal static OutputConstraint ToolCallsOrJson(IReadOnlyList<JsonElement> tools, string? callPattern, bool several, string? schema)
+    /// <exception cref="ConstraintException">A description or the schema is wrong, or says what cannot be held to.</exception>
+    internal static OutputConstraint ToolCallsOrJson(IReadOnlyList<JsonElement> tools, bool several, string? schema)
     {
-        string key = JsonSerializer.Serialize(new object?[] { tools, callPattern, several, schema });
-        return new OutputConstraint(GrammarCache.Get("tools or JSON", key, store => JsonNodes.Choice(
-            callPattern is null ? new ToolGrammar(store).Calls(tools, required: true, name: null, several) : Matches(store, callPattern),
-            schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))), null);
+        string key = JsonSerializer.Serialize(new object?[] { tools, several, schema });
+        return new OutputConstraint(
+            form => GrammarCache.Get($"tools or JSON, {form}", key, store => JsonNodes.Choice(
+                new ToolGrammar(store).Calls(tools, required: true, name: null, several, form),
+                schema is null ? JsonNodes.AnyObject(JsonNodes.AnyValue()) : SchemaCompiler.Compile(store, SchemaDocument.Read(schema)))),
+            source: null);
     }
 
     /// <summary>The schema, the expression or the names of the tools.</summary>
@@ -95,7 +114,10 @@ public sealed class OutputConstraint
     /// <param name="tokenizer">The checkpoint's.</param>
     /// <param name="ends">Tokens that end an answer.</param>
     /// <param name="thinking">What of thinking comes before it.</param>
-    internal ITokenMask Begin(QwenTokenizer tokenizer, IEnumerable<int> ends, ThinkingPart thinking) => new TokenMask(_grammar, tokenizer, ends, thinking);
+    /// <param name="calls">How the checkpoint's template asks for calls of tools.</param>
+    /// <exception cref="ConstraintException">Calls in tags cannot be held to it.</exception>
+    internal ITokenMask Begin(QwenTokenizer tokenizer, IEnumerable<int> ends, ThinkingPart thinking, ToolCallForm calls = ToolCallForm.Json) =>
+        new TokenMask(calls == ToolCallForm.FunctionTags && _tagged is not null ? _tagged.Value : _grammar, tokenizer, ends, thinking);
 
     private static GrammarNode Matches(TermStore store, string pattern) =>
         JsonNodes.Of(new PatternParser(pattern).Whole().ToTerm(store, set => set.Utf8(store)));

@@ -33,7 +33,7 @@ internal sealed class PromptAnswer
         ThinkingPart thinking = prompt.Start is AnswerStart.OpenedThinking or AnswerStart.WithinThinking ? ThinkingPart.Rest
             : prompt.MayThink ? ThinkingPart.Optional
             : ThinkingPart.None;
-        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking);
+        ITokenMask? mask = options.Constraint?.Begin(tokenizer, model.Checkpoint.Config.EosTokenIds, thinking, prompt.Calls);
         _request = model.Begin(prompt.Ids, options, _text.Add, tokenizer.VocabularySize, cancellation, onEnd, mask);
     }
 

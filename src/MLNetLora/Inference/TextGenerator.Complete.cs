@@ -69,7 +69,7 @@ public sealed partial class TextGenerator
 
             int[] wrong = [.. ids.Where(id => id < 0 || id >= vocabulary).Take(1)];
             return wrong.Length == 0
-                ? new AskedPrompt(most < ids.Length ? ids[^most.Value..] : ids, AnswerStart.Answer)
+                ? new AskedPrompt(most < ids.Length ? ids[^most.Value..] : ids, AnswerStart.Answer, Calls: _formatter.Calls)
                 : throw new PromptException(
                     FormattableString.Invariant($"it has token {wrong[0]}, but the checkpoint's are those from 0 to {vocabulary - 1}."));
         }

@@ -52,7 +52,7 @@ public sealed partial class TextGenerator
         (PromptAnswer?, GeneratedText) Begin()
         {
             _model.ThrowIfDisposed();
-            if (Prompt(question, 0, options, out GeneratedText unanswered) is not { } prompt)
+            if (Prompt(question with { Name = null }, 0, options, out GeneratedText unanswered) is not { } prompt)
             {
                 return unanswered.Error is { } error ? throw error : (null, unanswered);
             }

@@ -253,12 +253,14 @@ public sealed partial class TextGenerator : IDisposable
         }
         catch (MLNetLoraException error) when (error is TemplateException or TokenizerException or PromptException)
         {
-            answer = answer with { Error = Numbered(error, $"{question.Name}: {error.Message}") };
+            answer = answer with { Error = Named(error, question.Name is { } name ? $"{name}: {error.Message}" : Capital(error.Message)) };
             return null;
         }
     }
 
-    private static MLNetLoraException Numbered(MLNetLoraException error, string message) => error switch
+    private static string Capital(string sentence) => $"{char.ToUpperInvariant(sentence[0])}{sentence[1..]}";
+
+    private static MLNetLoraException Named(MLNetLoraException error, string message) => error switch
     {
         TemplateException => new TemplateException(message, error),
         TokenizerException => new TokenizerException(message, error),
@@ -280,8 +282,8 @@ public sealed partial class TextGenerator : IDisposable
     }
 
     /// <summary>Something to be answered.</summary>
-    /// <param name="Name">What messages call it.</param>
+    /// <param name="Name">What messages call it; null where there is no other.</param>
     /// <param name="Ask">Makes its prompt, given its index and how many tokens the prompt may have; null for all of them.</param>
     /// <param name="Error">Why it cannot be asked; null where it can.</param>
-    private readonly record struct Question(string Name, Func<int, int?, AskedPrompt> Ask, MLNetLoraException? Error = null);
+    private readonly record struct Question(string? Name, Func<int, int?, AskedPrompt> Ask, MLNetLoraException? Error = null);
 }

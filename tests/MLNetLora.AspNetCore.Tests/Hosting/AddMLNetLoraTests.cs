@@ -51,6 +51,46 @@ public sealed class AddMLNetLoraTests : IDisposable
     }
 
     [Fact]
+    public async Task Models_are_loaded_one_after_another_and_it_is_said_which_one_waits()
+    {
+        TaskCompletionSource go = new();
+        await using TestService service = await TestService.StartAsync(services: all =>
+        {
+            all.AddMLNetLora("first", model => model.ModelPath = Repository.Nano);
+            all.AddMLNetLora("second", model => model.ModelPath = Repository.Nano);
+            all.AddSingleton<TimeProvider>(new HeldTime(go.Task));
+        });
+        JsonElement reasons = (await service.ReadyAsync()).Body.GetProperty("reasons");
+        Assert.Contains("being loaded", reasons.GetProperty("first").GetString(), StringComparison.Ordinal);
+        Assert.Equal("the model is loaded when first has been", reasons.GetProperty("second").GetString());
+        go.SetResult();
+        await service.Get<ServingHost>().Models[1].Ready;
+        Assert.Equal(HttpStatusCode.OK, (await service.ReadyAsync()).Status);
+        Assert.Contains("Loading 1 of 2: first", service.Log.Text, StringComparison.Ordinal);
+        Assert.Contains("Loading 2 of 2: second", service.Log.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_takes_long_to_load_is_said_to_do_so()
+    {
+        ManualTime time = new();
+        await using TestService service = await TestService.StartAsync(services: all => all.AddSingleton<TimeProvider>(time));
+        SlowComponent slow = new();
+        Task loading = new LoadProgress(service.Get<HostServices>()).RunAsync(slow, 1, 1, CancellationToken.None);
+        foreach (int seconds in (int[])[2, 2, 4, 8])
+        {
+            await TestService.UntilAsync(() => time.IsAwaited);
+            time.Advance(TimeSpan.FromSeconds(seconds));
+        }
+
+        await TestService.UntilAsync(() => service.Log.Text.Contains("slow: its weights; 16 s so far.", StringComparison.Ordinal));
+        slow.Loaded.SetResult();
+        await loading;
+        Assert.Equal(4, service.Log.Text.Split("so far.").Length - 1);
+        Assert.False(time.IsAwaited);
+    }
+
+    [Fact]
     public async Task A_model_that_cannot_be_loaded_ends_the_application()
     {
         File.Copy(Path.Combine(Repository.Nano, "config.json"), _folder.File("config.json"));
@@ -281,6 +321,7 @@ public sealed class AddMLNetLoraTests : IDisposable
             options.MaximumConcurrentRequests = 0;
             options.MaximumQueuedRequests = -1;
             options.MaximumRequestBytes = 0;
+            options.MaximumBodyBytes = 100;
             options.QueueTimeout = TimeSpan.Zero;
             options.RequestTimeout = TimeSpan.FromDays(3);
             options.DrainDelay = TimeSpan.FromSeconds(-1);
@@ -290,36 +331,11 @@ public sealed class AddMLNetLoraTests : IDisposable
             options.AdminKeyFile = _folder.File("empty");
         }));
         string[] sentences = [.. error.Failures];
-        Assert.Equal(10, sentences.Length);
-        foreach (string option in (string[])["MaximumConcurrentRequests", "MaximumQueuedRequests", "MaximumRequestBytes", "QueueTimeout", "RequestTimeout",
+        Assert.Equal(11, sentences.Length);
+        foreach (string option in (string[])["MaximumConcurrentRequests", "MaximumQueuedRequests", "MaximumRequestBytes", "MaximumBodyBytes", "QueueTimeout", "RequestTimeout",
             "DrainDelay", "DrainTimeout", "ApiKeys", "nothing", "no key"])
         {
             Assert.Contains(sentences, sentence => sentence.Contains(option, StringComparison.Ordinal));
-        }
-    }
-
-    [Fact]
-    public async Task A_key_file_is_read_again_when_it_changes()
-    {
-        string path = _folder.File("keys");
-        await File.WriteAllTextAsync(path, "# ours\none\n\n two \n");
-        ManualTime time = new();
-        ApiKeys keys = new(Options.Create(new ServingOptions { ApiKeyFile = path }), time);
-        Assert.True(Opens("one") && Opens("two"));
-        Assert.False(Opens("# ours") || Opens(""));
-        await File.WriteAllTextAsync(path, "three\n");
-        Assert.False(Opens("three"));
-        time.Advance(TimeSpan.FromSeconds(11));
-        Assert.True(Opens("three") && !Opens("one"));
-        File.Delete(path);
-        time.Advance(TimeSpan.FromSeconds(11));
-        Assert.True(Opens("three"));
-
-        bool Opens(string key)
-        {
-            Microsoft.AspNetCore.Http.DefaultHttpContext context = new();
-            context.Request.Headers.Authorization = $"Bearer {key}";
-            return keys.Refusal(context.Request, isAdmin: false) is null;
         }
     }
 
@@ -348,6 +364,23 @@ public sealed class AddMLNetLoraTests : IDisposable
         OptionsValidationException error = await Assert.ThrowsAsync<OptionsValidationException>(
             () => TestService.StartAsync(services: all => all.AddMLNetLora(name, configure)));
         return [.. error.Failures];
+    }
+
+    private sealed class SlowComponent : IServedComponent
+    {
+        public TaskCompletionSource Loaded { get; } = new();
+
+        public string Name => "slow";
+
+        public string Step => "its weights";
+
+        public void Announce(string? before)
+        {
+        }
+
+        public Task LoadAsync(CancellationToken cancellation) => Loaded.Task;
+
+        public Task WatchAsync(CancellationToken cancellation) => Task.CompletedTask;
     }
 
     /// <summary>Holds up whoever looks at the clock first: the loading.</summary>

@@ -61,8 +61,22 @@ public sealed class PredictTests : IDisposable
         Save(seed: 1);
         await using TestService service = await StartAsync();
         JsonElement error = await TestService.ErrorAsync(
-            HttpStatusCode.BadRequest, await service.Client.PostAsync("/predict", new StringContent(body)));
+            HttpStatusCode.BadRequest, await service.Client.PostAsync("/predict", Json(body)));
         Assert.Contains(part, error.GetRawText(), StringComparison.OrdinalIgnoreCase);
+    }
+
+    [Theory]
+    [InlineData("text/plain")]
+    [InlineData("application/x-www-form-urlencoded")]
+    [InlineData("application/json; charset=utf-16")]
+    public async Task What_a_page_of_somebody_else_can_send_is_not_read(string type)
+    {
+        Save(seed: 1);
+        await using TestService service = await StartAsync();
+        using StringContent body = Json("{\"instruction\":\"Who?\"}");
+        body.Headers.ContentType = System.Net.Http.Headers.MediaTypeHeaderValue.Parse(type);
+        JsonElement error = await TestService.ErrorAsync(HttpStatusCode.UnsupportedMediaType, await service.Client.PostAsync("/predict", body));
+        Assert.Equal("unsupported_content_type", error.GetProperty("code").GetString());
     }
 
     [Fact]
@@ -132,6 +146,40 @@ public sealed class PredictTests : IDisposable
         async Task LookAsync()
         {
             for (int i = 0; i < 3; i++)
+            {
+                await file.LookAsync(CancellationToken.None);
+            }
+        }
+    }
+
+    [Fact]
+    public async Task A_zip_that_there_was_no_memory_for_is_tried_again()
+    {
+        string one = Save(seed: 1);
+        bool isShort = false;
+        await using TestService service = await StartAsync(change: _ =>
+        {
+            if (isShort)
+            {
+                throw new NativeMemoryException("There is none.");
+            }
+        });
+        ServedModelFile file = service.Get<ServedModelFile>();
+        string two = Save(seed: 2);
+        isShort = true;
+        await LookAsync(2);
+        Assert.Equal("degraded", (await service.ReadyAsync()).Body.GetProperty("status").GetString());
+        await LookAsync(AdapterWatcher.LooksBetweenTries); // tried in vain once more
+        isShort = false;
+        await LookAsync(AdapterWatcher.LooksBetweenTries - 1);
+        Assert.Equal(one, await AskAsync(service));
+        await LookAsync(1);
+        Assert.Equal(two, await AskAsync(service));
+        Assert.Equal("ok", (await service.ReadyAsync()).Body.GetProperty("status").GetString());
+
+        async Task LookAsync(int times)
+        {
+            for (int i = 0; i < times; i++)
             {
                 await file.LookAsync(CancellationToken.None);
             }
@@ -221,14 +269,17 @@ public sealed class PredictTests : IDisposable
 
     private static void Quick(QwenLoraTransformer.Options options) => options.Threads = 1;
 
-    private async Task<TestService> StartAsync(Action<ServingOptions>? options = null, TimeSpan? period = null)
+    private static StringContent Json(string body) => new(body, System.Text.Encoding.UTF8, "application/json");
+
+    private async Task<TestService> StartAsync(
+        Action<ServingOptions>? options = null, TimeSpan? period = null, Action<QwenLoraTransformer.Options>? change = null)
     {
         TestService service = await TestService.StartAsync(
             options,
             services: all => all.AddMLNetLoraModelFile(_zip, configure: file =>
             {
                 file.WatchPeriod = period ?? TimeSpan.FromDays(1);
-                file.Change = Quick;
+                file.Change = Quick + change;
             }),
             map: application => application.MapPredict());
         await TestService.UntilAsync(() => service.State.Issues.Count == 0);

@@ -169,14 +169,58 @@ public sealed class RequestGateTests
         using HttpResponseMessage quick = await service.Client.PostAsync("/generate", new StringContent("quick"));
         Assert.Equal("quick", await quick.Content.ReadAsStringAsync());
 
-        // It has a place in the queue, though.
+        // Nor a place in the queue.
         using TcpClient other = new("127.0.0.1", service.Client.BaseAddress!.Port);
         await other.GetStream().WriteAsync("POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0"u8.ToArray());
-        await TestService.UntilAsync(() => service.State.UnderWay == 2);
-        await TestService.ErrorAsync(HttpStatusCode.TooManyRequests, await service.Client.PostAsync("/generate", new StringContent("x")));
+        await TestService.UntilAsync(() => service.Get<BodyMemory>().Arriving == 2);
+        using HttpResponseMessage third = await service.Client.PostAsync("/generate", new StringContent("x"));
+        Assert.Equal("x", await third.Content.ReadAsStringAsync());
         await stream.WriteAsync("56789"u8.ToArray());
         using StreamReader answer = new(stream);
         Assert.Contains("0123456789", await answer.ReadToEndAsync(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Where_bodies_take_too_much_the_slowest_one_ends()
+    {
+        TaskCompletionSource go = new();
+        await using TestService service = await TestService.StartAsync(
+            options => (options.MaximumRequestBytes, options.MaximumBodyBytes) = (BodyMemory.LeastBytes, 2 * BodyMemory.LeastBytes),
+            async context =>
+            {
+                await context.Response.WriteAsync("ok");
+                await context.Response.Body.FlushAsync();
+                await go.Task;
+            });
+        BodyMemory bodies = service.Get<BodyMemory>();
+        using TcpClient oldest = await BeginAsync(1);
+        using TcpClient second = await BeginAsync(2);
+        using TcpClient third = await BeginAsync(2);
+        using StreamReader ended = new(oldest.GetStream());
+        Assert.Equal("HTTP/1.1 408 Request Timeout", await ended.ReadLineAsync());
+        using StreamReader whole = new(second.GetStream());
+        await second.GetStream().WriteAsync("1"u8.ToArray());
+        Assert.Equal("HTTP/1.1 200 OK", await whole.ReadLineAsync());
+        await third.GetStream().WriteAsync("1"u8.ToArray());
+        using StreamReader last = new(third.GetStream());
+        Assert.Equal("HTTP/1.1 200 OK", await last.ReadLineAsync());
+        await TestService.UntilAsync(() => bodies.Arriving == 0);
+
+        // Bodies that are whole stay until their answers end, and nobody's is taken away.
+        JsonElement error = await TestService.ErrorAsync(
+            HttpStatusCode.TooManyRequests, await service.Client.PostAsync("/generate", new StringContent("x")));
+        Assert.Equal("queue_full", error.GetProperty("code").GetString());
+        go.SetResult();
+        await TestService.UntilAsync(() => service.State.UnderWay == 0);
+        Assert.Equal(HttpStatusCode.OK, (await service.Client.PostAsync("/generate", new StringContent("x"))).StatusCode);
+
+        async Task<TcpClient> BeginAsync(int arriving)
+        {
+            TcpClient client = new("127.0.0.1", service.Client.BaseAddress!.Port);
+            await client.GetStream().WriteAsync("POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n0"u8.ToArray());
+            await TestService.UntilAsync(() => bodies.Arriving == arriving);
+            return client;
+        }
     }
 
     private static RequestGate Gate(int running, int waiting, TimeProvider? time = null) => new(

@@ -156,6 +156,16 @@ public sealed class ServingEndpointTests
     }
 
     [Fact]
+    public async Task A_request_that_there_is_no_memory_for_is_sent_again_later()
+    {
+        await using TestService service = await TestService.StartAsync(endpoint: _ => throw new NativeMemoryException("There is none."));
+        using HttpResponseMessage response = await service.GetAsync("/generate");
+        JsonElement error = await TestService.ErrorAsync(HttpStatusCode.ServiceUnavailable, response);
+        Assert.Equal("out_of_memory", error.GetProperty("code").GetString());
+        Assert.True(response.Headers.RetryAfter?.Delta > TimeSpan.Zero);
+    }
+
+    [Fact]
     public async Task An_answer_that_fails_on_its_way_does_not_look_whole()
     {
         await using TestService service = await TestService.StartAsync(endpoint: async context =>

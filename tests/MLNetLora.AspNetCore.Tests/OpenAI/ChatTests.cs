@@ -127,6 +127,11 @@ public class ChatTests(OpenAIServer server) : IClassFixture<OpenAIServer>
         Assert.Equal(0, Cached(first));
         Assert.InRange(Cached(second), 64, second.GetProperty("usage").GetProperty("prompt_tokens").GetInt32() - 1);
         Assert.Equal(Content(first), Content(second));
+        JsonElement anew = await server.AskAsync("chat/completions", Body(""" "max_tokens": 2, "cache_prompt": false """, question));
+        Assert.Equal((0, Content(first)), (Cached(anew), Content(anew)));
+        string other = question.Replace("a long", "another", StringComparison.Ordinal);
+        await server.AskAsync("chat/completions", Body(""" "max_tokens": 2, "cache_prompt": false """, other));
+        Assert.Equal(0, Cached(await server.AskAsync("chat/completions", Body(""" "max_tokens": 2 """, other)))); // nothing was kept
 
         static int Cached(JsonElement answer) => answer.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32();
     }

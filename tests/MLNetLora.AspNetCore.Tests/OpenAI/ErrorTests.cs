@@ -1,6 +1,8 @@
 using System.Net;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
+using Microsoft.AspNetCore.Http;
 using MLNetLora.AspNetCore.OpenAI;
 
 namespace MLNetLora.AspNetCore.Tests.OpenAI;
@@ -24,6 +26,16 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": ["Hi"]}]}""", "messages[0].content", "invalid_type")]
     [InlineData(
         """{"model": "m", "messages": [{"role": "user", "content": [{"type": "text"}]}]}""", "messages[0].content[0].text", "missing_required_parameter")]
+    [InlineData(
+        """{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}""", "messages[0].content[0].text", "invalid_type")]
+    [InlineData(
+        """{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": ""}, {"text": "\ud800"}]}]}""",
+        "messages[0].content[1].text",
+        "invalid_type")]
+    [InlineData(
+        """{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "type": "text"}]}]}""",
+        "messages[0].content[0].type",
+        "duplicate_parameter")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": "a", "mood": 1}]}""", "messages[0].mood", "unknown_parameter")]
     [InlineData("""{"model": "m", "messages": [{"role": "user", "content": "a", "tool_call_id": "1"}]}""", "messages[0].tool_call_id", "invalid_value")]
     [InlineData(
@@ -131,6 +143,33 @@ public class ErrorTests(OpenAIServer server) : IClassFixture<OpenAIServer>
     {
         ServingError told = ApiError.Of(new ConstraintException("It is ambiguous in too many ways."), "messages")!;
         Assert.Equal((400, "invalid_value", "It is ambiguous in too many ways."), (told.Status, told.Code, told.Message));
+    }
+
+    [Theory]
+    [InlineData("chat/completions", "messages", "The prompt has ")]
+    [InlineData("completions", "prompt", "'prompt' has ")]
+    public async Task A_prompt_that_is_too_long_is_called_by_its_field(string path, string field, string begins)
+    {
+        string question = string.Concat(Enumerable.Repeat("a long question ", 600));
+        string prompt = field == "prompt" ? $"\"{question}\"" : $$"""[{"role": "user", "content": "{{question}}"}]""";
+        (int status, JsonElement error) = await server.RefusalAsync(path, $$"""{"model": "{{OpenAIServer.Model}}", "{{field}}": {{prompt}}}""");
+        Assert.Equal((400, field), (status, error.GetProperty("param").GetString()));
+        Assert.StartsWith(begins, error.GetProperty("message").GetString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_body_that_is_in_memory_is_not_copied()
+    {
+        using MemoryStream body = new();
+        body.Write("{}"u8);
+        body.Position = 0;
+        DefaultHttpContext context = new();
+        context.Request.ContentType = "application/json";
+        context.Request.Body = body;
+        ReadOnlyMemory<byte> read = await RequestBody.ReadAsync(context);
+        Assert.True(MemoryMarshal.TryGetArray(read, out ArraySegment<byte> bytes));
+        Assert.Same(body.GetBuffer(), bytes.Array);
+        Assert.Equal("{}", Encoding.UTF8.GetString(read.Span));
     }
 
     [Fact]

@@ -52,6 +52,8 @@ public class OpenAIClientTests(OpenAIServer server) : IClassFixture<OpenAIServer
         OpenAIModelCollection models = await server.Client.GetOpenAIModelClient().GetModelsAsync();
         Assert.Equal([OpenAIServer.Model, OpenAIServer.Thinker], models.Select(model => model.Id));
         Assert.All(models, model => Assert.Equal("mlnetlora", model.OwnedBy));
+        JsonElement card = JsonElement.Parse(await server.Http.GetStringAsync(new Uri($"models/{OpenAIServer.Model}", UriKind.Relative)));
+        Assert.Equal(512, card.GetProperty("max_model_len").GetInt32());
         OpenAIModel found = await server.Client.GetOpenAIModelClient().GetModelAsync(OpenAIServer.Model);
         Assert.Equal(DateTimeOffset.UnixEpoch, found.CreatedAt);
     }

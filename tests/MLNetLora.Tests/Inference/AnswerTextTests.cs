@@ -28,6 +28,18 @@ public sealed class AnswerTextTests : IDisposable
     }
 
     [Fact]
+    public void A_call_ends_it_where_one_is_enough_however_many_strings_do()
+    {
+        QwenTokenizer tokenizer = QwenTokenizer.Load(_tiny.VocabularyFolder);
+        GenerationOptions options = new() { StopStrings = [.. Enumerable.Range(0, 64).Select(i => $"§{i}")], EndsWithCall = true };
+        options.Validate();
+        AnswerText answer = new(tokenizer, AnswerText.WithEnds(options.Copy(), tokenizer), AnswerStart.Answer, _ => { });
+        bool ended = tokenizer.EncodeToIds("<tool_call>{}</tool_call>\n<tool_call>").Any(id => answer.Add(new(id)));
+        answer.Finish();
+        Assert.Equal((true, "<tool_call>{}"), (ended, answer.Text));
+    }
+
+    [Fact]
     public void A_piece_brings_the_tokens_whose_text_is_whole_with_it()
     {
         (List<GeneratedChunk> pieces, AnswerText answer) = Answered(

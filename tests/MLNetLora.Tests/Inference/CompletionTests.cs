@@ -44,7 +44,7 @@ public sealed class CompletionTests : IDisposable
         foreach (int id in (int[])[-1, 5632])
         {
             string message = (await Assert.ThrowsAsync<PromptException>(() => Whole(_generator.CompleteAsync([1, id], new())))).Message;
-            Assert.Contains($"it has token {id}, but the checkpoint's are those from 0 to 5631", message, StringComparison.Ordinal);
+            Assert.StartsWith($"It has token {id}, but the checkpoint's are those from 0 to 5631", message, StringComparison.Ordinal);
         }
 
         Assert.Throws<ArgumentNullException>(() => _generator.CompleteAsync((string)null!, new()));

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 
 namespace MLNetLora.AspNetCore.OpenAI;
 
@@ -52,15 +53,41 @@ internal sealed class ContentConverter : JsonConverter<MessageContent>
         List<ContentPart> parts = [];
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
-            parts.Add(reader.TokenType == JsonTokenType.StartObject
-                ? JsonSerializer.Deserialize(ref reader, WireJson.Instance.ContentPart)!
-                : throw new WireTypeException(Expected));
+            if (reader.TokenType != JsonTokenType.StartObject)
+            {
+                throw new WireTypeException(Expected);
+            }
+
+            try
+            {
+                parts.Add(JsonSerializer.Deserialize(ref reader, WireJson.Instance.ContentPart)!);
+            }
+            catch (JsonException error)
+            {
+                throw new WirePartException(parts.Count, error, WireJson.Instance.ContentPart);
+            }
         }
 
         return new MessageContent(null, parts);
     }
 
     public override void Write(Utf8JsonWriter writer, MessageContent value, JsonSerializerOptions options) => throw new NotSupportedException();
+}
+
+/// <summary>Something is wrong within an item that is read apart, whose path begins anew.</summary>
+/// <param name="index">Which item.</param>
+/// <param name="error">What is wrong.</param>
+/// <param name="type">What the item is.</param>
+internal sealed class WirePartException(int index, JsonException error, JsonTypeInfo type) : JsonException(error.Message)
+{
+    /// <summary>Which item.</summary>
+    public int Index => index;
+
+    /// <summary>What is wrong, with its path in the item.</summary>
+    public JsonException Error => error;
+
+    /// <summary>What the item is.</summary>
+    public JsonTypeInfo Type => type;
 }
 
 /// <summary>A value has another type than its field.</summary>

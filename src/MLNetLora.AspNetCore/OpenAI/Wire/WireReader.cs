@@ -26,19 +26,29 @@ internal static class WireReader
         }
         catch (JsonException error)
         {
-            throw new ApiException(Explain(error, type));
+            throw new ApiException(Explain(error, type, ""));
         }
     }
 
-    private static ServingError Explain(JsonException error, JsonTypeInfo type)
+    /// <summary>What is wrong.</summary>
+    /// <param name="error">What the reader says.</param>
+    /// <param name="type">What was read.</param>
+    /// <param name="where">Where it stands in the body; empty for the body itself.</param>
+    private static ServingError Explain(JsonException error, JsonTypeInfo type, string where)
     {
-        if (error.InnerException is JsonException || error.Path is null)
+        if (error is WirePartException part)
         {
-            string where = string.Create(CultureInfo.InvariantCulture, $"line {error.LineNumber + 1}, byte {error.BytePositionInLine + 1}");
-            return ApiError.InvalidJson($"The body is not valid JSON, or nested deeper than {type.Options.MaxDepth}: see {where}.");
+            string item = string.Create(CultureInfo.InvariantCulture, $"{Field(error, where)}[{part.Index}]");
+            return Explain(part.Error, part.Type, item);
         }
 
-        string field = error.Path.TrimStart('$').TrimStart('.');
+        if (error.InnerException is JsonException || error.Path is null)
+        {
+            string place = string.Create(CultureInfo.InvariantCulture, $"line {error.LineNumber + 1}, byte {error.BytePositionInLine + 1}");
+            return ApiError.InvalidJson($"The body is not valid JSON, or nested deeper than {type.Options.MaxDepth}: see {place}.");
+        }
+
+        string field = Field(error, where);
         if (error.Message.StartsWith("Duplicate", StringComparison.Ordinal))
         {
             string twice = ApiError.Shown(field);
@@ -51,6 +61,12 @@ internal static class WireReader
         return field.Length == 0
             ? ApiError.InvalidType(null, $"The body must be {expected}.")
             : ApiError.InvalidType(ApiError.Shown(field), $"Invalid type or value of '{ApiError.Shown(field)}': it must be {expected}.");
+    }
+
+    private static string Field(JsonException error, string where)
+    {
+        string path = (error.Path ?? "").TrimStart('$');
+        return where.Length > 0 ? where + path : path.TrimStart('.');
     }
 
     /// <summary>What stands at a path, in words.</summary>

@@ -22,6 +22,7 @@ internal sealed record ChatRequest(
     /// <param name="features">What the chat template knows.</param>
     /// <exception cref="NotSupportedException">They ask for something that this client cannot do.</exception>
     /// <exception cref="OptionException">A value makes no sense, or the model is another one.</exception>
+    /// <exception cref="ConstraintException">A schema is wrong, or asks for what cannot be held to.</exception>
     public static ChatRequest From(ChatOptions? options, IChatClient client, string modelId, GenerationOptions defaults, TemplateFeatures features)
     {
         if (options is null)
@@ -47,13 +48,7 @@ internal sealed record ChatRequest(
         generation.FrequencyPenalty = options.FrequencyPenalty ?? generation.FrequencyPenalty;
         AddOwn(generation, own);
         generation.StopStrings = [.. generation.StopStrings.Concat(options.StopSequences ?? []).Distinct(StringComparer.Ordinal)];
-        generation.Constraint = ConstraintOf(options, tools, features) ?? generation.Constraint;
-        if (tools.Count > 0 && generation.Constraint is null && options.AllowMultipleToolCalls == false)
-        {
-            // The end of the first call ends the answer.
-            generation.StopStrings = [.. generation.StopStrings, ToolCallSyntax.Close];
-        }
-
+        RuleOf(options, tools).Hold(generation);
         return new ChatRequest(generation, Thinking(options, own, features), options.Reasoning?.Output != ReasoningOutput.None, tools);
     }
 
@@ -92,30 +87,19 @@ internal sealed record ChatRequest(
         generation.TopLogprobs = own.Whole("top_logprobs") ?? (own.Flag("logprobs") == true ? 0 : generation.TopLogprobs);
     }
 
-    /// <summary>What the answer must be; null for anything.</summary>
-    /// <exception cref="ConstraintException">A schema is wrong, or asks for what cannot be held to.</exception>
-    private static OutputConstraint? ConstraintOf(ChatOptions options, List<AIFunctionDeclaration> tools, TemplateFeatures features)
+    private static AnswerRule RuleOf(ChatOptions options, List<AIFunctionDeclaration> tools)
     {
-        bool several = options.AllowMultipleToolCalls != false;
-        if (options.ToolMode is RequiredChatToolMode required)
+        RequiredChatToolMode? required = options.ToolMode as RequiredChatToolMode;
+        ChatResponseFormatJson? format = options.ResponseFormat as ChatResponseFormatJson;
+        return new AnswerRule
         {
-            string? name = required.RequiredFunctionName;
-            return features.FunctionTags
-                ? OutputConstraint.Regex(FunctionTagPattern.Of(tools.Where(tool => name is null || tool.Name == name), several))
-                : OutputConstraint.ToolCalls(ChatMessages.ToJson(tools), required: true, name, several);
-        }
-
-        if (options.ResponseFormat is not ChatResponseFormatJson format)
-        {
-            return null;
-        }
-
-        string? schema = format.Schema?.GetRawText();
-        return tools.Count > 0
-            ? OutputConstraint.ToolCallsOrJson(
-                ChatMessages.ToJson(tools), features.FunctionTags ? FunctionTagPattern.Of(tools, several) : null, several, schema)
-            : schema is null ? OutputConstraint.JsonObject
-            : OutputConstraint.JsonSchema(schema);
+            Tools = ChatMessages.ToJson(tools),
+            MustCall = required is not null,
+            MustCallTool = required?.RequiredFunctionName,
+            AllowsSeveralCalls = options.AllowMultipleToolCalls != false,
+            IsJson = format is not null,
+            Schema = format?.Schema?.GetRawText(),
+        };
     }
 
     private static int Fold(long seed) => seed is >= int.MinValue and <= int.MaxValue ? (int)seed : unchecked((int)(seed ^ (seed >>> 32)));

@@ -23,10 +23,8 @@ internal interface IAnswerSource : IDisposable
 /// <summary>What a chat template knows beyond messages.</summary>
 /// <param name="Tools">Whether it writes the tools that may be called.</param>
 /// <param name="Thinking">Whether it reads enable_thinking.</param>
-/// <param name="FunctionTags">Whether it asks for calls as &lt;function=…&gt; rather than as JSON.</param>
-internal sealed record TemplateFeatures(bool Tools, bool Thinking, bool FunctionTags)
+internal sealed record TemplateFeatures(bool Tools, bool Thinking)
 {
     /// <summary>Looks into a generator's template.</summary>
-    public static TemplateFeatures Of(TextGenerator generator) =>
-        new(generator.TemplateReads("tools"), generator.TemplateReads("enable_thinking"), generator.TemplateReads(ToolCallSyntax.FunctionTag));
+    public static TemplateFeatures Of(TextGenerator generator) => new(generator.TemplateReads("tools"), generator.TemplateReads("enable_thinking"));
 }

@@ -1,4 +1,5 @@
 using System.Text;
+using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
 
@@ -37,7 +38,7 @@ internal sealed class ToolCallReader(Func<string, bool> parse, Action<string> on
     {
         string rest = _pending.ToString();
         _pending.Clear();
-        bool isCall = isWhole && _isInCall && parse(rest[ToolCallSyntax.Open.Length..]);
+        bool isCall = isWhole && _isInCall && parse(rest[ToolCallTags.Open.Length..]);
         _isInCall = false;
         if (!isCall)
         {
@@ -50,7 +51,7 @@ internal sealed class ToolCallReader(Func<string, bool> parse, Action<string> on
     private bool BeginCall(ref int seen)
     {
         string text = _pending.ToString();
-        int open = text.IndexOf(ToolCallSyntax.Open, StringComparison.Ordinal);
+        int open = text.IndexOf(ToolCallTags.Open, StringComparison.Ordinal);
         int known = open >= 0 ? open : text.Length - Overlap(text);
         // White space before what is or may be a call, or at the end, before which one may come.
         int end = text.AsSpan(0, known).TrimEnd().Length;
@@ -66,19 +67,19 @@ internal sealed class ToolCallReader(Func<string, bool> parse, Action<string> on
     private bool EndCall(ref int seen)
     {
         // A tag may have begun in the pieces before.
-        int from = Math.Max(ToolCallSyntax.Open.Length, seen - ToolCallSyntax.Close.Length + 1);
+        int from = Math.Max(ToolCallTags.Open.Length, seen - ToolCallTags.Close.Length + 1);
         string tail = from < _pending.Length ? _pending.ToString(from, _pending.Length - from) : "";
-        int close = tail.IndexOf(ToolCallSyntax.Close, StringComparison.Ordinal);
+        int close = tail.IndexOf(ToolCallTags.Close, StringComparison.Ordinal);
         if (close < 0)
         {
             return false;
         }
 
-        int end = from + close + ToolCallSyntax.Close.Length;
+        int end = from + close + ToolCallTags.Close.Length;
         string call = _pending.ToString(0, end);
         _pending.Remove(0, end);
         (_isInCall, seen) = (false, 0);
-        if (parse(call[ToolCallSyntax.Open.Length..^ToolCallSyntax.Close.Length]))
+        if (parse(call[ToolCallTags.Open.Length..^ToolCallTags.Close.Length]))
         {
             _followsCall = true;
         }
@@ -108,8 +109,8 @@ internal sealed class ToolCallReader(Func<string, bool> parse, Action<string> on
     /// <summary>How many characters at a text's end a call may begin with.</summary>
     private static int Overlap(string text)
     {
-        int length = Math.Min(ToolCallSyntax.Open.Length - 1, text.Length);
-        while (length > 0 && !text.AsSpan(text.Length - length).SequenceEqual(ToolCallSyntax.Open.AsSpan(0, length)))
+        int length = Math.Min(ToolCallTags.Open.Length - 1, text.Length);
+        while (length > 0 && !text.AsSpan(text.Length - length).SequenceEqual(ToolCallTags.Open.AsSpan(0, length)))
         {
             length--;
         }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Microsoft.Extensions.AI;
+using MLNetLora.Inference.Constraints;
 using MLNetLora.Text;
 
 namespace MLNetLora.Inference;
@@ -10,19 +11,6 @@ namespace MLNetLora.Inference;
 /// </summary>
 internal static class ToolCallSyntax
 {
-    /// <summary>Begins a call.</summary>
-    public const string Open = "<tool_call>";
-
-    /// <summary>Ends it.</summary>
-    public const string Close = "</tool_call>";
-
-    /// <summary>What a template's source holds that asks for the second form.</summary>
-    public const string FunctionTag = "<function=";
-
-    private const string FunctionEnd = "</function>";
-    private const string ParameterTag = "<parameter=";
-    private const string ParameterEnd = "</parameter>";
-
     private static readonly JsonDocumentOptions s_json = new() { MaxDepth = 128 };
 
     /// <summary>Reads a call.</summary>
@@ -37,7 +25,7 @@ internal static class ToolCallSyntax
         string text = body.Trim();
         try
         {
-            (string Name, Dictionary<string, object?> Arguments)? call = text.StartsWith(FunctionTag, StringComparison.Ordinal)
+            (string Name, Dictionary<string, object?> Arguments)? call = text.StartsWith(ToolCallTags.Function, StringComparison.Ordinal)
                 ? ParseTags(text, schemas)
                 : ParseJson(text);
             return call is { } found ? new FunctionCallContent($"call_{Guid.NewGuid():N}", found.Name, found.Arguments) : null;
@@ -94,52 +82,47 @@ internal static class ToolCallSyntax
     private static (string Name, Dictionary<string, object?> Arguments)? ParseTags(string text, IReadOnlyDictionary<string, JsonElement> schemas)
     {
         int nameEnd = text.IndexOf('>', StringComparison.Ordinal);
-        int end = text.LastIndexOf(FunctionEnd, StringComparison.Ordinal);
-        if (nameEnd < 0 || end < nameEnd || text[(end + FunctionEnd.Length)..].Trim().Length > 0)
+        int end = text.LastIndexOf(ToolCallTags.FunctionEnd, StringComparison.Ordinal);
+        if (nameEnd < 0 || end < nameEnd || text[(end + ToolCallTags.FunctionEnd.Length)..].Trim().Length > 0)
         {
             return null;
         }
 
-        string name = text[FunctionTag.Length..nameEnd].Trim();
+        string name = text[ToolCallTags.Function.Length..nameEnd].Trim();
         if (name.Length == 0)
         {
             return null;
         }
 
-        JsonElement? properties = schemas.TryGetValue(name, out JsonElement schema)
-            && schema.ValueKind == JsonValueKind.Object
-            && schema.TryGetProperty("properties", out JsonElement found)
-            && found.ValueKind == JsonValueKind.Object ? found : null;
+        JsonElement schema = schemas.GetValueOrDefault(name);
         Dictionary<string, object?> arguments = new(StringComparer.Ordinal);
         ReadOnlySpan<char> rest = text.AsSpan(nameEnd + 1, end - nameEnd - 1).TrimStart();
         while (rest.Length > 0)
         {
-            int keyEnd = rest.StartsWith(ParameterTag, StringComparison.Ordinal) ? rest.IndexOf('>') : -1;
-            int valueEnd = keyEnd < 0 ? -1 : rest.IndexOf(ParameterEnd, StringComparison.Ordinal);
+            int keyEnd = rest.StartsWith(ToolCallTags.Parameter, StringComparison.Ordinal) ? rest.IndexOf('>') : -1;
+            int valueEnd = keyEnd < 0 ? -1 : rest.IndexOf(ToolCallTags.ParameterEnd, StringComparison.Ordinal);
             if (valueEnd < keyEnd || keyEnd < 0)
             {
                 return null;
             }
 
-            string key = rest[ParameterTag.Length..keyEnd].Trim().ToString();
-            arguments[key] = Value(rest[(keyEnd + 1)..valueEnd], Property(properties, key));
-            rest = rest[(valueEnd + ParameterEnd.Length)..].TrimStart();
+            string key = rest[ToolCallTags.Parameter.Length..keyEnd].Trim().ToString();
+            arguments[key] = Value(rest[(keyEnd + 1)..valueEnd], schema, key);
+            rest = rest[(valueEnd + ToolCallTags.ParameterEnd.Length)..].TrimStart();
         }
 
         return (name, arguments);
     }
 
-    private static JsonElement? Property(JsonElement? properties, string key) =>
-        properties?.TryGetProperty(key, out JsonElement property) == true && property.ValueKind == JsonValueKind.Object ? property : null;
-
     /// <summary>A value that is written without quotes, on lines of its own.</summary>
-    private static JsonElement? Value(ReadOnlySpan<char> written, JsonElement? schema)
+    private static JsonElement? Value(ReadOnlySpan<char> written, JsonElement schema, string key)
     {
+        JsonElement? own = TaggedValue.Schema(schema, key);
         written = written is ['\n', ..] ? written[1..] : written;
         string text = (written is [.., '\n'] ? written[..^1] : written).ToString();
-        if (Allows(schema, "string"))
+        if (TaggedValue.Names(schema, own, JsonTypes.String))
         {
-            return text == "null" && Allows(schema, "null") ? null : JsonSerializer.SerializeToElement(text);
+            return text == "null" && TaggedValue.Names(schema, own, JsonTypes.Null) ? null : JsonSerializer.SerializeToElement(text);
         }
 
         try
@@ -151,10 +134,4 @@ internal static class ToolCallSyntax
         {
             return JsonSerializer.SerializeToElement(text);
         }
-    }
-
-    private static bool Allows(JsonElement? schema, string type) => schema?.TryGetProperty("type", out JsonElement types) == true
-        && (types.ValueKind == JsonValueKind.Array
-            ? types.EnumerateArray().Any(one => one.ValueKind == JsonValueKind.String && one.ValueEquals(type))
-            : types.ValueKind == JsonValueKind.String && types.ValueEquals(type));
-}
+    }}

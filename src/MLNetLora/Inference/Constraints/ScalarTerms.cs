@@ -66,7 +66,25 @@ internal sealed class ScalarTerms(TermStore store)
     public static string Write(JsonElement value) =>
         value.ValueKind == JsonValueKind.String ? JsonTerms.Quote(value.GetString()!) : value.GetRawText();
 
-    private Term Text(Shape shape)
+    /// <summary>The strings of a shape, as they are: without quotes, and with nothing escaped.</summary>
+    public Term Unquoted(Shape shape)
+    {
+        if (!shape.Written.HasFlag(JsonTypes.String))
+        {
+            return TermStore.Empty;
+        }
+
+        Term all = Text(shape, CharacterSet.All.Utf8(store), set => set.Utf8(store));
+        return shape.Values is null ? all : store.Intersection(all, store.Literals(shape.Values
+            .Where(value => value.ValueKind == JsonValueKind.String)
+            .Select(value => value.GetString()!).Distinct(StringComparer.Ordinal).Select(Encoding.UTF8.GetBytes)));
+    }
+
+    private Term Text(Shape shape) => shape.Patterns.Count == 0 && shape.MinLength == 0 && shape.MaxLength == Term.Unlimited
+        ? JsonTerms.String
+        : JsonTerms.Quoted(store, Text(shape, JsonTerms.Character, set => JsonTerms.Spell(store, set)));
+
+    private Term Text(Shape shape, Term character, Func<CharacterSet, Term> spell)
     {
         (int min, int max) = (shape.MinLength, shape.MaxLength);
         if (min > max)
@@ -74,27 +92,25 @@ internal sealed class ScalarTerms(TermStore store)
             return TermStore.Empty;
         }
 
-        bool hasLength = min > 0 || max != Term.Unlimited;
         if (shape.Patterns.Count == 0)
         {
-            return hasLength ? JsonTerms.Quoted(store, store.Repeat(JsonTerms.Character, min, max)) : JsonTerms.String;
+            return store.Repeat(character, min, max);
         }
 
+        bool hasLength = min > 0 || max != Term.Unlimited;
         if (hasLength && shape.Patterns.Count == 1 && PatternLength.Bound(shape.Patterns[0], min, max) is { } bounded)
         {
-            return JsonTerms.Quoted(store, bounded.ToTerm(store, Spell));
+            return bounded.ToTerm(store, spell);
         }
 
-        List<Term> parts = [.. shape.Patterns.Select(pattern => pattern.ToTerm(store, Spell))];
+        List<Term> parts = [.. shape.Patterns.Select(pattern => pattern.ToTerm(store, spell))];
         if (hasLength)
         {
-            parts.Add(store.Repeat(Spell(CharacterSet.All), min, max));
+            parts.Add(store.Repeat(spell(CharacterSet.All), min, max));
         }
 
-        return JsonTerms.Quoted(store, store.Intersection(parts));
+        return store.Intersection(parts);
     }
-
-    private Term Spell(CharacterSet set) => JsonTerms.Spell(store, set);
 
     private Term Number(Shape shape, JsonTypes types)
     {

@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace MLNetLora.Inference.Constraints;
 
 /// <summary>Makes the grammar of a JSON schema.</summary>
-internal sealed class SchemaCompiler
+internal sealed partial class SchemaCompiler
 {
     private const int MostRules = 20_000;
     private const int MostConstants = 1000; // that are objects or arrays: each is a state of its own while an answer may be any of them
@@ -31,11 +31,7 @@ internal sealed class SchemaCompiler
     {
         SchemaCompiler compiler = new(store, document, JsonNodes.AnyValue());
         GrammarNode root = types == JsonTypes.Any ? compiler.Value([document.Root]) : compiler.Body([document.Root], types);
-        while (compiler._pending.TryDequeue(out (GrammarNode.Rule Rule, IReadOnlyList<Schema> Schemas) next))
-        {
-            next.Rule.Body = compiler.Body(next.Schemas);
-        }
-
+        compiler.Finish();
         return root;
     }
 
@@ -49,6 +45,15 @@ internal sealed class SchemaCompiler
         JsonValueKind.String => JsonTypes.String,
         _ => SchemaKeywords.Number(value) is { } number && number == decimal.Truncate(number) ? JsonTypes.Integer : JsonTypes.Fraction,
     };
+
+    /// <summary>Makes what was referred to.</summary>
+    private void Finish()
+    {
+        while (_pending.TryDequeue(out (GrammarNode.Rule Rule, IReadOnlyList<Schema> Schemas) next))
+        {
+            next.Rule.Body = Body(next.Schemas);
+        }
+    }
 
     private GrammarNode Value(IReadOnlyList<Schema> schemas)
     {
@@ -186,14 +191,30 @@ internal sealed class SchemaCompiler
 
     private GrammarNode? Object(Shape shape)
     {
-        bool forbidsOthers = shape.Others is not null && shape.IsClosed;
-        List<JsonNodes.Property> properties = [];
-        HashSet<string> missing = [.. shape.Required];
-        foreach ((string name, IReadOnlyList<Schema> schemas) in shape.Properties)
+        IReadOnlyList<NamedProperty> properties = Properties(shape);
+        bool isOpen = !shape.IsClosed && (shape.Others is not null || properties.Count == 0);
+        RequireCounts(shape, properties, isOpen);
+        Term others = JsonTerms.String;
+        if (isOpen && properties.Count > 0)
         {
-            properties.Add(Property(name, schemas, missing.Remove(name)));
+            Term names = _store.Literals(properties.Select(property => System.Text.Encoding.UTF8.GetBytes(JsonTerms.Quote(property.Name))));
+            others = _store.Intersection(JsonTerms.Name, _store.Complement(names));
         }
 
+        return JsonNodes.Object(
+            [.. properties.Select(property => new JsonNodes.Property(
+                _store.Literal(JsonTerms.Quote(property.Name)), Value(property.Schemas), property.IsRequired))],
+            others,
+            isOpen ? Value(shape.Others ?? []) : null);
+    }
+
+    /// <summary>The properties that are named, those of required behind the others.</summary>
+    private static List<NamedProperty> Properties(Shape shape)
+    {
+        bool forbidsOthers = shape.Others is not null && shape.IsClosed;
+        HashSet<string> missing = [.. shape.Required];
+        List<NamedProperty> properties = [.. shape.Properties.Select(property => new NamedProperty(
+            property.Name, property.Schemas, missing.Remove(property.Name)))];
         foreach (string name in shape.Required.Where(missing.Contains))
         {
             if (forbidsOthers)
@@ -201,12 +222,15 @@ internal sealed class SchemaCompiler
                 throw Schema.Refused(shape.Pointer + "/required", $"asks for '{name}', which properties does not name and additionalProperties forbids.", null);
             }
 
-            properties.Add(Property(name, shape.Others ?? [], isRequired: true));
+            properties.Add(new NamedProperty(name, shape.Others ?? [], IsRequired: true));
         }
 
-        bool isOpen = !shape.IsClosed && (shape.Others is not null || properties.Count == 0);
-        int required = properties.Count(property => property.IsRequired);
-        if (shape.MinProperties.Count > required)
+        return properties;
+    }
+
+    private static void RequireCounts(Shape shape, IReadOnlyList<NamedProperty> properties, bool isOpen)
+    {
+        if (shape.MinProperties.Count > properties.Count(property => property.IsRequired))
         {
             throw Schema.Refused(
                 shape.MinProperties.Pointer, "asks for more properties than required names, which cannot be held to; name them in required.", null);
@@ -216,18 +240,8 @@ internal sealed class SchemaCompiler
         {
             throw Schema.Refused(shape.MaxProperties.Pointer, "cannot be held to where more properties may be there; name fewer, and forbid others.", null);
         }
-
-        Term others = JsonTerms.String;
-        if (isOpen && properties.Count > 0)
-        {
-            Term names = _store.Literals(shape.Properties.Select(property => property.Name).Union(shape.Required)
-                .Select(name => System.Text.Encoding.UTF8.GetBytes(JsonTerms.Quote(name))));
-            others = _store.Intersection(JsonTerms.Name, _store.Complement(names));
-        }
-
-        return JsonNodes.Object(properties, others, isOpen ? Value(shape.Others ?? []) : null);
     }
 
-    private JsonNodes.Property Property(string name, IReadOnlyList<Schema> schemas, bool isRequired) =>
-        new(_store.Literal(JsonTerms.Quote(name)), Value(schemas), isRequired);
+    /// <summary>A property that an object has or may have.</summary>
+    private readonly record struct NamedProperty(string Name, IReadOnlyList<Schema> Schemas, bool IsRequired);
 }

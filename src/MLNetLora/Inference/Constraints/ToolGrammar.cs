@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MLNetLora.Text;
 
 namespace MLNetLora.Inference.Constraints;
 
@@ -6,8 +7,6 @@ namespace MLNetLora.Inference.Constraints;
 /// <param name="store">Makes the terms.</param>
 internal sealed class ToolGrammar(TermStore store)
 {
-    private const string Open = "<tool_call>";
-    private const string Close = "</tool_call>";
     private const int MostTools = 512;
 
     /// <summary>The grammar of answers that call tools.</summary>
@@ -15,8 +14,9 @@ internal sealed class ToolGrammar(TermStore store)
     /// <param name="required">Whether there must be a call, and nothing but calls.</param>
     /// <param name="name">The tool that is called; null for any.</param>
     /// <param name="several">Whether there may be more than one call.</param>
+    /// <param name="form">How calls are written.</param>
     /// <exception cref="ConstraintException">A description is wrong, says what cannot be held to, or names no tool.</exception>
-    public GrammarNode Calls(IReadOnlyList<JsonElement> tools, bool required, string? name, bool several)
+    public GrammarNode Calls(IReadOnlyList<JsonElement> tools, bool required, string? name, bool several, ToolCallForm form)
     {
         if (tools.Count is 0 or > MostTools)
         {
@@ -36,7 +36,7 @@ internal sealed class ToolGrammar(TermStore store)
 
             if (name is null || name == own)
             {
-                calls.Add(JsonNodes.Sequence(JsonNodes.Of(store.Literal(JsonTerms.Quote(own) + ", \"arguments\": ")), Arguments(own, function)));
+                calls.Add(form == ToolCallForm.Json ? Json(own, function) : Tagged(own, function));
             }
         }
 
@@ -45,15 +45,18 @@ internal sealed class ToolGrammar(TermStore store)
             throw new ConstraintException($"No tool has the name '{name}'; there are {string.Join(", ", names.Order(StringComparer.Ordinal))}.");
         }
 
+        (string open, string close) = form == ToolCallForm.Json ? ("{\"name\": ", "}") : (ToolCallTags.Function, ToolCallTags.FunctionEnd);
         GrammarNode call = JsonNodes.Sequence(
-            JsonNodes.Of(store.Literal(Open + "\n{\"name\": ")), JsonNodes.Choice(calls), JsonNodes.Of(store.Literal("}\n" + Close)));
+            JsonNodes.Of(store.Literal($"{ToolCallTags.Open}\n{open}")),
+            JsonNodes.Choice(calls),
+            JsonNodes.Of(store.Literal($"{close}\n{ToolCallTags.Close}")));
         if (several)
         {
             GrammarNode next = JsonNodes.Sequence(JsonNodes.Of(store.Literal("\n")), call);
             call = JsonNodes.Sequence(call, new GrammarNode.Repeat(next, 0, Term.Unlimited));
         }
 
-        return required ? call : JsonNodes.Sequence(JsonNodes.Of(JsonTerms.Without(store, Open)), new GrammarNode.Repeat(call, 0, 1));
+        return required ? call : JsonNodes.Sequence(JsonNodes.Of(JsonTerms.Without(store, ToolCallTags.Open)), new GrammarNode.Repeat(call, 0, 1));
     }
 
     private static JsonElement Function(JsonElement tool)
@@ -66,16 +69,29 @@ internal sealed class ToolGrammar(TermStore store)
                 "A tool is described by {\"type\": \"function\", \"function\": {\"name\": …, \"parameters\": …}}; one has no such object, or no name.");
     }
 
-    private GrammarNode Arguments(string name, JsonElement function)
+    private GrammarNode Json(string name, JsonElement function) => JsonNodes.Sequence(
+        JsonNodes.Of(store.Literal(JsonTerms.Quote(name) + ", \"arguments\": ")),
+        Arguments(name, function, schema => SchemaCompiler.Compile(store, schema, JsonTypes.Object)) ?? JsonNodes.AnyObject(JsonNodes.AnyValue()));
+
+    private GrammarNode Tagged(string name, JsonElement function)
+    {
+        SchemaCompiler.RequireTagName(name);
+        return JsonNodes.Sequence(
+            JsonNodes.Of(store.Literal($"{name}>\n")),
+            Arguments(name, function, schema => SchemaCompiler.CompileTagged(store, schema)) ?? JsonNodes.Of(TermStore.Epsilon));
+    }
+
+    /// <summary>The arguments of a call; null where nothing is said of them.</summary>
+    private static GrammarNode? Arguments(string name, JsonElement function, Func<SchemaDocument, GrammarNode> compile)
     {
         if (!function.TryGetProperty("parameters", out JsonElement parameters) || parameters.ValueKind == JsonValueKind.Null)
         {
-            return JsonNodes.AnyObject(JsonNodes.AnyValue());
+            return null;
         }
 
         try
         {
-            return SchemaCompiler.Compile(store, SchemaDocument.Read(parameters.GetRawText()), JsonTypes.Object);
+            return compile(SchemaDocument.Read(parameters.GetRawText()));
         }
         catch (ConstraintException e)
         {

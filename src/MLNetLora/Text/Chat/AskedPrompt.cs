@@ -20,4 +20,5 @@ internal enum AnswerStart
 /// <param name="Ids">Its tokens, at least one.</param>
 /// <param name="Start">What it has of the answer.</param>
 /// <param name="MayThink">Whether the answer may begin with thinking that the model opens itself.</param>
-internal readonly record struct AskedPrompt(int[] Ids, AnswerStart Start, bool MayThink = false);
+/// <param name="Calls">How the checkpoint's template asks for calls of tools.</param>
+internal readonly record struct AskedPrompt(int[] Ids, AnswerStart Start, bool MayThink = false, ToolCallForm Calls = ToolCallForm.Json);

@@ -45,6 +45,9 @@ internal sealed class RowFormatter
     /// <param name="variable">The variable's name, or any text that the template's source may hold.</param>
     public bool TemplateReads(string variable) => _template.Value.Reads(variable);
 
+    /// <summary>How the chat template asks for calls of tools.</summary>
+    public ToolCallForm Calls => TemplateReads(ToolCallTags.Function) ? ToolCallForm.FunctionTags : ToolCallForm.Json;
+
     /// <summary>
     /// The rows that a row becomes: several where a document is long, or where every answer of a conversation is learned in a row of its own.
     /// </summary>
@@ -78,14 +81,13 @@ internal sealed class RowFormatter
     /// <exception cref="TemplateException">The template refuses the conversation.</exception>
     public AskedPrompt Ask(TextRow row, bool continues, int maximumLength, CancellationToken cancellation)
     {
-        AnswerStart start = AnswerStart.Nothing; // however much is cut
+        AskedPrompt prompt = default; // but for the tokens the same, however much is cut
         int[] ids = PromptCut.Fit(Asked(row), Some, maximumLength, cancellation);
-        return new AskedPrompt(ids, start);
+        return prompt with { Ids = ids };
 
         int[] Some(Conversation conversation)
         {
-            AskedPrompt prompt = Asker(row, continues)(conversation);
-            start = prompt.Start;
+            prompt = Asker(row, continues)(conversation);
             return prompt.Ids;
         }
     }
@@ -111,8 +113,9 @@ internal sealed class RowFormatter
             ? new AskedPrompt(
                 _conversations.Value.Prompt(conversation, row.EnableThinking),
                 OpensThinking(row) ? AnswerStart.OpenedThinking : AnswerStart.Nothing,
-                _conversations.Value.MayThink(row.EnableThinking))
-        : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking)
+                _conversations.Value.MayThink(row.EnableThinking),
+                Calls)
+        : continues ? _conversations.Value.Continuation(conversation, row.EnableThinking) with { Calls = Calls }
         : throw new PromptException(
             "the conversation ends with the assistant's message, so nobody asks anything. Leave the message out, or set ContinueFinalMessage to have it "
             + "gone on with.");

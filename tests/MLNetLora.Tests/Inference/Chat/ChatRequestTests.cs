@@ -89,8 +89,9 @@ public class ChatRequestTests
         Assert.Equal([s_tool], Request(new ChatOptions { Tools = [s_tool], ToolMode = ChatToolMode.Auto }).Tools);
         Assert.Empty(Request(new ChatOptions { Tools = [s_tool], ToolMode = ChatToolMode.None }).Tools);
         Assert.Empty(Request(new ChatOptions { Tools = [] }).Tools);
-        Assert.Equal(["</tool_call>"], Request(new ChatOptions { Tools = [s_tool], AllowMultipleToolCalls = false }).Generation.StopStrings);
-        Assert.Empty(Request(new ChatOptions { AllowMultipleToolCalls = false }).Generation.StopStrings);
+        Assert.True(Request(new ChatOptions { Tools = [s_tool], AllowMultipleToolCalls = false }).Generation.EndsWithCall);
+        Assert.False(Request(new ChatOptions { Tools = [s_tool] }).Generation.EndsWithCall);
+        Assert.False(Request(new ChatOptions { AllowMultipleToolCalls = false }).Generation.EndsWithCall);
     }
 
     [Fact]
@@ -111,7 +112,6 @@ public class ChatRequestTests
         foreach (ChatOptions options in held)
         {
             Assert.NotNull(Request(options).Generation.Constraint);
-            Assert.NotNull(Request(options, features: new TemplateFeatures(true, true, FunctionTags: true)).Generation.Constraint);
         }
     }
 
@@ -126,9 +126,9 @@ public class ChatRequestTests
         Refused<OptionException>("Tools is empty", new ChatOptions { ToolMode = ChatToolMode.RequireAny });
         Refused<OptionException>("requires a call of x, but Tools holds weather, time",
             new ChatOptions { Tools = [s_tool, s_other], ToolMode = ChatToolMode.RequireSpecific("x") });
-        Refused<NotSupportedException>("does not write them", new ChatOptions { Tools = [s_tool] }, new TemplateFeatures(false, true, false));
+        Refused<NotSupportedException>("does not write them", new ChatOptions { Tools = [s_tool] }, new TemplateFeatures(false, true));
         Refused<NotSupportedException>(
-            "enable_thinking", new ChatOptions { AdditionalProperties = new() { ["enable_thinking"] = true } }, new TemplateFeatures(true, false, false));
+            "enable_thinking", new ChatOptions { AdditionalProperties = new() { ["enable_thinking"] = true } }, new TemplateFeatures(true, false));
         Assert.Null(Request(new ChatOptions()).EnableThinking);
     }
 
@@ -187,6 +187,6 @@ public class ChatRequestTests
     {
         using QwenChatClient client = new(new ScriptedSource(_ => ""), "model");
         return ChatRequest.From(
-            options, client, "model", defaults ?? new GenerationOptions { MaximumNewTokens = 1000 }, features ?? new TemplateFeatures(true, true, false));
+            options, client, "model", defaults ?? new GenerationOptions { MaximumNewTokens = 1000 }, features ?? new TemplateFeatures(true, true));
     }
 }

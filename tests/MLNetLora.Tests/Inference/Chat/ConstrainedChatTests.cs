@@ -1,8 +1,10 @@
 using System.ComponentModel.DataAnnotations;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
+using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Text;
 
 namespace MLNetLora.Tests.Inference;
 
@@ -114,6 +116,21 @@ public sealed class ConstrainedChatTests : IDisposable
         }
 
         Assert.True(isJson);
+    }
+
+    [Theory]
+    [InlineData("qwen3.jinja", "<tool_call>\n{\"name\": \"roll\", \"arguments\": {\"dice\": ")]
+    [InlineData("qwen3_6.jinja", "<tool_call>\n<function=roll>\n<parameter=dice>\n")]
+    public void Calls_that_an_option_asks_for_have_the_form_of_the_template(string template, string start)
+    {
+        JsonElement tool = JsonDocument.Parse(
+            """
+            {"name": "roll", "parameters": {"type": "object", "properties": {"dice": {"enum": [1, 2]}}, "required": ["dice"], "additionalProperties": false}}
+            """).RootElement;
+        using TextGenerator generator = new(Checkpoint.Open(NanoWith(template)), threads: 1, prompt: new PromptSettings(EnableThinking: false));
+        GenerationOptions options = new() { MaximumNewTokens = 100, Constraint = OutputConstraint.ToolCalls([tool], several: false) };
+        Assert.StartsWith(start, generator.Generate([new InstructionRow("Roll.")], options)[0].Text, StringComparison.Ordinal);
+        Assert.StartsWith(start, generator.Complete(["Roll."], options)[0].Text, StringComparison.Ordinal);
     }
 
     private string NanoWith(string template)

@@ -189,7 +189,8 @@ public sealed class QwenChatClientTests : IDisposable
         Assert.Equal((2, "a", "b"), (read, messages[0].Text, messages[1].Text));
         Assert.Equal(["x"], options.StopSequences);
         Assert.Equal("Be kind.", options.Instructions);
-        Assert.Equal(["STOP", "x", "</tool_call>"], source.Requests.Single().Options.StopStrings);
+        Assert.Equal(["STOP", "x"], source.Requests.Single().Options.StopStrings);
+        Assert.True(source.Requests.Single().Options.EndsWithCall);
         Assert.Equal(["STOP"], source.Defaults.StopStrings);
 
         IEnumerable<AIMessage> Once()

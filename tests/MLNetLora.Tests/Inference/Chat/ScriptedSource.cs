@@ -19,7 +19,7 @@ internal sealed class ScriptedSource(Func<Conversation, string> script, int piec
 
     public GenerationOptions Defaults { get; } = new() { MaximumNewTokens = 99, StopStrings = ["STOP"] };
 
-    public ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) => new(features ?? new TemplateFeatures(true, true, false));
+    public ValueTask<TemplateFeatures> OpenAsync(CancellationToken cancellation) => new(features ?? new TemplateFeatures(true, true));
 
     public async IAsyncEnumerable<GeneratedChunk> AnswerAsync(
         TextRow row, GenerationOptions options, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellation)

@@ -30,9 +30,14 @@ internal sealed class RandomAnswers
 
     /// <summary>Writes an answer.</summary>
     /// <returns>Its bytes, and whether it ended of itself.</returns>
-    public (byte[] Bytes, bool HasEnded) Write(OutputConstraint constraint, Random random, int maximumTokens = 400, ThinkingPart thinking = ThinkingPart.None)
+    public (byte[] Bytes, bool HasEnded) Write(
+        OutputConstraint constraint,
+        Random random,
+        int maximumTokens = 400,
+        ThinkingPart thinking = ThinkingPart.None,
+        ToolCallForm calls = ToolCallForm.Json)
     {
-        ITokenMask mask = constraint.Begin(Tokenizer, [Tokenizer.ImEndId!.Value], thinking);
+        ITokenMask mask = constraint.Begin(Tokenizer, [Tokenizer.ImEndId!.Value], thinking, calls);
         float[] logits = new float[_bias.Length];
         List<byte> bytes = [];
         for (int i = 0; i < maximumTokens; i++)
@@ -55,11 +60,12 @@ internal sealed class RandomAnswers
     }
 
     /// <summary>Writes an answer that ends; whatever it is, it is UTF-8.</summary>
-    public string Text(OutputConstraint constraint, Random random, ThinkingPart thinking = ThinkingPart.None)
+    public string Text(
+        OutputConstraint constraint, Random random, ThinkingPart thinking = ThinkingPart.None, ToolCallForm calls = ToolCallForm.Json)
     {
         for (int i = 0; i < 20; i++)
         {
-            (byte[] bytes, bool hasEnded) = Write(constraint, random, thinking: thinking);
+            (byte[] bytes, bool hasEnded) = Write(constraint, random, thinking: thinking, calls: calls);
             if (hasEnded)
             {
                 return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(bytes);
@@ -70,9 +76,10 @@ internal sealed class RandomAnswers
     }
 
     /// <summary>Whether a text may come, as its bytes and as the tokens that the tokenizer makes of it.</summary>
-    public bool Allows(OutputConstraint constraint, string text, ThinkingPart thinking = ThinkingPart.None)
+    public bool Allows(
+        OutputConstraint constraint, string text, ThinkingPart thinking = ThinkingPart.None, ToolCallForm calls = ToolCallForm.Json)
     {
-        ITokenMask mask = constraint.Begin(Tokenizer, [Tokenizer.ImEndId!.Value], thinking);
+        ITokenMask mask = constraint.Begin(Tokenizer, [Tokenizer.ImEndId!.Value], thinking, calls);
         float[] logits = new float[Tokenizer.VocabularySize];
         bool isAllowed = true;
         foreach (int id in Tokenizer.Encode(text))
