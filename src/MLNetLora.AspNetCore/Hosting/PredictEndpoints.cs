@@ -73,11 +73,13 @@ public static class PredictEndpoints
         }
 
         request.Content("prompt", body.GetRawText);
+        GenerationOptions generation = model.Generation;
+        generation.CacheSalt = request.CacheSalt(null);
         GeneratedText? answer = null;
         try
         {
             IAsyncEnumerable<GeneratedChunk> chunks = AnswerStream.Of(
-                (emit, ending) => model.Answer([row], null, ending, onChunk: (_, piece) => emit(piece))[0], context.RequestAborted);
+                (emit, ending) => model.Answer([row], generation, ending, onChunk: (_, piece) => emit(piece))[0], context.RequestAborted);
             await foreach (GeneratedChunk chunk in chunks.ConfigureAwait(false))
             {
                 request.Progress();

@@ -52,6 +52,8 @@ internal abstract class GenerationRequestBody : WireObject
     public IReadOnlyList<int>? StopTokenIds { get; set; }
 
     public bool? IgnoreEos { get; set; }
+
+    public string? CacheSalt { get; set; }
 }
 
 /// <summary>How a stream is written.</summary>
