@@ -96,7 +96,10 @@ internal sealed class KeySet : IDisposable
             else
             {
                 (_ofFile, _seen) = (keys, null);
-                HostLog.KeysRead(_log, _name, keys.Length, _file!);
+                if (keys.Length > 0)
+                {
+                    HostLog.KeysRead(_log, _name, keys.Length, _file!);
+                }
             }
 
             if (keys.Length > 0)

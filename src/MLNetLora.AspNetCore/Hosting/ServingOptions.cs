@@ -17,8 +17,9 @@ public sealed class ServingOptions
     /// <summary>A file with more such keys, as <see cref="ApiKeyFile"/>. Null (default) for none.</summary>
     public string? AdminKeyFile { get; set; }
 
-    /// <summary>Whether requests with different API keys share nothing of what is kept of prompts (<see cref="ServedModelOptions.PrefixCacheBytes"/>), so that nobody
-    /// learns from the time of an answer what others have asked. Default true. Where all keys are of one owner, false computes common beginnings once.</summary>
+    /// <summary>Whether requests with different API keys share nothing of what is kept of prompts (<see cref="ServedModelOptions.PrefixCacheBytes"/>), so that
+    /// nobody learns from the time of an answer what others have asked. Default true. Where all keys are of one owner, false computes common beginnings
+    /// once.</summary>
     public bool PrefixCachePerKey { get; set; } = true;
 
     /// <summary>Most requests that are answered at once; at least 1. Default 32.</summary>

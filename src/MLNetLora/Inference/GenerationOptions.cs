@@ -149,8 +149,8 @@ public sealed class GenerationOptions
     /// <summary>What becomes of a row whose prompt is too long. Default: the row fails, the others are answered.</summary>
     public PromptOverflow WhenPromptTooLong { get; set; } = PromptOverflow.Error;
 
-    /// <summary>Prompts share what the prefix cache keeps where this is the same (vLLM's cache_salt), so that nobody learns from the time of an answer what others
-    /// have asked. Null (default) is shared, too.</summary>
+    /// <summary>Prompts share what the prefix cache keeps where this is the same (vLLM's cache_salt), so that nobody learns from the time of an answer what
+    /// others have asked. Null (default) is shared, too.</summary>
     internal string? CacheSalt { get; set; }
 
     /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>

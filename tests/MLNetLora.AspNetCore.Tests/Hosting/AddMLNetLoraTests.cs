@@ -337,8 +337,8 @@ public sealed class AddMLNetLoraTests : IDisposable
             model.AdapterModules.Add("");
         });
         foreach (string part in (string[])["the name is no name", "ModelPath is not set", "Precision", "Threads", "DeviceId", "'a name!' is that of the base",
-            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters", "MaximumCacheBytes", "MaximumUnsharedAdapters",
-            "AdapterModules"])
+            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters", "MaximumCacheBytes",
+            "MaximumUnsharedAdapters", "AdapterModules"])
         {
             Assert.Contains(sentences, sentence => sentence.Contains(part, StringComparison.Ordinal));
         }

@@ -4,6 +4,7 @@ using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
 
@@ -130,21 +131,39 @@ public sealed class ServingMetricsTests
         });
         using Measurements all = new(service);
         using ModelLease lease = service.Get<ModelRegistry>().Lease("support")!;
+        CausalLanguageModel engine = lease.Generator.Model;
+        GenerationOptions options = engine.Prepare(new GenerationOptions { MaximumNewTokens = 1000, Temperature = 0, IgnoreEndOfText = true });
         using CancellationTokenSource enough = new();
-        string text = string.Concat(Enumerable.Repeat("Who are you? ", 20));
-        GenerationOptions options = new() { MaximumNewTokens = 1000, Temperature = 0, IgnoreEndOfText = true };
-        Assert.ThrowsAny<OperationCanceledException>(() => lease.Generator.Generate(
-            [new Text.InstructionRow(text), new Text.InstructionRow("B")],
-            options,
-            (_, _) =>
+        using ManualResetEventSlim isHeld = new();
+        using ManualResetEventSlim go = new();
+        int runs = 0;
+        NativeCalls.Before = kind => // which the engine's thread takes over from this one
+        {
+            if (kind == "run" && ++runs == 3)
             {
-                all.Observe();
-                enough.Cancel();
-            },
-            enough.Token));
+                isHeld.Set();
+                go.Wait();
+            }
+        };
+        GenerationRequest[] requests;
+        try
+        {
+            requests = [.. new[] { 100, 5 }.Select(length => engine.Begin(
+                [.. Enumerable.Range(10, length)], options, null, 0, enough.Token))];
+            isHeld.Wait();
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        all.Observe();
+        await enough.CancelAsync();
+        go.Set();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.WhenAll(requests.Select(request => request.Answer)));
         Assert.Equal((1, 1), (Last("engine.running"), Last("engine.waiting")));
-        Assert.InRange(Last("kv_cache.tokens"), 80, nano.ContextLength);
-        Assert.InRange(Last("kv_cache.usage"), Bytes((int)Last("kv_cache.tokens")), Bytes(800));
+        Assert.Equal(101, Last("kv_cache.tokens")); // and one that is being read
+        Assert.InRange(Last("kv_cache.usage"), Bytes(102), Bytes(300));
         Assert.Equal(Bytes(nano.ContextLength), Last("kv_cache.reserved"));
         Assert.Equal((Bytes(800), 1 << 20), (Last("kv_cache.limit"), Last("prefix_cache.limit")));
         Assert.Equal(["model=support"], all.Of("mlnetlora.engine.running")[^1].Tags);
