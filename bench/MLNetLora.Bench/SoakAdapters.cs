@@ -143,7 +143,7 @@ internal sealed class SoakAdapters(SoakFolder folder, SoakClient client, SoakBal
     {
         string next = Path.Combine(folder.Watched, ".next");
         File.CreateSymbolicLink(next, Path.Combine(folder.Root, adapter));
-        File.Move(next, Path.Combine(folder.Watched, Linked), overwrite: true);
+        SoakNative.Rename(next, Path.Combine(folder.Watched, Linked));
     }
 
     private void Remove(string place)

@@ -15,6 +15,22 @@ internal sealed record SoakAnswer(string Text, double[] Numbers)
     public bool IsSame(SoakAnswer other) =>
         Text == other.Text && Numbers.Length == other.Numbers.Length && Numbers.Zip(other.Numbers).All(pair => Math.Abs(pair.First - pair.Second) <= Tolerance);
 
+    /// <summary>Where another answer says something else; for people.</summary>
+    public string Difference(SoakAnswer other)
+    {
+        const int around = 60;
+        int place = Text.Zip(other.Text).TakeWhile(pair => pair.First == pair.Second).Count();
+        if (place == Text.Length && place == other.Text.Length)
+        {
+            return Numbers.Length != other.Numbers.Length
+                ? $"{Numbers.Length} and {other.Numbers.Length} log probabilities"
+                : $"log probabilities differ by {Numbers.Zip(other.Numbers).Max(pair => Math.Abs(pair.First - pair.Second)):G3}";
+        }
+
+        string Part(string text) => text[Math.Max(0, place - around)..Math.Min(text.Length, place + around)].ReplaceLineEndings("\\n");
+        return $"from character {place} of {Text.Length}: ...{Part(Text)}... and ...{Part(other.Text)}...";
+    }
+
     /// <summary>Reads the body of a response.</summary>
     /// <param name="body">JSON, or server-sent events.</param>
     /// <param name="model">The name that was asked for.</param>
@@ -120,11 +136,11 @@ internal sealed class SoakAnswerReader(string model)
             text.Append(CultureInfo.InvariantCulture, $"[{index}] {JsonSerializer.Serialize(choice.Content.ToString())} {choice.Finish}");
             text.Append(choice.Thinking.Length > 0 ? $" thinking {JsonSerializer.Serialize(choice.Thinking.ToString())}" : "");
             text.AppendJoin("", choice.Calls.Select(call => $" call {call}"));
-            text.Append(choice.Tokens.Length > 0 ? $" tokens{choice.Tokens}" : "").Append('\n');
+            text.Append(choice.Tokens.Length > 0 ? $" tokens{choice.Tokens}" : "").Append(choice.Offsets.Length > 0 ? $" at{choice.Offsets}" : "").Append('\n');
         }
 
         text.Append(CultureInfo.InvariantCulture, $"usage {_usage}");
-        return new SoakAnswer(text.ToString(), [.. _choices.Values.SelectMany(choice => choice.Numbers)]);
+        return new SoakAnswer(text.ToString(), [.. _choices.Values.SelectMany(choice => choice.Numbers.Concat(choice.Likeliest))]);
     }
 
     private sealed class Choice
@@ -135,9 +151,13 @@ internal sealed class SoakAnswerReader(string model)
 
         public StringBuilder Tokens { get; } = new();
 
+        public StringBuilder Offsets { get; } = new();
+
         public List<string> Calls { get; } = [];
 
         public List<double> Numbers { get; } = [];
+
+        public List<double> Likeliest { get; } = [];
 
         public string Finish { get; private set; } = "";
 
@@ -175,19 +195,19 @@ internal sealed class SoakAnswerReader(string model)
             {
                 foreach (JsonElement token in content.EnumerateArray())
                 {
-                    Tokens.Append(' ').Append(token.GetProperty("token").GetRawText());
+                    Tokens.Append(' ').Append(JsonSerializer.Serialize(token.GetProperty("token").GetString()));
                     Numbers.Add(token.GetProperty("logprob").GetDouble());
-                    Numbers.AddRange(token.TryGetProperty("top_logprobs", out JsonElement top) && top.ValueKind == JsonValueKind.Array
+                    Likeliest.AddRange(token.TryGetProperty("top_logprobs", out JsonElement top) && top.ValueKind == JsonValueKind.Array
                         ? top.EnumerateArray().Select(other => other.GetProperty("logprob").GetDouble()) : []);
                 }
 
                 return;
             }
 
-            Tokens.AppendJoin("", logprobs.GetProperty("tokens").EnumerateArray().Select(token => " " + token.GetRawText()));
-            Tokens.Append(" at").AppendJoin("", logprobs.GetProperty("text_offset").EnumerateArray().Select(place => " " + place.GetRawText()));
+            Tokens.AppendJoin("", logprobs.GetProperty("tokens").EnumerateArray().Select(token => " " + JsonSerializer.Serialize(token.GetString())));
+            Offsets.AppendJoin("", logprobs.GetProperty("text_offset").EnumerateArray().Select(place => " " + place.GetRawText()));
             Numbers.AddRange(logprobs.GetProperty("token_logprobs").EnumerateArray().Where(IsNumber).Select(number => number.GetDouble()));
-            Numbers.AddRange(logprobs.GetProperty("top_logprobs").EnumerateArray().Where(top => top.ValueKind == JsonValueKind.Object)
+            Likeliest.AddRange(logprobs.GetProperty("top_logprobs").EnumerateArray().Where(top => top.ValueKind == JsonValueKind.Object)
                 .SelectMany(top => top.EnumerateObject().Select(other => other.Value.GetDouble()).OrderDescending()));
         }
 

@@ -16,6 +16,7 @@ internal static class SoakBench
             throw new ArgumentException("--rolling needs --replicas 2 or more, which are started here.");
         }
 
+        Directory.CreateDirectory(setting.Folder);
         SoakFolder folder = new(setting.Folder);
         using SoakServices? services = setting.Ours.Length == 0 ? new SoakServices(setting, folder) : null;
         IReadOnlyList<SoakReplica> replicas = services?.Replicas ?? [.. setting.Ours.Select((address, i) => new SoakReplica(new Uri(address.Split('#')[0]))
@@ -24,11 +25,11 @@ internal static class SoakBench
         })];
         using SoakBalancer balancer = new(replicas);
         string? key = services is null ? setting.Key : SoakServices.Key;
-        SoakTally tally = new();
+        SoakTally tally = new(folder.Faults);
         using SoakClient client = new(balancer, key, tally);
         SoakJudge judge = new(tally);
         SoakAdapters? adapters = services is null ? null : new SoakAdapters(folder, client, balancer, tally, setting.Rolling);
-        Console.WriteLine($"{replicas.Count} services of {setting.Precision}, {setting.AtOnce} clients, {setting.Minutes} minutes; files in {setting.Folder}");
+        Console.WriteLine($"{replicas.Count} services, weights {setting.Precision}, {setting.AtOnce} clients, {setting.Minutes} minutes; files in {setting.Folder}");
         IReadOnlyList<SoakTarget> targets;
         if (services is not null)
         {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using MLNetLora.Quantization;
 
 namespace MLNetLora.Bench;
 
@@ -24,10 +25,10 @@ internal static class SoakCommand
         Option<int> replicas = new("--replicas") { DefaultValueFactory = _ => 1, Description = "Services that are started" };
         Option<string?> start = new("--start") { Description = "ScoringService.dll that is started; by default the sample's, built with this program" };
         Option<string?> model = new("--model") { Description = "Checkpoint folder that they serve; by default the sample's qwen3-nano" };
-        Option<string> precision = new("--precision")
+        Option<WeightPrecision> precision = new("--precision")
         {
-            DefaultValueFactory = _ => "Float32",
-            Description = "How they hold the weights; only in Float32 answers are promised to be the same alone and in a batch",
+            DefaultValueFactory = _ => WeightPrecision.Checkpoint,
+            Description = "How they hold the weights; computed is in float32 with those of the checkpoint",
         };
         Option<bool> drain = new("--drain") { Description = "SIGTERM to all services at the end, under load" };
         Option<bool> rolling = new("--rolling") { Description = "Restarts the services one after another all the time; needs two --replicas" };
@@ -47,7 +48,7 @@ internal static class SoakCommand
                 p.GetValue(replicas),
                 p.GetValue(start),
                 p.GetValue(model) ?? Path.Combine(SoakService.Repository, "samples", "models", "qwen3-nano"),
-                p.GetValue(precision)!,
+                p.GetValue(precision),
                 p.GetValue(drain),
                 p.GetValue(rolling),
                 p.GetValue(seed),

@@ -41,6 +41,9 @@ internal sealed class SoakFolder(string path)
     /// <summary>An adapter below <see cref="Root"/> that nobody can load.</summary>
     public const string Broken = "broken";
 
+    /// <summary>What was not as it must be.</summary>
+    public string Faults => Path.Combine(path, "faults.txt");
+
     /// <summary>A service's log.</summary>
     public string Log(int replica) => Path.Combine(path, $"service-{replica}.log");
 

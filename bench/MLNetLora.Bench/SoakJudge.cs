@@ -37,8 +37,8 @@ internal sealed class SoakJudge(SoakTally tally)
     /// <summary>Compares an answer with those that are right.</summary>
     public void Check(SoakRequest request, SoakTarget target, bool isStream, SoakReply reply)
     {
-        string Told(string what) => $"{what}\nrequest  {request.Body(target.Name, isStream)}\ngot      {reply.Status} {reply.Body}\n"
-            + string.Join('\n', target.Weights.Select(weights => $"{weights,-8} {_alone[(weights, request.Id)].Text}"));
+        string Told(string what) => $"{what}\nrequest {request.Body(target.Name, isStream)}\n"
+            + string.Join('\n', target.Weights.Select(weights => $"{weights} {_alone[(weights, request.Id)].Text}")) + $"\ngot {reply.Status} {reply.Body}";
 
         if (reply.Status == 404 && reply.Body.Contains("model_not_found", StringComparison.Ordinal))
         {
@@ -64,7 +64,8 @@ internal sealed class SoakJudge(SoakTally tally)
             if (right is null)
             {
                 string? other = _alone.FirstOrDefault(known => known.Key.Request == request.Id && known.Value.IsSame(answer)).Key.Weights;
-                tally.Fault("wrong answer", Told(other is null ? $"it is nobody's answer:\n{answer.Text}" : $"it is the answer of {other}"));
+                tally.Fault($"wrong answer, {request.Kind}", Told(other is not null ? $"it is the answer of {other}" : "it is nobody's answer; "
+                    + string.Join("; ", target.Weights.Select(weights => $"{weights} differs {_alone[(weights, request.Id)].Difference(answer)}"))));
                 return;
             }
 

@@ -29,7 +29,7 @@ internal static class SoakEnd
         System.Diagnostics.Process process = replica.Process!;
         System.Diagnostics.Stopwatch watch = System.Diagnostics.Stopwatch.StartNew();
         replica.Told();
-        SoakService.Terminate(process);
+        SoakNative.Terminate(process.Id);
         using CancellationTokenSource patience = new(s_longest);
         try
         {

@@ -2,14 +2,12 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 
 namespace MLNetLora.Bench;
 
 /// <summary>A process of the sample service.</summary>
-internal sealed partial class SoakService : IDisposable
+internal sealed class SoakService : IDisposable
 {
-    private const int Sigterm = 15;
     private static readonly TimeSpan s_longest = TimeSpan.FromMinutes(3);
     private readonly StreamWriter _log;
 
@@ -97,15 +95,6 @@ internal sealed partial class SoakService : IDisposable
         }
     }
 
-    /// <summary>Tells a process to end.</summary>
-    public static void Terminate(Process process)
-    {
-        if (kill(process.Id, Sigterm) != 0)
-        {
-            throw new InvalidOperationException($"Process {process.Id} cannot be told to end.");
-        }
-    }
-
     public void Dispose()
     {
         if (!Process.HasExited)
@@ -121,9 +110,6 @@ internal sealed partial class SoakService : IDisposable
 
         Process.Dispose();
     }
-
-    [LibraryImport("libc")]
-    private static partial int kill(int process, int signal);
 
     private static string FindRepository()
     {

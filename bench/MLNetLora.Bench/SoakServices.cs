@@ -52,7 +52,7 @@ internal sealed class SoakServices(SoakSetting setting, SoakFolder folder) : IDi
         return
         [
             (model + "ModelPath", folder.Model),
-            (model + "Precision", setting.Precision),
+            (model + "Precision", setting.Precision.ToString()),
             (model + "Adapters:" + Fixed, Path.Combine(folder.Root, FixedWeights)),
             (model + "AdapterRoot", folder.Root),
             (model + "WatchFolder", folder.Watched),

@@ -1,3 +1,5 @@
+using MLNetLora.Quantization;
+
 namespace MLNetLora.Bench;
 
 /// <summary>What a load test asks for.</summary>
@@ -23,7 +25,7 @@ internal sealed record SoakSetting(
     int Replicas,
     string? Service,
     string Model,
-    string Precision,
+    WeightPrecision Precision,
     bool Drain,
     bool Rolling,
     int Seed,

@@ -4,9 +4,12 @@ using System.Diagnostics;
 namespace MLNetLora.Bench;
 
 /// <summary>What a load test has counted, from many threads.</summary>
-internal sealed class SoakTally
+/// <param name="faultsPath">A file for all that was not as it must be, whole.</param>
+internal sealed class SoakTally(string faultsPath)
 {
     private const int MostShown = 40;
+    private const int MostKept = 1000;
+    private const int MostCharacters = 800;
     private readonly ConcurrentDictionary<string, long> _counts = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<double>> _seconds = new(StringComparer.Ordinal);
     private int _faults;
@@ -44,9 +47,18 @@ internal sealed class SoakTally
     {
         Count("FAULT " + kind);
         int number = Interlocked.Increment(ref _faults);
+        string line = $"FAULT {number} at {Watch.Elapsed.TotalSeconds:F1} s, {kind}\n";
         if (number <= MostShown)
         {
-            Console.WriteLine($"FAULT {number} at {Watch.Elapsed.TotalSeconds:F1} s, {kind}\n{what}\n");
+            Console.WriteLine($"{line}{(what.Length > MostCharacters ? $"{what[..MostCharacters]}... whole in {faultsPath}" : what)}\n");
+        }
+
+        if (number <= MostKept)
+        {
+            lock (_seconds)
+            {
+                File.AppendAllText(faultsPath, $"{line}{what}\n\n");
+            }
         }
     }
 
