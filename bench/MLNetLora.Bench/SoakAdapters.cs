@@ -31,12 +31,22 @@ internal sealed class SoakAdapters(SoakFolder folder, SoakClient client, SoakBal
     /// <summary>Asks each adapter alone, under a name that is only for this.</summary>
     public async Task LearnAsync(SoakJudge judge)
     {
+        foreach (SoakReplica replica in balancer.Replicas)
+        {
+            replica.IsReady = replica == balancer.Replicas[0]; // the only one that has the adapter
+        }
+
         await judge.LearnAsync(client, SoakServices.Base, SoakServices.Base);
         foreach (string adapter in SoakFolder.Adapters)
         {
             await LoadAsync(balancer.Replicas[0], "soak-alone", adapter, 200);
             await judge.LearnAsync(client, "soak-alone", adapter);
             await UnloadAsync(balancer.Replicas[0], "soak-alone", 200);
+        }
+
+        foreach (SoakReplica replica in balancer.Replicas)
+        {
+            replica.IsReady = true;
         }
     }
 

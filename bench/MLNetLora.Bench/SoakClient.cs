@@ -64,6 +64,7 @@ internal sealed class SoakClient(SoakBalancer balancer, string? key, SoakTally t
             if (IsEnding)
             {
                 tally.Count("at the end: refused");
+                await Task.Delay(pause);
                 return null;
             }
 
@@ -75,11 +76,12 @@ internal sealed class SoakClient(SoakBalancer balancer, string? key, SoakTally t
     }
 
     /// <summary>Asks one service once.</summary>
-    public async Task<SoakReply> OnceAsync(SoakReplica replica, string path, HttpContent content, string? otherKey = null, CancellationToken cancellation = default)
+    public async Task<SoakReply> OnceAsync(SoakReplica replica, string path, HttpContent content, string? otherKey = null, bool isChunked = false)
     {
         long sent = Stopwatch.GetTimestamp();
         using HttpRequestMessage request = Request(replica, path, content, otherKey);
-        using HttpResponseMessage response = await _quick.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
+        request.Headers.TransferEncodingChunked = isChunked ? true : null;
+        using HttpResponseMessage response = await _quick.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         return await ReadAsync(response, Stopwatch.GetElapsedTime(sent), sent, false);
     }
 
