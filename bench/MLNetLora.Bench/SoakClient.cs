@@ -54,7 +54,8 @@ internal sealed class SoakClient(SoakBalancer balancer, string? key, SoakTally t
             {
                 if (!WasRefused(error) && !replica.WasTold(sent))
                 {
-                    tally.Fault("cut", $"after {watch.Elapsed.TotalSeconds:F2} s, {replica.Address}{path}: {error.Message} {error.InnerException?.Message}\n{body}");
+                    tally.Fault("cut",
+                        $"after {watch.Elapsed.TotalSeconds:F2} s, {replica.Address}{path}: {error.Message} {error.InnerException?.Message}\n{body}");
                     return null;
                 }
 

@@ -14,7 +14,7 @@ internal static class SoakCommand
         Option<string[]> ours = new("--ours")
         {
             DefaultValueFactory = _ => [],
-            Description = "A service that runs already, http://…#MODEL, several times for several; its adapters are asked as they are. Without it services are started",
+            Description = "A service that runs already, http://…#MODEL,ADAPTER,…, several times for several services. Without it some are started",
         };
         Option<int[]> pids = new("--pid")
         {
@@ -34,7 +34,7 @@ internal static class SoakCommand
         Option<bool> rolling = new("--rolling") { Description = "Restarts the services one after another all the time; needs two --replicas" };
         Option<int> seed = new("--seed") { DefaultValueFactory = _ => 1, Description = "Of the traffic" };
         Option<string?> folder = new("--folder") { Description = "Where adapters and the services' logs are written; by default a new temporary folder" };
-        Command command = new("soak", "Mixed traffic, misbehaving clients and adapters that come and go against services, every answer compared with itself alone")
+        Command command = new("soak", "Mixed traffic, misbehaving clients, adapters that come and go: every answer of a service compared with itself alone")
         {
             minutes, atOnce, ours, pids, key, replicas, start, model, precision, drain, rolling, seed, folder
         };

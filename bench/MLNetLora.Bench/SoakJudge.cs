@@ -6,7 +6,7 @@ internal sealed class SoakJudge(SoakTally tally)
     private readonly Dictionary<(string Weights, int Request), SoakAnswer> _alone = [];
 
     /// <summary>The requests.</summary>
-    public IReadOnlyList<SoakRequest> Requests { get; } = SoakRequests.Make();
+    public IReadOnlyList<SoakRequest> Requests { get; private set; } = SoakRequests.Make();
 
     /// <summary>How many answers are known.</summary>
     public int Known => _alone.Count;
@@ -28,6 +28,26 @@ internal sealed class SoakJudge(SoakTally tally)
 
             _alone[(weights, request.Id)] = SoakAnswer.Parse(reply.Body, name, isStream: false);
         }
+    }
+
+    /// <summary>Leaves out what a service refuses alone, such as tools that its chat template does not write.</summary>
+    public async Task LeaveOutRefusedAsync(SoakClient client, string name)
+    {
+        List<SoakRequest> answered = [];
+        foreach (SoakRequest request in Requests)
+        {
+            SoakReply? reply = await client.AskAsync(request.Path, request.Body(name, isStream: false));
+            if (reply is { Status: 200 })
+            {
+                answered.Add(request);
+            }
+            else
+            {
+                Console.WriteLine($"left out, {request.Kind}: {reply?.Status} {reply?.Body}");
+            }
+        }
+
+        Requests = answered;
     }
 
     /// <summary>How many requests two weights answer otherwise: who answers in the place of the other is seen by these.</summary>

@@ -143,6 +143,7 @@ internal sealed class SoakMemory(SoakBalancer balancer, string? key, SoakTally t
     /// <summary>Least squares.</summary>
     private static double Slope(SoakSample[] samples, Func<SoakSample, double> value)
     {
+        samples = [.. samples.Where(sample => !double.IsNaN(value(sample)))];
         if (samples.Length < 2)
         {
             return double.NaN;

@@ -8,7 +8,7 @@ using MLNetLora.AspNetCore.Tests.OpenAI;
 namespace MLNetLora.Bench;
 
 /// <summary>What clients do that nobody wishes for.</summary>
-internal sealed class SoakMischief(SoakClient client, SoakBalancer balancer, SoakJudge judge, string name, SoakTally tally)
+internal sealed class SoakMischief(SoakClient client, SoakBalancer balancer, SoakJudge judge, string name, int mostBytes, SoakTally tally)
 {
     private readonly (string Path, string Body)[] _bodies =
         [.. judge.Requests.Select(request => (request.Path, request.Body(name, isStream: request.Id % 2 == 0)))];
@@ -27,7 +27,7 @@ internal sealed class SoakMischief(SoakClient client, SoakBalancer balancer, Soa
                 1 => CancelAsync(random, replica),
                 2 => HalfAsync(random, replica),
                 3 => OversizeAsync(random, replica),
-                4 => ExpectAsync("wrong key", 401, "invalid_api_key", replica, name, "nobody's key"),
+                4 when client.Key is not null => ExpectAsync("wrong key", 401, "invalid_api_key", replica, name, "nobody's key"),
                 5 => ExpectAsync("unknown model", 404, "model_not_found", replica, "nobody-" + random.Next(100), null),
                 _ => MutatedAsync(random, replica),
             });
@@ -79,7 +79,7 @@ internal sealed class SoakMischief(SoakClient client, SoakBalancer balancer, Soa
     /// <summary>Sends more than is allowed, with and without saying so at once.</summary>
     private async Task OversizeAsync(Random random, SoakReplica replica)
     {
-        byte[] bytes = new byte[SoakServices.MaximumRequestBytes + random.Next(1, 20000)];
+        byte[] bytes = new byte[mostBytes + random.Next(1, 20000)];
         Array.Fill(bytes, (byte)' ');
         using ByteArrayContent content = new(bytes);
         content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
@@ -164,6 +164,7 @@ internal sealed class SoakMischief(SoakClient client, SoakBalancer balancer, Soa
         }
     }
 
-    private string Long(Random random) =>
-        $$"""{"model": "{{name}}", "prompt": "A story of number {{random.Next(50)}}", "max_tokens": 300, "ignore_eos": true, "temperature": 1, "stream": true}""";
+    private string Long(Random random) => $$"""
+        {"model": "{{name}}", "prompt": "A story of number {{random.Next(50)}}", "max_tokens": 300, "ignore_eos": true, "temperature": 1, "stream": true}
+        """;
 }

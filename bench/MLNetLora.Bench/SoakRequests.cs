@@ -36,15 +36,18 @@ internal static class SoakRequests
 
     private const string Tools = """
         [{"type": "function", "function": {"name": "weather", "description": "The weather of a city", "strict": true, "parameters": {"type": "object",
-            "additionalProperties": false, "properties": {"city": {"enum": ["Berlin", "Paris", "Beijing"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "additionalProperties": false, "properties": {"city": {"enum": ["Berlin", "Paris", "Beijing"]}, 
+            "days": {"type": "integer", "minimum": 1, "maximum": 9}},
             "required": ["city", "days"]}}},
          {"type": "function", "function": {"name": "clock", "description": "The time", "parameters": {"type": "object", "properties": {}}}}]
         """;
 
     private static readonly string[] s_questions =
     [
-        "Name three colours.", "Who are you?", "What is the capital of France?", "请介绍一下你自己。", "Write a sentence about rain.", "How do I boil an egg?",
-        "Give me a tip for sleeping well.", "北京有什么好吃的？", "What is a prime number?", "Say hello in Chinese.", "Tell me a short story about a cat.",
+        "Name three colours.", "Who are you?", "What is the capital of France?", "请介绍一下你自己。", "Write a sentence about rain.",
+        "How do I boil an egg?",
+        "Give me a tip for sleeping well.", "北京有什么好吃的？", "What is a prime number?", "Say hello in Chinese.",
+        "Tell me a short story about a cat.",
     ];
 
     private static readonly string[] s_words =
@@ -64,7 +67,8 @@ internal static class SoakRequests
         {
             Chat("greedy", $$"""{"max_tokens": {{random.Next(4, 48)}}, "temperature": 0}""", Ask());
             Chat("greedy, known beginning", $$"""{"max_tokens": {{random.Next(4, 32)}}, "temperature": 0}""", Ask(common));
-            Chat("sampled", $$"""{"max_tokens": {{random.Next(8, 40)}}, "temperature": 1.1, "top_p": 0.95, "seed": {{random.Next(1000)}} }""", Ask(i % 2 == 0 ? null : other));
+            Chat("sampled", $$"""{"max_tokens": {{random.Next(8, 40)}}, "temperature": 1.1, "top_p": 0.95, "seed": {{random.Next(1000)}} }""",
+                Ask(i % 2 == 0 ? null : other));
         }
 
         for (int i = 0; i < 3; i++)
@@ -74,7 +78,8 @@ internal static class SoakRequests
             Chat("stop", """{"max_tokens": 40, "temperature": 0, "stop": ["e", "，", " the"], "min_tokens": 3}""", Ask());
             Chat("logprobs", $$"""{"max_tokens": 12, "temperature": 0, "logprobs": true, "top_logprobs": {{i * 3}} }""", Ask());
             Chat("penalties", $$"""
-                {"max_tokens": 24, "temperature": 0, "presence_penalty": 0.7, "frequency_penalty": 0.4, "repetition_penalty": 1.2, "logit_bias": {"{{300 + i}}": 4} }
+                {"max_tokens": 24, "temperature": 0, "presence_penalty": 0.7, "frequency_penalty": 0.4, "repetition_penalty": 1.2,
+                 "logit_bias": {"{{300 + i}}": 4} }
                 """, Ask());
             Completion("text", """{"max_tokens": 20, "temperature": 0}""", Words(random.Next(3, 90)));
             Completion("text, sampled", $$"""{"max_tokens": 20, "temperature": 0.9, "top_k": 40, "min_p": 0.02, "seed": {{i}} }""", Words(random.Next(3, 30)));

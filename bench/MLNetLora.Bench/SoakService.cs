@@ -95,6 +95,18 @@ internal sealed class SoakService : IDisposable
         }
     }
 
+    /// <summary>Prints which errors a log has, and how many: it should have none that an operator would have to look at.</summary>
+    public static void PrintErrors(string logPath)
+    {
+        foreach (IGrouping<string, string> source in File.ReadLines(logPath)
+            .Where(line => line.StartsWith("fail: ", StringComparison.Ordinal) || line.StartsWith("crit: ", StringComparison.Ordinal)
+                || line.StartsWith("Unhandled", StringComparison.Ordinal))
+            .GroupBy(line => line))
+        {
+            Console.WriteLine($"{source.Count(),10}  in {Path.GetFileName(logPath)}: {source.Key}");
+        }
+    }
+
     public void Dispose()
     {
         if (!Process.HasExited)

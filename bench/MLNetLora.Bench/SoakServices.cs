@@ -21,6 +21,9 @@ internal sealed class SoakServices(SoakSetting setting, SoakFolder folder) : IDi
     /// <summary>Small, so that what is over it is sent fast.</summary>
     public const int MaximumRequestBytes = 64 << 10;
 
+    /// <summary>That of a service that says nothing.</summary>
+    public const int DefaultRequestBytes = 4 << 20;
+
     private readonly string _assembly = setting.Service ?? SoakService.Sample;
 
     /// <summary>Them.</summary>

@@ -1,10 +1,10 @@
 namespace MLNetLora.Bench;
 
 /// <summary>Clients that ask what is known, and some that misbehave.</summary>
-internal sealed class SoakTraffic(SoakClient client, SoakBalancer balancer, SoakJudge judge, IReadOnlyList<SoakTarget> targets, SoakTally tally)
+internal sealed class SoakTraffic(SoakClient client, SoakBalancer balancer, SoakJudge judge, IReadOnlyList<SoakTarget> targets, int mostBytes, SoakTally tally)
 {
     private const int Burst = 48;
-    private readonly SoakMischief _mischief = new(client, balancer, judge, targets[0].Name, tally);
+    private readonly SoakMischief _mischief = new(client, balancer, judge, targets[0].Name, mostBytes, tally);
     private long _under;
 
     /// <summary>Requests that are under way and whose answers are known.</summary>
