@@ -44,7 +44,7 @@ internal sealed class SoakRun(
         else
         {
             await clients;
-            await EmptyAsync();
+            await (services is null ? Task.CompletedTask : EmptyAsync()); // who runs already may be asked by others, too
             await watching.CancelAsync();
         }
 
