@@ -46,6 +46,9 @@ internal sealed record GenerationPeer(WeightPrecision Precision, double Prefill,
 /// <summary>Prefill and decode speed of a checkpoint folder, one prompt at a time and several at once, beside llama.cpp's.</summary>
 internal static class GenerationBench
 {
+    // The rounds ask the same prompts, which are to be read each time.
+    private static readonly EngineOptions NothingKept = new() { PrefixCacheBytes = 0 };
+
     /// <summary>Measures and prints.</summary>
     /// <param name="setting">What to generate.</param>
     /// <param name="llama">Command that starts llama-bench, to which -m FILE -t … -p … -n … is added; null for no peer.</param>
@@ -87,6 +90,8 @@ internal static class GenerationBench
             {
                 Profile(setting, precision, 1).Print($"{precision}, prefill");
                 Profile(setting, precision, setting.Tokens).Print($"{precision}, prefill and {setting.Tokens - 1} decodes");
+                Profile(setting, precision, setting.Tokens, setting.Together).Print(
+                    $"{precision}, prefill and {setting.Tokens - 1} decodes of {setting.Together} at once");
             }
         }
     }
@@ -99,7 +104,7 @@ internal static class GenerationBench
         using PeakMemory memory = new();
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
         long begun = Stopwatch.GetTimestamp();
-        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision);
+        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision, engine: NothingKept);
         double load = Stopwatch.GetElapsedTime(begun).TotalSeconds;
         long loaded = PeakMemory.Now() - without;
         int[][] prompts = Prompts(setting, checkpoint);
@@ -137,12 +142,12 @@ internal static class GenerationBench
         }
     }
 
-    /// <summary>Where generation of one prompt spends its time.</summary>
-    internal static ProfileTable Profile(GenerationSetting setting, WeightPrecision precision, int tokens) => ProfileTable.Of(() =>
+    /// <summary>Where generation spends its time.</summary>
+    internal static ProfileTable Profile(GenerationSetting setting, WeightPrecision precision, int tokens, int rows = 1) => ProfileTable.Of(() =>
     {
         Checkpoint checkpoint = Checkpoint.Open(ModelFolder.Find(setting.Model));
-        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision);
-        lm.Generate(Prompts(setting, checkpoint)[..1], new GenerationOptions { MaximumNewTokens = tokens });
+        using CausalLanguageModel lm = new(checkpoint, threads: setting.Threads, precision: precision, engine: NothingKept);
+        lm.Generate(Prompts(setting, checkpoint)[..rows], new GenerationOptions { MaximumNewTokens = tokens });
     }, "inference_model");
 
     /// <summary>One run of llama-bench; null where there is no command or no file for this precision.</summary>

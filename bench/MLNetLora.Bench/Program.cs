@@ -226,6 +226,6 @@ planProbe.SetAction(_ => PlanBench.Probe());
 
 return new RootCommand("Measures MLNetLora beside floors and peers")
 {
-    table, training, generation, serving, mixture, cancellation, checkpoints, curve, text, packing, constraints, dataset, plan, planOne,
+    table, training, generation, serving, SoakCommand.Create(), mixture, cancellation, checkpoints, curve, text, packing, constraints, dataset, plan, planOne,
     planRun, planParts, planProbe
 }.Parse(args).Invoke();

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using MLNetLora.Adapters;
 using MLNetLora.Inference;
 using MLNetLora.Models;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.AspNetCore;
 
@@ -23,16 +24,23 @@ internal enum AdapterSource
 /// <param name="MayPass">Whether the same files may be taken later.</param>
 internal sealed record AdapterRefusal(ServingError Error, bool MayPass);
 
+/// <summary>An adapter would need weights of its own, and no more such may be loaded.</summary>
+internal sealed class UnsharedAdapterException(string message) : MLNetLoraException(message)
+{
+    /// <summary>Whether it may be taken when another one has gone.</summary>
+    public bool MayPass { get; init; }
+}
+
 /// <summary>
 /// The adapters of one base. One is read and looked at whole and has answered once before it takes a place, by one swap; what it replaces is freed after its
 /// last request. One change at a time.
 /// </summary>
 /// <param name="baseName">The base's name.</param>
 /// <param name="checkpoint">The base.</param>
-/// <param name="attach">Makes what answers with an adapter.</param>
+/// <param name="attach">Makes what answers with an adapter of a name.</param>
 /// <param name="most">How many there may be.</param>
 /// <param name="services">Where they are published, counted and logged.</param>
-internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<LoraAdapter, TextGenerator> attach, int most, HostServices services)
+internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<string, LoraAdapter, TextGenerator> attach, int most, HostServices services)
 {
     private const int RetryWithoutMemory = 10;
 
@@ -154,7 +162,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
                 HostLog.AdapterWarning(services.Log, name, warning);
             }
 
-            generator = attach(adapter);
+            generator = attach(name, adapter);
             WarmUp.Answer(generator, cancellation);
             if (isSame?.Invoke() == false || AdapterFolder.Stamp(folder, out _) != stamp)
             {
@@ -162,6 +170,7 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
             }
 
             services.Registry.Set(new ServedModel(name, baseName, services.Time.GetUtcNow()), generator);
+            string bytes = MachineMemory.Gigabytes(generator.Model.WeightBytes);
             generator = null;
             lock (_loaded)
             {
@@ -169,12 +178,16 @@ internal sealed class AdapterSet(string baseName, Checkpoint checkpoint, Func<Lo
             }
 
             services.Metrics.AdapterLoaded(name);
-            HostLog.Loaded(services.Log, name, baseName, folder);
+            HostLog.Loaded(services.Log, name, baseName, folder, bytes);
             return null;
         }
         catch (NativeMemoryException e)
         {
             return new AdapterRefusal(ServingError.Unavailable(e.Message, "out_of_memory", RetryWithoutMemory), MayPass: true);
+        }
+        catch (UnsharedAdapterException e)
+        {
+            return new AdapterRefusal(ServingError.Invalid(e.Message, "lora_path", "too_many_adapters"), e.MayPass);
         }
         catch (MLNetLoraException e)
         {

@@ -36,15 +36,18 @@ internal sealed class ApiKeys : IDisposable
             return null;
         }
 
-        const string scheme = "Bearer ";
-        string header = request.Headers.Authorization.ToString();
-        if (!header.StartsWith(scheme, StringComparison.OrdinalIgnoreCase) || header.Length == scheme.Length)
+        string key = Sent(request);
+        if (key.Length == 0)
         {
             return ServingError.Unauthorized($"No {(isAdmin ? "admin" : "API")} key was sent. Send it as 'Authorization: Bearer KEY'.");
         }
 
-        return keys.Has(header[scheme.Length..].Trim()) ? null : ServingError.Unauthorized($"The {(isAdmin ? "admin" : "API")} key is wrong.");
+        return keys.Has(key) ? null : ServingError.Unauthorized($"The {(isAdmin ? "admin" : "API")} key is wrong.");
     }
+
+    /// <summary>Tells the holders of API keys apart; null where requests need none.</summary>
+    /// <param name="request">One that <see cref="Refusal"/> has nothing against.</param>
+    public string? Caller(HttpRequest request) => AreNeeded ? Convert.ToHexString(KeySet.Hash(Sent(request))) : null;
 
     /// <summary>Throws where a file has no key.</summary>
     /// <exception cref="OptionException">It cannot be read, or there is none in it.</exception>
@@ -71,6 +74,13 @@ internal sealed class ApiKeys : IDisposable
         {
             throw new OptionException($"The keys in {path} cannot be read: {e.Message}", e);
         }
+    }
+
+    private static string Sent(HttpRequest request)
+    {
+        const string scheme = "Bearer ";
+        string header = request.Headers.Authorization.ToString();
+        return header.StartsWith(scheme, StringComparison.OrdinalIgnoreCase) ? header[scheme.Length..].Trim() : "";
     }
 
     /// <inheritdoc/>

@@ -17,8 +17,8 @@ internal static partial class HostLog
     [LoggerMessage(23, LogLevel.Critical, "Model {Model} cannot be served; the application ends.")]
     public static partial void LoadFailed(ILogger log, Exception exception, string model);
 
-    [LoggerMessage(24, LogLevel.Information, "Adapter {Adapter} of {Model}: loaded from {Folder}.")]
-    public static partial void Loaded(ILogger log, string adapter, string model, string folder);
+    [LoggerMessage(24, LogLevel.Information, "Adapter {Adapter} of {Model}: loaded from {Folder}. It takes up to {Bytes} of memory besides what it shares.")]
+    public static partial void Loaded(ILogger log, string adapter, string model, string folder, string bytes);
 
     [LoggerMessage(25, LogLevel.Information, "Adapter {Adapter} of {Model}: unloaded.")]
     public static partial void Unloaded(ILogger log, string adapter, string model);
@@ -57,8 +57,8 @@ internal static partial class HostLog
     [LoggerMessage(40, LogLevel.Information, "{Component}: {Step}; {Seconds} s so far.")]
     public static partial void StillLoading(ILogger log, string component, string step, string seconds);
 
-    [LoggerMessage(36, LogLevel.Warning, "Adapter of {Model} is answered with weights of its own, which take memory once more: {Reason}")]
-    public static partial void NotShared(ILogger log, string model, string reason);
+    [LoggerMessage(36, LogLevel.Warning, "Adapter {Adapter} of {Model} gets weights of its own, which take memory once more: {Reason}")]
+    public static partial void NotShared(ILogger log, string adapter, string model, string reason);
 
     [LoggerMessage(34, LogLevel.Information, "Model file {Path}: loaded.")]
     public static partial void FileLoaded(ILogger log, string path);

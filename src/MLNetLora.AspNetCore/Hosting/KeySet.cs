@@ -96,7 +96,10 @@ internal sealed class KeySet : IDisposable
             else
             {
                 (_ofFile, _seen) = (keys, null);
-                HostLog.KeysRead(_log, _name, keys.Length, _file!);
+                if (keys.Length > 0)
+                {
+                    HostLog.KeysRead(_log, _name, keys.Length, _file!);
+                }
             }
 
             if (keys.Length > 0)
@@ -119,8 +122,9 @@ internal sealed class KeySet : IDisposable
         }
     }
 
+    /// <summary>What is kept of a key.</summary>
+    public static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
+
     private static bool AreSame(byte[][] a, byte[][] b) =>
         a.Length == b.Length && a.Zip(b).All(pair => pair.First.AsSpan().SequenceEqual(pair.Second));
-
-    private static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 }

@@ -54,7 +54,7 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
             Begin("the model is being loaded: its weights");
             TextGenerator generator = OpenBase(checkpoint, cancellation);
             services.Registry.Set(new ServedModel(name, null, services.Time.GetUtcNow()), generator);
-            Adapters = new AdapterSet(name, checkpoint, adapter => Attach(generator, checkpoint, adapter), options.MaximumAdapters, services);
+            Adapters = new AdapterSet(name, checkpoint, (adapter, loaded) => Attach(generator, checkpoint, adapter, loaded), options.MaximumAdapters, services);
             foreach ((string adapter, string path) in options.Adapters)
             {
                 Begin($"the model is being loaded: adapter {adapter}");
@@ -153,17 +153,24 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
     }
 
     /// <summary>What answers with an adapter: in the base's batches, or with weights of its own where the adapter cannot be there.</summary>
-    private TextGenerator Attach(TextGenerator generator, Checkpoint checkpoint, LoraAdapter adapter)
+    private TextGenerator Attach(TextGenerator generator, Checkpoint checkpoint, string adapter, LoraAdapter loaded)
     {
+        loaded.RequireFit(checkpoint);
         try
         {
-            return generator.Attach(adapter);
+            return generator.Attach(loaded);
         }
         catch (AdapterException e)
         {
-            TextGenerator own = Open(checkpoint, adapter, options.Engine(null), CancellationToken.None); // says the same where it is for another base
-            HostLog.NotShared(services.Log, name, e.Message);
-            return own;
+            int others = services.Registry.OfEngines((model, _) => model.Parent == name && model.Name != adapter).Count(isOther => isOther);
+            if (others >= options.MaximumUnsharedAdapters)
+            {
+                throw new UnsharedAdapterException($"{e.Message} {others} such adapters are loaded, and {nameof(options.MaximumUnsharedAdapters)} is "
+                    + $"{options.MaximumUnsharedAdapters}.") { MayPass = options.MaximumUnsharedAdapters > 0 };
+            }
+
+            HostLog.NotShared(services.Log, adapter, name, e.Message);
+            return Open(checkpoint, loaded, options.UnsharedEngine(), CancellationToken.None);
         }
     }
 

@@ -26,6 +26,16 @@ internal sealed class ModelRegistry : IDisposable
         }
     }
 
+    /// <summary>The models that have an engine of their own: bases, and adapters with weights of their own.</summary>
+    /// <param name="read">Reads something of each; called under a lock, and not of one that is freed.</param>
+    public IReadOnlyList<T> OfEngines<T>(Func<ServedModel, TextGenerator, T> read)
+    {
+        lock (_lock)
+        {
+            return [.. _models.Values.Where(entry => !entry.Generator.Model.IsAttached).Select(entry => read(entry.Model, entry.Generator))];
+        }
+    }
+
     /// <summary>Serves a model from now on, in the place of one of the same name.</summary>
     /// <param name="model">Its name.</param>
     /// <param name="generator">What answers; the registry's to dispose.</param>

@@ -72,6 +72,7 @@ internal sealed class ServedModelOptionsCheck : IValidateOptions<ServedModelOpti
         faults.Catch(() => Require.Threads(options.Threads, nameof(options.Threads)));
         faults.Catch(() => options.Device.Validate());
         faults.Catch(() => options.Engine(null).Validate());
+        faults.Unless(options.MaximumUnsharedAdapters >= 0, nameof(options.MaximumUnsharedAdapters), options.MaximumUnsharedAdapters, "0 or more");
         if (options.AdapterModules.Any(string.IsNullOrWhiteSpace))
         {
             faults.Add($"{nameof(options.AdapterModules)} holds an empty name; name layers such as q_proj, or all-linear.");

@@ -73,10 +73,12 @@ public static class PredictEndpoints
         }
 
         request.Content("prompt", body.GetRawText);
+        GenerationOptions generation = model.Generation;
+        generation.CacheSalt = request.CacheSalt(null);
         GeneratedText? answer = null;
         try
         {
-            await foreach (GeneratedChunk chunk in model.Stream(row, null, context.RequestAborted).ConfigureAwait(false))
+            await foreach (GeneratedChunk chunk in model.Stream(row, generation, context.RequestAborted).ConfigureAwait(false))
             {
                 request.Progress();
                 answer = chunk.Answer ?? answer;

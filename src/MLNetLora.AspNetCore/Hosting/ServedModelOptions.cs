@@ -56,6 +56,12 @@ public sealed class ServedModelOptions
     /// <summary>Most adapters at a time, wherever they come from. Default 32.</summary>
     public int MaximumAdapters { get; set; } = 32;
 
+    /// <summary>
+    /// Most of those adapters that cannot share the base's weights (see <see cref="AdapterModules"/>) and have their own, which take as much memory as the
+    /// base once more; further ones are refused, and with 0 all of them. Together they keep <see cref="PrefixCacheBytes"/> of prompts, each an equal part. Default 4.
+    /// </summary>
+    public int MaximumUnsharedAdapters { get; set; } = 4;
+
     /// <summary>How the base is opened.</summary>
     /// <param name="modules">The layers that adapters may be on which share it; null for none.</param>
     internal EngineOptions Engine(TargetModules? modules) => new()
@@ -63,5 +69,12 @@ public sealed class ServedModelOptions
         AdapterModules = modules,
         MaximumCacheBytes = MaximumCacheBytes,
         PrefixCacheBytes = PrefixCacheBytes,
+    };
+
+    /// <summary>How the base is opened once more, for an adapter that cannot share it.</summary>
+    internal EngineOptions UnsharedEngine() => new()
+    {
+        MaximumCacheBytes = MaximumCacheBytes,
+        PrefixCacheBytes = PrefixCacheBytes / Math.Max(1, MaximumUnsharedAdapters),
     };
 }

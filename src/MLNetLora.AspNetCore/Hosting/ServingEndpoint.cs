@@ -56,7 +56,10 @@ internal sealed class ServingEndpoint(
         }
 
         CancellationToken client = context.RequestAborted;
-        using ServingRequest request = new(id, options.Value, time, _log, isTraced: kind == EndpointKind.Generation, client);
+        using ServingRequest request = new(id, options.Value, time, _log, isTraced: kind == EndpointKind.Generation, client)
+        {
+            Caller = options.Value.PrefixCachePerKey ? keys.Caller(context.Request) : null,
+        };
         context.Features.Set(request);
         if (kind == EndpointKind.Information)
         {

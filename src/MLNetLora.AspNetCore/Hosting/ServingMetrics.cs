@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using MLNetLora.Inference;
 
 namespace MLNetLora.AspNetCore;
 
@@ -62,6 +63,7 @@ internal sealed class ServingMetrics
         meter.CreateObservableGauge("mlnetlora.requests.waiting", () => gate.Waiting, "{request}", "Requests that wait for their turn.");
         meter.CreateObservableGauge("mlnetlora.models.loaded", () => Count(registry, adapters: false), "{model}", "Base models that are served.");
         meter.CreateObservableGauge("mlnetlora.adapters.loaded", () => Count(registry, adapters: true), "{adapter}", "Adapters that are served.");
+        AddEngines(meter, registry);
     }
 
     /// <summary>Traces: an activity for each request that is answered.</summary>
@@ -129,6 +131,26 @@ internal sealed class ServingMetrics
         }
 
         _duration.Record(record.Duration.TotalSeconds, tags);
+    }
+
+    private static void AddEngines(Meter meter, ModelRegistry registry)
+    {
+        Add("mlnetlora.engine.running", "{answer}", "Answers whose prompts are read, or that are written.", model => model.Use.Rows);
+        Add("mlnetlora.engine.waiting", "{answer}", "Answers that wait for memory, or for prompts that are read before.", model => model.Use.Waiting);
+        Add("mlnetlora.kv_cache.tokens", "{token}", "Tokens whose keys and values are held for them.", model => model.Use.Tokens);
+        Add("mlnetlora.kv_cache.usage", "By", "Memory for keys and values of answers.", model => model.Use.Bytes);
+        Add("mlnetlora.kv_cache.reserved", "By", "What they may come to take with the longest answers.", model => model.Use.ReservedBytes);
+        Add("mlnetlora.kv_cache.limit", "By", "Most that they may come to take, where there is a limit.", model => model.MaximumCacheBytes);
+        Add("mlnetlora.prefix_cache.usage", "By", "Memory for keys and values that are kept of prompts.", model => model.Use.PrefixBytes);
+        Add("mlnetlora.prefix_cache.limit", "By", "Most memory for keys and values that are kept of prompts.", model => model.Prefixes.Limit);
+
+        void Add(string name, string unit, string description, Func<CausalLanguageModel, long?> read) => meter.CreateObservableGauge(
+            name,
+            () => registry.OfEngines((model, generator) => (model.Name, Value: read(generator.Model)))
+                .Where(engine => engine.Value is not null)
+                .Select(engine => new Measurement<long>(engine.Value!.Value, Model(engine.Name))),
+            unit,
+            description);
     }
 
     private static KeyValuePair<string, object?> Model(string name) => new("model", name);

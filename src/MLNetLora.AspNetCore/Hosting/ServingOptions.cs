@@ -6,8 +6,8 @@ public sealed class ServingOptions
     /// <summary>Keys of which a request has to send one, as "Authorization: Bearer KEY"; none (default) lets everybody ask who reaches the port.</summary>
     public IList<string> ApiKeys { get; } = [];
 
-    /// <summary>A file with more such keys, one a line, # before comments; it is looked at every five seconds, and what two looks saw counts. One that is emptied
-    /// takes its keys away; while it is gone or cannot be read, those count that were there, and the log and /health/ready say so. Null (default) for
+    /// <summary>A file with more such keys, one a line, # before comments; it is looked at every five seconds, and what two looks saw counts. One that is
+    /// emptied takes its keys away; while it is gone or cannot be read, those count that were there, and the log and /health/ready say so. Null (default) for
     /// none.</summary>
     public string? ApiKeyFile { get; set; }
 
@@ -16,6 +16,11 @@ public sealed class ServingOptions
 
     /// <summary>A file with more such keys, as <see cref="ApiKeyFile"/>. Null (default) for none.</summary>
     public string? AdminKeyFile { get; set; }
+
+    /// <summary>Whether requests with different API keys share nothing of what is kept of prompts (<see cref="ServedModelOptions.PrefixCacheBytes"/>), so that
+    /// nobody learns from the time of an answer what others have asked. Default true. Where all keys are of one owner, false computes common beginnings
+    /// once.</summary>
+    public bool PrefixCachePerKey { get; set; } = true;
 
     /// <summary>Most requests that are answered at once; at least 1. Default 32.</summary>
     public int MaximumConcurrentRequests { get; set; } = 32;

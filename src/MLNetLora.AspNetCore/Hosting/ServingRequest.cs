@@ -49,6 +49,9 @@ internal sealed class ServingRequest : IDisposable
         _activity = isTraced ? ServingMetrics.Traces.StartActivity("request") : null;
     }
 
+    /// <summary>Who asks, where others are not to learn what he has asked; null where all share what is kept of prompts.</summary>
+    public string? Caller { get; init; }
+
     /// <summary>The request's id, which is answered as x-request-id.</summary>
     public string Id { get; }
 
@@ -88,6 +91,11 @@ internal sealed class ServingRequest : IDisposable
             ServingLog.Content(_log, Id, what, text());
         }
     }
+
+    /// <summary>With whom the request shares what is kept of prompts.</summary>
+    /// <param name="asked">The salt that it gives; null for none.</param>
+    /// <returns>What the engine compares; null for everybody who gives none.</returns>
+    public string? CacheSalt(string? asked) => Caller is null ? asked : $"{Caller}:{asked}";
 
     /// <summary>A piece of an answer came; the first one counts.</summary>
     public void Progress() => _firstToken ??= Elapsed;

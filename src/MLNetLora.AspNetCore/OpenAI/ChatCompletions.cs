@@ -12,6 +12,7 @@ internal static class ChatCompletions
         ChatRequestBody body = await call.ReadAsync(WireJson.Instance.ChatRequestBody).ConfigureAwait(false);
         call.PromptField = "messages";
         ChatRequest request = ChatRequest.Read(body, call.Options);
+        request.Generation.CacheSalt = call.Context.Serving().CacheSalt(body.CacheSalt);
         using ModelLease lease = call.Lease("chat", request.Model);
         TextRow row = request.RowFor(lease.Generator);
         call.Context.Serving().Content(

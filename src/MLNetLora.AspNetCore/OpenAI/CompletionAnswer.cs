@@ -33,7 +33,7 @@ internal sealed class CompletionAnswer(ApiCall call, CompletionRequest request, 
     {
         CancellationToken cancellation = call.Context.RequestAborted;
         IReadOnlyList<GeneratedToken>[] scores =
-            await Task.WhenAll(prompts.Select(ids => generator.ScoreAsync(ids, top, cancellation))).ConfigureAwait(false);
+            await Task.WhenAll(prompts.Select(ids => generator.ScoreAsync(ids, top, request.CacheSalt, cancellation))).ConfigureAwait(false);
         scores.CopyTo(_scores, 0);
     }
 

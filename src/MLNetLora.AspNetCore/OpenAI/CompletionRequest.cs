@@ -25,6 +25,9 @@ internal sealed record CompletionRequest(
 {
     private const int DefaultTokens = 16; // OpenAI's
 
+    /// <summary>With whom the request shares what is kept of prompts.</summary>
+    public string? CacheSalt { get; init; }
+
     /// <summary>Checks a request's body.</summary>
     /// <param name="body">The body.</param>
     /// <param name="options">The endpoint's.</param>

@@ -8,7 +8,8 @@ internal static class Completions
     {
         CompletionRequestBody body = await call.ReadAsync(WireJson.Instance.CompletionRequestBody).ConfigureAwait(false);
         call.PromptField = "prompt";
-        CompletionRequest request = CompletionRequest.Read(body, call.Options);
+        CompletionRequest request = CompletionRequest.Read(body, call.Options) with { CacheSalt = call.Context.Serving().CacheSalt(body.CacheSalt) };
+        request.Generation?.CacheSalt = request.CacheSalt;
         using ModelLease lease = call.Lease("text_completion", request.Model);
         IReadOnlyList<int[]> prompts = request.TokensFor(lease.Generator);
         call.Context.Serving().Content(

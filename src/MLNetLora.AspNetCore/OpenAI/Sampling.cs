@@ -10,6 +10,7 @@ internal static class Sampling
     private const int MostStops = 64;
     private const int MostBiases = 1024;
     private const int LongestStop = 1024;
+    private const int LongestSalt = 1024;
 
     /// <summary>The options of a request; one answer of several has its seed by its number.</summary>
     /// <param name="body">The request.</param>
@@ -36,6 +37,7 @@ internal static class Sampling
             IgnoreEndOfText = body.IgnoreEos ?? false,
             BatchSize = 1,
             UsesPrefixCache = body.CachePrompt ?? true,
+            CacheSalt = Salt(body.CacheSalt),
         };
     }
 
@@ -97,6 +99,13 @@ internal static class Sampling
 
     /// <summary>OpenAI's seeds have 64 bits.</summary>
     private static int? Seed(long? value) => value is { } seed ? (int)seed == seed ? (int)seed : unchecked((int)(seed ^ (seed >> 32))) : null;
+
+    private static string? Salt(string? salt)
+    {
+        string wrong = string.Create(CultureInfo.InvariantCulture, $"'cache_salt' must have 1 to {LongestSalt} characters.");
+        Field.Require(salt is null or { Length: > 0 and <= LongestSalt }, "cache_salt", wrong);
+        return salt;
+    }
 
     private static Dictionary<int, float> Biases(Dictionary<string, double> given)
     {

@@ -37,6 +37,12 @@ internal sealed class BatchDecoder(StepGraph graph, RotaryInputs rotary) : IDisp
         }
     }
 
+    /// <summary>Tokens of all rows that the cache has.</summary>
+    public long Tokens => _rows.Sum(row => (long)row.Length);
+
+    /// <summary>Bytes of the cache.</summary>
+    public long Bytes => _cache.Bytes;
+
     /// <summary>Adds rows, of whose prompts nothing is read yet.</summary>
     /// <param name="prompts">Tokens of each prompt.</param>
     /// <param name="limits">Most tokens that each row will ever have.</param>

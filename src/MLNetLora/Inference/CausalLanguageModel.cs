@@ -122,6 +122,7 @@ internal sealed class CausalLanguageModel : IDisposable
         Precision = precision;
         Threads = threads;
         Device = device;
+        WeightBytes = (device is CudaDevice ? EngineMemory.OnGpu(checkpoint, quantized) : EngineMemory.Of(checkpoint, quantized)) + BytesOf(adapter);
         AdapterParts parts = adapter?.Parts ?? new AdapterParts([], [], null);
         try
         {
@@ -186,6 +187,7 @@ internal sealed class CausalLanguageModel : IDisposable
         }
 
         (Checkpoint, Adapter, Precision, Threads, Device) = (other.Checkpoint, adapter, other.Precision, other.Threads, other.Device);
+        WeightBytes = BytesOf(adapter);
         (_graph, _engine, _prefixes, _device) = (other._graph, other._engine, other._prefixes, other._device);
     }
 
@@ -203,6 +205,22 @@ internal sealed class CausalLanguageModel : IDisposable
 
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads { get; }
+
+    /// <summary>What is kept of prompts.</summary>
+    internal PrefixCache Prefixes => _prefixes;
+
+    /// <summary>What the engine has to do. Attached models have that of the one that they are attached to.</summary>
+    internal EngineUse Use => _engine.Use;
+
+    /// <summary>Most bytes that the engine's rows may come to take; null for no limit.</summary>
+    internal long? MaximumCacheBytes => _engine.MaximumCacheBytes is < long.MaxValue and var limit ? limit : null;
+
+    /// <summary>Whether it answers with the weights of another one.</summary>
+    internal bool IsAttached => _adapter.Generation != 0;
+
+    /// <summary>Bytes of memory that it takes for weights, those of the adapter with them: not what it shares with others, or uses as the checkpoint's file
+    /// has it.</summary>
+    internal long WeightBytes { get; }
 
     /// <summary>Continues prompts together, as one batch.</summary>
     /// <param name="prompts">Token ids of each prompt, at least one.</param>
@@ -331,10 +349,10 @@ internal sealed class CausalLanguageModel : IDisposable
             GenerationRequest request = new(
                 prompt, options, vocabularyLimit == 0 ? vocabulary : Math.Min(vocabularyLimit, vocabulary), limit, onToken, Ended, cancellation)
             {
-                Adapter = _adapter,
+                Adapter = _adapter with { Salt = options.CacheSalt },
                 Mask = mask,
-                UsesPrefixes = options.UsesPrefixCache,
                 EndsSlowly = _adapter.Place == 0 ? null : () => _resources.IsDisposed, // the adapter goes with its last request, and others stay
+                UsesPrefixes = options.UsesPrefixCache,
             };
             _engine.Add(request);
             return request;
@@ -462,6 +480,8 @@ internal sealed class CausalLanguageModel : IDisposable
             + $"{Device.Cpu}, or take the checkpoint that it was quantized from.",
         _ => null,
     };
+
+    private static long BytesOf(LoraAdapter? adapter) => adapter?.Tensors.Sum(tensor => sizeof(float) * (long)tensor.Values.Length) ?? 0;
 
     private void Keep(string name, float[] values, long[] shape)
     {

@@ -155,6 +155,10 @@ public sealed class GenerationOptions
     /// <summary>Whether the end of a call (&lt;/tool_call&gt;) ends the answer, as one more of <see cref="StopStrings"/> would. Default false.</summary>
     internal bool EndsWithCall { get; set; }
 
+    /// <summary>Prompts share what the prefix cache keeps where this is the same (vLLM's cache_salt), so that nobody learns from the time of an answer what
+    /// others have asked. Null (default) is shared, too.</summary>
+    internal string? CacheSalt { get; set; }
+
     /// <summary>What the answer begins with, whatever the model thinks of it; none of these tokens ends it. Empty by default.</summary>
     internal IReadOnlyList<int> ForcedTokens { get; init; } = [];
 

@@ -3,7 +3,8 @@ namespace MLNetLora.Inference;
 /// <summary>The adapter of a row.</summary>
 /// <param name="Place">In the <see cref="AdapterStack"/>; 0 is the base, or the adapter that the graph has for all rows.</param>
 /// <param name="Generation">Tells adapters apart that have had the same place one after another.</param>
-internal readonly record struct RowAdapter(int Place, long Generation);
+/// <param name="Salt">Whose prompts share what the prefix cache keeps: those with the same one. Null is a salt, too.</param>
+internal readonly record struct RowAdapter(int Place, long Generation, string? Salt = null);
 
 /// <summary>A prompt that the engine continues, and what it has come to. The engine's thread alone changes it.</summary>
 /// <param name="prompt">Token ids, at least one.</param>

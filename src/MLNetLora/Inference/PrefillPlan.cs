@@ -58,6 +58,17 @@ internal static class PrefillPlan
     /// <param name="tokensAtOnce">Most tokens at once.</param>
     internal static int OfARow(int tokens, int tokensAtOnce) => tokens <= tokensAtOnce ? tokens : Math.Min(tokensAtOnce, PartOfARow);
 
+    /// <summary>The next part of a row, so that all that are left are alike: a part of a few tokens reads the weights as a long one does.</summary>
+    /// <param name="tokens">Tokens of its prompt.</param>
+    /// <param name="read">Those that were read.</param>
+    /// <param name="tokensAtOnce">Most tokens at once.</param>
+    internal static int Next(int tokens, int read, int tokensAtOnce)
+    {
+        (int rest, int most) = (tokens - read, OfARow(tokens, tokensAtOnce));
+        int parts = (rest + most - 1) / most;
+        return (rest + parts - 1) / parts;
+    }
+
     /// <summary>Most tokens that go through the graph at once.</summary>
     internal static int TokensAtOnce(QwenConfig config) =>
         (int)Math.Clamp(MostFlops / (2.0 * config.HiddenSize * config.IntermediateSize), LeastTokens, MostTokens);

@@ -6,7 +6,8 @@ namespace MLNetLora.Inference;
 /// <summary>
 /// Keys and values of prompts that were read, so that a common beginning (system message, examples, a document that is asked about many times, the turns of a
 /// conversation so far) is computed once. Kept in blocks of tokens, each behind the block before it, so that prompts share what they have in common; the blocks
-/// that were not used for the longest time go first. An adapter's keys and values are its own: they are kept by its generation. Thread-safe.
+/// that were not used for the longest time go first. An adapter's keys and values are its own: they are kept by its generation, and by the salt of who asks.
+/// Thread-safe.
 /// </summary>
 /// <param name="graph">The model; one with recurrent layers has a state of all tokens so far instead, which cannot be cut into blocks.</param>
 /// <param name="limit">Most bytes that it takes.</param>
@@ -20,7 +21,7 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     private const int LeastRead = 32;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<long, Block> _roots = []; // by the adapter's generation; without memory
+    private readonly Dictionary<(long Generation, string? Salt), Block> _roots = []; // without memory; there while something stands behind them
     private readonly LinkedList<Block> _blocks = []; // the last used first; a block stands before those behind it
     private readonly long _blockBytes = StateCache.BytesOfRow(graph.States, graph.CacheType, BlockTokens);
     private bool _isDisposed;
@@ -33,6 +34,21 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
             lock (_lock)
             {
                 return _blocks.Count * _blockBytes;
+            }
+        }
+    }
+
+    /// <summary>Most bytes that it takes.</summary>
+    public long Limit => limit;
+
+    /// <summary>How many adapters and salts there is something of.</summary>
+    internal int Roots
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _roots.Count;
             }
         }
     }
@@ -119,7 +135,8 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
                 }
 
                 int[] ids = tokens.Slice(i * BlockTokens, BlockTokens).ToArray();
-                Block block = new(path.Count == 0 ? Root(adapter) : path[^1], ids, NewMemory());
+                StateCache memory = NewMemory(); // before there is a root that nothing stands behind
+                Block block = new(path.Count == 0 ? Root(adapter) : path[^1], ids, memory);
                 block.Memory!.Take(cache, new RowPart(row, i * BlockTokens), new RowPart(0, 0), BlockTokens);
                 block.Parent!.Children.Add(ids, block);
                 path.Add(block);
@@ -134,15 +151,10 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     {
         lock (_lock)
         {
-            if (!_roots.Remove(adapter.Generation, out Block? root))
-            {
-                return;
-            }
-
             for (LinkedListNode<Block>? node = _blocks.Last; node is not null;)
             {
                 (Block block, node) = (node.Value, node.Previous);
-                if (block.Root == root)
+                if (block.Root.Key.Generation == adapter.Generation)
                 {
                     Free(block);
                 }
@@ -193,13 +205,14 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
     }
 
     private Block Root(RowAdapter adapter) =>
-        CollectionsMarshal.GetValueRefOrAddDefault(_roots, adapter.Generation, out _) ??= new Block(null, [], null);
+        CollectionsMarshal.GetValueRefOrAddDefault(_roots, (adapter.Generation, adapter.Salt), out _)
+            ??= new Block(null, [], null) { Key = (adapter.Generation, adapter.Salt) };
 
     /// <summary>The blocks that tokens begin with.</summary>
     private List<Block> Path(RowAdapter adapter, ReadOnlySpan<int> tokens)
     {
         List<Block> path = [];
-        if (!_roots.TryGetValue(adapter.Generation, out Block? at))
+        if (!_roots.TryGetValue((adapter.Generation, adapter.Salt), out Block? at))
         {
             return path;
         }
@@ -252,6 +265,10 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         _blocks.Remove(block.Node);
         block.Parent!.Children.Remove(block.Tokens);
         block.Memory!.Dispose();
+        if (block.Parent == block.Root && block.Root.Children.Count == 0)
+        {
+            _roots.Remove(block.Root.Key); // salts come and go
+        }
     }
 
     /// <summary>Some tokens behind others.</summary>
@@ -267,6 +284,9 @@ internal sealed class PrefixCache(StepGraph graph, long limit) : IDisposable
         public Block? Parent { get; }
 
         public Block Root { get; }
+
+        /// <summary>Of a root: whose it is.</summary>
+        public (long Generation, string? Salt) Key { get; init; }
 
         public int[] Tokens { get; }
 

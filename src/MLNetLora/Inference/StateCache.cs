@@ -38,6 +38,9 @@ internal sealed class StateCache : IDisposable
     /// <summary>Tokens per row for which there is memory.</summary>
     public int Capacity { get; private set; }
 
+    /// <summary>Bytes for which there is memory.</summary>
+    public long Bytes => _memory.Sum(memory => memory?.Bytes ?? 0);
+
     /// <summary>Makes room; what was written stays.</summary>
     /// <param name="rows">Rows.</param>
     /// <param name="tokens">Tokens per row.</param>
@@ -162,6 +165,9 @@ internal sealed class StateCache : IDisposable
 
         public static long RowSize(CacheState state, ElementType type, int capacity) => checked(
             state.Shape.Aggregate(1L, (product, size) => checked(product * size)) * (state.IsPerToken ? capacity : 1) * NumberBytes(type));
+
+        /// <summary>Of all rows.</summary>
+        public long Bytes => _rows * _rowBytes;
 
         /// <summary>Whether there is room for rows of so many tokens.</summary>
         public bool Holds(int rowCount, int tokens) => _rows >= rowCount && (_capacity >= tokens || !state.IsPerToken);

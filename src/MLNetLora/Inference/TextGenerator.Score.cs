@@ -9,9 +9,10 @@ public sealed partial class TextGenerator
     /// </summary>
     /// <param name="ids">Ids of the checkpoint's vocabulary, at least one, and no more than the context has.</param>
     /// <param name="top">How many of the likeliest tokens in each place.</param>
+    /// <param name="cacheSalt">See <see cref="GenerationOptions.CacheSalt"/>.</param>
     /// <param name="cancellation">Ends it with an <see cref="OperationCanceledException"/>.</param>
     /// <returns>All tokens but the first, before which nothing stands, with their log probabilities.</returns>
-    internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int[] ids, int top, CancellationToken cancellation)
+    internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int[] ids, int top, string? cacheSalt, CancellationToken cancellation)
     {
         if (ids.Length < 2)
         {
@@ -24,6 +25,7 @@ public sealed partial class TextGenerator
             MaximumNewTokens = ids.Length - 1,
             TopLogprobs = top,
             ForcedTokens = ids[1..],
+            CacheSalt = cacheSalt,
         });
         GenerationRequest request = _model.Begin(ids[..1], options, Take, _tokenizer.VocabularySize, cancellation);
         await _model.ResultAsync(request).ConfigureAwait(false);

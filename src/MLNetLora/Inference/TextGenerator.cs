@@ -75,6 +75,9 @@ public sealed partial class TextGenerator : IDisposable
     /// <summary>Threads that were asked for; 0 is all cores.</summary>
     internal int Threads => _model.Threads;
 
+    /// <summary>What answers.</summary>
+    internal CausalLanguageModel Model => _model;
+
     /// <summary>The base.</summary>
     internal Checkpoint Checkpoint => _model.Checkpoint;
 

@@ -58,7 +58,7 @@ public sealed class AdapterWatcherTests : IAsyncLifetime, IDisposable
         isWritten = false;
         Assert.Null(await adapters.LoadAsync("v1", _one, AdapterSource.Request, false, null, CancellationToken.None));
 
-        TextGenerator Attach(LoraAdapter adapter)
+        TextGenerator Attach(string name, LoraAdapter adapter)
         {
             if (isWritten)
             {

@@ -162,6 +162,45 @@ public sealed class AddMLNetLoraTests : IDisposable
         Assert.Contains("weights of its own", service.Log.Text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task No_more_adapters_have_weights_of_their_own_than_may()
+    {
+        string one = TestAdapters.Write(_folder.File("one"), seed: 1, dora: true);
+        string two = TestAdapters.Write(_folder.File("two"), seed: 2, dora: true);
+        string plain = TestAdapters.Write(_folder.File("plain"));
+        await using TestService service = await NanoService.StartAsync(model => (model.AdapterRoot, model.MaximumUnsharedAdapters) = (_folder.Path, 1));
+        AdapterSet adapters = service.Get<ServingHost>().Models[0].Adapters!;
+        Assert.Null(await LoadAsync("v1", one));
+        AdapterRefusal? refusal = await LoadAsync("v2", two);
+        Assert.Equal(("too_many_adapters", true), (refusal?.Error.Code, refusal?.MayPass));
+        Assert.Contains("MaximumUnsharedAdapters is 1", refusal?.Error.Message, StringComparison.Ordinal);
+        Assert.Null(await LoadAsync("v1", two)); // in its own place
+        Assert.Null(await LoadAsync("v3", plain));
+        Assert.Equal(NanoService.Expected(two), NanoService.Answer(service, "v1"));
+        Assert.Null(await adapters.UnloadAsync("v1", AdapterSource.Request, CancellationToken.None));
+        Assert.Null(await LoadAsync("v2", two));
+
+        Task<AdapterRefusal?> LoadAsync(string name, string path) => adapters.LoadAsync(name, path, AdapterSource.Request, true, null, CancellationToken.None);
+    }
+
+    [Fact]
+    public async Task Adapters_with_weights_of_their_own_can_be_refused_and_others_say_what_they_take()
+    {
+        string path = TestAdapters.Write(_folder.File("dora"), dora: true);
+        string plain = TestAdapters.Write(_folder.File("plain"));
+        await using TestService service = await NanoService.StartAsync(model =>
+        {
+            model.MaximumUnsharedAdapters = 0;
+            model.Adapters["plain"] = plain;
+        });
+        AdapterRefusal? refusal = await service.Get<ServingHost>().Models[0].Adapters!
+            .LoadAsync("v1", path, AdapterSource.Request, false, null, CancellationToken.None);
+        Assert.False(refusal?.MayPass);
+        Assert.Contains("DoRA", refusal?.Error.Message, StringComparison.Ordinal);
+        long bytes = new FileInfo(Path.Combine(plain, "adapter_model.safetensors")).Length; // and a header
+        Assert.Contains($"It takes up to {MachineMemory.Gigabytes(bytes)} of memory", service.Log.Text, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(0, false)]
     [InlineData(1 << 20, true)]
@@ -294,10 +333,12 @@ public sealed class AddMLNetLoraTests : IDisposable
             model.WatchPeriod = TimeSpan.Zero;
             model.MaximumAdapters = 1;
             model.MaximumCacheBytes = 0;
+            model.MaximumUnsharedAdapters = -1;
             model.AdapterModules.Add("");
         });
         foreach (string part in (string[])["the name is no name", "ModelPath is not set", "Precision", "Threads", "DeviceId", "'a name!' is that of the base",
-            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters", "MaximumCacheBytes", "AdapterModules"])
+            "'bad name' is no name", "Adapters:bad name", "no-watch", "no-root", "WatchPeriod", "MaximumAdapters", "MaximumCacheBytes",
+            "MaximumUnsharedAdapters", "AdapterModules"])
         {
             Assert.Contains(sentences, sentence => sentence.Contains(part, StringComparison.Ordinal));
         }
@@ -332,8 +373,8 @@ public sealed class AddMLNetLoraTests : IDisposable
         }));
         string[] sentences = [.. error.Failures];
         Assert.Equal(11, sentences.Length);
-        foreach (string option in (string[])["MaximumConcurrentRequests", "MaximumQueuedRequests", "MaximumRequestBytes", "MaximumBodyBytes", "QueueTimeout", "RequestTimeout",
-            "DrainDelay", "DrainTimeout", "ApiKeys", "nothing", "no key"])
+        foreach (string option in (string[])["MaximumConcurrentRequests", "MaximumQueuedRequests", "MaximumRequestBytes", "MaximumBodyBytes", "QueueTimeout",
+            "RequestTimeout", "DrainDelay", "DrainTimeout", "ApiKeys", "nothing", "no key"])
         {
             Assert.Contains(sentences, sentence => sentence.Contains(option, StringComparison.Ordinal));
         }

@@ -99,6 +99,24 @@ public sealed class PredictTests : IDisposable
     }
 
     [Fact]
+    public async Task Holders_of_different_keys_do_not_find_each_other_s_prompts()
+    {
+        Save(seed: 1);
+        await using TestService service = await StartAsync(options =>
+        {
+            options.ApiKeys.Add("one");
+            options.ApiKeys.Add("two");
+        });
+        foreach (string key in (string[])["one", "one", "two"])
+        {
+            await AnswerAsync(await service.PostAsync("/predict", new { instruction = string.Concat(Enumerable.Repeat("Who are you? ", 20)) }, key));
+        }
+
+        await TestService.UntilAsync(() => service.Log.Text.Split("cached)").Length == 4);
+        Assert.Equal([true, false, true], service.Log.Text.Split("cached)")[..3].Select(part => part.EndsWith("(0 ", StringComparison.Ordinal)));
+    }
+
+    [Fact]
     public async Task Another_zip_is_taken_and_a_request_ends_with_the_model_that_it_began_with()
     {
         string one = Save(seed: 1);

@@ -2,6 +2,9 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
+using MLNetLora.Inference;
+using MLNetLora.Models;
+using MLNetLora.Runtime;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
 
@@ -115,6 +118,80 @@ public sealed class ServingMetricsTests
         Assert.Equal(1, all.Of("mlnetlora.adapters.loaded")[^1].Value);
         Assert.Equal(["model=v1"], Assert.Single(all.Of("mlnetlora.adapters.loads")).Tags);
         Assert.Equal(["model=support"], Assert.Single(all.Of("mlnetlora.adapters.failures")).Tags);
+    }
+
+    [Fact]
+    public async Task What_keys_and_values_take_is_measured_while_answers_are_written()
+    {
+        QwenConfig nano = Checkpoint.Open(MLNetLora.Tests.Repository.Nano).Config;
+        await using TestService service = await NanoService.StartAsync(model =>
+        {
+            model.MaximumCacheBytes = Bytes(800); // for one of two, which may fill the context of 512
+            model.PrefixCacheBytes = 1 << 20;
+        });
+        using Measurements all = new(service);
+        using ModelLease lease = service.Get<ModelRegistry>().Lease("support")!;
+        CausalLanguageModel engine = lease.Generator.Model;
+        GenerationOptions options = engine.Prepare(new GenerationOptions { MaximumNewTokens = 1000, Temperature = 0, IgnoreEndOfText = true });
+        using CancellationTokenSource enough = new();
+        using ManualResetEventSlim isHeld = new();
+        using ManualResetEventSlim go = new();
+        int runs = 0;
+        NativeCalls.Before = kind => // which the engine's thread takes over from this one
+        {
+            if (kind == "run" && ++runs == 3)
+            {
+                isHeld.Set();
+                go.Wait();
+            }
+        };
+        GenerationRequest[] requests;
+        try
+        {
+            requests = [.. new[] { 100, 5 }.Select(length => engine.Begin(
+                [.. Enumerable.Range(10, length)], options, null, 0, enough.Token))];
+            isHeld.Wait();
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        all.Observe();
+        await enough.CancelAsync();
+        go.Set();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.WhenAll(requests.Select(request => request.Answer)));
+        Assert.Equal((1, 1), (Last("engine.running"), Last("engine.waiting")));
+        Assert.Equal(101, Last("kv_cache.tokens")); // and one that is being read
+        Assert.InRange(Last("kv_cache.usage"), Bytes(102), Bytes(300));
+        Assert.Equal(Bytes(nano.ContextLength), Last("kv_cache.reserved"));
+        Assert.Equal((Bytes(800), 1 << 20), (Last("kv_cache.limit"), Last("prefix_cache.limit")));
+        Assert.Equal(["model=support"], all.Of("mlnetlora.engine.running")[^1].Tags);
+        await TestService.UntilAsync(() =>
+        {
+            all.Observe();
+            return Last("engine.running") + Last("engine.waiting") + Last("kv_cache.tokens") + Last("kv_cache.usage") + Last("kv_cache.reserved") == 0;
+        });
+        Assert.InRange(Last("prefix_cache.usage"), Bytes(64), 1 << 20);
+
+        long Bytes(int tokens) => 2L * nano.NumHiddenLayers * nano.NumKeyValueHeads * nano.HeadDim * sizeof(float) * tokens;
+
+        double Last(string name) => all.Of($"mlnetlora.{name}")[^1].Value;
+    }
+
+    [Fact]
+    public async Task A_limit_that_there_is_not_is_not_measured_and_an_adapter_with_weights_of_its_own_is()
+    {
+        using MLNetLora.Tests.TemporaryFolder folder = new();
+        string dora = TestAdapters.Write(folder.File("dora"), dora: true);
+        string plain = TestAdapters.Write(folder.File("plain"));
+        await using TestService service = await NanoService.StartAsync(model => (model.Adapters["dora"], model.Adapters["plain"]) = (dora, plain));
+        using Measurements all = new(service);
+        all.Observe();
+        Assert.Empty(all.Of("mlnetlora.kv_cache.limit"));
+        Assert.Equal(
+            [("model=dora", 64 << 20), ("model=support", 256 << 20)],
+            all.Of("mlnetlora.prefix_cache.limit").Select(value => (value.Tags.Single(), (int)value.Value)).Order());
     }
 
     /// <summary>What the meter of one service says.</summary>

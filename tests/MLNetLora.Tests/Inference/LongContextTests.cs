@@ -119,6 +119,24 @@ public sealed class LongContextTests : IDisposable
         Assert.Equal([1, 3000], PrefillPlan.Cut([1, 3000], 2048).GroupBy(part => part.FirstRow).Select(parts => parts.Sum(part => part.Length)));
     }
 
+    [Theory]
+    [InlineData(100, 256, 100)]
+    [InlineData(100, 96, 50, 50)]
+    [InlineData(97, 96, 49, 48)]
+    [InlineData(200, 96, 67, 67, 66)]
+    [InlineData(1100, 1024, 367, 367, 366)]
+    [InlineData(1, 64, 1)]
+    public void Parts_beside_answers_are_alike(int prompt, int tokensAtOnce, params int[] parts)
+    {
+        List<int> cut = [];
+        for (int read = 0; read < prompt; read += cut[^1])
+        {
+            cut.Add(PrefillPlan.Next(prompt, read, tokensAtOnce));
+        }
+
+        Assert.Equal(parts, cut);
+    }
+
     [Fact]
     public void A_grown_cache_holds_what_was_written()
     {

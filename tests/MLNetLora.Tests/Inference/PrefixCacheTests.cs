@@ -110,5 +110,44 @@ public sealed class PrefixCacheTests : IDisposable
         async Task<int> Known(CausalLanguageModel model) => (await model.Answer(prompt, options, null, 0, default)).KnownPromptTokens;
     }
 
+    [Fact]
+    public async Task Only_requests_of_one_salt_find_each_other_s_prompts()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1);
+        int[] prompt = Ids(162);
+        foreach (string? salt in (string?[])[null, "a", "b"])
+        {
+            Assert.Equal(0, await Known(salt));
+            Assert.Equal(128, await Known(salt));
+        }
+
+        Assert.Equal(128, await Known("a"));
+        Assert.Equal([0, 0, 128], (await Task.WhenAll(
+            lm.Answer(Prompt(), Options("c"), null, 0, default),
+            lm.Answer(Prompt(), Options("d"), null, 0, default), // which does not wait for the other
+            lm.Answer(Prompt(), Options("c"), null, 0, default))).Select(answer => answer.KnownPromptTokens));
+
+        int[] Prompt() => prompt;
+
+        async Task<int> Known(string? salt) => (await lm.Answer(prompt, Options(salt), null, 0, default)).KnownPromptTokens;
+
+        GenerationOptions Options(string? salt) => lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0, CacheSalt = salt });
+    }
+
+    [Fact]
+    public async Task Nothing_is_left_of_salts_whose_prompts_have_gone()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024);
+        long block = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 64);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1, engine: new EngineOptions { PrefixCacheBytes = (4 * block) + 1 });
+        for (int i = 0; i < 20; i++)
+        {
+            await lm.Answer(Ids(162), lm.Prepare(new GenerationOptions { MaximumNewTokens = 2, Temperature = 0, CacheSalt = $"{i}" }), null, 0, default);
+        }
+
+        Assert.Equal((2, 4 * block), (lm.Prefixes.Roots, lm.Prefixes.Bytes));
+    }
+
     private int[] Ids(int count) => TinyModel.Row(_random, count).InputIds;
 }

@@ -54,6 +54,8 @@ internal abstract class GenerationRequestBody : WireObject
     public bool? IgnoreEos { get; set; }
 
     public bool? CachePrompt { get; set; }
+
+    public string? CacheSalt { get; set; }
 }
 
 /// <summary>How a stream is written.</summary>
