@@ -45,7 +45,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             lock (_lock)
             {
-                return _use with { Waiting = _waiting.Count(request => !request.HasLeft), PrefixBytes = prefixes.Bytes };
+                return _use with { Waiting = _waiting.Count, PrefixBytes = prefixes.Bytes };
             }
         }
     }
