@@ -75,8 +75,8 @@ public class ToolCallSyntaxTests
     public void A_value_in_tags_is_a_text_where_its_schema_says_so_anywhere(string schema, bool isText)
     {
         string circle = string.Join(',', Enumerable.Repeat("""{"$ref": "#/$defs/c"}""", 9)); // which would be followed for ever
-        JsonElement all = JsonDocument.Parse(
-            $$"""{"properties": {"p": {{schema}}}, "$defs": {"a/b": {"type": "string"}, "c": {"anyOf": [{{circle}}], "allOf": [{{circle}}] } } }""").RootElement;
+        string definitions = $$"""{"a/b": {"type": "string"}, "c": {"anyOf": [{{circle}}], "allOf": [{{circle}}] } }""";
+        JsonElement all = JsonDocument.Parse($$"""{"properties": {"p": {{schema}}}, "$defs": {{definitions}} }""").RootElement;
         FunctionCallContent call = ToolCallSyntax.Parse(
             "<function=f><parameter=p>\n12\n</parameter></function>", new Dictionary<string, JsonElement> { ["f"] = all })!;
         Assert.Equal(isText ? JsonValueKind.String : JsonValueKind.Number, ((JsonElement)call.Arguments!["p"]!).ValueKind);
