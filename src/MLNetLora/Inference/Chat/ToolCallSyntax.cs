@@ -134,4 +134,5 @@ internal static class ToolCallSyntax
         {
             return JsonSerializer.SerializeToElement(text);
         }
-    }}
+    }
+}
