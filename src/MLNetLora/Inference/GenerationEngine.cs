@@ -112,15 +112,18 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
             }
 
             Measure();
-            _ended.ForEach(tell => tell());
+            Action[] ended = [.. _ended];
             _ended.Clear();
+            bool goesOn;
             lock (_lock)
             {
-                if (_waiting.Count == 0 && _rows.Count == 0 && _reading is null)
-                {
-                    _isRunning = false;
-                    return;
-                }
+                goesOn = _isRunning = _waiting.Count > 0 || _rows.Count > 0 || _reading is not null;
+            }
+
+            Array.ForEach(ended, tell => tell()); // last: who asks again then does not meet a thread that is about to go
+            if (!goesOn)
+            {
+                return;
             }
         }
     }
@@ -247,7 +250,6 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         if (_rows.Count == 0)
         {
             // Nobody to join: the rows stay where they are.
-            _decoder?.Dispose();
             (_decoder, _reading) = (reading.Decoder, null);
             _rows.AddRange(reading.Requests);
             Choose();
@@ -289,11 +291,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
 
         try
         {
-            if (_rows.Count == 1 && graph.Config.DeltaNet is null && _rows[0].Guess() is { Length: > 0 } guess)
-            {
-                Verify(guess);
-            }
-            else if (Next())
+            if (!Verify() && Next())
             {
                 Choose();
             }
@@ -302,9 +300,7 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             // Of a step that none of these rows can go on from; prompts that are read have memory of their own.
             _rows.ForEach(request => End(request, e));
-            _rows.Clear();
-            _decoder?.Dispose();
-            _decoder = null;
+            FreeRows();
         }
     }
 
@@ -347,13 +343,24 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     /// Reads a guess of what the only row goes on with. Each token is chosen as ever, from the scores behind the one before; where it is another than was
     /// guessed, what was read behind it is forgotten. Attention takes several tokens behind others for one row alone, and a recurrent state cannot go back.
     /// </summary>
-    private void Verify(int[] guess)
+    /// <returns>Whether there was a guess, and memory for it.</returns>
+    private bool Verify()
     {
+        if (_rows.Count != 1 || graph.Config.DeltaNet is not null || _rows[0].Guess() is not { Length: > 0 } guess)
+        {
+            return false;
+        }
+
         GenerationRequest request = _rows[0];
         int length = _decoder!.Length(0);
-        using (RunCancellation stop = new([request.Cancellation]))
+        try
         {
+            using RunCancellation stop = new([request.Cancellation]);
             _decoder.Next(new ArraySegment<int>([request.Last, .. guess]), stop.Token);
+        }
+        catch (NativeMemoryException)
+        {
+            return false; // the next token alone needs less, and has memory made free
         }
 
         int held = 0;
@@ -370,6 +377,8 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         {
             Remove(0);
         }
+
+        return true;
     }
 
     /// <summary>Chooses every row's next token; those that have ended give their place away.</summary>
@@ -469,6 +478,10 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         _decoder!.Remove(row);
         _rows[row] = _rows[^1];
         _rows.RemoveAt(_rows.Count - 1);
+        if (_rows.Count == 0)
+        {
+            FreeRows(); // a long prompt may be read meanwhile, which needs the memory
+        }
     }
 
     /// <summary>Why a request is not begun at all; null where it is.</summary>
@@ -511,6 +524,13 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
         : graph.Device is null ? PartBesideAnswers
         : PartBesideAnswersOnDevice);
 
+    private void FreeRows()
+    {
+        _rows.Clear();
+        _decoder?.Dispose();
+        _decoder = null;
+    }
+
     private void FreeReading()
     {
         _reading?.Decoder.Dispose();
@@ -520,10 +540,9 @@ internal sealed class GenerationEngine(StepGraph graph, PrefixCache prefixes)
     private void Free()
     {
         FreeReading();
-        _rows.Clear();
-        _decoder?.Dispose();
+        FreeRows();
         _rotary?.Dispose();
-        (_decoder, _rotary) = (null, null);
+        _rotary = null;
     }
 
     /// <summary>Prompts that are read: one in parts, or several at once.</summary>
