@@ -25,10 +25,12 @@ internal enum AdapterSource
 internal sealed record AdapterRefusal(ServingError Error, bool MayPass);
 
 /// <summary>An adapter would need weights of its own, and no more such may be loaded.</summary>
-internal sealed class UnsharedAdapterException(string message) : MLNetLoraException(message)
+/// <param name="message">Why, and how many there are.</param>
+/// <param name="mayPass">Whether it may be taken when another one has gone.</param>
+internal sealed class UnsharedAdapterException(string message, bool mayPass) : MLNetLoraException(message)
 {
     /// <summary>Whether it may be taken when another one has gone.</summary>
-    public bool MayPass { get; init; }
+    public bool MayPass => mayPass;
 }
 
 /// <summary>

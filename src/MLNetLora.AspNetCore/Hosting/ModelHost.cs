@@ -165,8 +165,9 @@ internal sealed class ModelHost(string name, ServedModelOptions options, HostSer
             int others = services.Registry.OfEngines((model, _) => model.Parent == name && model.Name != adapter).Count(isOther => isOther);
             if (others >= options.MaximumUnsharedAdapters)
             {
-                throw new UnsharedAdapterException($"{e.Message} {others} such adapters are loaded, and {nameof(options.MaximumUnsharedAdapters)} is "
-                    + $"{options.MaximumUnsharedAdapters}.") { MayPass = options.MaximumUnsharedAdapters > 0 };
+                int most = options.MaximumUnsharedAdapters;
+                string message = $"{e.Message} {others} such adapters are loaded, and {nameof(options.MaximumUnsharedAdapters)} is {most}.";
+                throw new UnsharedAdapterException(message, mayPass: most > 0);
             }
 
             HostLog.NotShared(services.Log, adapter, name, e.Message);

@@ -58,7 +58,8 @@ public sealed class ServedModelOptions
 
     /// <summary>
     /// Most of those adapters that cannot share the base's weights (see <see cref="AdapterModules"/>) and have their own, which take as much memory as the
-    /// base once more; further ones are refused, and with 0 all of them. Together they keep <see cref="PrefixCacheBytes"/> of prompts, each an equal part. Default 4.
+    /// base once more; further ones are refused, and with 0 all of them. Together they keep <see cref="PrefixCacheBytes"/> of prompts, each an equal part.
+    /// Default 4.
     /// </summary>
     public int MaximumUnsharedAdapters { get; set; } = 4;
 

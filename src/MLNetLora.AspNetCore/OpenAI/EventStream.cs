@@ -72,7 +72,8 @@ internal sealed class EventStream(HttpContext context)
 
     private async Task EndAsync(ReadOnlyMemory<byte> bytes)
     {
-        await context.Response.BodyWriter.WriteAsync(bytes, context.RequestAborted).ConfigureAwait(false);
+        context.Response.BodyWriter.Write(bytes.Span); // whatever has ended meanwhile: an error may follow, which is an event of its own
+        await context.Response.BodyWriter.FlushAsync(context.RequestAborted).ConfigureAwait(false);
         context.RequestAborted.ThrowIfCancellationRequested();
     }
 }

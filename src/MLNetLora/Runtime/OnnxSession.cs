@@ -66,6 +66,7 @@ internal sealed class OnnxSession : IDisposable
         {
             InferenceSession session = NativeCalls.Do("session", Advice.For("while it loaded", artifact.Name, use, device), () =>
             {
+                Telemetry.TurnOffAfter();
                 using SessionOptions options = Options(artifact, use, threads, device, captures);
                 foreach ((string name, NativeTensor tensor) in initializers ?? new Dictionary<string, NativeTensor>())
                 {

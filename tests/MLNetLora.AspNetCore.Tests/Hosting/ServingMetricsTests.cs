@@ -4,7 +4,6 @@ using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using MLNetLora.Inference;
 using MLNetLora.Models;
-using MLNetLora.Runtime;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
 
@@ -136,33 +135,16 @@ public sealed class ServingMetricsTests
         using CancellationTokenSource enough = new();
         using ManualResetEventSlim isHeld = new();
         using ManualResetEventSlim go = new();
-        int runs = 0;
-        NativeCalls.Before = kind => // which the engine's thread takes over from this one
-        {
-            if (kind == "run" && ++runs == 3)
-            {
-                isHeld.Set();
-                go.Wait();
-            }
-        };
-        GenerationRequest[] requests;
-        try
-        {
-            requests = [.. new[] { 100, 5 }.Select(length => engine.Begin(
-                [.. Enumerable.Range(10, length)], options, null, 0, enough.Token))];
-            isHeld.Wait();
-        }
-        finally
-        {
-            NativeCalls.Before = null;
-        }
-
+        int tokens = 0;
+        GenerationRequest[] requests = [.. new[] { 100, 5 }.Select(length => engine.Begin(
+            [.. Enumerable.Range(10, length)], options, Hold, 0, enough.Token))];
+        isHeld.Wait();
         all.Observe();
         await enough.CancelAsync();
         go.Set();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.WhenAll(requests.Select(request => request.Answer)));
         Assert.Equal((1, 1), (Last("engine.running"), Last("engine.waiting")));
-        Assert.Equal(101, Last("kv_cache.tokens")); // and one that is being read
+        Assert.Equal(101, Last("kv_cache.tokens")); // when the last step began
         Assert.InRange(Last("kv_cache.usage"), Bytes(102), Bytes(300));
         Assert.Equal(Bytes(nano.ContextLength), Last("kv_cache.reserved"));
         Assert.Equal((Bytes(800), 1 << 20), (Last("kv_cache.limit"), Last("prefix_cache.limit")));
@@ -174,7 +156,18 @@ public sealed class ServingMetricsTests
         });
         Assert.InRange(Last("prefix_cache.usage"), Bytes(64), 1 << 20);
 
-        long Bytes(int tokens) => 2L * nano.NumHiddenLayers * nano.NumKeyValueHeads * nano.HeadDim * sizeof(float) * tokens;
+        long Bytes(int count) => 2L * nano.NumHiddenLayers * nano.NumKeyValueHeads * nano.HeadDim * sizeof(float) * count;
+
+        bool Hold(ChosenToken token) // on the engine's thread
+        {
+            if (++tokens == 3)
+            {
+                isHeld.Set();
+                go.Wait();
+            }
+
+            return false;
+        }
 
         double Last(string name) => all.Of($"mlnetlora.{name}")[^1].Value;
     }

@@ -27,6 +27,19 @@ public class FailureTests
     }
 
     [Fact]
+    public async Task An_error_behind_an_event_that_was_interrupted_is_an_event_of_its_own()
+    {
+        using MemoryStream body = new();
+        Microsoft.AspNetCore.Http.DefaultHttpContext context = new() { RequestAborted = new CancellationToken(canceled: true) };
+        context.Response.Body = body;
+        EventStream events = new(context);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(events.PingAsync);
+        await events.FailAsync(ServingError.Invalid("x"));
+        string[] pieces = System.Text.Encoding.UTF8.GetString(body.ToArray()).Split("\n\n");
+        Assert.Equal([":", "data: {", ""], pieces.Select(piece => piece[..Math.Min(piece.Length, piece.StartsWith(':') ? 1 : 7)]));
+    }
+
+    [Fact]
     public async Task Clients_of_OpenAI_can_tell_a_stream_that_failed()
     {
         await using OpenAIServer server = await OpenAIServer.StartAsync(null);

@@ -62,8 +62,9 @@ public sealed class ToolTests : IClassFixture<OpenAIServer>, IDisposable
         HashSet<string> reasons = [];
         for (int seed = 0; seed < 20 && reasons.Count < 2; seed++)
         {
-            JsonElement answer = await AskAsync(
-                model, $$""" "tools": [{{Paint}}, {{Sand}}], "response_format": {{Format}}, "parallel_tool_calls": false, "temperature": 2, "seed": {{seed}} """);
+            JsonElement answer = await AskAsync(model, $$"""
+                "tools": [{{Paint}}, {{Sand}}], "response_format": {{Format}}, "parallel_tool_calls": false, "temperature": 2, "seed": {{seed}}
+                """);
             string reason = answer.GetProperty("finish_reason").GetString()!;
             reasons.Add(reason);
             if (reason == "tool_calls")

@@ -102,7 +102,8 @@ public sealed class AnswerStreamTests
         GenerationOptions options = new() { MaximumNewTokens = 480, IgnoreEndOfText = true, Temperature = 5, TopK = 0, TopP = 1, Seed = 1 };
         Assert.Equal(1, generator.Generate([s_row], new GenerationOptions { MaximumNewTokens = 1 })[0].NewTokens);
         int before = Threads();
-        IAsyncEnumerator<GeneratedChunk>[] readers = [.. Enumerable.Range(0, Streams).Select(_ => generator.GenerateAsync(s_row, options).GetAsyncEnumerator())];
+        IAsyncEnumerator<GeneratedChunk>[] readers =
+            [.. Enumerable.Range(0, Streams).Select(_ => generator.GenerateAsync(s_row, options).GetAsyncEnumerator())];
         Task<bool>[] moves = [.. readers.Select(reader => reader.MoveNextAsync().AsTask())];
         await Task.WhenAny(moves);
         int more = Threads() - before;

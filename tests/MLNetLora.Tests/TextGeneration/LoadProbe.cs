@@ -14,7 +14,10 @@ internal static class LoadProbe
     public static string[] FullDisk(string zip, string what, string target, long limit) => Run(["full-disk", zip, what, target, $"{limit}"], null);
 
     /// <summary>Starts it.</summary>
-    public static Process Start(string[] arguments, string? baseModelVariable = null)
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="baseModelVariable">MLNETLORA_BASE_MODEL.</param>
+    /// <param name="variables">Other variables; null takes one away.</param>
+    public static Process Start(string[] arguments, string? baseModelVariable = null, IReadOnlyDictionary<string, string?>? variables = null)
     {
         string host = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
         ProcessStartInfo start = new(host, ["exec", Path.Combine(AppContext.BaseDirectory, "MLNetLora.LoadProbe.dll"), .. arguments])
@@ -23,6 +26,11 @@ internal static class LoadProbe
             RedirectStandardError = true,
         };
         start.Environment["MLNETLORA_BASE_MODEL"] = baseModelVariable ?? "";
+        foreach ((string name, string? value) in variables ?? new Dictionary<string, string?>())
+        {
+            start.Environment[name] = value;
+        }
+
         return Process.Start(start)!;
     }
 

@@ -54,6 +54,7 @@ internal sealed partial class SchemaCompiler
         foreach (NamedProperty property in properties)
         {
             RequireTagName(property.Name);
+            _reader.Spend(1 + properties.Count); // its schema is looked for by its name
             GrammarNode parameter = Parameter(_store.Literal(property.Name), TagValue(root, property));
             parts.Add(property.IsRequired ? parameter : new GrammarNode.Repeat(parameter, 0, 1));
         }

@@ -8,7 +8,7 @@ namespace MLNetLora.Inference.Constraints;
 /// </summary>
 internal static class TaggedValue
 {
-    private const int DeepestReference = 16;
+    private const int MostSchemas = 100; // that are looked at for one value; they may refer to each other in many ways
 
     /// <summary>The schema of a parameter; null where there is none.</summary>
     /// <param name="schema">The schema of all parameters.</param>
@@ -23,15 +23,23 @@ internal static class TaggedValue
     /// <param name="root">The schema of all parameters, in which references are looked for.</param>
     /// <param name="schema">The parameter's; null for none.</param>
     /// <param name="type">The type.</param>
-    public static bool Names(JsonElement root, JsonElement? schema, JsonTypes type) => schema is { } said && Names(root, said, type, 0);
-
-    private static bool Names(JsonElement root, JsonElement schema, JsonTypes type, int depth)
+    public static bool Names(JsonElement root, JsonElement? schema, JsonTypes type)
     {
-        if (schema.ValueKind != JsonValueKind.Object || depth == DeepestReference)
+        Queue<JsonElement> schemas = new(schema is { } first ? [first] : []);
+        for (int i = 0; i < MostSchemas && schemas.TryDequeue(out JsonElement next); i++)
         {
-            return false;
+            if (next.ValueKind == JsonValueKind.Object && Names(root, next, type, schemas))
+            {
+                return true;
+            }
         }
 
+        return false;
+    }
+
+    /// <summary>Whether a schema itself says so; those that it combines are added to the others.</summary>
+    private static bool Names(JsonElement root, JsonElement schema, JsonTypes type, Queue<JsonElement> others)
+    {
         if (schema.TryGetProperty("type", out JsonElement types))
         {
             return types.ValueKind == JsonValueKind.Array ? types.EnumerateArray().Any(Is) : Is(types);
@@ -47,9 +55,23 @@ internal static class TaggedValue
             return values.EnumerateArray().Any(one => SchemaCompiler.TypeOf(one) == type);
         }
 
-        return (schema.TryGetProperty("$ref", out JsonElement reference) && Find(root, reference) is { } found && Names(root, found, type, depth + 1))
-            || ((string[])["anyOf", "oneOf", "allOf"]).Any(keyword => schema.TryGetProperty(keyword, out JsonElement parts)
-                && parts.ValueKind == JsonValueKind.Array && parts.EnumerateArray().Any(part => Names(root, part, type, depth + 1)));
+        if (schema.TryGetProperty("$ref", out JsonElement reference) && Find(root, reference) is { } found)
+        {
+            others.Enqueue(found);
+        }
+
+        foreach (string keyword in (string[])["anyOf", "oneOf", "allOf"])
+        {
+            if (schema.TryGetProperty(keyword, out JsonElement parts) && parts.ValueKind == JsonValueKind.Array)
+            {
+                foreach (JsonElement part in parts.EnumerateArray().Take(MostSchemas))
+                {
+                    others.Enqueue(part);
+                }
+            }
+        }
+
+        return false;
 
         bool Is(JsonElement name) => name.ValueKind == JsonValueKind.String && name.ValueEquals(type == JsonTypes.Null ? "null" : "string");
     }

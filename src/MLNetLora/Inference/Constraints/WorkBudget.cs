@@ -45,8 +45,8 @@ internal sealed class WorkBudget(TermStore store)
         catch (ConstraintException e) when (store.WorkLeft < 0 && allowed < PerStep)
         {
             throw new ConstraintException(
-                "The constraint takes too long to hold to: token after token leads to states that are new and have to be worked out, for which all other answers "
-                + "wait. Write its regular expressions so that fewer parts can match one text, or make their counters smaller.",
+                "The constraint takes too long to hold to: token after token leads to states that are new and have to be worked out, for which all other "
+                + "answers wait. Write its regular expressions so that fewer parts can match one text, or make their counters smaller.",
                 e);
         }
         finally

@@ -63,6 +63,25 @@ public class ToolCallSyntaxTests
     [InlineData("<function=f><parameter=text</function>")]
     public void What_is_no_call(string body) => Assert.Null(ToolCallSyntax.Parse(body, s_schemas));
 
+    [Theory]
+    [InlineData("""{"enum": ["12", "x"]}""", true)]
+    [InlineData("""{"const": "12"}""", true)]
+    [InlineData("""{"anyOf": [{"type": "null"}, {"type": "string"}]}""", true)]
+    [InlineData("""{"$ref": "#/$defs/a~1b"}""", true)]
+    [InlineData("""{"$ref": "#/$defs/c"}""", false)]
+    [InlineData("""{"$ref": "https://other/#/$defs/c"}""", false)]
+    [InlineData("""{"enum": [12]}""", false)]
+    [InlineData("""{"minimum": 3}""", false)]
+    public void A_value_in_tags_is_a_text_where_its_schema_says_so_anywhere(string schema, bool isText)
+    {
+        string circle = string.Join(',', Enumerable.Repeat("""{"$ref": "#/$defs/c"}""", 9)); // which would be followed for ever
+        string definitions = $$"""{"a/b": {"type": "string"}, "c": {"anyOf": [{{circle}}], "allOf": [{{circle}}] } }""";
+        JsonElement all = JsonDocument.Parse($$"""{"properties": {"p": {{schema}}}, "$defs": {{definitions}} }""").RootElement;
+        FunctionCallContent call = ToolCallSyntax.Parse(
+            "<function=f><parameter=p>\n12\n</parameter></function>", new Dictionary<string, JsonElement> { ["f"] = all })!;
+        Assert.Equal(isText ? JsonValueKind.String : JsonValueKind.Number, ((JsonElement)call.Arguments!["p"]!).ValueKind);
+    }
+
     [Fact]
     public void Deep_nesting_is_no_call() => Assert.Null(
         ToolCallSyntax.Parse($"{{\"name\": \"f\", \"arguments\": {{\"a\": {new string('[', 100_000)}{new string(']', 100_000)}}}}}", s_schemas));

@@ -11,8 +11,9 @@ public sealed class TaggedCallTests
 {
     private static readonly JsonElement[] s_tools = [.. JsonDocument.Parse("""
         [{"type": "function", "function": {"name": "pay.it", "parameters": {"type": "object", "required": ["to", "amount", "now"], "properties": {
-            "to": {"type": "string"}, "amount": {"type": "integer", "maximum": 99}, "now": {"type": "boolean"}, "code": {"type": "string", "pattern": "^[A-Z]{2}$"},
-            "day": {"$ref": "#/$defs/day"}, "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}, "note": {},
+            "to": {"type": "string"}, "amount": {"type": "integer", "maximum": 99}, "now": {"type": "boolean"},
+            "code": {"type": "string", "pattern": "^[A-Z]{2}$"}, "day": {"$ref": "#/$defs/day"},
+            "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}, "note": {},
             "by": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]}},
             "$defs": {"day": {"enum": ["Monday", "Sunday"]}}}}},
          {"name": "time"}, {"name": "set", "parameters": {"type": "object", "additionalProperties": {"type": "integer"}}}]
@@ -25,6 +26,7 @@ public sealed class TaggedCallTests
     [InlineData("pay.it", "to=;amount=0;now=false;code=AB;day=Sunday;tags=[\"a\", \"b\"];note=\"x\";by=me", true)]
     [InlineData("pay.it", "to=null;amount=0;now=false;note=no JSON", true)]
     [InlineData("pay.it", "to=a;amount=0;now=false;by=null", true)]
+    [InlineData("pay.it", "to=\n;amount=0;now=false", true)]
     [InlineData("pay.it", "to=a;amount=1", false)]
     [InlineData("pay.it", "amount=1;to=a;now=true", false)]
     [InlineData("pay.it", "to=a;amount=x;now=true", false)]
