@@ -13,6 +13,10 @@ internal sealed class SoakRun(
 {
     private static readonly TimeSpan s_progress = TimeSpan.FromSeconds(10);
 
+    private static readonly string[] s_underWay = [
+        "mlnetlora_requests_receiving", "mlnetlora_requests_running", "mlnetlora_requests_waiting", "mlnetlora_engine_running", "mlnetlora_engine_waiting",
+    ];
+
     /// <summary>Runs clients, changes of adapters, restarts and watchers, and ends them in order.</summary>
     /// <param name="cancellation">Ends the time early.</param>
     public async Task RunAsync(CancellationToken cancellation)
@@ -75,7 +79,11 @@ internal sealed class SoakRun(
             for (int i = 0; i < 50 && left is not 0; i++)
             {
                 await Task.Delay(200);
-                left = await memory.MetricAsync(replica, "mlnetlora_requests_running") + await memory.MetricAsync(replica, "mlnetlora_requests_waiting");
+                left = 0;
+                foreach (string metric in s_underWay)
+                {
+                    left += await memory.MetricAsync(replica, metric);
+                }
             }
 
             if (left is not 0)

@@ -32,8 +32,8 @@ internal sealed class CompletionAnswer(ApiCall call, CompletionRequest request, 
     private async Task ScoreAsync(int top)
     {
         CancellationToken cancellation = call.Context.RequestAborted;
-        IReadOnlyList<GeneratedToken>[] scores =
-            await Task.WhenAll(prompts.Select(ids => generator.ScoreAsync(ids, top, request.CacheSalt, cancellation))).ConfigureAwait(false);
+        IReadOnlyList<GeneratedToken>[] scores = await Task.WhenAll(prompts.Select(
+            ids => generator.ScoreAsync(ids, top, request.UsesPrefixCache, request.CacheSalt, cancellation))).ConfigureAwait(false);
         scores.CopyTo(_scores, 0);
     }
 

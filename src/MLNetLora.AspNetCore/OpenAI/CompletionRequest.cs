@@ -25,6 +25,9 @@ internal sealed record CompletionRequest(
 {
     private const int DefaultTokens = 16; // OpenAI's
 
+    /// <summary>Whether it has to do with what is kept of prompts.</summary>
+    public bool UsesPrefixCache { get; init; } = true;
+
     /// <summary>With whom the request shares what is kept of prompts.</summary>
     public string? CacheSalt { get; init; }
 
@@ -49,7 +52,10 @@ internal sealed record CompletionRequest(
         GenerationOptions generation = Sampling.Options(body, Math.Max(most, 1));
         generation.TopLogprobs = logprobs;
         bool stream = StreamFields.Read(body, options.IgnoreUnknownFields, out bool includeUsage);
-        return new CompletionRequest(model, prompts, most == 0 ? null : generation, choices, echo, logprobs, stream, includeUsage);
+        return new CompletionRequest(model, prompts, most == 0 ? null : generation, choices, echo, logprobs, stream, includeUsage)
+        {
+            UsesPrefixCache = generation.UsesPrefixCache,
+        };
     }
 
     /// <summary>The tokens of the prompts.</summary>

@@ -101,15 +101,13 @@ public sealed class GenerationOptions
 
     /// <summary>
     /// Goes on where the model ends its answer (its end-of-text tokens, which do not show in the text), until something else ends it: the length, a stop
-    /// string,
-    /// one of <see cref="StopTokenIds"/>. For measurements. Default false.
+    /// string, one of <see cref="StopTokenIds"/>. For measurements. Default false.
     /// </summary>
     public bool IgnoreEndOfText { get; set; }
 
     /// <summary>
     /// Fewest tokens of an answer, its thinking included (transformers' min_new_tokens): before them no token that would end it is chosen, unless none but
-    /// these
-    /// may follow, and stop strings in them do not end it. At most <see cref="MaximumNewTokens"/>. Default 0.
+    /// these may follow, and stop strings in them do not end it. At most <see cref="MaximumNewTokens"/>. Default 0.
     /// </summary>
     public int MinimumNewTokens { get; set; }
 
@@ -137,8 +135,7 @@ public sealed class GenerationOptions
 
     /// <summary>
     /// What every answer must be: JSON of a schema, a regular expression, calls of tools; null (default) leaves it to the model. An answer that is complete
-    /// ends
-    /// there, whatever else asks for more; one that reaches <see cref="MaximumNewTokens"/> is cut. Thinking is free. Of a message that is gone on with
+    /// ends there, whatever else asks for more; one that reaches <see cref="MaximumNewTokens"/> is cut. Thinking is free. Of a message that is gone on with
     /// (<see cref="ContinueFinalMessage"/>) it is what follows that the constraint speaks of.
     /// </summary>
     public OutputConstraint? Constraint { get; set; }

@@ -125,6 +125,7 @@ internal sealed class GenerationRequest(
         else
         {
             _completion.SetException(error);
+            _ = _completion.Task.Exception; // a caller who has failed already does not look at it, and nobody is to hear of that as unobserved
         }
     });
 

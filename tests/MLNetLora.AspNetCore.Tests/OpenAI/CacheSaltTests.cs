@@ -48,6 +48,14 @@ public class CacheSaltTests
         Assert.True(await CachedAsync(server, "completions", "one") > 0);
     }
 
+    [Fact]
+    public async Task A_prompt_that_was_scored_is_not_kept_where_the_request_says_so()
+    {
+        await using OpenAIServer server = await StartAsync(perKey: true, keys: false);
+        await CachedAsync(server, "completions", null, """, "echo": true, "logprobs": 1, "cache_prompt": false """);
+        Assert.Equal(0, await CachedAsync(server, "completions", null));
+    }
+
     [Theory]
     [InlineData("\"\"")]
     [InlineData("5")]

@@ -198,10 +198,12 @@ public sealed class GenerationEngineTests : IDisposable
     [InlineData("allocation", 100)] // for the cache that grows
     [InlineData("run", 100)]
     [InlineData("allocation", -1)] // for who joins
-    public void What_is_kept_of_earlier_prompts_gives_way_before_a_request_fails(string kind, int at)
+    [InlineData("run", 100, true)] // of a guess
+    public void What_is_kept_of_earlier_prompts_gives_way_before_a_request_fails(string kind, int at, bool guesses = false)
     {
         using CausalLanguageModel lm = new(TinyModel.WriteCheckpoint(_folder.File("model"), positions: 512), threads: 1);
         GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 200, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
+        (options.PromptLookupTokens, options.LogitBias) = guesses ? (4, new Dictionary<int, float> { [7] = 100 }) : (0, options.LogitBias);
         IReadOnlyList<int> alone = lm.Generate([[3, 4, 5]], options)[0].Ids; // 203 tokens, of which three blocks are kept
         long most = long.MaxValue;
         int refused = 0;
@@ -252,6 +254,49 @@ public sealed class GenerationEngineTests : IDisposable
         }
 
         Assert.InRange(refused, 1, 2);
+    }
+
+    [Fact]
+    public async Task Rows_that_have_ended_take_nothing_while_a_prompt_is_read()
+    {
+        Checkpoint checkpoint = TinyModel.WriteCheckpoint(_folder.File("model"), positions: 1024);
+        using CausalLanguageModel lm = new(checkpoint, threads: 1);
+        GenerationOptions options = lm.Prepare(new GenerationOptions { MaximumNewTokens = 20, Temperature = 1, Seed = 2, IgnoreEndOfText = true });
+        Task<GeneratedIds>? second = null;
+        int readBeside = 0;
+        List<EngineUse> alone = [];
+        bool hasEnded = false;
+        NativeCalls.Before = kind =>
+        {
+            if (kind == "run" && second is not null)
+            {
+                EngineUse use = lm.Use;
+                readBeside += use.Rows == 2 ? 1 : 0;
+                if (hasEnded && use.Rows == 1)
+                {
+                    alone.Add(use);
+                }
+            }
+        };
+        try
+        {
+            int tokens = 0;
+            await lm.Answer(TinyModel.Row(new Random(1), 300).InputIds, options, _ =>
+            {
+                second ??= lm.Answer(TinyModel.Row(new Random(2), 700).InputIds, options, null, 0, default);
+                return hasEnded = ++tokens == 4; // of the second's prompt some parts are read by then, and some are not
+            }, 0, default);
+            await second!;
+        }
+        finally
+        {
+            NativeCalls.Before = null;
+        }
+
+        Assert.True(readBeside > 0);
+        Assert.Contains(alone, use => use.Tokens is > 0 and < 700);
+        long most = StateCache.BytesOfRow(checkpoint.Architecture.States(checkpoint.Config), MLNetLora.Onnx.ElementType.Float32, 768);
+        Assert.All(alone, use => Assert.InRange(use.Bytes, 1, most));
     }
 
     [Fact]
@@ -408,6 +453,33 @@ public sealed class GenerationEngineTests : IDisposable
         Assert.Equal(10, called);
 
         GenerationRequest Request() => new([1], new GenerationOptions { Temperature = 0 }, 10, 5, null, () => { }, source.Token);
+    }
+
+    [Fact]
+    public void A_failure_that_nobody_looks_at_is_not_one_that_was_overlooked()
+    {
+        List<string> overlooked = [];
+        EventHandler<UnobservedTaskExceptionEventArgs> handler = (_, e) => overlooked.Add(e.Exception.InnerException?.Message ?? "");
+        TaskScheduler.UnobservedTaskException += handler;
+        try
+        {
+            Fail();
+            for (int i = 0; i < 3; i++)
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+        }
+        finally
+        {
+            TaskScheduler.UnobservedTaskException -= handler;
+        }
+
+        Assert.DoesNotContain("of this test", overlooked);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static void Fail() => new GenerationRequest([1], new GenerationOptions { Temperature = 0 }, 10, 5, null, () => { }, default)
+            .Fail(new OptionException("of this test"));
     }
 
     [Fact]
