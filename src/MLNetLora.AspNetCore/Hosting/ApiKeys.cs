@@ -66,6 +66,11 @@ internal sealed class ApiKeys : IDisposable
         const int mostBytes = 1 << 20;
         try
         {
+            if (File.Exists(path) && new FileInfo(RealPath.Of(path)).Length == 0)
+            {
+                return []; // or a pipe, for whose writer one would wait without end
+            }
+
             string text = BoundedFile.ReadText(path, mostBytes) ?? throw new OptionException(
                 $"{path} has more than {mostBytes} bytes; a file of keys has one a line.");
             return [.. text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Where(line => !line.StartsWith('#'))];

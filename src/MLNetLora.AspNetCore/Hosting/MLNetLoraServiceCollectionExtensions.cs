@@ -39,7 +39,7 @@ public static class MLNetLoraServiceCollectionExtensions
         ArgumentNullException.ThrowIfNull(services);
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(section);
-        Add(services, name).Bind(section, binder => binder.ErrorOnUnknownConfiguration = true);
+        Add(services, name).Configure(options => Settings.Bind(section, options, name));
         return services;
     }
 
@@ -70,7 +70,7 @@ public static class MLNetLoraServiceCollectionExtensions
             services.AddMLNetLora(model.Key, model);
         }
 
-        services.Configure<ServingOptions>(section.Bind);
+        services.Configure<ServingOptions>(options => Settings.Bind(section, options, Microsoft.Extensions.Options.Options.DefaultName, ModelsKey));
         return services;
     }
 

@@ -22,8 +22,8 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
         RequireTime(options.RequestTimeout, nameof(options.RequestTimeout));
         RequireDrain(options.DrainDelay, nameof(options.DrainDelay));
         RequireDrain(options.DrainTimeout, nameof(options.DrainTimeout));
-        RequireKeys(options.ApiKeys, options.ApiKeyFile, nameof(options.ApiKeys));
-        RequireKeys(options.AdminKeys, options.AdminKeyFile, nameof(options.AdminKeys));
+        RequireKeys(options.ApiKeys, options.ApiKeyFile, nameof(options.ApiKeys), nameof(options.ApiKeyFile));
+        RequireKeys(options.AdminKeys, options.AdminKeyFile, nameof(options.AdminKeys), nameof(options.AdminKeyFile));
         return faults.Result();
 
         void RequireTime(TimeSpan time, string option) =>
@@ -32,14 +32,18 @@ internal sealed class ServingOptionsCheck : IValidateOptions<ServingOptions>
         void RequireDrain(TimeSpan time, string option) =>
             faults.Unless(time >= TimeSpan.Zero && time <= s_longest, option, time, "between 0 and a day");
 
-        void RequireKeys(IList<string> keys, string? file, string option)
+        void RequireKeys(IList<string> keys, string? file, string option, string fileOption)
         {
             if (keys.Any(string.IsNullOrWhiteSpace))
             {
                 faults.Add($"{option} holds an empty key, which everybody has. Remove it.");
             }
 
-            if (file is not null)
+            if (file is not null && string.IsNullOrWhiteSpace(file))
+            {
+                faults.Add($"{fileOption} is empty. Name the file that has the keys, or leave the option out.");
+            }
+            else if (file is not null)
             {
                 faults.Catch(() => ApiKeys.Require(file));
             }

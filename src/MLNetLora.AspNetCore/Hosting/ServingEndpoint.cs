@@ -1,6 +1,7 @@
-using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
+using System.IO.Pipelines;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.DependencyInjection;
@@ -209,41 +210,44 @@ internal sealed class ServingEndpoint(
     /// <returns>Null, or that it is too large, or comes too slowly.</returns>
     private static async Task<ServingError?> ReadBodyAsync(HttpContext context, long most, BodyPlace place)
     {
-        using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, place.Ended);
+        // A read that a token ends leaves the server's reader as if somebody read on, of which the server complains when it takes the rest: reads are ended so.
+        PipeReader reader = context.Request.BodyReader;
+        using CancellationTokenRegistration aborted = context.RequestAborted.UnsafeRegister(CancelRead, reader);
+        using CancellationTokenRegistration ended = place.Ended.UnsafeRegister(CancelRead, reader);
         MemoryStream body = new();
         context.Response.RegisterForDispose(body);
-        byte[] buffer = ArrayPool<byte>.Shared.Rent(1 << 14);
         try
         {
-            int read;
-            do
+            ServingError? refusal = place.Grow(0);
+            for (bool isWhole = false; refusal is null && !isWhole;)
             {
-                if (place.Grow(body.Length) is { } refusal)
+                ReadResult read = await reader.ReadAsync(CancellationToken.None).ConfigureAwait(false);
+                isWhole = read.IsCompleted;
+                long length = body.Length + read.Buffer.Length;
+                refusal = read.IsCanceled ? BodyMemory.TooSlow() : length > most ? ServingError.TooLarge(most) : place.Grow(length);
+                foreach (ReadOnlyMemory<byte> part in refusal is null ? read.Buffer : default)
                 {
-                    return refusal;
+                    body.Write(part.Span);
                 }
 
-                read = await context.Request.Body.ReadAsync(buffer, either.Token).ConfigureAwait(false);
-                body.Write(buffer, 0, read);
-                if (body.Length > most)
-                {
-                    return ServingError.TooLarge(most);
-                }
+                reader.AdvanceTo(read.Buffer.End);
             }
-            while (read > 0);
-        }
-        catch (OperationCanceledException) when (place.Ended.IsCancellationRequested && !context.RequestAborted.IsCancellationRequested)
-        {
-            return BodyMemory.TooSlow();
+
+            context.RequestAborted.ThrowIfCancellationRequested();
+            if (refusal is not null)
+            {
+                return refusal;
+            }
         }
         catch (IOException e) when (e is not BadHttpRequestException)
         {
+            if (e is ConnectionResetException)
+            {
+                context.Abort(); // else the server would look for the rest of the body of a client that has gone
+            }
+
             // Chunks whose length is no number, or a client that has gone.
             throw new BadHttpRequestException("The body cannot be read as its headers describe it.", StatusCodes.Status400BadRequest, e);
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer, clearArray: true);
         }
 
         place.Complete();
@@ -251,6 +255,8 @@ internal sealed class ServingEndpoint(
         context.Request.Body = body;
         return null;
     }
+
+    private static void CancelRead(object? reader) => ((PipeReader)reader!).CancelPendingRead();
 
     /// <summary>The client's id where it is one that a log can hold, else a new one.</summary>
     private static string RequestId(HttpRequest request)

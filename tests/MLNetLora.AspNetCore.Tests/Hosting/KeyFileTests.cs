@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -45,6 +46,23 @@ public sealed class KeyFileTests : IDisposable
         Look();
         Assert.True(Opens("three") && !Opens("one") && !Opens("two"));
         Assert.Contains("Information MLNetLora.Serving: API keys: 1 are in", _log.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pipe_is_no_file_of_keys_and_nobody_waits_for_it()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return;
+        }
+
+        File.Delete(_file);
+        using (Process made = Process.Start("mkfifo", _file))
+        {
+            made.WaitForExit();
+        }
+
+        Assert.Contains("no key", Assert.Throws<OptionException>(() => ApiKeys.Require(_file)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 
 namespace MLNetLora.AspNetCore.Tests.Hosting;
@@ -213,6 +214,11 @@ public sealed class RequestGateTests
         go.SetResult();
         await TestService.UntilAsync(() => service.State.UnderWay == 0);
         Assert.Equal(HttpStatusCode.OK, (await service.Client.PostAsync("/generate", new StringContent("x"))).StatusCode);
+
+        // Of whose body nothing more comes, the server finds no reader who has not gone.
+        oldest.Close();
+        await service.Application.StopAsync();
+        Assert.DoesNotContain($"{LogLevel.Error}", service.Log.Text, StringComparison.Ordinal);
 
         async Task<TcpClient> BeginAsync(int arriving)
         {
