@@ -9,16 +9,6 @@ internal static class SoakBench
     /// <returns>0 where all was as it must be, else 1.</returns>
     public static async Task<int> RunAsync(SoakSetting setting, CancellationToken cancellation)
     {
-        if (setting.Rolling && (setting.Replicas < 2 || setting.Ours.Length > 0))
-        {
-            throw new ArgumentException("--rolling needs --replicas 2 or more, which are started here.");
-        }
-
-        if (setting.Drain && setting.Ours.Length > setting.Pids.Length)
-        {
-            throw new ArgumentException("--drain needs a --pid for each of --ours.");
-        }
-
         Directory.CreateDirectory(setting.Folder);
         SoakFolder folder = new(setting.Folder);
         using SoakServices? services = setting.Ours.Length == 0 ? new SoakServices(setting, folder) : null;

@@ -38,6 +38,24 @@ internal static class SoakCommand
         {
             minutes, atOnce, ours, pids, key, replicas, start, model, precision, drain, rolling, seed, folder
         };
+        command.Validators.Add(p =>
+        {
+            if (!(p.GetValue(minutes) > 0) || p.GetValue(atOnce) < 1 || p.GetValue(replicas) < 1)
+            {
+                p.AddError("--minutes, --at-once and --replicas must be more than 0.");
+            }
+
+            int running = p.GetValue(ours)!.Length;
+            if (p.GetValue(rolling) && (p.GetValue(replicas) < 2 || running > 0))
+            {
+                p.AddError("--rolling needs --replicas 2 or more, which are started here.");
+            }
+
+            if (p.GetValue(drain) && running > p.GetValue(pids)!.Length)
+            {
+                p.AddError("--drain needs a --pid for each of --ours.");
+            }
+        });
         command.SetAction((p, cancellation) => SoakBench.RunAsync(
             new SoakSetting(
                 p.GetValue(minutes),

@@ -48,8 +48,8 @@ internal static class Settings
     {
         string first = type.GetGenericArguments().Length > 1 ? "NAME" : "0";
         return list.Value is { Length: > 0 }
-            ? $"{list.Path} has a value of its own, but is a list: set {list.Path}:{first} (as a variable {list.Path.Replace(":", "__", StringComparison.Ordinal)}"
-                + $"__{first})."
+            ? $"{list.Path} has a value of its own, but is a list: set {list.Path}:{first} "
+                + $"(as a variable {list.Path.Replace(":", "__", StringComparison.Ordinal)}__{first})."
             : list.GetChildren().FirstOrDefault(entry => entry.Value is null || entry.GetChildren().Any()) is { } entry ? $"{entry.Path} must be one text."
             : null;
     }
