@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using MLNetLora.Quantization;
 
 namespace MLNetLora.Bench;
@@ -38,20 +39,18 @@ internal static class SoakCommand
         {
             minutes, atOnce, ours, pids, key, replicas, start, model, precision, drain, rolling, seed, folder
         };
+        minutes.Validators.Add(p => RequireMore(p, p.GetValueOrDefault<double>()));
+        atOnce.Validators.Add(p => RequireMore(p, p.GetValueOrDefault<int>()));
+        replicas.Validators.Add(p => RequireMore(p, p.GetValueOrDefault<int>()));
         command.Validators.Add(p =>
         {
-            if (!(p.GetValue(minutes) > 0) || p.GetValue(atOnce) < 1 || p.GetValue(replicas) < 1)
-            {
-                p.AddError("--minutes, --at-once and --replicas must be more than 0.");
-            }
-
-            int running = p.GetValue(ours)!.Length;
-            if (p.GetValue(rolling) && (p.GetValue(replicas) < 2 || running > 0))
+            int running = p.GetResult(ours)?.Tokens.Count ?? 0; // what is not given has no value yet
+            if (p.GetResult(rolling) is not null && (p.GetResult(replicas) is not { Tokens.Count: > 0 } || p.GetValue(replicas) < 2 || running > 0))
             {
                 p.AddError("--rolling needs --replicas 2 or more, which are started here.");
             }
 
-            if (p.GetValue(drain) && running > p.GetValue(pids)!.Length)
+            if (p.GetResult(drain) is not null && running > (p.GetResult(pids)?.Tokens.Count ?? 0))
             {
                 p.AddError("--drain needs a --pid for each of --ours.");
             }
@@ -73,5 +72,13 @@ internal static class SoakCommand
                 p.GetValue(folder) ?? Directory.CreateTempSubdirectory("mlnetlora-soak-").FullName),
             cancellation));
         return command;
+    }
+
+    private static void RequireMore(OptionResult option, double value)
+    {
+        if (!(value > 0))
+        {
+            option.AddError($"{option.Option.Name} must be more than 0.");
+        }
     }
 }
