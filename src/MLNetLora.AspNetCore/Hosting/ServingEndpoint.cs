@@ -256,7 +256,17 @@ internal sealed class ServingEndpoint(
         return null;
     }
 
-    private static void CancelRead(object? reader) => ((PipeReader)reader!).CancelPendingRead();
+    private static void CancelRead(object? reader)
+    {
+        try
+        {
+            ((PipeReader)reader!).CancelPendingRead();
+        }
+        catch (ConnectionAbortedException)
+        {
+            // The read ends by itself, and what a token's callback throws would be the server's to log.
+        }
+    }
 
     /// <summary>The client's id where it is one that a log can hold, else a new one.</summary>
     private static string RequestId(HttpRequest request)
