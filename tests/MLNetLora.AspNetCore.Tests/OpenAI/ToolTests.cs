@@ -137,16 +137,7 @@ public sealed class ToolTests : IClassFixture<OpenAIServer>, IDisposable
 
     private void Serve(string name, string template)
     {
-        string folder = Directory.CreateDirectory(_folder.File(name)).FullName;
-        foreach (string file in Directory.EnumerateFiles(Repository.Nano))
-        {
-            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-        }
-
-        // The instructions of the templates for tools are long.
-        string config = Path.Combine(folder, "config.json");
-        File.WriteAllText(config, File.ReadAllText(config).Replace(": 512", ": 2048", StringComparison.Ordinal));
-        File.Copy(Path.Combine(Repository.Root, "tests", "golden", "templates", template), Path.Combine(folder, "chat_template.jinja"));
+        string folder = NanoCheckpoint.WithTemplate(_folder.File(name), template);
         _server.Models.Set(new ServedModel(name, null, DateTimeOffset.UnixEpoch), new TextGenerator(Checkpoint.Open(folder), threads: 1));
     }
 }

@@ -133,20 +133,7 @@ public sealed class ConstrainedChatTests : IDisposable
         Assert.StartsWith(start, generator.Complete(["Roll."], options)[0].Text, StringComparison.Ordinal);
     }
 
-    private string NanoWith(string template)
-    {
-        string folder = Directory.CreateDirectory(_folder.File(template)).FullName;
-        foreach (string file in Directory.EnumerateFiles(Repository.Nano))
-        {
-            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-        }
-
-        // The instructions of the templates for tools are long.
-        string config = Path.Combine(folder, "config.json");
-        File.WriteAllText(config, File.ReadAllText(config).Replace(": 512", ": 2048", StringComparison.Ordinal));
-        File.Copy(Path.Combine(Repository.Root, "tests", "golden", "templates", template), Path.Combine(folder, "chat_template.jinja"));
-        return folder;
-    }
+    private string NanoWith(string template) => NanoCheckpoint.WithTemplate(_folder.File(template), template);
 
     private sealed record Person([property: Range(1, 99)] int Age, Job Job, bool IsKnown);
 }
